@@ -1,0 +1,117 @@
+"""Where everything lies in the bucket. Every data key carries the epoch that wrote it."""
+
+import re
+from typing import Final
+
+from attrs import frozen
+
+JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_EPOCH: Final = re.compile(r"/(?:checkpoints|packs)/e(\d+)/[^/]+$")
+
+
+def is_job_id(text: str) -> bool:
+    """Whether *text* may name a job: a letter or digit, then up to 127 letters, digits, dots, dashes, underscores."""
+    return JOB_ID.fullmatch(text) is not None
+
+
+@frozen
+class Place:
+    """A prefix in the bucket: what all jobs under it share. `prefix` has no slash at either end, and may be empty."""
+
+    prefix: str
+
+    def _under(self, tail: str) -> str:
+        return f"{self.prefix}/{tail}" if self.prefix else tail
+
+    @property
+    def records(self) -> str:
+        """The prefix of all records."""
+        return self._under(".holdfast/records/")
+
+    @property
+    def rejected(self) -> str:
+        """The prefix of all rejected messages."""
+        return self._under(".holdfast/rejected/")
+
+    @property
+    def canary(self) -> str:
+        """The prefix of the start-up canary's own keys."""
+        return self._under(".holdfast/canary/")
+
+    def job(self, job: str) -> "JobKeys":
+        """The keys of one job."""
+        return JobKeys(self, job)
+
+    def job_of_record(self, key: str) -> str:
+        """The job id of a record's key."""
+        return key.removeprefix(self.records).removesuffix(".json")
+
+
+@frozen
+class JobKeys:
+    """The keys of one job."""
+
+    place: Place
+    job: str
+
+    @property
+    def folder(self) -> str:
+        """Everything of the job but its record lies under this prefix."""
+        return self.place._under(f"{self.job}/")  # noqa: SLF001 - one idea in two classes
+
+    @property
+    def record(self) -> str:
+        """The one mutable key."""
+        return f"{self.place.records}{self.job}.json"
+
+    @property
+    def input(self) -> str:
+        """The prefix of the input files."""
+        return f"{self.folder}input/"
+
+    @property
+    def input_file(self) -> str:
+        """The input of a job that has just one file."""
+        return f"{self.folder}input.txt"
+
+    @property
+    def manifests(self) -> str:
+        """The prefix of all manifests."""
+        return f"{self.folder}checkpoints/"
+
+    def manifest(self, epoch: int, seq: int) -> str:
+        """A manifest, written once by *epoch*."""
+        return f"{self.manifests}e{epoch}/{seq:06d}.json"
+
+    @property
+    def packs(self) -> str:
+        """The prefix of all packs."""
+        return f"{self.folder}packs/"
+
+    def pack(self, epoch: int, name: str) -> str:
+        """A pack, written once by *epoch*."""
+        return f"{self.packs}e{epoch}/{name}"
+
+    @property
+    def logs(self) -> str:
+        """The prefix of all attempts' logs."""
+        return f"{self.folder}log/"
+
+    def log(self, epoch: int) -> str:
+        """What attempt *epoch* did: JSON lines."""
+        return f"{self.logs}e{epoch}.jsonl"
+
+    def console(self, epoch: int) -> str:
+        """The end of what the workload wrote to stdout and stderr in attempt *epoch*."""
+        return f"{self.logs}e{epoch}.txt"
+
+    @property
+    def output(self) -> str:
+        """The prefix of the published outputs."""
+        return f"{self.folder}output/"
+
+
+def epoch_of(key: str) -> int | None:
+    """The epoch that a manifest's or pack's key names, or None for any other key."""
+    found = _EPOCH.search(key)
+    return int(found[1]) if found else None

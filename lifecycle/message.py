@@ -1,0 +1,134 @@
+"""What a queue message may say, and how it becomes a job.
+
+Three bodies are understood:
+
+- an announcement, which our client sends: `{"holdfast": 1, "job": "md-7", "dispatch": 1}`; the record holds the rest;
+- a whole job, for whoever can send to the queue but has no client: `{"job": "md-7", "workload": "relax",
+  "params": {…}}`; its record is made by the worker that first receives it;
+- a message of the demo that Holdfast grows from: `{"bucket": "b", "folder": "runs/job0", "parameters": {…}}`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from lifecycle.errors import RejectedMessageError
+from lifecycle.keys import JobKeys, Place, is_job_id
+from lifecycle.ports.queue import Message
+from lifecycle.record import JobRecord
+
+VERSION: Final = 1
+MAX_BYTES: Final = 256 << 10
+SERIES_SUM: Final = "series-sum"
+
+
+@frozen
+class Call:
+    """A queue message, understood.
+
+    Attributes:
+        keys: The job that it is about, and where that lies.
+        dispatch: The announcement's number; 0 for a message that has none.
+        draft: The record to start from if there is none; None if the message does not hold a whole job.
+    """
+
+    keys: JobKeys
+    dispatch: int = 0
+    draft: JobRecord | None = field(default=None)
+
+
+def announce(record: JobRecord, dispatch: int) -> Message:
+    """The message that calls for a worker for *record*'s job; *dispatch* numbers it."""
+    body = json.dumps({"holdfast": VERSION, "job": record.job, "dispatch": dispatch})
+    announcement = f"{record.job}:{record.epoch}:{dispatch}"
+    return Message(body=body, job=record.job, dedup=hashlib.sha256(announcement.encode()).hexdigest())
+
+
+def announce_again(call: Call, record: JobRecord, *, bucket: str) -> Message:
+    """The message that follows *call*'s: of the same kind, so that a demo's job keeps its prefix."""
+    following = announce(record, call.dispatch + 1)
+    if not record.demo:
+        return following
+    body = json.dumps(
+        {
+            "bucket": bucket,
+            "folder": call.keys.folder.rstrip("/"),
+            "parameters": dict(record.params),
+            "dispatch": call.dispatch + 1,
+        }
+    )
+    return Message(body=body, job=following.job, dedup=following.dedup)
+
+
+def read(body: str, *, place: Place, bucket: str) -> Call:
+    """Understand a message.
+
+    Args:
+        body: As received.
+        place: Where this worker's jobs lie, for messages that do not say.
+        bucket: The bucket that this worker serves; empty when it has none (the embedded default).
+
+    Raises:
+        RejectedMessageError: The body is not a job; the message says why in a line.
+    """
+    if len(body) > MAX_BYTES:
+        raise RejectedMessageError(f"the body has {len(body)} characters, more than {MAX_BYTES}")
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RejectedMessageError(f"the body is not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise RejectedMessageError("the body is not a JSON object")
+    if "folder" in raw:
+        return _demo(raw, bucket)
+    version = raw.get("holdfast", VERSION)
+    if version != VERSION:
+        raise RejectedMessageError(f"the message has version {version!r:.40}; this worker reads {VERSION}")
+    job = _job_id(raw.get("job"))
+    call = Call(place.job(job), _dispatch(raw))
+    if "workload" not in raw:
+        return call
+    workload, params = raw["workload"], raw.get("params", {})
+    if not isinstance(workload, str) or not workload:
+        raise RejectedMessageError("`workload` is not a name")
+    return Call(call.keys, call.dispatch, JobRecord(job=job, workload=workload, params=_object(params, "params")))
+
+
+def _demo(raw: Mapping[str, Any], bucket: str) -> Call:
+    named, folder = raw.get("bucket"), raw.get("folder")
+    if not isinstance(folder, str) or not isinstance(named, str):
+        raise RejectedMessageError("`bucket` and `folder` must both be text")
+    if bucket and named != bucket:
+        raise RejectedMessageError(f"the message names bucket {named!r:.80}; this worker serves {bucket!r}")
+    prefix, _, last = folder.strip("/").rpartition("/")
+    parts = prefix.split("/") if prefix else []
+    if not folder.isascii() or any(part in {"", ".", "..", ".holdfast"} for part in parts):
+        raise RejectedMessageError(f"`folder` {folder!r:.80} is not a plain ASCII path")
+    job = _job_id(last)
+    params = _object(raw.get("parameters", {}), "parameters")
+    draft = JobRecord(job=job, workload=SERIES_SUM, params=params, demo=True)
+    return Call(Place(prefix).job(job), _dispatch(raw), draft)
+
+
+def _job_id(value: object) -> str:
+    if not isinstance(value, str) or not is_job_id(value):
+        raise RejectedMessageError(
+            f"{value!r:.80} is not a job id: a letter or digit, then up to 127 of letters, digits, `.`, `_`, `-`"
+        )
+    return value
+
+
+def _dispatch(raw: Mapping[str, Any]) -> int:
+    number = raw.get("dispatch", 0)
+    if type(number) is not int or number < 0:
+        raise RejectedMessageError(f"`dispatch` {number!r:.40} is not a number from 0 on")
+    return number
+
+
+def _object(value: object, name: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RejectedMessageError(f"`{name}` is not a JSON object")
+    return value
