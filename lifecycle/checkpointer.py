@@ -1,0 +1,202 @@
+"""Snapshots of a running workload, and committing them once they are uploaded.
+
+Runs in the thread that owns the machine.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from attrs import evolve
+
+from lifecycle.checkpoint import Saved
+from lifecycle.errors import UnknownOutcomeError
+from lifecycle.events import Uploaded, UploadFailed
+from lifecycle.machine import Change
+from lifecycle.ports.runner import Report
+from lifecycle.record import CheckpointRef, JobRecord, iso
+from lifecycle.running import Running
+from lifecycle.snapshot import Snapshot, take_announced, take_directory, take_output
+from lifecycle.states import Facts, Trigger
+
+RETRY_S: Final = 2.0  # between two tries to commit
+
+
+class Checkpointer:
+    """The checkpoints of one attempt.
+
+    Args:
+        on: The attempt.
+    """
+
+    def __init__(self, on: Running) -> None:
+        self._on = on
+        committed = on.keeper.record.checkpoint
+        self._seq = committed.seq if committed else 0
+        self._last_good = on.resumed_from
+        self._announces = False
+        self._due_at = on.now() + on.launch.saving_interval.total_seconds()
+        self._taken: Snapshot | None = None
+        self._uncommitted: Uploaded | None = None
+        self._retry_at = 0.0
+        self._failing_since: float | None = None
+        self.commits = 0
+        """Checkpoints committed by this attempt that went further than the one before."""
+        self.last: Uploaded | UploadFailed | None = None
+        """What became of the snapshot that closes the attempt; None while it is being uploaded."""
+
+    # ---- taking snapshots ----
+
+    def take_if_due(self, report: Report) -> None:
+        """Take what the workload announced; or, when the saving interval is over, ask it to save, or copy its files.
+
+        Raises:
+            OSError: This node's disk would not take it.
+        """
+        if report.announced:
+            self._announces = True
+            self._submit(take_announced(report.announced, seq=self._next_seq(), into=self._snapshots))
+        elif self._on.now() >= self._due_at:
+            self._on.child.ask_to_save()
+            if self._announces:
+                self._be_due_again()
+            else:
+                self._submit(self._picture(report.done))
+
+    def take_last(self, report: Report, *, trust_directory: bool) -> bool:
+        """Take the newest consistent state of a workload that has ended, and submit it as the attempt's last.
+
+        Args:
+            report: Its last report.
+            trust_directory: It saved and left by itself, so a program that announces nothing left its files whole.
+
+        Returns:
+            Whether there was anything to take.
+        """
+        snapshot = None
+        if report.announced:
+            snapshot = take_announced(report.announced, seq=self._next_seq(), into=self._snapshots)
+        elif trust_directory and not self._announces:
+            snapshot = self._picture(report.done)
+        if snapshot is None:
+            return False
+        self.submit_last(evolve(snapshot, is_last=True))
+        return True
+
+    def take_output(self, report: Report) -> None:
+        """Take the outputs of a workload that is done, and submit them as the attempt's last."""
+        output = self._on.launch.dirs.output
+        self.submit_last(take_output(output, seq=self._next_seq(), step=report.done, into=self._snapshots))
+
+    def submit_last(self, snapshot: Snapshot | None = None) -> None:
+        """Submit *snapshot*, or once more the one that failed to upload, as the attempt's last."""
+        self.last = None
+        self._submit(snapshot or self._taken)
+
+    def on_entered_checkpointing(self) -> None:
+        """The hook of entering `checkpointing` with a new snapshot: put it on the uploader's local queue."""
+        if self._taken:
+            self._on.uploader.submit(self._taken)
+
+    def _submit(self, snapshot: Snapshot | None) -> None:
+        self._be_due_again()
+        if snapshot is None:
+            self._on.journal.write("no_snapshot", why="the checkpoint directory is empty, or does not hold still")
+            return
+        self._taken = snapshot
+        self._on.machine.fire(Trigger.CHECKPOINT)
+
+    def _picture(self, step: int | None) -> Snapshot | None:
+        source, clock = self._on.launch.dirs.checkpoint, self._on.services.clock
+        return take_directory(source, seq=self._next_seq(), step=step, into=self._snapshots, clock=clock)
+
+    def _be_due_again(self) -> None:
+        self._due_at = self._on.now() + self._on.launch.saving_interval.total_seconds()
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    @property
+    def _snapshots(self) -> Path:
+        return self._on.launch.dirs.snapshots
+
+    # ---- committing them ----
+
+    def heard(self, event: Uploaded | UploadFailed) -> None:
+        """Take in what the uploader says.
+
+        Raises:
+            LeaseLostError: Another epoch owns the job.
+        """
+        if event.snapshot.is_last:
+            self.last = event
+        elif isinstance(event, UploadFailed):
+            self._failing_since = self._failing_since or self._on.now()
+            self._abandon(event.snapshot, str(event.error))
+        elif event.saved is None:
+            self._abandon(event.snapshot, "nothing new")
+            self._on.uploader.resolve(committed=False)
+        else:
+            self._uncommitted = event
+            self.commit_if_due()
+
+    @property
+    def failing_s(self) -> float:
+        """Seconds for which every upload has failed; 0 if the last one did not."""
+        return self._on.now() - self._failing_since if self._failing_since else 0.0
+
+    def commit_if_due(self) -> None:
+        """Commit what is uploaded; again after a while, if it is not known whether that succeeded.
+
+        Raises:
+            LeaseLostError: Another epoch owns the job.
+        """
+        pending = self._uncommitted
+        if pending is None or pending.saved is None or self._on.now() < self._retry_at:
+            return
+        further = self._goes_further(pending.saved.ref)
+        try:
+            change = self._pointing_at(pending.saved.ref, further=further)
+            self._on.machine.fire(Trigger.COMMIT, facts=self._facts(pending.snapshot), change=change)
+        except UnknownOutcomeError as error:
+            self._retry_at = self._on.now() + RETRY_S
+            self._on.journal.write("commit_unknown", seq=pending.snapshot.seq, error=str(error))
+            return
+        self._uncommitted = None
+        self._count(pending.saved, further=further)
+        self._on.uploader.resolve(committed=True)
+
+    def commit_with_ending(self, saved: Saved) -> Change:
+        """The change that commits *saved* together with the attempt's last state."""
+        further = self._goes_further(saved.ref)
+        change = self._pointing_at(saved.ref, further=further)
+        self._count(saved, further=further)
+        return change
+
+    def _pointing_at(self, ref: CheckpointRef, *, further: bool) -> Change:
+        now = iso(self._on.services.clock.now())
+        committed, fallback, commits = evolve(ref, at=now), self._last_good, self.commits + further
+
+        def point(record: JobRecord) -> JobRecord:
+            pointed = evolve(record, checkpoint=committed, fallback=fallback).with_attempt(commits=commits)
+            return evolve(pointed, failures=0, deaths=0) if further else pointed
+
+        return point
+
+    def _count(self, saved: Saved, *, further: bool) -> None:
+        ref = self._last_good = saved.ref
+        self._failing_since = None
+        self.commits += further
+        self._on.journal.write("checkpoint", seq=ref.seq, step=ref.step, bytes=ref.bytes, sent=ref.sent)
+
+    def _goes_further(self, ref: CheckpointRef) -> bool:
+        before = self._last_good
+        return before is None or before.step is None or ref.step is None or ref.step > before.step
+
+    def _abandon(self, snapshot: Snapshot, why: str) -> None:
+        snapshot.discard()
+        self._on.journal.write("abandoned", seq=snapshot.seq, why=why)
+        self._on.machine.fire(Trigger.ABANDON, facts=self._facts(snapshot))
+
+    def _facts(self, snapshot: Snapshot) -> Facts:
+        return Facts(waiting=self._taken is not None and self._taken.seq > snapshot.seq)

@@ -1,0 +1,68 @@
+"""The attempt's log: what it did, one JSON object a line, for `holdfast logs` and for people.
+
+One attempt writes one key, so no fence is needed. It is a courtesy: failing to bring it to the bucket harms nothing.
+"""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+from lifecycle.errors import HoldfastError
+from lifecycle.keys import JobKeys
+from lifecycle.ports.clock import Clock
+from lifecycle.ports.store import ObjectStore
+from lifecycle.record import iso
+
+KEPT_LINES: Final = 5000
+CONSOLE: Final = "console.txt"  # in the job's directory: what the workload wrote to stdout and stderr
+CONSOLE_BYTES: Final = 256 << 10  # of its end, kept in the bucket
+
+log = logging.getLogger("holdfast.journal")
+
+
+class Journal:
+    """Lines `{"at", "epoch", "node", "event", …}`, the newest KEPT_LINES of them. Thread-safe."""
+
+    def __init__(self, clock: Clock, *, epoch: int, node: str) -> None:
+        self._clock = clock
+        self._epoch = epoch
+        self._node = node
+        self._lines: list[str] = []
+        self._flushed = 0
+        self._written = 0
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Add a line; *facts* are JSON values. Never fails, never waits."""
+        line = {"at": iso(self._clock.now()), "epoch": self._epoch, "node": self._node, "event": event, **facts}
+        self._lines.append(json.dumps(line, default=str))
+        self._written += 1
+        del self._lines[:-KEPT_LINES]
+
+    def flush(self, store: ObjectStore, keys: JobKeys) -> None:
+        """Bring the log to the bucket, if there is anything new. Never fails."""
+        written = self._written
+        if written == self._flushed:
+            return
+        body = "".join(f"{line}\n" for line in list(self._lines)).encode()
+        try:
+            store.put(keys.log(self._epoch), body)
+        except HoldfastError as error:
+            self.write("log_not_stored", error=str(error))
+        else:
+            self._flushed = written
+
+
+def keep_console(store: ObjectStore, keys: JobKeys, *, epoch: int, root: Path) -> None:
+    """Bring the end of the workload's own output to the bucket, if it wrote any. Never fails."""
+    try:
+        with (root / CONSOLE).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - CONSOLE_BYTES, 0))
+            tail = file.read()
+        if tail:
+            store.put(keys.console(epoch), tail)
+    except FileNotFoundError:
+        pass
+    except (HoldfastError, OSError) as error:
+        log.warning("%s: the workload's output was not stored: %s", keys.job, error)

@@ -1,0 +1,185 @@
+"""Getting a job ready to run here: what runs, its input, the last good checkpoint."""
+
+import logging
+import math
+import shutil
+from datetime import timedelta
+from typing import Final
+
+from attrs import frozen
+
+from lifecycle.demo import DemoFiles
+from lifecycle.ending import Ending
+from lifecycle.errors import LeaseLostError, PermanentError, RetryableError
+from lifecycle.events import CancelAsked, DrainAsked, Event, LeaseLost
+from lifecycle.journal import Journal
+from lifecycle.keys import JobKeys
+from lifecycle.manifest import is_safe_path
+from lifecycle.ports.clock import Mailbox
+from lifecycle.ports.runner import JobDirs, Launch, Workload
+from lifecycle.record import CheckpointRef, JobRecord
+from lifecycle.restore import Restored, restore
+from lifecycle.services import Services
+from lifecycle.states import Trigger
+
+INTERVAL_PARAM: Final = "STATE_SAVING_INTERVAL"
+SHORTEST_INTERVAL_S: Final = 0.05
+LONGEST_INTERVAL_S: Final = 30 * 86400.0
+
+log = logging.getLogger("holdfast.preparation")
+
+
+class EarlyEnd(Exception):  # noqa: N818 - a way out, not an error
+    """The attempt is to end before its workload has started.
+
+    Attributes:
+        ending: How.
+    """
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.cause)
+        self.ending = ending
+
+
+@frozen
+class Ready:
+    """A job ready to start: how to launch it, and the checkpoint that it goes on from, if any."""
+
+    launch: Launch
+    restored: Restored | None
+
+
+@frozen
+class Preparation:
+    """What is needed to get one attempt's job ready.
+
+    Attributes:
+        services: The ports and the numbers.
+        keys: The job's keys.
+        dirs: Its directories here.
+        events: What the other threads say meanwhile.
+        journal: The attempt's log.
+        demo: The demo's file names, if the job came as its message.
+    """
+
+    services: Services
+    keys: JobKeys
+    dirs: JobDirs
+    events: Mailbox[Event]
+    journal: Journal
+    demo: DemoFiles | None
+
+    def ready(self, record: JobRecord) -> Ready:
+        """Fetch everything and verify it.
+
+        Raises:
+            EarlyEnd: Somebody asks the attempt to end.
+            LeaseLostError: Another epoch owns the job.
+            PermanentError: The job cannot run, here or anywhere: unknown workload, no input, no sound checkpoint.
+            RetryableError: Something could not be read; nothing is known of it.
+            OSError: This node's disk would not take it.
+        """
+        workload = self._workload(record)
+        interval = saving_interval(record, self.services.policy.state_saving_interval)
+        self._make_directories()
+        loaded = self._load_input()
+        if workload.needs_input and not loaded:
+            raise PermanentError(f"no input: neither {self.keys.input} nor {self.keys.input_file} is there")
+        restored = self._restore(record)
+        resumed = restored is not None or (self.demo is not None and self.demo.fetch_state(self.dirs.checkpoint))
+        launch = Launch(
+            workload=workload,
+            job=record.job,
+            epoch=record.epoch,
+            params=record.params,
+            resumed=resumed,
+            saving_interval=interval,
+            dirs=self.dirs,
+        )
+        return Ready(launch, restored)
+
+    def _workload(self, record: JobRecord) -> Workload:
+        offered = self.services.workloads
+        if record.workload not in offered:
+            raise PermanentError(
+                f"unknown workload {record.workload!r}: this image offers {', '.join(sorted(offered))}"
+            )
+        return offered[record.workload]
+
+    def _make_directories(self) -> None:
+        """Make the job's directories: all empty, but for what a restore may use again."""
+        for directory in (self.dirs.input, self.dirs.output, self.dirs.control):
+            shutil.rmtree(directory, ignore_errors=True)
+        for directory in (self.dirs.input, self.dirs.output, self.dirs.control, self.dirs.snapshots):
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def _load_input(self) -> int:
+        """Fetch all that lies under `input/`, or else the one file `input.txt`; returns how many files."""
+        store, keys = self.services.store, self.keys
+        found = [(listed, listed.key.removeprefix(keys.input)) for listed in store.list(keys.input)]
+        if not found:
+            found = [(listed, "input.txt") for listed in store.list(keys.input_file) if listed.key == keys.input_file]
+        for listed, name in found:
+            self._between()
+            if not is_safe_path(name):
+                raise PermanentError(f"the input {listed.key} has a name that would leave its directory")
+            target = self.dirs.input / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            size = listed.size_bytes
+            with target.open("wb+") as file:
+                if size and not (store.get_range(listed.key, file, offset=0, length=size) and file.tell() == size):
+                    raise RetryableError(f"the input {listed.key} changed while it was read")
+        return len(found)
+
+    def _restore(self, record: JobRecord) -> Restored | None:
+        def damaged(ref: CheckpointRef, why: str) -> None:
+            log.error("%s: checkpoint %d is damaged: %s", record.job, ref.seq, why)
+            self.journal.write("checkpoint_damaged", seq=ref.seq, why=why)
+
+        refs = [ref for ref in (record.checkpoint, record.fallback) if ref]
+        if not refs:
+            shutil.rmtree(self.dirs.checkpoint, ignore_errors=True)
+        self.dirs.checkpoint.mkdir(parents=True, exist_ok=True)
+        restored = restore(
+            self.services.store,
+            refs,
+            self.dirs.checkpoint,
+            local=self.dirs.snapshots,
+            between=self._between,
+            damaged=damaged,
+        )
+        shutil.rmtree(self.dirs.snapshots, ignore_errors=True)
+        self.dirs.snapshots.mkdir(parents=True)
+        return restored
+
+    def _between(self) -> None:
+        """Between two files: is there any reason to stop?"""
+        match self.events.get(0):
+            case None:
+                pass
+            case LeaseLost(why):
+                raise LeaseLostError(why)
+            case DrainAsked():
+                raise EarlyEnd(Ending(Trigger.RELEASE, "drained"))
+            case CancelAsked():
+                raise EarlyEnd(Ending(Trigger.CANCEL, "cancelled"))
+            case other:
+                raise RuntimeError(f"not expected before the workload runs: {other}")
+
+
+def saving_interval(record: JobRecord, default: timedelta) -> timedelta:
+    """How often *record*'s job is to save: its parameter STATE_SAVING_INTERVAL (seconds, number or text), or *default*.
+
+    Raises:
+        PermanentError: The parameter is no sensible number of seconds.
+    """
+    value = record.params.get(INTERVAL_PARAM)
+    if value is None:
+        return default
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not SHORTEST_INTERVAL_S <= seconds <= LONGEST_INTERVAL_S:
+        raise PermanentError(f"{INTERVAL_PARAM} {value!r:.40} is not a number of seconds from 0.05 to 30 days")
+    return timedelta(seconds=seconds)

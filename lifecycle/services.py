@@ -1,0 +1,51 @@
+"""What an attempt works with: the ports and the numbers, put together once, in client/bootstrap.py."""
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from lifecycle.keys import Place
+from lifecycle.ledger import Ledger
+from lifecycle.policy import Policy
+from lifecycle.ports.clock import Clock
+from lifecycle.ports.node import Node
+from lifecycle.ports.queue import JobQueue
+from lifecycle.ports.runner import Workload, WorkloadRunner
+from lifecycle.ports.store import ObjectStore
+
+
+@frozen
+class Services:
+    """Everything a worker needs of the world.
+
+    Attributes:
+        queue: Wakes us up.
+        store: The bucket.
+        ledger: The records in it.
+        runner: Runs workloads.
+        node: Who we are.
+        clock: Time and threads.
+        rng: Jitter.
+        policy: The numbers.
+        workloads: What this image offers, by name.
+        place: Where this worker's jobs lie.
+        bucket: The bucket's name, empty for the embedded default.
+        work_dir: A directory of this process alone.
+        alive: Called at least every heartbeat, for a health check.
+    """
+
+    queue: JobQueue
+    store: ObjectStore
+    ledger: Ledger
+    runner: WorkloadRunner
+    node: Node
+    clock: Clock
+    rng: random.Random
+    policy: Policy
+    workloads: Mapping[str, Workload]
+    place: Place
+    bucket: str
+    work_dir: Path
+    alive: Callable[[], None]

@@ -1,0 +1,81 @@
+"""What becomes of the delivery once an attempt has ended: sent anew, handed back, or deleted.
+
+The record is written by then, and it decides; so nothing here may fail the attempt. What the queue did not do, the next
+receiver of the message does.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from lifecycle.errors import HoldfastError
+from lifecycle.keys import JobKeys
+from lifecycle.message import Call, announce_again
+from lifecycle.ports.queue import Delivery
+from lifecycle.publish import publish
+from lifecycle.record import JobRecord
+from lifecycle.services import Services
+
+PUBLISH_AGAIN: Final = timedelta(seconds=30)
+
+log = logging.getLogger("holdfast.settle")
+
+
+class Settlement:
+    """Settles one delivery.
+
+    Args:
+        services: Queue, store and bucket are used.
+        call: What the message said.
+        delivery: The delivery.
+    """
+
+    def __init__(self, services: Services, call: Call, delivery: Delivery) -> None:
+        self._services = services
+        self._call = call
+        self._delivery = delivery
+
+    @property
+    def _keys(self) -> JobKeys:
+        return self._call.keys
+
+    def send_anew(self, record: JobRecord) -> None:
+        """Send a fresh message, then delete this one: between the two there are two, and the record decides."""
+        following = announce_again(self._call, record, bucket=self._services.bucket)
+        try:
+            refused = self._services.queue.send([following])
+        except HoldfastError as error:
+            log.warning("%s: no fresh message sent: %s", record.job, error)
+            self.hand_back(timedelta(0))
+            return
+        if refused:
+            log.warning("%s: no fresh message sent: %s", record.job, refused[0].reason)
+            self.hand_back(timedelta(0))
+        else:
+            self.delete()
+
+    def hand_back(self, delay: timedelta) -> None:
+        """Let others see the message after *delay*."""
+        self._quietly("hand back", lambda: self._services.queue.release(self._delivery, delay=delay))
+
+    def delete(self) -> None:
+        """Remove the message."""
+        self._quietly("delete", lambda: self._services.queue.delete(self._delivery))
+
+    def publish(self, record: JobRecord, mark: Callable[[], object]) -> None:
+        """Publish a completed job's outputs, let *mark* say so in the record, and only then delete the message."""
+        try:
+            publish(self._services.store, self._keys, record)
+            mark()
+        except HoldfastError as error:
+            log.warning("%s: outputs not published yet: %s", record.job, error)
+            self.hand_back(PUBLISH_AGAIN)
+        else:
+            self.delete()
+
+    def _quietly(self, what: str, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except HoldfastError as error:
+            log.warning("%s: could not %s the message: %s", self._keys.job, what, error)

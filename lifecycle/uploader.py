@@ -1,0 +1,168 @@
+"""The uploader: a thread with a local queue of snapshots, so that the workload is never stopped by an upload.
+
+It uploads one snapshot at a time, tells the attempt, and waits to hear what became of it before the next, so that every
+upload builds on what is really committed. A newer snapshot replaces one still waiting. After a commit it removes what
+is no longer named by the last two manifests.
+"""
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from lifecycle.checkpoint import Saved, upload
+from lifecycle.collect import named_by, remove, sweep
+from lifecycle.errors import HoldfastError, LeaseLostError
+from lifecycle.events import Event, ThreadDied, Uploaded, UploadFailed
+from lifecycle.journal import Journal
+from lifecycle.keys import JobKeys
+from lifecycle.manifest import Manifest
+from lifecycle.ports.clock import Clock, Mailbox, Thread
+from lifecycle.ports.store import ObjectStore
+from lifecycle.snapshot import Snapshot
+
+WAIT_S = 3600.0  # nothing depends on it: the thread only ever waits for its inbox
+
+
+@frozen
+class _Resolved:
+    """The attempt's answer to the last `Uploaded`: committed, or not."""
+
+    committed: bool
+
+
+@frozen
+class _Stop:
+    """No more."""
+
+
+class Uploader:
+    """Uploads snapshots of one attempt.
+
+    Args:
+        store: Where to.
+        clock: Thread and mailbox.
+        keys: The job's keys.
+        epoch: Ours.
+        kept: The manifests that the record names, newest first; at most two.
+        events: Where to tell.
+        journal: The attempt's log.
+        after_commit: Called with each committed snapshot; must not fail.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        *,
+        keys: JobKeys,
+        epoch: int,
+        kept: tuple[Manifest, ...],
+        events: Mailbox[Event],
+        journal: Journal,
+        after_commit: Callable[[Snapshot], None],
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._epoch = epoch
+        self._kept = kept
+        self._events = events
+        self._journal = journal
+        self._after_commit = after_commit
+        self._inbox: Mailbox[Snapshot | _Resolved | _Stop] = clock.mailbox()
+        self._next: Snapshot | None = None
+        self._unresolved: tuple[Snapshot, Saved | None] | None = None
+        self._swept = False
+        self._stopped = False
+        self._committed_files: Snapshot | None = None
+        self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{keys.job}")
+
+    def submit(self, snapshot: Snapshot) -> None:
+        """Put *snapshot* on the local queue. Never waits, never fails."""
+        self._inbox.put(snapshot)
+
+    def resolve(self, *, committed: bool) -> None:
+        """Answer the last `Uploaded`: its manifest is in the record, or will never be. Never waits, never fails."""
+        self._inbox.put(_Resolved(committed))
+
+    def stop(self, *, timeout_s: float) -> bool:
+        """Stop between two files, what waits being dropped; True if the thread ended in time."""
+        self._inbox.put(_Stop())
+        return self._thread.join(timeout_s)
+
+    def abandon(self) -> None:
+        """Start nothing more: another epoch owns the job."""
+        self._stopped = True
+        self._inbox.put(_Stop())
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped:
+                self._take_in(WAIT_S)
+                if self._next and not self._unresolved and not self._stopped:
+                    snapshot, self._next = self._next, None
+                    self._upload(snapshot)
+        except LeaseLostError:
+            pass
+        except Exception as error:  # noqa: BLE001 - no thread may die in silence
+            self._events.put(ThreadDied("uploader", error))
+
+    def _take_in(self, timeout_s: float) -> None:
+        """Take everything in that is there, having waited for the first."""
+        item = self._inbox.get(timeout_s)
+        while item is not None:
+            match item:
+                case Snapshot():
+                    if self._next:
+                        self._next.discard()
+                    self._next = item
+                case _Resolved(committed):
+                    self._settle(committed=committed)
+                case _Stop():
+                    self._stopped = True
+                    return
+            item = self._inbox.get(0)
+
+    def _upload(self, snapshot: Snapshot) -> None:
+        last = self._kept[0] if self._kept else None
+        try:
+            saved = upload(
+                self._store, self._keys, epoch=self._epoch, snapshot=snapshot, last=last, between=self._between
+            )
+        except (HoldfastError, OSError) as error:
+            if isinstance(error, LeaseLostError):
+                raise
+            self._events.put(UploadFailed(snapshot, error))
+        else:
+            self._unresolved = snapshot, saved
+            self._events.put(Uploaded(snapshot, saved))
+
+    def _between(self) -> None:
+        if self._stopped:
+            raise LeaseLostError("the attempt is over")
+
+    def _settle(self, *, committed: bool) -> None:
+        if self._unresolved is None:
+            return
+        (snapshot, saved), self._unresolved = self._unresolved, None
+        if not (committed and saved):
+            snapshot.discard()
+            return
+        if self._committed_files:
+            self._committed_files.discard()
+        self._committed_files = snapshot
+        dropped, self._kept = self._kept[1:], (saved.manifest, *self._kept[:1])
+        self._after_commit(snapshot)
+        self._collect(dropped)
+
+    def _collect(self, dropped: tuple[Manifest, ...]) -> None:
+        """Remove what the last two manifests do not name: once by listing, then by what was dropped."""
+        keep = named_by(self._keys, self._kept)
+        try:
+            if self._swept:
+                remove(self._store, named_by(self._keys, dropped) - keep, epoch=self._epoch)
+            else:
+                sweep(self._store, self._keys, epoch=self._epoch, keep=keep)
+                self._swept = True
+        except HoldfastError as error:
+            self._swept = False
+            self._journal.write("collection_failed", error=str(error))

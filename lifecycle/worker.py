@@ -1,0 +1,184 @@
+"""The worker: takes one message after the other, asks the record what is to be done, and does it."""
+
+import json
+import logging
+import shutil
+from datetime import timedelta
+from typing import Final
+
+from lifecycle.attempt import Attempt
+from lifecycle.ending import Ending
+from lifecycle.errors import (
+    HoldfastError,
+    InvalidRecordError,
+    LeaseLostError,
+    RejectedMessageError,
+    RetryableError,
+    UnknownOutcomeError,
+)
+from lifecycle.lease import Judgement, Verdict, judge
+from lifecycle.ledger import Held
+from lifecycle.message import Call, read
+from lifecycle.ports.queue import Delivery
+from lifecycle.publish import published
+from lifecycle.record import iso
+from lifecycle.services import Services
+from lifecycle.settle import Settlement
+
+LONGEST_POLL: Final = timedelta(seconds=10)  # a stopping worker that is idle leaves within it
+TROUBLE_S: Final = 5.0  # the queue could not be read, after all retries
+UNREADABLE: Final = timedelta(seconds=15)
+UNINTELLIGIBLE: Final = timedelta(minutes=2)  # a newer Holdfast wrote the record: for a newer worker to take
+
+log = logging.getLogger("holdfast.worker")
+
+
+class Worker:
+    """Works until it is drained, idle for too long, or has had enough jobs.
+
+    Args:
+        services: The ports and the numbers.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._policy = services.policy
+        self._draining = False
+        self._attempt: Attempt | None = None
+        self._attempts = 0
+        self._unfit = False
+
+    def drain(self) -> None:
+        """Take nothing more; save, hand back and end what runs. Safe from a signal handler, and to repeat."""
+        self._draining = True
+        if self._attempt:
+            self._attempt.drain()
+
+    def run(self) -> int:
+        """Work.
+
+        Returns:
+            The exit code: 0, or 1 if this node is unfit and asked to be replaced.
+
+        Raises:
+            ConfigError: A credential, the queue or the bucket is wrong.
+        """
+        idle_since = self._services.clock.monotonic()
+        while not (self._draining or self._unfit or self._is_enough()):
+            self._services.alive()
+            delivery = self._receive()
+            if delivery is not None:
+                self._handle(delivery)
+                idle_since = self._services.clock.monotonic()
+            elif self._is_idle_since(idle_since):
+                log.info("idle for %s: leaving", self._policy.idle_exit)
+                break
+        return int(self._unfit)
+
+    def _is_enough(self) -> bool:
+        return bool(self._policy.max_jobs) and self._attempts >= self._policy.max_jobs
+
+    def _is_idle_since(self, moment: float) -> bool:
+        limit_s = self._policy.idle_exit.total_seconds()
+        return bool(limit_s) and self._services.clock.monotonic() - moment >= limit_s
+
+    def _receive(self) -> Delivery | None:
+        wait = min(LONGEST_POLL, self._policy.stop_grace, self._policy.idle_exit or LONGEST_POLL)
+        try:
+            return self._services.queue.receive(hidden=self._policy.lease, wait=wait)
+        except RetryableError as error:
+            log.warning("the queue cannot be read: %s", error)
+            self._services.clock.sleep(TROUBLE_S)
+            return None
+
+    def _handle(self, delivery: Delivery) -> None:
+        """Do with one message what its record says."""
+        services = self._services
+        try:
+            call = read(delivery.body, place=services.place, bucket=services.bucket)
+        except RejectedMessageError as error:
+            self._reject(delivery, str(error))
+            return
+        settlement = Settlement(services, call, delivery)
+        if self._draining:
+            settlement.hand_back(timedelta(0))
+            return
+        try:
+            held = services.ledger.read(call.keys.record)
+        except InvalidRecordError as error:
+            log.error("%s", error)  # noqa: TRY400 - the traceback would say nothing more
+            settlement.hand_back(UNINTELLIGIBLE)
+            return
+        except HoldfastError as error:
+            log.warning("%s: the record cannot be read: %s", call.keys.job, error)
+            settlement.hand_back(UNREADABLE)
+            return
+        self._act(judge(call, held, services.rng), call, delivery, held, settlement)
+
+    def _act(
+        self, judgement: Judgement, call: Call, delivery: Delivery, held: Held | None, settlement: Settlement
+    ) -> None:
+        log.info("%s: %s: %s", call.keys.job, judgement.verdict.value, judgement.why)
+        match judgement.verdict:
+            case Verdict.TAKE:
+                self._try(call, delivery, held, settlement)
+            case Verdict.HAND_BACK:
+                settlement.hand_back(judgement.delay)
+            case Verdict.DISCARD:
+                settlement.delete()
+            case Verdict.REJECT:
+                self._reject(delivery, judgement.why)
+            case Verdict.PUBLISH if held is not None:
+                services = self._services
+                settlement.publish(
+                    held.record,
+                    lambda: services.ledger.write(call.keys.record, published(held.record), held.version),
+                )
+
+    def _try(self, call: Call, delivery: Delivery, held: Held | None, settlement: Settlement) -> None:
+        """Make an attempt at the job."""
+        self._forget_others(call.keys.job)
+        attempt = self._attempt = Attempt(self._services, call, delivery, held)
+        if self._draining:  # a signal came between the check and the line above
+            attempt.drain()
+        try:
+            ending = attempt.run()
+        except LeaseLostError as error:
+            log.info("%s", error)
+            settlement.hand_back(self._policy.lease)
+        except UnknownOutcomeError as error:
+            log.warning("%s: the lease may be ours or not: %s", call.keys.job, error)
+            settlement.hand_back(UNREADABLE)
+        else:
+            self._attempts += 1
+            self._heed(call.keys.job, ending)
+        finally:
+            self._attempt = None
+
+    def _heed(self, job: str, ending: Ending | None) -> None:
+        if ending is None:
+            return
+        log.info("%s: %s%s", job, ending.cause, f": {ending.error}" if ending.error else "")
+        if ending.wants_new_node:
+            self._unfit = True
+            self._services.node.reallocate(ending.error or ending.cause)
+
+    def _forget_others(self, job: str) -> None:
+        """Keep no other job's files here: at most one unfinished job's, for the case that it comes back."""
+        directory = self._services.work_dir
+        if directory.is_dir():
+            for other in directory.iterdir():
+                if other.name != job and other.is_dir():
+                    shutil.rmtree(other, ignore_errors=True)
+
+    def _reject(self, delivery: Delivery, why: str) -> None:
+        """Keep a message that is no job, where an operator finds it; then, and only then, remove it."""
+        services = self._services
+        log.warning("message %s rejected: %s", delivery.message_id, why)
+        kept = {"at": iso(services.clock.now()), "message": delivery.message_id, "why": why, "body": delivery.body}
+        try:
+            services.store.put(f"{services.place.rejected}{delivery.message_id}.json", json.dumps(kept).encode())
+            services.queue.dead_letter(delivery, reason=why)
+            services.queue.delete(delivery)
+        except HoldfastError as error:
+            log.warning("message %s could not be put aside: %s", delivery.message_id, error)
