@@ -197,7 +197,7 @@ def iso(moment: datetime) -> str:
 
 @cache
 def _converter() -> cattrs.Converter:
-    return strict_converter()
+    return strict_converter(State)
 
 
 def encode(record: JobRecord) -> bytes:

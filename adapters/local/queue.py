@@ -1,0 +1,167 @@
+"""LocalQueue: a queue in a SQLite file, for any number of processes on one machine.
+
+A message is visible from `visible_at` on (the machine's wall clock, which all its processes share). A receive is one
+immediate transaction, so no message goes to two processes at once; a process that dies with one gives it back when the
+time is over.
+"""
+
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lifecycle.errors import ConfigError, RetryableError
+from lifecycle.ports.clock import Clock
+from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
+
+POLL_S: Final = 0.1
+BUSY_S: Final = 10.0  # how long one process waits for another's transaction
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS messages (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    body TEXT NOT NULL,
+    job TEXT NOT NULL,
+    visible_at REAL NOT NULL,
+    receipt TEXT,
+    receives INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX IF NOT EXISTS by_visibility ON messages (visible_at, number);
+CREATE TABLE IF NOT EXISTS dead (number INTEGER PRIMARY KEY, body TEXT NOT NULL, reason TEXT NOT NULL);
+"""
+
+
+class LocalQueue:
+    """See `lifecycle.ports.queue.JobQueue`.
+
+    Args:
+        path: The file; made if it is not there, and its folder too.
+        clock: For polling and visibility.
+
+    Raises:
+        ConfigError: The file cannot be made, or is something else.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._local = threading.local()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection().executescript(SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"the local queue {path} cannot be used: {error}") from error
+
+    def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
+        """See the port."""
+        asked_at = self._clock.monotonic()
+        deadline = asked_at + wait.total_seconds()
+        while (delivery := self._take(hidden, asked_at)) is None:
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0:
+                return None
+            self._clock.sleep(min(POLL_S, left_s))
+            asked_at = self._clock.monotonic()
+        return delivery
+
+    def extend(self, delivery: Delivery, *, hidden: timedelta) -> bool:
+        """See the port."""
+        return self._show_at(delivery, hidden, "receipt")
+
+    def release(self, delivery: Delivery, *, delay: timedelta) -> None:
+        """See the port."""
+        self._show_at(delivery, delay, "NULL")
+
+    def delete(self, delivery: Delivery) -> None:
+        """See the port."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM messages WHERE receipt = ?", (delivery.receipt,))
+
+    def send(self, messages: Sequence[Message]) -> list[SendFailure]:
+        """See the port."""
+        now = self._now()
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT INTO messages (body, job, visible_at) VALUES (?, ?, ?)",
+                [(message.body, message.job, now) for message in messages],
+            )
+        return []
+
+    def dead_letter(self, delivery: Delivery, *, reason: str) -> bool:
+        """See the port."""
+        with self._transaction() as connection:
+            connection.execute("INSERT INTO dead (body, reason) VALUES (?, ?)", (delivery.body, reason))
+        return True
+
+    def depth(self) -> Depth:
+        """See the port."""
+        with self._transaction() as connection:
+            available, in_flight = connection.execute(
+                "SELECT COALESCE(SUM(visible_at <= :now), 0), COALESCE(SUM(visible_at > :now), 0) FROM messages",
+                {"now": self._now()},
+            ).fetchone()
+        return Depth(available, in_flight, 0)
+
+    def purge(self) -> None:
+        """See the port."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM messages")
+
+    def _take(self, hidden: timedelta, asked_at: float) -> Delivery | None:
+        now, receipt = self._now(), secrets.token_hex(16)
+        with self._transaction() as connection:
+            row = connection.execute(
+                "UPDATE messages SET receipt = ?, receives = receives + 1, visible_at = ? WHERE number = "
+                "(SELECT number FROM messages WHERE visible_at <= ? ORDER BY visible_at, number LIMIT 1) "
+                "RETURNING number, body, receives",
+                (receipt, now + hidden.total_seconds(), now),
+            ).fetchone()
+        if row is None:
+            return None
+        number, body, receives = row
+        return Delivery(body, f"local-{number}", receipt, receives, asked_at)
+
+    def _show_at(self, delivery: Delivery, delay: timedelta, receipt: str) -> bool:
+        with self._transaction() as connection:
+            changed = connection.execute(
+                f"UPDATE messages SET visible_at = ?, receipt = {receipt} WHERE receipt = ?",  # noqa: S608 - a constant
+                (self._now() + delay.total_seconds(), delivery.receipt),
+            )
+        return changed.rowcount > 0
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _connection(self) -> sqlite3.Connection:
+        """This thread's connection."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            self._local.connection = connection
+        return connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+        except sqlite3.Error as error:
+            raise RetryableError(f"the local queue {self._path} failed: {error}") from error
+
+
+if TYPE_CHECKING:
+
+    def _proof(queue: LocalQueue) -> JobQueue:
+        return queue

@@ -1,0 +1,219 @@
+"""LocalStore: a bucket in a directory, for any number of processes on one machine.
+
+A key is a path below `objects/`. An object appears whole or not at all: it is written beside its place, flushed to the
+disk, and renamed there, and the rename is flushed too. A conditional put holds a file lock for its key from the look to
+the rename. Versions are hashes of the bytes; ages are those of the files.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final
+from uuid import uuid4
+
+from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
+from lifecycle.ports.clock import Clock
+from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
+
+LOCKS: Final = 256  # lock files; keys share them by hash
+CHUNK: Final = 1 << 20
+DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+class LocalStore:
+    """See `lifecycle.ports.store.ObjectStore`.
+
+    Args:
+        root: The directory; made if it is not there.
+        clock: For ages.
+
+    Raises:
+        ConfigError: The directory cannot be made.
+    """
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._objects = root / "objects"
+        self._parts = root / "parts"
+        self._locks = root / "locks"
+        self._clock = clock
+        with _translating(str(root)):
+            for directory in (self._objects, self._parts, self._locks):
+                directory.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str) -> Stored | None:
+        """See the port."""
+        with _translating(key):
+            try:
+                with self._path(key).open("rb") as file:
+                    body, seen = file.read(), os.fstat(file.fileno())
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return None
+        return Stored(body, _version(body), self._age_s(seen))
+
+    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+        """See the port."""
+        target = self._path(key)
+        with _translating(key):
+            part = self._part()
+            with part.open("wb") as file:
+                file.write(body)
+                _flush(file)
+            if expected is None:
+                self._move(part, target)
+            else:
+                with self._locked(key):
+                    self._require(key, expected, part)
+                    self._move(part, target)
+        return _version(body)
+
+    def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
+        """See the port."""
+        with _translating(key):
+            try:
+                file = self._path(key).open("rb")
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return False
+            with file:
+                file.seek(offset)
+                while length > 0 and (chunk := file.read(min(length, CHUNK))):
+                    into.write(chunk)
+                    length -= len(chunk)
+        return True
+
+    def put_file(self, key: str, path: Path) -> None:
+        """See the port."""
+        target = self._path(key)
+        with path.open("rb") as source, _translating(key):
+            part = self._part()
+            with part.open("wb") as file:
+                shutil.copyfileobj(source, file, CHUNK)
+                _flush(file)
+            self._move(part, target)
+
+    def copy(self, source: str, target: str) -> bool:
+        """See the port. Objects are never written in place, so a hard link is a copy."""
+        with _translating(target):
+            part = self._part()
+            try:
+                part.hardlink_to(self._path(source))
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return False
+            self._move(part, self._path(target))
+        return True
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        """See the port."""
+        folder = prefix.rpartition("/")[0]
+        start = self._path(folder) if folder else self._objects
+        with _translating(prefix):
+            found = sorted(self._walk(start, f"{folder}/" if folder else "", prefix))
+        for key, seen in found:
+            yield Listed(key, seen.st_size, f"{seen.st_ino}-{seen.st_mtime_ns}", self._age_s(seen))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See the port."""
+        for key in keys:
+            path = self._path(key)
+            with _translating(key):
+                try:
+                    path.unlink(missing_ok=True)
+                except (IsADirectoryError, NotADirectoryError):
+                    continue
+                self._remove_empty(path.parent)
+
+    def _path(self, key: str) -> Path:
+        parts = key.split("/")
+        if any(part in {"", ".", ".."} or "\0" in part for part in parts):
+            raise PermanentError(f"{key!r:.200} is no key: it has an empty part, or `.` or `..`")
+        return self._objects.joinpath(*parts)
+
+    def _part(self) -> Path:
+        return self._parts / uuid4().hex
+
+    def _require(self, key: str, expected: Version | Absent, part: Path) -> None:
+        current = self.get(key)
+        held = current is None if isinstance(expected, Absent) else current and current.version == expected
+        if not held:
+            part.unlink(missing_ok=True)
+            raise VersionConflictError(f"{key} is {'not ' if current is None else ''}there, or at another version")
+
+    def _move(self, part: Path, target: Path) -> None:
+        moment = self._clock.now().timestamp()
+        os.utime(part, (moment, moment))
+        for _ in range(LOCKS):  # a neighbour's delete may remove the folder in between
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                part.replace(target)
+                break
+            except FileNotFoundError:
+                continue
+        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=2).digest()) % LOCKS
+        with (self._locks / f"{number:03d}").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _walk(self, directory: Path, key: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+        try:
+            entries = list(os.scandir(directory))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for entry in entries:
+            name = f"{key}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                if name.startswith(prefix) or prefix.startswith(f"{name}/"):
+                    yield from self._walk(Path(entry.path), f"{name}/", prefix)
+            elif name.startswith(prefix):
+                try:
+                    yield name, entry.stat()
+                except FileNotFoundError:
+                    continue
+
+    def _remove_empty(self, folder: Path) -> None:
+        while folder != self._objects:
+            try:
+                folder.rmdir()
+            except OSError:
+                return
+            folder = folder.parent
+
+    def _age_s(self, seen: os.stat_result) -> float:
+        return max(self._clock.now().timestamp() - seen.st_mtime, 0.0)
+
+
+def _version(body: bytes) -> Version:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _translating(what: str) -> Iterator[None]:
+    """Say by the remedy what the operating system says by number."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DENIED:
+            raise ConfigError(f"the local store may not touch {what}: {error.strerror}") from error
+        raise RetryableError(f"the local store failed at {what}: {error}") from error
+
+
+if TYPE_CHECKING:
+
+    def _proof(store: LocalStore) -> ObjectStore:
+        return store

@@ -1,0 +1,1 @@
+"""Fakes that keep to the ports' laws: for unit tests, and shipped for users' own."""

@@ -1,0 +1,103 @@
+"""MemoryStore: a bucket in memory, as strict as R2 where R2 is strict.
+
+Versions are MD5 sums like R2's ETags, so equal bytes have equal versions; ages are differences of whole seconds, like
+those of HTTP dates; and with *write_gap_s* a key takes one write in that time and answers "too many" to more.
+"""
+
+import hashlib
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from attrs import frozen
+
+from lifecycle.errors import RetryableError, VersionConflictError
+from lifecycle.ports.clock import Clock
+from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
+
+
+@frozen
+class _Object:
+    body: bytes
+    version: Version
+    written_at: float
+
+
+class MemoryStore:
+    """See `lifecycle.ports.store.ObjectStore`.
+
+    Args:
+        clock: For ages.
+        write_gap_s: The least seconds between two writes to one key (R2: 1).
+    """
+
+    def __init__(self, clock: Clock, *, write_gap_s: float = 0.0) -> None:
+        self._clock = clock
+        self._gap_s = write_gap_s
+        self._objects: dict[str, _Object] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Stored | None:
+        """See the port."""
+        found = self._objects.get(key)
+        return Stored(found.body, found.version, self._age_s(found)) if found else None
+
+    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+        """See the port."""
+        fresh = _Object(bytes(body), f'"{hashlib.md5(body).hexdigest()}"', self._now())  # noqa: S324 - what an ETag is
+        with self._lock:
+            before = self._objects.get(key)
+            if isinstance(expected, Absent):
+                if before:
+                    raise VersionConflictError(f"{key} is there already")
+            elif expected is not None and (before is None or before.version != expected):
+                raise VersionConflictError(f"{key} is not at {expected}")
+            if before and fresh.written_at - before.written_at < self._gap_s:
+                raise RetryableError(f"{key}: too many writes in {self._gap_s} s")
+            self._objects[key] = fresh
+        return fresh.version
+
+    def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
+        """See the port."""
+        found = self._objects.get(key)
+        if found is None:
+            return False
+        into.write(found.body[offset : offset + length])
+        return True
+
+    def put_file(self, key: str, path: Path) -> None:
+        """See the port."""
+        self.put(key, path.read_bytes())
+
+    def copy(self, source: str, target: str) -> bool:
+        """See the port."""
+        found = self._objects.get(source)
+        if found is None:
+            return False
+        self.put(target, found.body)
+        return True
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        """See the port."""
+        for key, found in sorted(self._objects.items()):
+            if key.startswith(prefix):
+                yield Listed(key, len(found.body), found.version, self._age_s(found))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See the port."""
+        for key in keys:
+            self._objects.pop(key, None)
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _age_s(self, found: _Object) -> float:
+        return max(float(math.floor(self._now()) - math.floor(found.written_at)), 0.0)
+
+
+if TYPE_CHECKING:
+
+    def _proof(store: MemoryStore) -> ObjectStore:
+        return store

@@ -1,0 +1,244 @@
+"""Retrying, as a wrapper that is itself the port: the one place that decides what is sent again, and how often.
+
+One policy per kind of call. Only `RetryableError` is retried: whatever else a call raises will not change. A
+conditional put goes out exactly once: whether it landed is for the core to find out, by reading back.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
+
+from attrs import frozen
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    retry_if_result,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from lifecycle.errors import RetryableError
+from lifecycle.ports.clock import Clock
+from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
+from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
+
+T = TypeVar("T")
+
+LISTED_AT_ONCE: Final = 1000  # keys: a page of the store's
+
+log = logging.getLogger("holdfast.retrying")
+
+
+@frozen(kw_only=True)
+class Policy:
+    """How often a kind of call is made, and how long the pauses are: random, up to *first_s*, doubled each time.
+
+    Attributes:
+        attempts: In all.
+        first_s: The longest first pause, in seconds.
+        longest_s: The longest pause, in seconds.
+    """
+
+    attempts: int
+    first_s: float
+    longest_s: float
+
+
+READ: Final = Policy(attempts=4, first_s=0.5, longest_s=4)  # < 40 s with an 8 s time limit: a heartbeat waits for it
+WRITE: Final = Policy(attempts=5, first_s=1.0, longest_s=8)  # R2 takes one write a second to a key
+TRANSFER: Final = Policy(attempts=3, first_s=1.0, longest_s=8)  # the adapter repeats the pieces
+HEARTBEAT: Final = Policy(attempts=2, first_s=0.2, longest_s=0.2)  # the next beat is the better try
+RECEIVE: Final = Policy(attempts=3, first_s=0.5, longest_s=4)  # the worker asks again anyway
+SEND: Final = Policy(attempts=6, first_s=1.0, longest_s=15)
+
+
+class RetryingQueue:
+    """A queue whose calls are repeated where that helps.
+
+    Args:
+        queue: The queue.
+        clock: For the pauses.
+    """
+
+    def __init__(self, queue: JobQueue, clock: Clock) -> None:
+        self._queue = queue
+        self._clock = clock
+
+    def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
+        """See `JobQueue.receive`."""
+        return _call(RECEIVE, self._clock, "receive", lambda: self._queue.receive(hidden=hidden, wait=wait))
+
+    def extend(self, delivery: Delivery, *, hidden: timedelta) -> bool:
+        """See `JobQueue.extend`. Tried twice, quickly."""
+        return _call(HEARTBEAT, self._clock, "extend", lambda: self._queue.extend(delivery, hidden=hidden))
+
+    def release(self, delivery: Delivery, *, delay: timedelta) -> None:
+        """See `JobQueue.release`."""
+        _call(WRITE, self._clock, "release", lambda: self._queue.release(delivery, delay=delay))
+
+    def delete(self, delivery: Delivery) -> None:
+        """See `JobQueue.delete`."""
+        _call(WRITE, self._clock, "delete", lambda: self._queue.delete(delivery))
+
+    def send(self, messages: Sequence[Message]) -> list[SendFailure]:
+        """See `JobQueue.send`. Only what was not accepted is sent again."""
+        left = list(messages)
+
+        def send() -> list[SendFailure]:
+            nonlocal left
+            failures = self._queue.send(left)
+            left = [failure.message for failure in failures]
+            return failures
+
+        return _call(SEND, self._clock, "send", send, again_if=bool)
+
+    def dead_letter(self, delivery: Delivery, *, reason: str) -> bool:
+        """See `JobQueue.dead_letter`. After a lost answer there may be two copies."""
+        return _call(WRITE, self._clock, "dead-letter", lambda: self._queue.dead_letter(delivery, reason=reason))
+
+    def depth(self) -> Depth:
+        """See `JobQueue.depth`."""
+        return _call(READ, self._clock, "depth", self._queue.depth)
+
+    def purge(self) -> None:
+        """See `JobQueue.purge`. Not retried: a queue that is busy purging stays so for a minute."""
+        self._queue.purge()
+
+
+class RetryingStore:
+    """A store whose calls are repeated where that helps; conditional puts are not.
+
+    Args:
+        store: The store.
+        clock: For the pauses.
+    """
+
+    def __init__(self, store: ObjectStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def get(self, key: str) -> Stored | None:
+        """See `ObjectStore.get`."""
+        return _call(READ, self._clock, f"get {key}", lambda: self._store.get(key))
+
+    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+        """See `ObjectStore.put`."""
+        if expected is not None:
+            return self._store.put(key, body, expected=expected)
+        return _call(WRITE, self._clock, f"put {key}", lambda: self._store.put(key, body))
+
+    def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
+        """See `ObjectStore.get_range`. *into* must be seekable; a part that came before a failure is cut off."""
+        start = into.tell()
+
+        def fetch() -> bool:
+            into.seek(start)
+            into.truncate()
+            return self._store.get_range(key, into, offset=offset, length=length)
+
+        return _call(TRANSFER, self._clock, f"get a range of {key}", fetch)
+
+    def put_file(self, key: str, path: Path) -> None:
+        """See `ObjectStore.put_file`."""
+        _call(TRANSFER, self._clock, f"upload {key}", lambda: self._store.put_file(key, path))
+
+    def copy(self, source: str, target: str) -> bool:
+        """See `ObjectStore.copy`."""
+        return _call(TRANSFER, self._clock, f"copy {source}", lambda: self._store.copy(source, target))
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        """See `ObjectStore.list`. A listing that breaks off is taken up again after the last key that it gave."""
+        listing = _Listing(self._store, prefix)
+        while page := _call(READ, self._clock, f"list {prefix}", listing.page):
+            yield from page
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `ObjectStore.delete`."""
+        doomed = tuple(keys)  # an iterator could not be gone through again
+        _call(WRITE, self._clock, "delete", lambda: self._store.delete(doomed))
+
+
+class _Listing:
+    """A listing that can go on after a failure: keys come in order, so what was given is known by its last key."""
+
+    def __init__(self, store: ObjectStore, prefix: str) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._last = ""
+        self._rest: Iterator[Listed] | None = None
+
+    def page(self) -> Sequence[Listed]:
+        """The next keys; none at the end.
+
+        Raises:
+            RetryableError: No key came; calling again is safe.
+        """
+        page: list[Listed] = []
+        try:
+            self._rest = self._rest or self._store.list(self._prefix)
+            for listed in self._rest:
+                if listed.key > self._last:
+                    page.append(listed)
+                if len(page) == LISTED_AT_ONCE:
+                    break
+        except RetryableError:
+            self._rest = None
+            if not page:
+                raise
+        if page:
+            self._last = page[-1].key
+        return page
+
+
+def _call(
+    policy: Policy, clock: Clock, what: str, call: Callable[[], T], *, again_if: Callable[[T], bool] | None = None
+) -> T:
+    """Make *call* until it succeeds, as often as *policy* allows; what the last one gave or raised is the outcome.
+
+    Args:
+        policy: How often.
+        clock: For the pauses.
+        what: For the log.
+        call: Safe to repeat.
+        again_if: Says of a result that it is no success yet.
+    """
+    again: Any = retry_if_exception_type(RetryableError)
+    if again_if is not None:
+        again |= retry_if_result(again_if)
+
+    def tell(state: RetryCallState) -> None:
+        outcome = state.outcome
+        why = outcome.exception() if outcome is not None and outcome.failed else "not all of it was accepted"
+        log.warning(
+            "%s: try %d of %d: %s; again in %.1f s",
+            what,
+            state.attempt_number,
+            policy.attempts,
+            why,
+            state.upcoming_sleep,
+        )
+
+    def conclude(state: RetryCallState) -> Any:
+        return state.outcome.result() if state.outcome is not None else None
+
+    retrying = Retrying(
+        sleep=clock.sleep,
+        stop=stop_after_attempt(policy.attempts),
+        wait=wait_random_exponential(multiplier=policy.first_s, max=policy.longest_s),
+        retry=again,
+        before_sleep=tell,
+        retry_error_callback=conclude,
+    )
+    return retrying(call)
+
+
+if TYPE_CHECKING:
+
+    def _queue_proof(queue: RetryingQueue) -> JobQueue:
+        return queue
+
+    def _store_proof(store: RetryingStore) -> ObjectStore:
+        return store

@@ -1,0 +1,111 @@
+"""Queue messages: three kinds are understood, everything else is refused with a reason."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle.errors import RejectedMessageError
+from lifecycle.keys import Place
+from lifecycle.message import announce, announce_again, read
+from lifecycle.record import JobRecord
+
+PLACE = Place("runs")
+DEMO = {
+    "parameters": {"STATE_SAVING_INTERVAL": "600.0", "STEP_RUNNING_TIME": "60.0"},
+    "bucket": "transcripts",
+    "folder": "demoapp2v2/job0",
+}
+
+
+def test_an_announcement_names_a_job_and_its_number() -> None:
+    """What our client sends comes back as the job's keys and the announcement's number, with no draft."""
+    call = read(announce(JobRecord("md-7", "relax"), 3).body, place=PLACE, bucket="b")
+    assert call.keys.record == "runs/.holdfast/records/md-7.json"
+    assert (call.dispatch, call.draft) == (3, None)
+
+
+def test_a_whole_job_brings_its_draft() -> None:
+    """Anybody who can send to the queue can send a job."""
+    call = read('{"job": "a", "workload": "relax", "params": {"t": 1}}', place=PLACE, bucket="b")
+    assert call.draft == JobRecord("a", "relax", {"t": 1})
+
+
+def test_a_demo_message_is_a_series_sum_under_its_own_prefix() -> None:
+    """The demo's folder is the job: its last part the id, the rest the prefix, whatever PREFIX says."""
+    call = read(json.dumps(DEMO), place=PLACE, bucket="transcripts")
+    assert call.keys.input_file == "demoapp2v2/job0/input.txt"
+    assert call.keys.record == "demoapp2v2/.holdfast/records/job0.json"
+    assert call.draft is not None
+    assert (call.draft.workload, call.draft.demo) == ("series-sum", True)
+    assert call.draft.params == DEMO["parameters"]
+
+
+def test_a_demo_job_is_announced_again_as_a_demo_message() -> None:
+    """A paused demo job's fresh message leads to the same record, and is numbered."""
+    call = read(json.dumps(DEMO), place=PLACE, bucket="transcripts")
+    assert call.draft is not None
+    again = read(announce_again(call, call.draft, bucket="transcripts").body, place=PLACE, bucket="transcripts")
+    assert again.keys == call.keys
+    assert again.dispatch == call.dispatch + 1
+
+
+def test_two_announcements_never_share_a_dedup_id_and_two_sends_of_one_do() -> None:
+    """FIFO queues swallow an equal id for five minutes: a fresh announcement must not be swallowed."""
+    record = JobRecord("j" * 128, "w", epoch=1)
+    assert announce(record, 1).dedup == announce(record, 1).dedup
+    assert announce(record, 1).dedup != announce(record, 2).dedup
+    assert announce(record, 1).dedup != announce(JobRecord("j" * 128, "w", epoch=2), 1).dedup
+    assert len(announce(record, 1).dedup) <= 128
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[]", "not a JSON object"),
+        ("[" * 100_000, "not JSON"),
+        ("x" * 300_000, "more than"),
+        ("{}", "not a job id"),
+        ('{"job": "../x"}', "not a job id"),
+        ('{"job": "a", "holdfast": 2}', "version 2"),
+        ('{"job": "a", "dispatch": -1}', "dispatch"),
+        ('{"job": "a", "workload": 1}', "workload"),
+        ('{"job": "a", "workload": "w", "params": []}', "params"),
+        ('{"bucket": "other", "folder": "a/b"}', "serves 'transcripts'"),
+        ('{"bucket": "transcripts", "folder": 1}', "must both be text"),
+        ('{"bucket": "transcripts", "folder": "a/../b"}', "plain ASCII path"),
+        ('{"bucket": "transcripts", "folder": "a/.holdfast/records/x"}', "plain ASCII path"),
+        ('{"bucket": "transcripts", "folder": "a/b c"}', "not a job id"),
+        ('{"bucket": "transcripts", "folder": ""}', "not a job id"),
+    ],
+)
+def test_what_is_no_job_is_refused_with_a_reason_in_a_line(body: str, reason: str) -> None:
+    """The reason is one line, and says what is wrong."""
+    with pytest.raises(RejectedMessageError, match=reason) as caught:
+        read(body, place=PLACE, bucket="transcripts")
+    assert "\n" not in str(caught.value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(
+            st.sampled_from(["job", "workload", "params", "bucket", "folder", "parameters", "dispatch", "holdfast"]),
+            inner,
+        )
+    ),
+)
+
+
+@given(JSON.map(json.dumps) | st.text())
+def test_any_body_is_a_call_or_refused(body: str) -> None:
+    """Nothing else is ever raised."""
+    try:
+        call = read(body, place=PLACE, bucket="")
+    except RejectedMessageError:
+        return
+    assert call.keys.job

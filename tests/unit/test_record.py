@@ -1,0 +1,103 @@
+"""The record as JSON: what is kept, what is refused."""
+
+import json
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle.errors import InvalidRecordError
+from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, decode, encode
+from lifecycle.states import State
+
+REF = CheckpointRef(manifest="j/checkpoints/e1/000001.json", digest="sha256:00", seq=1, step=7, bytes=3)
+FULL = JobRecord(
+    job="j",
+    workload="series-sum",
+    params={"a": 1, "b": [None, "x"]},
+    state=State.CHECKPOINTING,
+    epoch=3,
+    owner="node",
+    lease_s=120.0,
+    beat=5,
+    write_id="00ff",
+    dispatch=2,
+    checkpoint=REF,
+    fallback=REF,
+    progress=Progress(done=1, total=2, rate=0.5),
+    failures=1,
+    deaths=2,
+    interruptions={"drained": 1},
+    attempts=(AttemptSummary(epoch=3, node="node", started="t"),),
+    result=Result(REF, files=1, bytes=3),
+    error="no",
+)
+
+
+def test_a_record_survives_its_encoding() -> None:
+    """Every field comes back as it was."""
+    assert decode(encode(FULL)) == FULL
+
+
+def test_fields_of_a_later_version_are_kept() -> None:
+    """A field that this version does not know is written back as it was read."""
+    raw = json.loads(encode(FULL))
+    raw["colour"] = {"r": 1}
+    record = decode(json.dumps(raw).encode())
+    assert json.loads(encode(evolve(record, beat=6)))["colour"] == {"r": 1}
+
+
+def test_a_newer_schema_is_refused_with_what_to_do() -> None:
+    """A record that a newer Holdfast wrote is not guessed at."""
+    raw = json.loads(encode(FULL))
+    raw["schema"] = 2
+    with pytest.raises(InvalidRecordError, match="update this Holdfast"):
+        decode(json.dumps(raw).encode())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"job": 1}, "record.job"),
+        ({"state": "flying"}, "record.state"),
+        ({"epoch": "3"}, "record.epoch"),
+        ({"epoch": True}, "record.epoch"),
+        ({"lease_s": "long"}, "record.lease_s"),
+        ({"attempts": [{"epoch": 1}]}, "record.attempts"),
+        ({"schema": "1"}, "schema"),
+        ({"schema": None}, "schema"),
+    ],
+)
+def test_a_wrong_field_is_named(change: dict[str, object], named: str) -> None:
+    """What does not fit is refused, and the message says where."""
+    raw = {**json.loads(encode(FULL)), **change}
+    with pytest.raises(InvalidRecordError, match=named):
+        decode(json.dumps(raw).encode())
+
+
+@given(
+    st.binary(max_size=200)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps).map(str.encode)
+)
+def test_any_other_bytes_are_refused_and_nothing_else_is_raised(body: bytes) -> None:
+    """Whatever lies at a record's key, reading it ends in a record or in one kind of error."""
+    with pytest.raises(InvalidRecordError):
+        decode(body)
+
+
+def test_a_lease_is_fresh_for_its_length_and_the_second_that_ages_may_be_off() -> None:
+    """Ages come from two truncated times, so one second is granted to the owner; waiting states are never owned."""
+    record = evolve(FULL, lease_s=10.0)
+    assert record.is_owned(11.0)
+    assert not record.is_owned(11.1)
+    assert not evolve(record, state=State.RELEASED).is_owned(0.0)
+
+
+def test_settled_is_final_and_published() -> None:
+    """A completed job whose outputs are not published is not settled yet."""
+    completed = evolve(FULL, state=State.COMPLETED)
+    assert not completed.is_settled
+    assert evolve(completed, result=Result(REF, files=1, bytes=3, published=True)).is_settled
+    assert evolve(FULL, state=State.FAILED, result=None).is_settled
+    assert not FULL.is_settled
