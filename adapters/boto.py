@@ -39,8 +39,8 @@ class Kind:
         signs_body: Whether bodies are hashed for the signature; over HTTPS it may be left out.
     """
 
-    connect_s: int
-    read_s: int
+    connect_s: float
+    read_s: float
     attempts: int
     pool: int
     signs_body: bool = True

@@ -114,6 +114,7 @@ _STATUSES: Final[Mapping[int, Remedy]] = {
     401: Remedy.CHECK_KEYS,
     403: Remedy.ALLOW,
     408: Remedy.RETRY,
+    409: Remedy.RETRY,
     412: Remedy.READ_BACK,
     429: Remedy.RETRY,
     501: Remedy.GIVE_UP,

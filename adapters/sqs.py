@@ -23,16 +23,6 @@ from botocore.exceptions import ClientError
 
 from adapters.boto import CALL_THREADS, CONTROL, RECEIVE, Credentials, make_client, queue_place
 from adapters.boto_errors import SQS, code_of, translating
-    CALL_THREADS,
-    CONTROL,
-    RECEIVE,
-    SQS,
-    Credentials,
-    code_of,
-    make_client,
-    queue_place,
-    translating,
-)
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure

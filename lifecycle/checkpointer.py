@@ -100,14 +100,19 @@ class Checkpointer:
     def _submit(self, snapshot: Snapshot | None) -> None:
         self._be_due_again()
         if snapshot is None:
-            self._on.journal.write("no_snapshot", why="the checkpoint directory is empty, or does not hold still")
             return
         self._taken = snapshot
         self._on.machine.fire(Trigger.CHECKPOINT)
 
     def _picture(self, step: int | None) -> Snapshot | None:
+        """The checkpoint directory of a program that announces nothing; None if there is nothing whole in it."""
         source, clock = self._on.launch.dirs.checkpoint, self._on.services.clock
-        return take_directory(source, seq=self._next_seq(), step=step, into=self._snapshots, clock=clock)
+        if not any(source.iterdir()):
+            return None
+        picture = take_directory(source, seq=self._next_seq(), step=step, into=self._snapshots, clock=clock)
+        if picture is None:
+            self._on.journal.write("no_snapshot", why="the checkpoint directory does not hold still")
+        return picture
 
     def _be_due_again(self) -> None:
         self._due_at = self._on.now() + self._on.launch.saving_interval.total_seconds()
@@ -132,9 +137,10 @@ class Checkpointer:
             self.last = event
         elif isinstance(event, UploadFailed):
             self._failing_since = self._failing_since or self._on.now()
-            self._abandon(event.snapshot, str(event.error))
+            self._on.journal.write("upload_failed", seq=event.snapshot.seq, error=str(event.error))
+            self._abandon(event.snapshot)
         elif event.saved is None:
-            self._abandon(event.snapshot, "nothing new")
+            self._abandon(event.snapshot)
             self._on.uploader.resolve(committed=False)
         else:
             self._uncommitted = event
@@ -193,9 +199,8 @@ class Checkpointer:
         before = self._last_good
         return before is None or before.step is None or ref.step is None or ref.step > before.step
 
-    def _abandon(self, snapshot: Snapshot, why: str) -> None:
+    def _abandon(self, snapshot: Snapshot) -> None:
         snapshot.discard()
-        self._on.journal.write("abandoned", seq=snapshot.seq, why=why)
         self._on.machine.fire(Trigger.ABANDON, facts=self._facts(snapshot))
 
     def _facts(self, snapshot: Snapshot) -> Facts:

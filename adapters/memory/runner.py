@@ -1,0 +1,129 @@
+"""FakeRunner: workloads that live in the test's own process and on its own clock, and keep to the SDK's contract.
+
+A fake job adds up the numbers of its `input.txt` like `series-sum`, each step lasting *step_s* of the clock's time; it
+announces a checkpoint every saving interval, goes on from `checkpoint/state.txt`, and answers `stop` by saving and
+leaving with 75. *script* can make any step end differently.
+"""
+
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from lifecycle.ports.clock import Clock
+from lifecycle.ports.runner import Announced, Exit, Launch, Report, RunningWorkload, WorkloadRunner
+
+SAVED: Final = 75
+INVALID: Final = 65
+KILLED: Final = 137
+
+Script = Callable[[Launch, int], int | None]
+"""Given the launch and a step about to be done: the exit code to end with instead, or None to go on."""
+
+
+class FakeRunner:
+    """See `lifecycle.ports.runner.WorkloadRunner`.
+
+    Args:
+        clock: Whose time the steps take.
+        step_s: How long one takes.
+        script: What goes wrong.
+    """
+
+    def __init__(self, clock: Clock, *, step_s: float = 1.0, script: Script | None = None) -> None:
+        self.started: list[Launch] = []
+        """Every launch, oldest first."""
+        self._clock = clock
+        self._step_s = step_s
+        self._script = script or (lambda *_: None)
+
+    def start(self, launch: Launch) -> RunningWorkload:
+        """See the port."""
+        self.started.append(launch)
+        return FakeWorkload(self._clock, self._step_s, self._script, launch)
+
+
+class FakeWorkload:
+    """See `lifecycle.ports.runner.RunningWorkload`. It gets as far as the clock says whenever it is looked at."""
+
+    def __init__(self, clock: Clock, step_s: float, script: Script, launch: Launch) -> None:
+        self._clock = clock
+        self._step_s = step_s
+        self._script = script
+        self._launch = launch
+        self._exited: Exit | None = None
+        self._announced: Announced | None = None
+        self._number = 0
+        self._began = self._saved_at = clock.monotonic()
+        self._save_asked = False
+        self._load()
+
+    def poll(self) -> Report:
+        """See the port."""
+        while self._exited is None and self._clock.monotonic() - self._began >= self._step_s:
+            self._began += self._step_s
+            self._do_step()
+        taken = self._announced is not None and not self._announced.path.exists()
+        if taken:
+            self._announced = None
+        done = self._step - self._start + 1
+        return Report(done=done, total=self._total, announced=self._announced, exited=self._exited)
+
+    def ask_to_save(self) -> None:
+        """See the port."""
+        self._save_asked = True
+
+    def stop(self) -> None:
+        """See the port."""
+        self.poll()
+        if self._exited is None:
+            self._announce()
+            self._exited = Exit(SAVED, "")
+
+    def kill(self) -> None:
+        """See the port."""
+        if self._exited is None:
+            self._exited = Exit(KILLED, "")
+
+    def _load(self) -> None:
+        self._start, self._end = 1, 0
+        source = self._launch.dirs.input / "input.txt"
+        try:
+            self._start, self._end = (int(line) for line in source.read_text().split())
+        except (OSError, ValueError):
+            self._exited = Exit(INVALID, "input.txt: is not two whole numbers")
+        self._step, self._sum = self._start - 1, 0
+        self._total = self._end - self._start + 1
+        state = self._launch.dirs.checkpoint / "state.txt"
+        if self._launch.resumed:
+            *_, self._step, self._sum = (int(line) for line in state.read_text().split())
+
+    def _do_step(self) -> None:
+        if self._step < self._end:
+            code = self._script(self._launch, self._step + 1)
+            if code is not None:
+                self._exited = Exit(code, f"scripted to end at step {self._step + 1}")
+                return
+            self._step += 1
+            self._sum += self._step
+        if self._step >= self._end:
+            (self._launch.dirs.output / "output.txt").write_text(f"{self._sum}\n")
+            self._exited = Exit(0, "")
+        elif self._save_asked or self._began - self._saved_at >= self._launch.saving_interval.total_seconds():
+            self._announce()
+
+    def _announce(self) -> None:
+        if self._announced:
+            shutil.rmtree(self._announced.path, ignore_errors=True)
+        self._number += 1
+        path = self._launch.dirs.control / "announced" / str(self._number)
+        path.mkdir(parents=True)
+        (path / "state.txt").write_text(f"{self._start}\n{self._end}\n{self._step}\n{self._sum}\n")
+        self._announced = Announced(self._number, path, self._step - self._start + 1)
+        self._saved_at = self._began
+        self._save_asked = False
+
+
+if TYPE_CHECKING:
+
+    def _proof(runner: FakeRunner) -> WorkloadRunner:
+        return runner

@@ -1,0 +1,301 @@
+"""Client settings, and what a vendor's errors become."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.session
+import pytest
+from boto3.s3 import transfer
+from botocore import exceptions as vendor
+from botocore.parsers import ResponseParserError
+from support.stub import DROP, HANG, Reply, Stub, s3_error, sqs_error
+
+from adapters.boto import BULK, CONTROL, RECEIVE, Credentials, Kind, make_client, queue_place, store_place
+from adapters.boto_errors import CODES, S3, SQS, Remedy, Service, remedy_of, translated, translating
+from adapters.r2 import TRANSFER
+from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError, VersionConflictError
+
+KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")
+HASTY = Kind(connect_s=0.2, read_s=0.2, attempts=1, pool=2)
+OUR_CALLS = (
+    "ReceiveMessage ChangeMessageVisibility DeleteMessage SendMessageBatch SendMessage GetQueueAttributes GetQueueUrl "
+    "PurgeQueue"
+).split()
+OUR_STORE_CALLS = (
+    "GetObject PutObject HeadObject ListObjectsV2 DeleteObject DeleteObjects CopyObject CreateMultipartUpload UploadPart "
+    "UploadPartCopy CompleteMultipartUpload AbortMultipartUpload"
+).split()
+R2_CODES = {
+    ConfigError: "Unauthorized AccessDenied ExpiredRequest SignatureDoesNotMatch NotEntitled InvalidBucketName "
+    "NoSuchBucket ObjectLockedByBucketPolicy",
+    VersionConflictError: "NoSuchKey PreconditionFailed",
+    RetryableError: "IncompleteBody BadDigest NoSuchUpload InvalidPart InternalError ServiceUnavailable "
+    "ClientDisconnect TooManyRequests",
+    PermanentError: "BucketNotEmpty TooManyBuckets BucketConflict InvalidObjectName EntityTooLarge MetadataTooLarge "
+    "MissingContentLength InvalidDigest InvalidRange EntityTooSmall",
+}  # as the page "Error codes" of R2's documentation lists them
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    """Makes clients, and closes them."""
+    made = []
+
+    def make(service: Service, kind: Kind, endpoint: str = "https://store.invalid", region: str = "auto") -> Any:
+        made.append(make_client(service, kind, endpoint=endpoint, region=region, credentials=KEYS))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def client_error(code: str, status: int) -> vendor.ClientError:
+    """An error as botocore raises it."""
+    answer: Any = {
+        "Error": {"Code": code, "Message": "two\nlines"},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return vendor.ClientError(answer, "Call")
+
+
+@pytest.mark.parametrize("service", [SQS, S3])
+@pytest.mark.parametrize(
+    ("kind", "connect_s", "read_s", "attempts"), [(CONTROL, 3, 8, 1), (RECEIVE, 3, 30, 1), (BULK, 5, 60, 3)]
+)
+def test_limits_are_explicit(
+    client: Any, service: Service, kind: Kind, connect_s: int, read_s: int, attempts: int
+) -> None:
+    """Time limits and tries never depend on a default of boto3's: those have changed, and wait for minutes."""
+    config = client(service, kind).meta.config
+    assert (config.connect_timeout, config.read_timeout) == (connect_s, read_s)
+    assert config.retries == {"mode": "standard", "total_max_attempts": attempts}
+    assert config.max_pool_connections == kind.pool
+    assert config.tcp_keepalive is True
+
+
+@pytest.mark.parametrize("kind", [CONTROL, BULK])
+def test_the_store_gets_no_checksum_that_it_refuses(client: Any, kind: Kind) -> None:
+    """R2 refuses boto3's default checksum trailers, and knows path-style addresses."""
+    config = client(S3, kind).meta.config
+    assert config.request_checksum_calculation == "when_required"
+    assert config.response_checksum_validation == "when_required"
+    assert config.s3["addressing_style"] == "path"
+
+
+@pytest.mark.parametrize(
+    ("kind", "endpoint", "signs"),
+    [
+        (BULK, "https://store.invalid", False),
+        (BULK, "http://store.invalid", True),
+        (CONTROL, "https://store.invalid", True),
+    ],
+)
+def test_only_files_over_https_go_unhashed(client: Any, kind: Kind, endpoint: str, signs: bool) -> None:  # noqa: FBT001 - a table
+    """A body's hash is left out of the signature only where TLS guards the bytes and hashing is what costs."""
+    assert client(S3, kind, endpoint).meta.config.s3["payload_signing_enabled"] is signs
+
+
+def test_crt_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CRT client ignores the endpoint, so no installed package and no machine may make boto3 choose it."""
+
+    class EagerCrt:
+        __version__ = "99.0.0"
+
+        class s3:  # noqa: N801 - as awscrt has it
+            @staticmethod
+            def is_optimized_for_system() -> bool:
+                return True
+
+    monkeypatch.setattr(transfer, "HAS_CRT", True)
+    monkeypatch.setattr(transfer, "awscrt", EagerCrt, raising=False)
+    assert transfer._should_use_crt(transfer.TransferConfig()) is True  # what would have happened
+    assert transfer._should_use_crt(TRANSFER) is False
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("https://sqs.eu-central-1.amazonaws.com/1/q", ("https://sqs.eu-central-1.amazonaws.com", "eu-central-1")),
+        ("https://us-west-2.queue.amazonaws.com/1/q", ("https://us-west-2.queue.amazonaws.com", "us-west-2")),
+        ("https://queue.amazonaws.com/1/q", ("https://queue.amazonaws.com", "us-east-1")),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/1/q", ("https://sqs.cn-north-1.amazonaws.com.cn", "cn-north-1")),
+        (
+            "https://vpce-0a-1b.sqs.us-gov-west-1.vpce.amazonaws.com/1/q.fifo",
+            ("https://vpce-0a-1b.sqs.us-gov-west-1.vpce.amazonaws.com", "us-gov-west-1"),
+        ),
+        ("http://127.0.0.1:5000/123456789012/q", ("http://127.0.0.1:5000", "us-east-1")),
+        (
+            "http://sqs.eu-west-1.localhost.example:4566/0/q",
+            ("http://sqs.eu-west-1.localhost.example:4566", "eu-west-1"),
+        ),
+        ("http://[::1]:9324/0/q", ("http://[::1]:9324", "us-east-1")),
+    ],
+)
+def test_a_queue_url_says_where_the_queue_is(url: str, place: tuple[str, str]) -> None:
+    """Region and endpoint come from the URL alone, so that an emulator's works unchanged."""
+    assert queue_place(url) == place
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "my-queue", "https://sqs.eu-west-1.amazonaws.com", "arn:aws:sqs:eu-west-1:1:q", "http://h:x/q", " http://h/q"],
+)
+def test_a_wrong_queue_url_is_named(url: str) -> None:
+    """A URL that cannot be a queue's stops us, in a line that names the setting."""
+    with pytest.raises(ConfigError, match=r"^QUEUE_URL .*") as caught:
+        queue_place(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_store_url_may_have_a_path_but_not_the_buckets() -> None:
+    """Some stores live under a path; the bucket pasted in with the endpoint would be asked for twice."""
+    assert store_place("https://acct.r2.cloudflarestorage.com/", "b") == "https://acct.r2.cloudflarestorage.com"
+    assert store_place("https://host/storage/s3", "b") == "https://host/storage/s3"
+    with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
+        store_place("https://acct.r2.cloudflarestorage.com/b", "b")
+    with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
+        store_place("acct.r2.cloudflarestorage.com", "b")
+    with pytest.raises(ConfigError, match="BUCKET"):
+        store_place("https://host", "")
+
+
+@pytest.mark.parametrize("secret", ["", "two words", "line\n", "ä"])
+def test_a_key_that_cannot_be_one_is_named(secret: str) -> None:
+    """A key pasted with a blank or left empty stops us before anything is sent, and is not shown."""
+    credentials = Credentials(key_id="AKIATEST", secret=secret)
+    with pytest.raises(ConfigError, match="AWS_ID and AWS_KEY") as caught:
+        make_client(SQS, CONTROL, endpoint="https://host", region="us-east-1", credentials=credentials)
+    assert not secret or secret not in str(caught.value)
+    assert not secret or secret not in repr(credentials)
+
+
+def test_a_region_that_cannot_be_one_is_a_config_error() -> None:
+    """What boto3 refuses when a client is made is a setting."""
+    with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
+        make_client(S3, CONTROL, endpoint="https://host", region="no region", credentials=KEYS)
+
+
+@pytest.mark.parametrize(("service", "calls"), [("sqs", OUR_CALLS), ("s3", OUR_STORE_CALLS)])
+def test_every_modelled_error_is_mapped(service: str, calls: list[str]) -> None:
+    """Each error that botocore's models give for a call that we make has a row: a new one must be thought about."""
+    model = botocore.session.get_session().get_service_model(service)
+    modelled = {shape.name for call in calls for shape in model.operation_model(call).error_shapes}
+    assert modelled
+    assert modelled - CODES.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(error, code) for error, codes in R2_CODES.items() for code in codes.split()]
+)
+def test_every_documented_r2_error_is_mapped(error: type[HoldfastError], code: str) -> None:
+    """Each code that R2 documents has a row of its own, and means this."""
+    assert code in CODES
+    assert type(translated(client_error(code, 400), "put k", S3)) is error
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (500, RetryableError),
+        (502, RetryableError),
+        (503, RetryableError),
+        (599, RetryableError),
+        (429, RetryableError),
+        (408, RetryableError),
+        (409, RetryableError),
+        (412, VersionConflictError),
+        (401, ConfigError),
+        (403, ConfigError),
+        (301, ConfigError),
+        (400, PermanentError),
+        (404, PermanentError),
+        (422, PermanentError),
+        (501, PermanentError),
+    ],
+)
+def test_an_unknown_code_goes_by_its_status(status: int, error: type[HoldfastError]) -> None:
+    """A code that nobody has heard of is judged by its HTTP status, and named."""
+    ours = translated(client_error("BrandNew", status), "put k", S3)
+    assert type(ours) is error
+    assert "put k: BrandNew: two lines;" in str(ours)
+
+
+def test_what_the_network_does_is_retryable() -> None:
+    """Every class of botocore's that means trouble on the way is one to call again after."""
+    kinds = [ResponseParserError]
+    for root in (vendor.HTTPClientError, vendor.ConnectionError):
+        kinds += [root, *root.__subclasses__()]
+    for kind in kinds:
+        error = kind.__new__(kind)
+        Exception.__init__(error, "trouble")
+        assert remedy_of(error) is Remedy.RETRY, kind
+
+
+def test_messages_name_the_settings_of_the_service() -> None:
+    """Who reads the line knows which setting to look at."""
+    assert "AWS_ID and AWS_KEY" in str(translated(client_error("InvalidClientTokenId", 403), "receive", SQS))
+    assert "QUEUE_URL" in str(translated(client_error("AWS.SimpleQueueService.NonExistentQueue", 400), "receive", SQS))
+    assert "CLOUDFLARE_ID and CLOUDFLARE_KEY" in str(translated(client_error("InvalidAccessKeyId", 403), "get k", S3))
+    assert "BUCKET" in str(translated(client_error("NoSuchBucket", 404), "get k", S3))
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (DROP, RetryableError),
+        (s3_error(429, "TooManyRequests"), RetryableError),
+        (s3_error(500, "InternalError"), RetryableError),
+        (s3_error(503, "SlowDown"), RetryableError),
+        (Reply(502, b"<html>a proxy's page</html>"), RetryableError),
+        (s3_error(409, "ConditionalRequestConflict"), RetryableError),
+        (s3_error(412, "PreconditionFailed"), VersionConflictError),
+        (s3_error(404, "NoSuchKey"), VersionConflictError),
+        (s3_error(404, "NoSuchBucket"), ConfigError),
+        (s3_error(403, "SignatureDoesNotMatch"), ConfigError),
+        (s3_error(403, "AccessDenied"), ConfigError),
+        (s3_error(501, "NotImplemented"), PermanentError),
+    ],
+)
+def test_a_conditional_put_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
+    """Whatever comes back, or nothing, a control client sends once: a second try would meet its own success."""
+    stub.script(reply)
+    with pytest.raises(error), translating("put k", S3):
+        client(S3, CONTROL, stub.url).put_object(Bucket="b", Key="k", Body=b"x", IfMatch='"v"')
+    assert [request.headers["if-match"] for request in stub.requests] == ['"v"']
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (DROP, RetryableError),
+        (sqs_error(400, "RequestThrottled"), RetryableError),
+        (sqs_error(503, "ServiceUnavailable"), RetryableError),
+        (sqs_error(400, "AWS.SimpleQueueService.NonExistentQueue"), ConfigError),
+        (sqs_error(403, "InvalidClientTokenId"), ConfigError),
+        (sqs_error(403, "AccessDeniedException"), ConfigError),
+        (sqs_error(400, "UnrecognizedClientException"), ConfigError),
+        (sqs_error(400, "UnsupportedOperation"), PermanentError),
+    ],
+)
+def test_a_queue_call_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
+    """The same for the queue: retrying has one owner, and it is not botocore."""
+    stub.script(reply)
+    with pytest.raises(error), translating("receive", SQS):
+        client(SQS, CONTROL, stub.url, "us-east-1").receive_message(QueueUrl=f"{stub.url}/1/q")
+    assert len(stub.requests) == 1
+
+
+def test_a_black_hole_is_left_soon(client: Any, stub: Stub) -> None:
+    """A server that takes a request and never answers costs one time limit, and is retryable."""
+    stub.script(HANG)
+    with pytest.raises(RetryableError, match="CLOUDFLARE_URL"), translating("get k", S3):
+        client(S3, HASTY, stub.url).get_object(Bucket="b", Key="k")
+    assert len(stub.requests) == 1
+
+
+def test_nobody_there_is_retryable(client: Any, stub: Stub) -> None:
+    """A refused connection may be a store that restarts; the line says what to check if it lasts."""
+    stub.close()
+    with pytest.raises(RetryableError, match="if it lasts, check BUCKET and CLOUDFLARE_URL"), translating("get k", S3):
+        client(S3, CONTROL, stub.url).get_object(Bucket="b", Key="k")

@@ -1,0 +1,292 @@
+"""R2Store against a real server's answers, and against those that no emulator gives."""
+
+import base64
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boto3.s3.transfer import TransferConfig
+from support.stub import DROP, Reply, Stub, s3_error
+
+from adapters import r2
+from adapters.memory.clock import ManualClock
+from adapters.r2 import R2Store
+from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
+from lifecycle.ports.store import ABSENT
+
+WRITTEN = "Tue, 01 Jan 2030 00:00:00 GMT"
+NINETY_SECONDS_LATER = "Tue, 01 Jan 2030 00:01:30 GMT"
+MakeStore = Callable[[], R2Store]
+
+
+@pytest.fixture
+def scripted(stub: Stub) -> Iterator[R2Store]:
+    """A store that says what the test scripts."""
+    store = r2.connect(
+        endpoint=stub.url, region="auto", key_id="a", secret="b", token="t", bucket="b", clock=ManualClock()
+    )
+    yield store
+    store._control.close()
+    store._bulk.close()
+
+
+def found(body: bytes = b"x", **headers: str) -> Reply:
+    """An object."""
+    return Reply(200, body, {"ETag": '"v"', "Last-Modified": WRITTEN, **headers})
+
+
+def page(*keys: str, following: str = "") -> Reply:
+    """A page of a listing."""
+    entries = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2030-01-01T00:00:00.000Z</LastModified><ETag>&quot;v&quot;</ETag>"
+        "<Size>1</Size></Contents>"
+        for key in keys
+    )
+    more = f"<NextContinuationToken>{following}</NextContinuationToken>" if following else ""
+    body = (
+        f"<ListBucketResult><IsTruncated>{str(bool(following)).lower()}</IsTruncated>{more}{entries}</ListBucketResult>"
+    )
+    return Reply(200, body.encode(), {"Content-Type": "application/xml", "Date": NINETY_SECONDS_LATER})
+
+
+def test_age_is_by_the_stores_own_clock(scripted: R2Store, stub: Stub) -> None:
+    """An object's age is the answer's date less the object's: no node's clock comes into it."""
+    stub.script(found(Date=NINETY_SECONDS_LATER))
+    stored = scripted.get("k")
+    assert stored is not None
+    assert stored.age_s == 90
+    stub.script(page("a", "b"))
+    assert [listed.age_s for listed in scripted.list("")] == [90, 90]
+
+
+def test_age_falls_back_on_our_clock(stub: Stub) -> None:
+    """A store that does not tell its time is judged by ours; an age is never below zero."""
+    for now, age_s in ((datetime(2030, 1, 1, 0, 0, 5, tzinfo=UTC), 5), (datetime(2029, 1, 1, tzinfo=UTC), 0)):
+        store = r2.connect(
+            endpoint=stub.url, region="auto", key_id="a", secret="b", token=None, bucket="b", clock=ManualClock(now)
+        )
+        stub.script(found())
+        stored = store.get("k")
+        assert stored is not None
+        assert stored.age_s == age_s
+        store._control.close()
+        store._bulk.close()
+
+
+def test_a_put_carries_what_lets_the_store_check_it(scripted: R2Store, stub: Stub) -> None:
+    """A small object travels with its MD5 and a signed SHA-256, in plain headers; nothing waits for "100 Continue"."""
+    stub.script(Reply(200, headers={"ETag": '"v2"'}))
+    assert scripted.put("k", b"body", expected='"v1"') == '"v2"'
+    scripted.put("k", b"body", expected=ABSENT)
+    scripted.put("k", b"body")
+    conditions = [(sent.headers.get("if-match"), sent.headers.get("if-none-match")) for sent in stub.requests]
+    assert conditions == [('"v1"', None), (None, "*"), (None, None)]
+    for sent in stub.requests:
+        assert base64.b64decode(sent.headers["content-md5"]) == hashlib.md5(b"body", usedforsecurity=False).digest()
+        assert sent.headers["x-amz-content-sha256"] == hashlib.sha256(b"body").hexdigest()
+        assert sent.headers["x-amz-security-token"] == "t"
+        assert sent.path == "/b/k"
+        assert not sent.headers.keys() & {"expect", "x-amz-trailer", "content-encoding", "x-amz-sdk-checksum-algorithm"}
+
+
+def test_a_file_goes_up_without_expect_or_trailer(scripted: R2Store, stub: Stub, tmp_path: Path) -> None:
+    """An upload of a file neither waits a second for "100 Continue", nor carries the trailer that R2 refuses."""
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    stub.script(Reply(200, headers={"ETag": '"v"'}), Reply(200, headers={"Content-Length": "5"}))
+    scripted.put_file("k", path)
+    sent = stub.requests[0]
+    assert (sent.method, sent.body) == ("PUT", b"12345")
+    assert not sent.headers.keys() & {"expect", "x-amz-trailer", "content-encoding"}
+
+
+@pytest.mark.parametrize("there", [Reply(200, headers={"Content-Length": "4"}), Reply(404)])
+def test_a_file_is_measured_after_the_upload(scripted: R2Store, stub: Stub, tmp_path: Path, there: Reply) -> None:
+    """An upload counts when the store has as many bytes as the file; until then it is to be repeated."""
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    stub.script(Reply(200, headers={"ETag": '"v"'}), there)
+    with pytest.raises(RetryableError, match="5 bytes"):
+        scripted.put_file("k", path)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"), [(s3_error(404, "NoSuchBucket"), ConfigError), (s3_error(403, "AccessDenied"), ConfigError)]
+)
+def test_a_refused_upload_says_why(
+    scripted: R2Store, stub: Stub, tmp_path: Path, reply: Reply, error: type[Exception]
+) -> None:
+    """boto3 wraps what an upload met; the remedy is of what it met."""
+    path = tmp_path / "f"
+    path.write_bytes(b"12345")
+    stub.script(reply)
+    with pytest.raises(error, match="BUCKET"):
+        scripted.put_file("k", path)
+
+
+def test_a_lost_answer_is_not_sent_again(scripted: R2Store, stub: Stub) -> None:
+    """A put whose answer is lost went out once: a second one would meet the first one's success as a conflict."""
+    stub.script(DROP)
+    with pytest.raises(RetryableError):
+        scripted.put("k", b"x", expected=ABSENT)
+    assert len(stub.requests) == 1
+
+
+def test_absence_is_proof(scripted: R2Store, stub: Stub) -> None:
+    """Only "no such key", in words, is absence; a missing bucket, or a 404 without words, is not."""
+    stub.script(s3_error(404, "NoSuchKey"))
+    assert scripted.get("k") is None
+    assert scripted.get_range("k", io.BytesIO(), offset=0, length=1) is False
+    stub.script(Reply(404), s3_error(404, "NoSuchKey"))
+    assert scripted.copy("k", "l") is False
+    stub.script(s3_error(404, "NoSuchBucket"))
+    for call in (
+        lambda: scripted.get("k"),
+        lambda: scripted.get_range("k", io.BytesIO(), offset=0, length=1),
+        lambda: scripted.copy("k", "l"),
+        lambda: list(scripted.list("")),
+        lambda: scripted.delete(["k"]),
+    ):
+        with pytest.raises(ConfigError, match="BUCKET"):
+            call()
+    stub.script(Reply(404))
+    with pytest.raises(PermanentError):
+        scripted.get("k")
+
+
+def test_copy_of_what_is_there_but_hidden_by_a_404_is_not_absence(scripted: R2Store, stub: Stub) -> None:
+    """A 404 that a copy met is absence only if the store also says so when asked for the object itself."""
+    for proof in (found(), s3_error(416, "InvalidRange")):
+        stub.script(Reply(404), proof)
+        with pytest.raises(PermanentError):
+            scripted.copy("k", "l")
+
+
+def test_a_download_that_breaks_off_is_retryable(scripted: R2Store, stub: Stub) -> None:
+    """Fewer bytes than the store announced are an error, never a short object."""
+    stub.script(found(b"12345", **{"Content-Length": "10"}))
+    into = io.BytesIO()
+    with pytest.raises(RetryableError):
+        scripted.get_range("k", into, offset=0, length=10)
+    stub.script(found(b"12345", **{"Content-Length": "10"}))
+    with pytest.raises(RetryableError):
+        scripted.get("k")
+
+
+def test_a_store_that_ignores_range_is_found_out(scripted: R2Store, stub: Stub) -> None:
+    """Bytes from the object's beginning never pass for bytes from its middle."""
+    stub.script(found(b"12345"))
+    with pytest.raises(PermanentError, match="Range"):
+        scripted.get_range("k", io.BytesIO(), offset=2, length=2)
+    into = io.BytesIO()
+    assert scripted.get_range("k", into, offset=0, length=2)
+    assert into.getvalue() == b"12"
+
+
+def test_bulk_reads_are_repeated_below(scripted: R2Store, stub: Stub) -> None:
+    """A request for bulk bytes is tried again by the client itself, piece by piece."""
+    stub.script(s3_error(503, "SlowDown"), found(b"12"))
+    into = io.BytesIO()
+    assert scripted.get_range("k", into, offset=0, length=2)
+    assert into.getvalue() == b"12"
+    assert len(stub.requests) == 2
+
+
+def test_a_listing_follows_its_pages(scripted: R2Store, stub: Stub) -> None:
+    """All pages are given, each fetched when it is needed."""
+    stub.script(page("a", "b", following="t"), page("c"))
+    listing = scripted.list("p/")
+    assert next(listing).key == "a"
+    assert len(stub.requests) == 1
+    assert [listed.key for listed in listing] == ["b", "c"]
+    assert "continuation-token=t" in stub.requests[1].path
+    assert "prefix=p%2F" in stub.requests[1].path
+
+
+def test_a_store_without_batches_is_asked_key_by_key(scripted: R2Store, stub: Stub) -> None:
+    """A store that refuses to delete in batches gets single deletes, now and from then on."""
+    stub.script(s3_error(501, "NotImplemented"), Reply(204))
+    scripted.delete(["a", "b"])
+    scripted.delete(["c"])
+    assert [sent.method for sent in stub.requests] == ["POST", "DELETE", "DELETE", "DELETE"]
+    assert {sent.path for sent in stub.requests[1:]} == {"/b/a", "/b/b", "/b/c"}
+
+
+def test_keys_that_a_batch_left_are_deleted_alone(scripted: R2Store, stub: Stub) -> None:
+    """A batch answered 200 may have failed for some keys: they are tried alone, and then the error counts."""
+    partly = Reply(200, b"<DeleteResult><Error><Key>b</Key><Code>InternalError</Code></Error></DeleteResult>")
+    stub.script(partly, Reply(204))
+    scripted.delete(["a", "b"])
+    assert [sent.path for sent in stub.requests[1:]] == ["/b/b"]
+    stub.script(partly, s3_error(403, "AccessDenied"))
+    with pytest.raises(ConfigError):
+        scripted.delete(["a", "b"])
+
+
+def test_files_larger_than_a_part(wire_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of several parts arrives whole, and can be copied and read in pieces."""
+    parts = TransferConfig(
+        multipart_threshold=5 << 20, multipart_chunksize=5 << 20, max_concurrency=2, preferred_transfer_client="classic"
+    )
+    monkeypatch.setattr(r2, "TRANSFER", parts)
+    store, path = wire_store(), tmp_path / "f"
+    content = bytes(range(256)) * (11 << 12)  # 11 MiB
+    path.write_bytes(content)
+    store.put_file("k", path)
+    assert store.copy("k", "l")
+    into = io.BytesIO()
+    assert store.get_range("l", into, offset=(5 << 20) - 7, length=3 << 20)
+    assert into.getvalue() == content[(5 << 20) - 7 : (8 << 20) - 7]
+    assert [listed.size_bytes for listed in store.list("")] == [len(content)] * 2
+
+
+def test_empty_objects_and_ranges(wire_store: MakeStore) -> None:
+    """An empty object, a range of nothing, and a range beyond the end are no errors: the object is there."""
+    store, into = wire_store(), io.BytesIO()
+    store.put("k", b"")
+    assert store.get_range("k", into, offset=0, length=0)
+    assert store.get_range("k", into, offset=0, length=4)
+    assert store.copy("k", "l")
+    store.put("m", b"123")
+    assert store.get_range("m", into, offset=3, length=4)
+    assert into.getvalue() == b""
+    assert store.get_range("m", into, offset=1, length=0)
+    assert into.getvalue() == b""
+    assert store.get_range("m", into, offset=1, length=9)
+    assert into.getvalue() == b"23"
+
+
+def test_one_of_many_writers_wins(wire_store: MakeStore) -> None:
+    """Of many conditional puts on one version, one lands: what the launcher of the test server is there for."""
+    store = wire_store()
+    version = store.put("k", b"0")
+    for _ in range(5):
+        won: list[str] = []
+
+        def race(name: str, version: str = version, won: list[str] = won) -> None:
+            try:
+                won.append(store.put("k", json.dumps([version, name]).encode(), expected=version))
+            except VersionConflictError:
+                pass
+
+        threads = [threading.Thread(target=race, args=(str(number),)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        version = won[0]
+
+
+def test_wrong_settings_are_found_before_anything_is_sent() -> None:
+    """A store that cannot be reached as configured says so when it is made."""
+    for change in ({"endpoint": "nowhere"}, {"bucket": ""}, {"key_id": ""}):
+        right: dict[str, Any] = {"endpoint": "https://h", "region": "auto", "key_id": "a", "secret": "b", "bucket": "b"}
+        with pytest.raises(ConfigError):
+            r2.connect(**{**right, **change}, token=None, clock=ManualClock())

@@ -1,0 +1,113 @@
+"""A whole cluster in memory: one queue, one bucket, any number of workers, virtual time."""
+
+import random
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+
+from attrs import define, evolve, field
+
+from adapters.memory.clock import ManualClock
+from adapters.memory.queue import MemoryQueue
+from adapters.memory.runner import FakeRunner, Script
+from adapters.memory.store import MemoryStore
+from adapters.node import LocalNode
+from adapters.workloads import load
+from lifecycle.keys import JobKeys, Place
+from lifecycle.ledger import Held, Ledger
+from lifecycle.message import announce
+from lifecycle.policy import Policy
+from lifecycle.ports.clock import Clock
+from lifecycle.ports.queue import JobQueue
+from lifecycle.ports.store import ABSENT, ObjectStore
+from lifecycle.record import JobRecord
+from lifecycle.services import Services
+from lifecycle.worker import Worker
+
+POLICY = Policy(
+    lease=timedelta(seconds=120),
+    heartbeat=timedelta(seconds=30),
+    state_saving_interval=timedelta(seconds=60),
+    idle_exit=timedelta(minutes=10),
+)
+PLACE = Place("runs")
+
+
+@define
+class Cluster:
+    """The world of a test."""
+
+    root: Path
+    clock: ManualClock = field(factory=ManualClock)
+    rng: random.Random = field(factory=lambda: random.Random(7))
+    policy: Policy = POLICY
+    store: ObjectStore = field(init=False)
+    memory: MemoryStore = field(init=False)
+    queue: MemoryQueue = field(init=False)
+    names: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.memory = MemoryStore(self.clock, write_gap_s=1.0)
+        self.store = self.memory
+        self.queue = MemoryQueue(self.clock)
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.memory, self.clock, self.rng)
+
+    def submit(
+        self, job: str, text: str | None = "1\n300\n", *, workload: str = "series-sum", **params: object
+    ) -> JobKeys:
+        keys = PLACE.job(job)
+        if text is not None:
+            self.memory.put(f"{keys.input}input.txt", text.encode())
+        record = JobRecord(job, workload, params, dispatch=1)
+        self.ledger.write(keys.record, record, ABSENT)
+        self.queue.send([announce(record, 1)])
+        return keys
+
+    def worker(
+        self,
+        *,
+        script: Script | None = None,
+        store: ObjectStore | None = None,
+        queue: JobQueue | None = None,
+        clock: Clock | None = None,
+        max_jobs: int = 0,
+        **policy: object,
+    ) -> Worker:
+        self.names += 1
+        used = store or self.store
+        clock = clock or self.clock
+        return Worker(
+            Services(
+                queue=queue or self.queue,
+                store=used,
+                ledger=Ledger(used, clock, self.rng),
+                runner=FakeRunner(clock, script=script),
+                node=LocalNode(f"node{self.names}"),
+                clock=clock,
+                rng=self.rng,
+                policy=evolve(self.policy, max_jobs=max_jobs, **policy),
+                workloads=load(None),
+                place=PLACE,
+                bucket="",
+                work_dir=self.root / f"node{self.names}",
+                alive=lambda: None,
+            )
+        )
+
+    def held(self, job: str) -> Held:
+        found = self.ledger.read(PLACE.job(job).record)
+        assert found is not None
+        return found
+
+    def record(self, job: str) -> JobRecord:
+        return self.held(job).record
+
+    def keys_of(self, job: str) -> Iterable[str]:
+        return [listed.key for listed in self.memory.list(PLACE.job(job).folder)]
+
+    def output(self, job: str) -> str | None:
+        stored = self.memory.get(f"{PLACE.job(job).output}output.txt")
+        return stored.body.decode().strip() if stored else None

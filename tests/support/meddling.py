@@ -1,0 +1,128 @@
+"""Wraps any port around the real one, so that a test can do something before and after each call of it."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from lifecycle.ports.clock import Clock, Mailbox, Thread
+
+
+class Died(BaseException):
+    """The process is gone: no code of its catches this, and nothing more of it reaches a port."""
+
+
+def unless_dead(run: Callable[[], object]) -> Callable[[], None]:
+    """*run*, as a thread of a node that may die runs it."""
+
+    def mortal() -> None:
+        with suppress(Died):
+            run()
+
+    return mortal
+
+
+class Meddling:
+    """A port whose calls go through *before* and *after*.
+
+    Args:
+        port: The real one.
+        before: Called with the method's name and arguments; may raise instead of the call.
+        after: Called with the same after the call; may raise instead of its answer.
+    """
+
+    def __init__(
+        self,
+        port: Any,
+        *,
+        before: Callable[..., None] = lambda *_, **__: None,
+        after: Callable[..., None] = lambda *_, **__: None,
+    ) -> None:
+        self._port = port
+        self.before = before
+        self.after = after
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._port, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.before(name, *args, **kwargs)
+            answer = real(*args, **kwargs)
+            self.after(name, *args, **kwargs)
+            return answer
+
+        return call
+
+
+class Fate:
+    """What happens to a whole node, and so to its ports and its clock: nothing, death, or a long sleep."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.dead = False
+        self.asleep = False
+        self.calls: list[tuple[str, Any]] = []
+
+    def around(self, port: Any) -> Meddling:
+        """The node's view of a port."""
+        return Meddling(port, before=self.note, after=self.meet)
+
+    def clock(self) -> "MortalClock":
+        """The node's view of the clock."""
+        return MortalClock(self._clock, self)
+
+    def note(self, name: str, *args: Any, **kwargs: Any) -> None:
+        self.meet()
+        self.calls.append((name, args[0] if args else kwargs))
+
+    def meet(self, *_: Any, **__: Any) -> None:
+        while self.asleep:
+            self._clock.sleep(1.0)
+        if self.dead:
+            raise Died
+
+
+class MortalMailbox:
+    def __init__(self, mailbox: Mailbox[Any], fate: Fate) -> None:
+        self.put = mailbox.put
+        self._get = mailbox.get
+        self._fate = fate
+
+    def get(self, timeout_s: float) -> Any:
+        self._fate.meet()
+        item = self._get(timeout_s)
+        self._fate.meet()
+        return item
+
+
+class MortalThread:
+    def __init__(self, thread: Thread, fate: Fate) -> None:
+        self._thread = thread
+        self._fate = fate
+
+    def join(self, timeout_s: float) -> bool:
+        self._fate.meet()
+        ended = self._thread.join(timeout_s)
+        self._fate.meet()
+        return ended
+
+
+class MortalClock:
+    """A clock whose every wait is where its node may die or sleep."""
+
+    def __init__(self, clock: Clock, fate: Fate) -> None:
+        self._clock = clock
+        self._fate = fate
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+        self.lock = clock.lock
+
+    def sleep(self, delay_s: float) -> None:
+        self._fate.meet()
+        self._clock.sleep(delay_s)
+        self._fate.meet()
+
+    def start_thread(self, run: Callable[[], None], *, name: str) -> MortalThread:
+        return MortalThread(self._clock.start_thread(unless_dead(run), name=name), self._fate)
+
+    def mailbox(self) -> Any:
+        return MortalMailbox(self._clock.mailbox(), self._fate)

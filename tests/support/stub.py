@@ -1,0 +1,115 @@
+"""An HTTP server that says what a test has scripted, for what no emulator does: lost answers, throttling, black holes."""
+
+import threading
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+from attrs import field, frozen
+
+
+@frozen
+class Reply:
+    """One scripted answer.
+
+    Attributes:
+        status: HTTP status.
+        body: Sent with its length, unless *headers* say another.
+        headers: Besides the length; "Date" is sent only if it is here.
+    """
+
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(factory=dict)
+
+
+DROP: Final = Reply(status=-1)
+"""Take the request, then close the connection without a word: it may have been carried out."""
+HANG: Final = Reply(status=-2)
+"""Take the request, and never answer."""
+
+
+@frozen
+class Request:
+    """A request as it came."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def s3_error(status: int, code: str, message: str = "as scripted") -> Reply:
+    """An error as S3 says it."""
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return Reply(status, body.encode(), {"Content-Type": "application/xml"})
+
+
+def sqs_error(status: int, code: str, message: str = "as scripted") -> Reply:
+    """An error as SQS says it: a new name in the body, and the old code in a header."""
+    body = f'{{"__type": "com.amazonaws.sqs#{code}", "message": "{message}"}}'
+    return Reply(status, body.encode(), {"x-amzn-query-error": f"{code};Sender"})
+
+
+class Stub:
+    """The server.
+
+    Attributes:
+        url: Its endpoint.
+        requests: What came, in order.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self._replies: deque[Reply] = deque()
+        self._closing = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def script(self, *replies: Reply) -> None:
+        """Answer so, in this order; the last one again and again."""
+        self._replies = deque(replies)
+        self.requests.clear()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _take(self, request: Request) -> Reply:
+        self.requests.append(request)
+        return self._replies.popleft() if len(self._replies) > 1 else self._replies[0]
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                reply = stub._take(Request(self.command, self.path, headers, self.rfile.read(length)))
+                if reply is HANG:
+                    stub._closing.wait()
+                if reply in (HANG, DROP):
+                    self.close_connection = True
+                    return
+                self.send_response_only(reply.status)
+                for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(reply.body)
+                if "Content-Length" in reply.headers and self.command != "HEAD":
+                    self.close_connection = True  # the length that it gave may be a lie
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815 - the base class's names
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        return Handler

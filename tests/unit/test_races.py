@@ -1,0 +1,421 @@
+"""Every race that docs/protocol.md names, on the real worker over memory, on virtual time."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from support.cluster import PLACE, Cluster
+from support.meddling import Fate, Meddling, unless_dead
+
+from lifecycle.errors import RetryableError
+from lifecycle.keys import epoch_of
+from lifecycle.message import announce
+from lifecycle.ports.clock import Thread
+from lifecycle.states import State
+from lifecycle.worker import Worker
+
+RECORD = PLACE.job("a").record
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+def go(cluster: Cluster, worker: Worker) -> Thread:
+    return cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+
+
+def fated(cluster: Cluster, **policy: Any) -> tuple[Fate, Worker]:
+    fate = Fate(cluster.clock)
+    ports = {"store": fate.around(cluster.memory), "queue": fate.around(cluster.queue), "clock": fate.clock()}
+    return fate, cluster.worker(**{**ports, **policy})
+
+
+def is_record_put(name: str, *args: Any, **_: Any) -> bool:
+    return name == "put" and args[0] == RECORD
+
+
+# ---- take-over ----
+
+
+def test_race_owner_dies(cluster: Cluster) -> None:
+    """The next worker takes over when the lease has run out, not before, and goes on from the last commit."""
+    cluster.submit("a")
+    fate, worker = fated(cluster)
+    thread = go(cluster, worker)
+    cluster.clock.sleep(100)
+    fate.dead = True
+    died_at = cluster.clock.monotonic()
+    assert thread.join(100)
+    go(cluster, cluster.worker())
+    while cluster.record("a").epoch == 1:
+        cluster.clock.sleep(1)
+    waited_s = cluster.clock.monotonic() - died_at
+    assert 120 - 30 <= waited_s <= 125 + 5
+    cluster.clock.sleep(600)
+    record = cluster.record("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["vanished", "completed"]
+    assert record.attempts[1].resumed_step == 60
+    assert record.interruptions == {"node_lost": 1}
+    assert record.deaths == 0
+    assert cluster.output("a") == "45150"
+
+
+def test_race_zombie_wakes(cluster: Cluster) -> None:
+    """A node that slept past its lease finds another epoch, kills its workload, and has changed nothing of the other's."""
+    cluster.submit("a")
+    fate, zombie = fated(cluster)
+    thread = go(cluster, zombie)
+    cluster.clock.sleep(100)
+    fate.asleep = True
+    second = cluster.worker(max_jobs=1)
+    assert go(cluster, second).join(1000)
+    finished = {listed.key: listed.version for listed in cluster.memory.list("")}
+    assert cluster.record("a").state is State.COMPLETED
+    fate.calls.clear()
+    fate.asleep = False
+    zombie.drain()
+    assert thread.join(1000)
+    assert {listed.key: listed.version for listed in cluster.memory.list("")}.items() >= finished.items()
+    assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["vanished", "completed"]
+    written = [key for name, key in fate.calls if name in {"put", "put_file", "delete", "copy"} and key != RECORD]
+    assert all(epoch_of(str(key)) in {1, None} for key in written)
+
+
+def test_race_zombie_publishes_nothing(cluster: Cluster) -> None:
+    """A superseded attempt whose workload finishes does not publish: publishing follows the record's CAS."""
+    cluster.submit("a", "1\n110\n")
+    fate, zombie = fated(cluster)
+    thread = go(cluster, zombie)
+    cluster.clock.sleep(100)
+    fate.asleep = True
+    cluster.clock.sleep(200)
+    held = cluster.held("a")
+    cluster.ledger.write(RECORD, evolve(held.record, epoch=2, owner="other"), held.version)
+    fate.asleep = False
+    zombie.drain()
+    assert thread.join(1000)
+    assert cluster.output("a") is None
+    assert cluster.record("a").epoch == 2
+    assert cluster.record("a").owner == "other"
+
+
+def test_race_two_takers(cluster: Cluster) -> None:
+    """Two workers that both saw a free job: one compare-and-swap lands, the other hands its message back."""
+    cluster.submit("a")
+    cluster.queue.send([announce(cluster.record("a"), 1)])
+    reads = 0
+
+    def wait_for_both(name: str, *args: Any, **_: Any) -> None:
+        nonlocal reads
+        if name == "get" and args[0] == RECORD and reads < 2:
+            reads += 1
+            while reads < 2:
+                cluster.clock.sleep(0.5)
+
+    store = Meddling(cluster.memory, after=wait_for_both)
+    threads = [go(cluster, cluster.worker(store=store)) for _ in range(2)]
+    assert all(thread.join(5000) for thread in threads)
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert [attempt.epoch for attempt in record.attempts] == [1]
+
+
+def test_race_duplicate_delivery(cluster: Cluster) -> None:
+    """A second delivery while the owner lives is hidden for what is left of the lease, and starts nothing."""
+    cluster.submit("a")
+    cluster.queue.send([announce(cluster.record("a"), 1)])
+    threads = [go(cluster, cluster.worker()) for _ in range(2)]
+    cluster.clock.sleep(50)
+    assert cluster.queue.depth().in_flight == 2
+    assert all(thread.join(5000) for thread in threads)
+    assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
+
+
+def test_race_old_message(cluster: Cluster) -> None:
+    """A message that is known to have been followed by another is deleted, and starts nothing."""
+    cluster.submit("a")
+    held = cluster.held("a")
+    cluster.ledger.write(RECORD, evolve(held.record, dispatch=2), held.version)
+    cluster.worker().run()
+    assert cluster.record("a").epoch == 0
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
+
+
+# ---- the record ----
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+def test_race_answer_lost(cluster: Cluster, number: int) -> None:
+    """Whichever write to the record lands without an answer, it is known again by its write_id, and done once."""
+    cluster.submit("a")
+    puts = 0
+
+    def lose(name: str, *args: Any, **kwargs: Any) -> None:
+        nonlocal puts
+        if is_record_put(name, *args):
+            puts += 1
+            if puts == number:
+                raise RetryableError("the answer was lost")
+
+    cluster.worker(store=Meddling(cluster.memory, after=lose)).run()
+    record = cluster.record("a")
+    assert puts >= number
+    assert record.state is State.COMPLETED
+    assert [attempt.outcome for attempt in record.attempts] == ["completed"]
+    assert cluster.output("a") == "45150"
+
+
+@pytest.mark.parametrize("number", range(2, 9))
+def test_race_answer_and_read_back_lost(cluster: Cluster, number: int) -> None:
+    """If reading back fails too, the outcome is unknown: the checkpoint never goes back, and the job goes on."""
+    cluster.submit("a")
+    puts, blind_until, steps = 0, 0.0, []
+
+    def lose(name: str, *args: Any, **kwargs: Any) -> None:
+        nonlocal puts, blind_until
+        if is_record_put(name, *args):
+            puts += 1
+            checkpoint = cluster.record("a").checkpoint
+            steps.append(checkpoint.step if checkpoint else 0)
+            if puts == number:
+                blind_until = cluster.clock.monotonic() + 20
+                raise RetryableError("the answer was lost")
+
+    def blind(name: str, *args: Any, **kwargs: Any) -> None:
+        if cluster.clock.monotonic() < blind_until and args[0] == RECORD:
+            raise RetryableError("nobody answers")
+
+    cluster.worker(store=Meddling(cluster.memory, before=blind, after=lose)).run()
+    assert cluster.record("a").state is State.COMPLETED
+    assert len(cluster.record("a").attempts) == 1
+    assert steps == sorted(steps)
+    assert cluster.output("a") == "45150"
+
+
+def test_race_operator_gets_in_between(cluster: Cluster) -> None:
+    """An operator's write between two of the owner's is merged: neither loses what it wrote."""
+    cluster.submit("a")
+    store = Meddling(cluster.memory)
+    meddled = False
+
+    def meddle(name: str, *args: Any, **_: Any) -> None:
+        nonlocal meddled
+        if is_record_put(name, *args) and cluster.record("a").checkpoint and not meddled:
+            meddled = True
+            cluster.clock.sleep(1.1)
+            held = cluster.held("a")
+            cluster.ledger.write(RECORD, evolve(held.record, unknown={"note": "by an operator"}), held.version)
+            cluster.clock.sleep(1.1)
+
+    store.before = meddle
+    cluster.worker(store=store).run()
+    assert meddled
+    assert cluster.record("a").state is State.COMPLETED
+    assert cluster.record("a").unknown == {"note": "by an operator"}
+
+
+def test_race_record_removed(cluster: Cluster) -> None:
+    """An owner whose record is purged stops, and does not bring it back."""
+    cluster.submit("a")
+    worker = cluster.worker()
+    thread = go(cluster, worker)
+    cluster.clock.sleep(100)
+    cluster.memory.delete([RECORD])
+    cluster.clock.sleep(60)
+    worker.drain()
+    assert thread.join(1000)
+    assert cluster.memory.get(RECORD) is None
+
+
+# ---- checkpoints ----
+
+
+def interrupted_at(cluster: Cluster, seconds: float) -> None:
+    """Let a node die after *seconds*, and its lease run out."""
+    fate, worker = fated(cluster)
+    thread = go(cluster, worker)
+    cluster.clock.sleep(seconds)
+    fate.dead = True
+    assert thread.join(100)
+    cluster.clock.sleep(130)
+
+
+def test_race_checkpoint_unreadable(cluster: Cluster) -> None:
+    """A checkpoint that cannot be read for a while is waited for: the job is handed back, never started from zero."""
+    cluster.submit("a")
+    interrupted_at(cluster, 100)
+    broken_until = cluster.clock.monotonic() + 200
+
+    def fail(name: str, *args: Any, **_: Any) -> None:
+        if name in {"get", "get_range"} and "/checkpoints/" in args[0] and cluster.clock.monotonic() < broken_until:
+            raise RetryableError("500")
+
+    cluster.worker(store=Meddling(cluster.memory, before=fail)).run()
+    record = cluster.record("a")
+    outcomes = [attempt.outcome for attempt in record.attempts]
+    assert outcomes[0] == "vanished"
+    assert outcomes[-1] == "completed"
+    assert set(outcomes[1:-1]) == {"unreadable"}
+    assert record.attempts[-1].resumed_step == 60
+
+
+@pytest.mark.parametrize("what", ["checkpoints", "packs"])
+@pytest.mark.parametrize("damage", ["wrong byte", "missing", "cut short"])
+def test_race_checkpoint_damaged(cluster: Cluster, what: str, damage: str) -> None:
+    """A damaged checkpoint is passed over for the one before it."""
+    cluster.submit("a")
+    interrupted_at(cluster, 130)
+    checkpoint = cluster.record("a").checkpoint
+    assert checkpoint is not None
+    assert checkpoint.step == 120
+    key = (
+        checkpoint.manifest
+        if what == "checkpoints"
+        else next(key for key in cluster.keys_of("a") if f"/packs/e1/{checkpoint.seq:06d}-" in key)
+    )
+    body = cluster.memory.get(key)
+    assert body is not None
+    cluster.memory.delete([key])
+    if damage != "missing":
+        cluster.memory.put(key, body.body[:-1] + (b"x" if damage == "wrong byte" else b""))
+    cluster.worker().run()
+    assert cluster.record("a").attempts[-1].resumed_step == 60
+    assert cluster.output("a") == "45150"
+
+
+def test_race_all_checkpoints_damaged(cluster: Cluster) -> None:
+    """If no checkpoint is sound, the job fails with the reason: it is never started from zero behind anyone's back."""
+    cluster.submit("a")
+    interrupted_at(cluster, 130)
+    cluster.memory.delete([key for key in cluster.keys_of("a") if "/packs/" in key])
+    cluster.worker().run()
+    assert cluster.record("a").state is State.FAILED
+    assert "no checkpoint is sound" in (cluster.record("a").error or "")
+
+
+def test_race_store_down_for_an_hour(cluster: Cluster) -> None:
+    """Without proof of loss the node computes on, and commits when the store is back."""
+    cluster.submit("a", "1\n5000\n")
+    down = (100.0, 3700.0)
+
+    def fail(*_: Any, **__: Any) -> None:
+        if down[0] < cluster.clock.monotonic() < down[1]:
+            raise RetryableError("no route to host")
+
+    cluster.worker(store=Meddling(cluster.memory, before=fail)).run()
+    record = cluster.record("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["completed"]
+    assert cluster.output("a") == str(sum(range(1, 5001)))
+
+
+def test_race_collection_is_bounded_by_epoch(cluster: Cluster) -> None:
+    """A collecting owner touches no key of a later epoch, whoever may have written it."""
+    keys = cluster.submit("a")
+    later = [keys.pack(7, "000001-000000"), keys.manifest(7, 1)]
+    for key in later:
+        cluster.memory.put(key, b"a successor's")
+    orphan = keys.pack(0, "000001-000000")
+    cluster.memory.put(orphan, b"nobody's")
+    cluster.worker().run()
+    left = set(cluster.keys_of("a"))
+    assert left >= set(later)
+    assert orphan not in left
+
+
+def test_every_object_that_the_record_names_exists_at_every_moment(cluster: Cluster) -> None:
+    """Neither a commit nor the collection after it ever leaves the record pointing at nothing."""
+    cluster.submit("a")
+
+    def look(*_: Any, **__: Any) -> None:
+        record = cluster.record("a")
+        for ref in filter(None, (record.checkpoint, record.fallback)):
+            stored = cluster.memory.get(ref.manifest)
+            assert stored, ref
+            for entry in json.loads(stored.body)["files"]:
+                assert all(cluster.memory.get(extent["pack"]) for extent in entry["extents"])
+
+    cluster.worker(store=Meddling(cluster.memory, after=look), max_running_time=timedelta(seconds=130)).run()
+    assert cluster.record("a").state is State.COMPLETED
+
+
+# ---- the queue ----
+
+
+def test_race_crash_between_send_and_delete(cluster: Cluster) -> None:
+    """The fresh message is sent first; a node that dies before it deletes the old one leaves two, which is harmless."""
+    cluster.submit("a")
+
+    def die(name: str, *_: Any, **__: Any) -> None:
+        if name == "send":
+            fate.dead = True
+
+    queue = Meddling(cluster.queue, after=die)
+    fate, worker = fated(cluster, queue=queue, max_running_time=timedelta(seconds=100))
+    queue.before = fate.meet
+    assert go(cluster, worker).join(1000)
+    assert cluster.record("a").state is State.PAUSED_FOR_TIMEOUT
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 2
+    cluster.worker().run()
+    record = cluster.record("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["timeout", "completed"]
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
+
+
+@pytest.mark.parametrize("call", ["copy", "delete"])
+def test_race_crash_between_completed_and_published(cluster: Cluster, call: str) -> None:
+    """Once the record says completed, whoever receives the message next publishes, and only then deletes it."""
+    cluster.submit("a")
+
+    def die_before(name: str, *_: Any, **__: Any) -> None:
+        if name == call and cluster.record("a").state is State.COMPLETED:
+            fate.dead = True
+        fate.meet()
+
+    fate, worker = fated(
+        cluster,
+        store=Meddling(cluster.memory, before=die_before),
+        queue=Meddling(cluster.queue, before=die_before),
+    )
+    assert go(cluster, worker).join(1000)
+    assert cluster.record("a").state is State.COMPLETED
+    assert cluster.queue.depth().in_flight == 1
+    cluster.worker().run()
+    assert cluster.output("a") == "45150"
+    assert cluster.record("a").is_settled
+    assert [attempt.epoch for attempt in cluster.record("a").attempts] == [1]
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
+
+
+def test_race_heartbeat_answer_is_no_proof(cluster: Cluster) -> None:
+    """A queue that says yes to every extension does not keep a superseded attempt alive."""
+    cluster.submit("a")
+    worker = cluster.worker()
+    thread = go(cluster, worker)
+    cluster.clock.sleep(100)
+    held = cluster.held("a")
+    cluster.ledger.write(RECORD, evolve(held.record, epoch=2, owner="other"), held.version)
+    cluster.clock.sleep(60)
+    assert cluster.record("a").epoch == 2
+    worker.drain()
+    assert thread.join(1000)
+    assert cluster.record("a").owner == "other"
+    assert cluster.output("a") is None
+
+
+def test_deaths_in_a_row_without_a_checkpoint_fail_the_job(cluster: Cluster) -> None:
+    """A job that kills its nodes does not kill them for ever."""
+    cluster.policy = evolve(cluster.policy, max_deaths=3)
+    cluster.submit("a", STATE_SAVING_INTERVAL=100_000)
+    for _ in range(3):
+        interrupted_at(cluster, 50)
+    cluster.worker().run()
+    record = cluster.record("a")
+    assert record.state is State.FAILED
+    assert record.deaths == 3
+    assert record.interruptions == {"node_lost": 3}
+    assert record.failures == 0

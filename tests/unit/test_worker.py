@@ -1,0 +1,172 @@
+"""A job's way through a worker, in memory, on virtual time."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from support.cluster import PLACE, Cluster
+from support.meddling import unless_dead
+
+from lifecycle.message import announce
+from lifecycle.states import State
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+def test_a_job_is_carried_to_its_end(cluster: Cluster) -> None:
+    """Input, checkpoints, output, record, message: all as they should be at the end."""
+    cluster.submit("a")
+    assert cluster.worker().run() == 0
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert record.is_settled
+    assert cluster.output("a") == "45150"
+    assert record.owner is None
+    assert [attempt.outcome for attempt in record.attempts] == ["completed"]
+    assert record.attempts[0].commits == 4
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
+
+
+def test_nothing_is_left_that_no_record_names(cluster: Cluster) -> None:
+    """After the end there are the input, the last checkpoint, the result, its published copy, and the log."""
+    cluster.submit("a")
+    cluster.worker().run()
+    kinds = sorted(key.removeprefix("runs/a/").split("/")[0] for key in cluster.keys_of("a"))
+    assert kinds == ["checkpoints", "checkpoints", "input", "log", "output", "packs", "packs"]
+    assert not list((cluster.root / "node1").iterdir())
+
+
+def test_a_long_job_pauses_and_goes_on_under_a_fresh_message(cluster: Cluster) -> None:
+    """MAX_RUNNING_TIME ends an attempt, not the job; nothing is lost, and one message is left at any time."""
+    cluster.submit("a")
+    cluster.worker(max_running_time=timedelta(seconds=100)).run()
+    record = cluster.record("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["timeout", "timeout", "completed"]
+    assert [attempt.resumed_step for attempt in record.attempts] == [None, 100, 200]
+    assert record.interruptions == {"timeout": 2}
+    assert record.dispatch == 3
+    assert cluster.output("a") == "45150"
+    assert sum(attempt.steps for attempt in record.attempts) == 300
+
+
+def test_a_delivery_is_never_held_past_its_limit(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long MAX_RUNNING_TIME is, an attempt pauses before the queue would take its delivery away."""
+    monkeypatch.setattr("lifecycle.watch.TICK_S", 30.0)
+    cluster.submit("a", "1\n50000\n", STATE_SAVING_INTERVAL=3600)
+    cluster.worker(max_running_time=timedelta(days=7)).run()
+    record = cluster.record("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["timeout", "completed"]
+    assert record.attempts[0].steps == pytest.approx(11.5 * 3600, abs=35)
+
+
+@pytest.mark.parametrize(
+    ("text", "workload", "reason"),
+    [
+        (None, "series-sum", "no input"),
+        ("x y\n", "series-sum", "input.txt"),
+        ("1\n3\n", "unheard-of", "unknown workload 'unheard-of'"),
+    ],
+)
+def test_a_job_that_cannot_succeed_fails_at_once_with_its_reason(
+    cluster: Cluster, text: str | None, workload: str, reason: str
+) -> None:
+    """What is invalid is not tried again, and the record says why in a line."""
+    cluster.submit("a", text, workload=workload)
+    cluster.worker().run()
+    record = cluster.record("a")
+    assert record.state is State.FAILED
+    assert reason in (record.error or "")
+    assert len(record.attempts) == 1
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
+
+
+def test_a_failing_workload_is_tried_again_with_growing_delay_and_then_failed(cluster: Cluster) -> None:
+    """MAX_FAILURES failures in a row without a new checkpoint fail the job; until then it is handed back."""
+    cluster.submit("a")
+    cluster.worker(script=lambda _, step: 3 if step == 10 else None).run()
+    record = cluster.record("a")
+    assert record.state is State.FAILED
+    assert [attempt.outcome for attempt in record.attempts] == ["workload_failed"] * 3
+    assert record.failures == 3
+    assert "exit code 3" in (record.error or "")
+    assert record.interruptions == {}
+
+
+def test_progress_resets_the_failures(cluster: Cluster) -> None:
+    """A workload that gets further each time is never given up."""
+    cluster.submit("a")
+    fails_at = {70: 3, 140: 3, 210: 3, 280: 3}
+    cluster.worker(script=lambda _, step: fails_at.pop(step, None)).run()
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert [attempt.outcome for attempt in record.attempts].count("workload_failed") == 4
+    assert cluster.output("a") == "45150"
+
+
+def test_the_same_message_many_times_is_one_attempt(cluster: Cluster) -> None:
+    """Duplicates find a live lease and are handed back; afterwards they find a finished job and are deleted."""
+    cluster.submit("a")
+    cluster.queue.send([announce(cluster.record("a"), 1)] * 19)
+    cluster.worker().run()
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert len(record.attempts) == 1
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
+
+
+def test_a_cancelled_job_ends_at_the_next_beat(cluster: Cluster) -> None:
+    """The owner meets the operator's write as a conflict under its own epoch, keeps it, and acts."""
+    cluster.submit("a")
+    worker = cluster.worker()
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(100)
+    held = cluster.held("a")
+    asked = evolve(held.record, control=evolve(held.record.control, cancel=True))
+    cluster.ledger.write(PLACE.job("a").record, asked, held.version)
+    cluster.clock.sleep(60)
+    record = cluster.record("a")
+    assert record.state is State.CANCELLED
+    assert record.checkpoint is not None
+    assert record.checkpoint.step == 120
+    worker.drain()
+    assert thread.join(1000)
+
+
+def test_a_drained_worker_saves_and_hands_back_at_once(cluster: Cluster) -> None:
+    """Nothing is lost, the state is released, and the message is visible to the next worker."""
+    cluster.submit("a")
+    worker = cluster.worker()
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(100.5)
+    worker.drain()
+    assert thread.join(30)
+    record = cluster.record("a")
+    assert record.state is State.RELEASED
+    assert record.interruptions == {"drained": 1}
+    assert record.checkpoint is not None
+    saved = record.checkpoint.step
+    assert saved is not None
+    assert saved > 95
+    assert cluster.queue.depth().available == 1
+    cluster.worker().run()
+    assert cluster.record("a").attempts[1].resumed_step == saved
+    assert cluster.output("a") == "45150"
+
+
+@pytest.mark.parametrize("body", ["", "nonsense", "[]", '{"job": "../../etc"}', '{"job": "unrecorded"}'])
+def test_a_message_that_is_no_job_is_put_aside(cluster: Cluster, body: str) -> None:
+    """It is kept under rejected/ with the reason, dead-lettered, and deleted."""
+    cluster.submit("other")
+    original = cluster.queue._messages[0]
+    original.message = evolve(original.message, body=body or " ")
+    cluster.worker().run()
+    rejected = [cluster.memory.get(listed.key) for listed in cluster.memory.list(PLACE.rejected)]
+    assert len(rejected) == 1
+    assert rejected[0] is not None
+    assert b'"why"' in rejected[0].body
+    assert len(cluster.queue.dead) == 1
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
