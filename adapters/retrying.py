@@ -51,7 +51,7 @@ READ: Final = Policy(attempts=4, first_s=0.5, longest_s=4)  # < 40 s with an 8 s
 WRITE: Final = Policy(attempts=5, first_s=1.0, longest_s=8)  # R2 takes one write a second to a key
 TRANSFER: Final = Policy(attempts=3, first_s=1.0, longest_s=8)  # the adapter repeats the pieces
 HEARTBEAT: Final = Policy(attempts=2, first_s=0.2, longest_s=0.2)  # the next beat is the better try
-RECEIVE: Final = Policy(attempts=3, first_s=0.5, longest_s=4)  # the worker asks again anyway
+RECEIVE: Final = Policy(attempts=2, first_s=0.5, longest_s=0.5)  # the worker asks again, after a look at its signals
 SEND: Final = Policy(attempts=6, first_s=1.0, longest_s=15)
 
 

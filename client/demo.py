@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 from uuid import uuid4
 
 from attrs import define, field
@@ -117,14 +117,14 @@ def verdict(site: Site, killed: str | None) -> int:
         right += total == EXPECTED
         resumed = [a.resumed_step for a in held.record.attempts if a.resumed_step] if held else []
         history = "".join(f", resumed at step {step}" for step in resumed)
-        print(f"{job}: {f'{total:,}'.replace(',', ' ') if total is not None else 'no sum'}{history}")  # noqa: T201
+        print(f"{job}: {f'{total:,}'.replace(',', ' ') if total is not None else 'no sum'}{history}")
         if job == killed and not resumed:
-            print(f"{job}: its worker was killed, but it did not resume from a checkpoint")  # noqa: T201
+            print(f"{job}: its worker was killed, but it did not resume from a checkpoint")
             right -= 1
     if killed is None:
-        print("no worker was killed: nothing was proven")  # noqa: T201
+        print("no worker was killed: nothing was proven")
         return 1
-    print(f"{right} of {len(JOBS)} as they should be")  # noqa: T201
+    print(f"{right} of {len(JOBS)} as they should be")
     return int(right != len(JOBS))
 
 
@@ -147,7 +147,7 @@ class Crew:
     view: View
     workers: list[subprocess.Popen[bytes]] = field(factory=list)
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -179,7 +179,7 @@ class Crew:
         self.view.say(f"$ holdfast worker   (worker {number})")
         with (self.home / f"worker{number}.log").open("wb") as log:
             self.workers.append(
-                subprocess.Popen(  # noqa: S603 - our own command
+                subprocess.Popen(
                     [sys.executable, "-m", "client.cli", "worker"], env=dict(self.environ), stderr=log, stdout=log
                 )
             )

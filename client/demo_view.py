@@ -28,8 +28,8 @@ def view_on(out: TextIO, jobs: Sequence[str]) -> Iterator[View]:
     if not out.isatty():
         yield PlainView(out)
         return
-    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
-    from rich.live import Live  # noqa: PLC0415 - the same
+    from rich.console import Console
+    from rich.live import Live
 
     with Live(console=Console(file=out), refresh_per_second=8) as live:
         yield LiveView(live, jobs)
@@ -69,7 +69,7 @@ class LiveView:
 
     def show(self, held: Sequence[Held]) -> None:
         """Draw the table anew."""
-        from rich.table import Table  # noqa: PLC0415 - only a terminal needs it
+        from rich.table import Table
 
         table = Table("job", "state", "done", "of", "epoch", "owner", "checkpoint", "resumed at")
         for one in held:

@@ -47,20 +47,14 @@ def announce(record: JobRecord, dispatch: int) -> Message:
     return Message(body=body, job=record.job, dedup=hashlib.sha256(announcement.encode()).hexdigest())
 
 
-def announce_again(call: Call, record: JobRecord, *, bucket: str) -> Message:
-    """The message that follows *call*'s: of the same kind, so that a demo's job keeps its prefix."""
-    following = announce(record, call.dispatch + 1)
+def announce_anew(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: str) -> Message:
+    """The same, for a job that was announced before: a job of the demo keeps its kind of message, and so its prefix."""
+    following = announce(record, dispatch)
     if not record.demo:
         return following
-    body = json.dumps(
-        {
-            "bucket": bucket,
-            "folder": call.keys.folder.rstrip("/"),
-            "parameters": dict(record.params),
-            "dispatch": call.dispatch + 1,
-        }
-    )
-    return Message(body=body, job=following.job, dedup=following.dedup)
+    folder = keys.folder.rstrip("/")
+    body = {"bucket": bucket, "folder": folder, "parameters": dict(record.params), "dispatch": dispatch}
+    return Message(body=json.dumps(body), job=following.job, dedup=following.dedup)
 
 
 def read(body: str, *, place: Place, bucket: str) -> Call:

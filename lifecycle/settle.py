@@ -11,7 +11,7 @@ from typing import Final
 
 from lifecycle.errors import HoldfastError
 from lifecycle.keys import JobKeys
-from lifecycle.message import Call, announce_again
+from lifecycle.message import Call, announce_anew
 from lifecycle.ports.queue import Delivery
 from lifecycle.publish import publish
 from lifecycle.record import JobRecord
@@ -42,7 +42,7 @@ class Settlement:
 
     def send_anew(self, record: JobRecord) -> None:
         """Send a fresh message, then delete this one: between the two there are two, and the record decides."""
-        following = announce_again(self._call, record, bucket=self._services.bucket)
+        following = announce_anew(self._keys, record, record.dispatch + 1, bucket=self._services.bucket)
         try:
             refused = self._services.queue.send([following])
         except HoldfastError as error:

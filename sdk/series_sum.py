@@ -24,9 +24,7 @@ def main():
     """Run the job to its end, or to where the worker stops it; returns the exit code."""
     job = holdfast.job()
     try:
-        start, end = read_numbers(os.path.join(job.input_dir, "input.txt"), 2)
-        if start > end:
-            raise InvalidInputError("input.txt: start %d is greater than end %d" % (start, end))
+        start, end = read_range(os.path.join(job.input_dir, "input.txt"))
         step, total = read_state(job, start, end)
         step_s = read_step_time(job.params)
     except InvalidInputError as error:
@@ -84,6 +82,14 @@ def fast_steps():
         return last, total
 
     return add
+
+
+def read_range(path):
+    """The start and the end that the input gives."""
+    start, end = read_numbers(path, 2)
+    if start > end:
+        raise InvalidInputError("input.txt: start %d is greater than end %d" % (start, end))
+    return start, end
 
 
 def read_state(job, start, end):

@@ -1,5 +1,7 @@
 """Client settings, and what a vendor's errors become."""
 
+import hashlib
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,8 +9,10 @@ import botocore.session
 import pytest
 from boto3.s3 import transfer
 from botocore import exceptions as vendor
+from botocore.awsrequest import AWSResponse
 from botocore.parsers import ResponseParserError
 from support.stub import DROP, HANG, Reply, Stub, s3_error, sqs_error
+from urllib3 import HTTPResponse
 
 from adapters.boto import BULK, CONTROL, RECEIVE, Credentials, Kind, make_client, queue_place, store_place
 from adapters.boto_errors import CODES, S3, SQS, Remedy, Service, remedy_of, translated, translating
@@ -17,14 +21,12 @@ from lifecycle.errors import ConfigError, HoldfastError, PermanentError, Retryab
 
 KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")
 HASTY = Kind(connect_s=0.2, read_s=0.2, attempts=1, pool=2)
-OUR_CALLS = (
-    "ReceiveMessage ChangeMessageVisibility DeleteMessage SendMessageBatch SendMessage GetQueueAttributes GetQueueUrl "
-    "PurgeQueue"
-).split()
-OUR_STORE_CALLS = (
-    "GetObject PutObject HeadObject ListObjectsV2 DeleteObject DeleteObjects CopyObject CreateMultipartUpload UploadPart "
-    "UploadPartCopy CompleteMultipartUpload AbortMultipartUpload"
-).split()
+CALLS = {
+    "sqs": "ReceiveMessage ChangeMessageVisibility DeleteMessage SendMessageBatch SendMessage GetQueueAttributes "
+    "GetQueueUrl PurgeQueue",
+    "s3": "GetObject PutObject HeadObject ListObjectsV2 DeleteObject DeleteObjects CopyObject CreateMultipartUpload "
+    "UploadPart UploadPartCopy CompleteMultipartUpload AbortMultipartUpload",
+}  # that we make
 R2_CODES = {
     ConfigError: "Unauthorized AccessDenied ExpiredRequest SignatureDoesNotMatch NotEntitled InvalidBucketName "
     "NoSuchBucket ObjectLockedByBucketPolicy",
@@ -84,16 +86,28 @@ def test_the_store_gets_no_checksum_that_it_refuses(client: Any, kind: Kind) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "endpoint", "signs"),
+    ("kind", "endpoint", "is_hashed"),
     [
         (BULK, "https://store.invalid", False),
         (BULK, "http://store.invalid", True),
         (CONTROL, "https://store.invalid", True),
     ],
 )
-def test_only_files_over_https_go_unhashed(client: Any, kind: Kind, endpoint: str, signs: bool) -> None:  # noqa: FBT001 - a table
+def test_only_files_over_https_go_unhashed(client: Any, kind: Kind, endpoint: str, is_hashed: bool) -> None:  # noqa: FBT001 - a table
     """A body's hash is left out of the signature only where TLS guards the bytes and hashing is what costs."""
-    assert client(S3, kind, endpoint).meta.config.s3["payload_signing_enabled"] is signs
+    seen: list[Any] = []
+
+    def answer(request: Any, **_: object) -> AWSResponse:
+        seen.append(request.headers)
+        return AWSResponse(request.url, 200, {}, HTTPResponse(io.BytesIO(b"")))
+
+    s3 = client(S3, kind, endpoint)
+    s3.meta.events.register("before-send.s3.PutObject", answer)
+    s3.put_object(Bucket="b", Key="k", Body=io.BytesIO(b"body"))
+    (headers,) = seen
+    sent = headers["X-Amz-Content-SHA256"].decode()
+    assert sent == (hashlib.sha256(b"body").hexdigest() if is_hashed else "UNSIGNED-PAYLOAD")
+    assert not {name.lower() for name in headers.keys()} & {"x-amz-trailer", "content-encoding", "expect"}  # noqa: SIM118 - no dict
 
 
 def test_crt_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,11 +190,11 @@ def test_a_region_that_cannot_be_one_is_a_config_error() -> None:
         make_client(S3, CONTROL, endpoint="https://host", region="no region", credentials=KEYS)
 
 
-@pytest.mark.parametrize(("service", "calls"), [("sqs", OUR_CALLS), ("s3", OUR_STORE_CALLS)])
-def test_every_modelled_error_is_mapped(service: str, calls: list[str]) -> None:
+@pytest.mark.parametrize("service", CALLS)
+def test_every_modelled_error_is_mapped(service: str) -> None:
     """Each error that botocore's models give for a call that we make has a row: a new one must be thought about."""
     model = botocore.session.get_session().get_service_model(service)
-    modelled = {shape.name for call in calls for shape in model.operation_model(call).error_shapes}
+    modelled = {shape.name for call in CALLS[service].split() for shape in model.operation_model(call).error_shapes}
     assert modelled
     assert modelled - CODES.keys() == set()
 

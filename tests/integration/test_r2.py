@@ -1,6 +1,7 @@
 """R2Store against a real server's answers, and against those that no emulator gives."""
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -270,10 +271,8 @@ def test_one_of_many_writers_wins(wire_store: MakeStore) -> None:
         won: list[str] = []
 
         def race(name: str, version: str = version, won: list[str] = won) -> None:
-            try:
+            with contextlib.suppress(VersionConflictError):
                 won.append(store.put("k", json.dumps([version, name]).encode(), expected=version))
-            except VersionConflictError:
-                pass
 
         threads = [threading.Thread(target=race, args=(str(number),)) for number in range(8)]
         for thread in threads:

@@ -1,4 +1,4 @@
-"""An HTTP server that says what a test has scripted, for what no emulator does: lost answers, throttling, black holes."""
+"""An HTTP server that says what a test has scripted: what no emulator does, lost answers, throttling, black holes."""
 
 import threading
 from collections import deque

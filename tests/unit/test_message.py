@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lifecycle.errors import RejectedMessageError
 from lifecycle.keys import Place
-from lifecycle.message import announce, announce_again, read
+from lifecycle.message import announce, announce_anew, read
 from lifecycle.record import JobRecord
 
 PLACE = Place("runs")
@@ -46,7 +46,7 @@ def test_a_demo_job_is_announced_again_as_a_demo_message() -> None:
     """A paused demo job's fresh message leads to the same record, and is numbered."""
     call = read(json.dumps(DEMO), place=PLACE, bucket="transcripts")
     assert call.draft is not None
-    again = read(announce_again(call, call.draft, bucket="transcripts").body, place=PLACE, bucket="transcripts")
+    again = read(announce_anew(call.keys, call.draft, 1, bucket="transcripts").body, place=PLACE, bucket="transcripts")
     assert again.keys == call.keys
     assert again.dispatch == call.dispatch + 1
 

@@ -66,7 +66,7 @@ def test_race_owner_dies(cluster: Cluster) -> None:
 
 
 def test_race_zombie_wakes(cluster: Cluster) -> None:
-    """A node that slept past its lease finds another epoch, kills its workload, and has changed nothing of the other's."""
+    """A node that slept past its lease finds another epoch, ends, and has changed nothing of the other's."""
     cluster.submit("a")
     fate, zombie = fated(cluster)
     thread = go(cluster, zombie)

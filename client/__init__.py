@@ -1,0 +1,1 @@
+"""The front: the command line, the composition root, the operator's tools."""

@@ -1,0 +1,89 @@
+"""The composition root: which adapters stand behind the ports, by what the settings say."""
+
+import random
+
+from attrs import frozen
+
+from adapters.clock import SystemClock
+from client.settings import Settings
+from lifecycle.keys import Place
+from lifecycle.ledger import Ledger
+from lifecycle.policy import Policy
+from lifecycle.ports.clock import Clock
+from lifecycle.ports.queue import JobQueue
+from lifecycle.ports.store import ObjectStore
+
+
+@frozen
+class Site:
+    """Where jobs are queued and stored, ready to use.
+
+    Attributes:
+        settings: What it was made from.
+        clock: This process's time.
+        queue: The queue, retrying.
+        store: The bucket, retrying.
+        ledger: The records in it.
+        place: Where the jobs lie.
+        bucket: The bucket's name; empty for the embedded default.
+        policy: The numbers.
+    """
+
+    settings: Settings
+    clock: Clock
+    queue: JobQueue
+    store: ObjectStore
+    ledger: Ledger
+    place: Place
+    bucket: str
+    policy: Policy
+
+
+def open_site(settings: Settings) -> Site:
+    """Put the adapters together. The cloud's are imported only if they are used.
+
+    Raises:
+        ConfigError: The settings cannot be used.
+    """
+    clock = SystemClock()
+    queue, store = _cloud(settings, clock) if settings.is_cloud else _local(settings, clock)
+    return Site(
+        settings=settings,
+        clock=clock,
+        queue=queue,
+        store=store,
+        ledger=Ledger(store, clock, random.SystemRandom()),
+        place=Place(settings["PREFIX"]),
+        bucket=settings["BUCKET"] if settings.is_cloud else "",
+        policy=settings.policy(),
+    )
+
+
+def _local(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
+    from adapters.local.queue import LocalQueue
+    from adapters.local.store import LocalStore
+
+    return LocalQueue(settings.home / "queue.sqlite3", clock), LocalStore(settings.home / "bucket", clock)
+
+
+def _cloud(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
+    from adapters import r2, sqs
+    from adapters.retrying import RetryingQueue, RetryingStore
+
+    queue = sqs.connect(
+        url=settings["QUEUE_URL"],
+        key_id=settings["AWS_ID"],
+        secret=settings["AWS_KEY"],
+        token=settings["AWS_TOKEN"] or None,
+        clock=clock,
+    )
+    store = r2.connect(
+        endpoint=settings["CLOUDFLARE_URL"],
+        region=settings["CLOUDFLARE_REGION"],
+        key_id=settings["CLOUDFLARE_ID"],
+        secret=settings["CLOUDFLARE_KEY"],
+        token=settings["CLOUDFLARE_TOKEN"] or None,
+        bucket=settings["BUCKET"],
+        clock=clock,
+    )
+    return RetryingQueue(queue, clock), RetryingStore(store, clock)

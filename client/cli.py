@@ -1,0 +1,228 @@
+"""The command line. Every command imports what it needs only when it runs, so `holdfast --help` costs nothing."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from client.bootstrap import Site
+
+CONFIG: Final = 78  # EX_CONFIG
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the installed `holdfast` calls this.
+
+    Returns:
+        The exit code: 0, 1 if something went wrong, 2 for a wrong command line, 78 for wrong settings.
+    """
+    args = parser().parse_args(argv)
+    from lifecycle.errors import ConfigError, HoldfastError
+
+    try:
+        return int(globals()[f"_{args.command}"](args))
+    except ConfigError as error:
+        print(f"holdfast: {_line(error)}", file=sys.stderr)
+        return CONFIG
+    except HoldfastError as error:
+        print(f"holdfast: {_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from lifecycle import __version__
+
+    top = argparse.ArgumentParser(
+        prog="holdfast",
+        description="Carry long jobs to their end on machines that vanish without notice.",
+        epilog="Settings come from the environment or holdfast.toml: `holdfast settings` lists them.",
+    )
+    top.add_argument("--version", action="version", version=f"holdfast {__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="five jobs, two workers, one killed: see it work")
+    demo.add_argument("--cloud", action="store_true", help="on the queue and bucket of the settings")
+
+    worker = commands.add_parser("worker", help="take jobs and carry them to their end")
+    worker.add_argument("--idle-exit", metavar="TIME", help="end after so long without a job")
+    worker.add_argument("--max-jobs", metavar="N", type=int, help="end after so many attempts")
+
+    upload = commands.add_parser("upload", help="upload inputs: each sub-folder of DIR is a job")
+    upload.add_argument("directory", metavar="DIR", type=Path)
+
+    submit = commands.add_parser("submit", help="submit jobs: a folder whose sub-folders are jobs, or job ids")
+    submit.add_argument("jobs", metavar="DIR|JOB", nargs="*")
+    submit.add_argument(
+        "--from", dest="file", metavar="FILE", type=Path, help='JSON lines {"job", "workload", "params"}'
+    )
+    submit.add_argument("--workload", metavar="NAME", default="series-sum")
+    submit.add_argument("--param", metavar="NAME=VALUE", action="append", default=[])
+
+    status = commands.add_parser("status", help="where the jobs stand")
+    status.add_argument("jobs", metavar="JOB", nargs="*")
+    status.add_argument("--watch", action="store_true", help="again every two seconds")
+
+    queue = commands.add_parser("queue", help="how many messages are available, in flight, delayed")
+    storage = commands.add_parser("storage", help="what is in the bucket, by job")
+
+    download = commands.add_parser("download", help="fetch outputs and logs, every hash verified")
+    download.add_argument("directory", metavar="DIR", type=Path)
+    download.add_argument("jobs", metavar="JOB", nargs="*")
+    download.add_argument("--state", action="store_true", help="the last checkpoint as well")
+
+    logs = commands.add_parser("logs", help="what a job's attempts did")
+    logs.add_argument("job", metavar="JOB")
+    logs.add_argument("--console", action="store_true", help="what the workload wrote, instead")
+
+    for name, text in (("cancel", "end jobs"), ("retry", "open failed or cancelled jobs again")):
+        control = commands.add_parser(name, help=text)
+        control.add_argument("jobs", metavar="JOB", nargs="+")
+        if name == "retry":
+            control.add_argument("--from-start", action="store_true", help="forget the checkpoints")
+
+    purge = commands.add_parser("purge", help="remove everything under the prefix, or every message")
+    purge.add_argument("what", choices=("storage", "queue"))
+    purge.add_argument("--yes", action="store_true", help="do not ask")
+
+    reconcile = commands.add_parser("reconcile", help="send a message for every unfinished job that has none")
+    reconcile.add_argument("--older", metavar="TIME", default="1h", help="not touched for so long (1h)")
+    reconcile.add_argument("--dry-run", action="store_true", help="only say which")
+
+    states = commands.add_parser("states", help="the state diagram and its tables")
+    states.add_argument("--write", metavar="FILE", type=Path)
+    states.add_argument("--diagram", action="store_true", help="only the Mermaid text")
+
+    settings = commands.add_parser("settings", help="every setting, its value, and where it came from")
+
+    for command in (submit, status, queue, storage, reconcile, states, settings):
+        command.add_argument("--json", action="store_true", help="for machines: JSON, one object a line")
+    return top
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _site() -> "Site":
+    from client.bootstrap import open_site
+    from client.settings import current
+
+    return open_site(current())
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from client import demo
+
+    return demo.run(cloud=args.cloud)
+
+
+def _worker(args: argparse.Namespace) -> int:
+    from adapters.durations import parse
+    from client import worker
+    from lifecycle.errors import ConfigError
+
+    try:
+        idle_exit = parse(args.idle_exit) if args.idle_exit else None
+    except ValueError as error:
+        raise ConfigError(f"--idle-exit {error}") from error
+    return worker.run(_site(), idle_exit=idle_exit, max_jobs=args.max_jobs)
+
+
+def _upload(args: argparse.Namespace) -> int:
+    from client import upload
+
+    return upload.run(_site(), args.directory)
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from client import submit
+
+    orders = submit.read_orders(args.jobs, file=args.file, workload=args.workload, params=args.param)
+    return submit.run(_site(), orders, as_json=args.json)
+
+
+def _status(args: argparse.Namespace) -> int:
+    from client import status
+
+    return status.run(_site(), args.jobs, as_json=args.json, watch=args.watch)
+
+
+def _queue(args: argparse.Namespace) -> int:
+    from client import storage
+
+    return storage.run_queue(_site(), as_json=args.json)
+
+
+def _storage(args: argparse.Namespace) -> int:
+    from client import storage
+
+    return storage.run(_site(), as_json=args.json)
+
+
+def _download(args: argparse.Namespace) -> int:
+    from client import download
+
+    return download.run(_site(), args.directory, args.jobs, state=args.state)
+
+
+def _logs(args: argparse.Namespace) -> int:
+    from client import logs
+
+    return logs.run(_site(), args.job, console=args.console)
+
+
+def _cancel(args: argparse.Namespace) -> int:
+    from client import control
+
+    return control.run(_site(), args.jobs, control.cancel)
+
+
+def _retry(args: argparse.Namespace) -> int:
+    from client import control
+
+    return control.run(_site(), args.jobs, control.retry_from_start if args.from_start else control.retry)
+
+
+def _purge(args: argparse.Namespace) -> int:
+    from client import purge
+
+    return purge.run(_site(), args.what, yes=args.yes)
+
+
+def _reconcile(args: argparse.Namespace) -> int:
+    from adapters.durations import parse
+    from client import reconcile
+    from lifecycle.errors import ConfigError
+
+    try:
+        older = parse(args.older)
+    except ValueError as error:
+        raise ConfigError(f"--older {error}") from error
+    return reconcile.run(_site(), older=older, dry_run=args.dry_run, as_json=args.json)
+
+
+def _states(args: argparse.Namespace) -> int:
+    from client import states
+
+    return states.run(write=args.write, as_json=args.json, diagram=args.diagram)
+
+
+def _settings(args: argparse.Namespace) -> int:
+    from client.settings import current, print_all
+
+    return print_all(current(), as_json=args.json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

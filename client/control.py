@@ -1,0 +1,114 @@
+"""`holdfast cancel` and `holdfast retry`: what operators may do to a job, by compare-and-swap like everybody else.
+
+Whatever an operator does to a job that nobody owns makes a new epoch, so that a node that was only thought to be gone
+cannot undo it.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from attrs import evolve
+
+from client.bootstrap import Site
+from lifecycle.errors import PermanentError, RetryableError
+from lifecycle.ledger import Conflict, Held
+from lifecycle.message import announce_anew
+from lifecycle.record import Control, JobRecord, iso
+from lifecycle.states import State, Trigger, is_legal
+
+TRIES: Final = 10  # an owner writes once a heartbeat, so few are ever needed
+
+Act = Callable[[Site, str], str]
+
+
+def run(site: Site, jobs: Sequence[str], act: Act) -> int:
+    """Do *act* to each of *jobs*; what cannot be done to one does not stop the others.
+
+    Returns:
+        0; 1 if it could not be done to one, which stderr names.
+    """
+    refused = 0
+    for job in jobs:
+        try:
+            print(f"{job}: {act(site, job)}")
+        except PermanentError as error:
+            print(f"holdfast: {job}: {error}", file=sys.stderr)
+            refused += 1
+    return int(bool(refused))
+
+
+def cancel(site: Site, job: str) -> str:
+    """End a job: at once if nobody owns it, otherwise its owner does at its next beat. Safe to repeat.
+
+    Raises:
+        PermanentError: There is no such job, or it is over.
+        RetryableError: The store cannot be reached.
+    """
+
+    def change(held: Held) -> JobRecord:
+        record = held.record
+        if not is_legal(record.state, Trigger.CANCEL):
+            raise PermanentError(f"is {record.state}: there is nothing to cancel")
+        if record.is_owned(held.age_s):
+            return evolve(record, control=evolve(record.control, cancel=True))
+        stamps = evolve(record.timestamps, finished=iso(site.clock.now()))
+        return evolve(record, state=State.CANCELLED, epoch=record.epoch + 1, owner=None, timestamps=stamps)
+
+    written = _change(site, job, change)
+    return "cancelled" if written.state is State.CANCELLED else f"{written.owner} is asked to end it at its next beat"
+
+
+def retry(site: Site, job: str) -> str:
+    """Open a failed or cancelled job again; it goes on from its last checkpoint.
+
+    Raises:
+        PermanentError: There is no such job, or it is neither failed nor cancelled.
+        RetryableError: The store or the queue cannot be reached; `holdfast reconcile` sends a missing message.
+    """
+    return _reopen(site, job, from_start=False)
+
+
+def retry_from_start(site: Site, job: str) -> str:
+    """The same, but forgetting its checkpoints."""
+    return _reopen(site, job, from_start=True)
+
+
+def _reopen(site: Site, job: str, *, from_start: bool) -> str:
+    def change(held: Held) -> JobRecord:
+        record = held.record
+        if not is_legal(record.state, Trigger.RETRY):
+            raise PermanentError(f"is {record.state}: only a failed or cancelled job is tried again")
+        opened = evolve(
+            record,
+            state=State.QUEUED,
+            epoch=record.epoch + 1,
+            failures=0,
+            deaths=0,
+            error=None,
+            control=Control(),
+            timestamps=evolve(record.timestamps, finished=None),
+        )
+        return evolve(opened, checkpoint=None, fallback=None) if from_start else opened
+
+    record = _change(site, job, change)
+    keys = site.place.job(job)
+    refused = site.queue.send([announce_anew(keys, record, record.dispatch + 1, bucket=site.bucket)])
+    if refused:
+        raise RetryableError(
+            f"{job} is queued, but no message was sent ({refused[0].reason}): run `holdfast reconcile`"
+        )
+    step = record.checkpoint.step if record.checkpoint else None
+    return "queued again" + (f", from step {step}" if step else "")
+
+
+def _change(site: Site, job: str, change: Callable[[Held], JobRecord]) -> JobRecord:
+    key = site.place.job(job).record
+    for _ in range(TRIES):
+        held = site.ledger.read(key)
+        if held is None:
+            raise PermanentError(f"there is no such job under prefix {site.place.prefix!r}")
+        answer = site.ledger.write(key, change(held), held.version)
+        if not isinstance(answer, Conflict):
+            return answer.record
+    raise RetryableError(f"{job}: somebody else wrote its record {TRIES} times in between; try again")

@@ -1,0 +1,80 @@
+"""`holdfast reconcile`: the queue made right from the records.
+
+Messages get lost: to retention, to a dead-letter queue, to a purge, to a crash between a record and its message. A job
+that is not settled, that nobody owns, and whose record nobody has touched for a while gets a message. The message is
+sent first and numbered in the record second: a number in the record means that such a message was sent, so receivers
+may drop older ones.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+
+from attrs import evolve, frozen
+
+from client.bootstrap import Site
+from client.records import read_all
+from lifecycle.ledger import Held
+from lifecycle.message import announce_anew
+
+
+@frozen
+class Announced:
+    """A job that a message was sent for, or not, and then why not."""
+
+    job: str
+    problem: str | None
+
+
+def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
+    """Send what is missing; with *dry_run* only say so.
+
+    Returns:
+        0; 1 if a record could not be read or a message not be sent.
+    """
+    missing, problems = [], 0
+    for found in read_all(site):
+        if found.held and is_forgotten(found.held, older):
+            missing.append(found.held)
+        elif found.problem:
+            print(f"holdfast: {found.problem}", file=sys.stderr)
+            problems += 1
+    for announced in _announce(site, missing, dry_run=dry_run):
+        problems += announced.problem is not None
+        if as_json:
+            print(
+                json.dumps(
+                    {"job": announced.job, "sent": not (dry_run or announced.problem), "problem": announced.problem}
+                )
+            )
+        elif announced.problem:
+            print(f"holdfast: {announced.job}: no message sent: {announced.problem}", file=sys.stderr)
+        else:
+            print(f"{announced.job}: {'needs a message' if dry_run else 'message sent'}")
+    if not as_json:
+        print(f"{len(missing)} jobs had no fresh message")
+    return int(bool(problems))
+
+
+def is_forgotten(held: Held, older: timedelta) -> bool:
+    """Whether nobody may be coming for this job: not settled, not owned, and not touched for *older*."""
+    record = held.record
+    return not record.is_settled and not record.is_owned(held.age_s) and held.age_s >= older.total_seconds()
+
+
+def _announce(site: Site, missing: list[Held], *, dry_run: bool) -> Iterator[Announced]:
+    messages = {
+        held.record.job: announce_anew(
+            site.place.job(held.record.job), held.record, held.record.dispatch + 1, bucket=site.bucket
+        )
+        for held in missing
+    }
+    refused = {} if dry_run else {f.message.job: f.reason for f in site.queue.send(list(messages.values()))}
+    for held in missing:
+        record = held.record
+        if not dry_run and record.job not in refused:
+            # Whoever wrote it meanwhile has the job in hand; then the number does not matter.
+            numbered = evolve(record, dispatch=record.dispatch + 1)
+            site.ledger.write(site.place.job(record.job).record, numbered, held.version)
+        yield Announced(record.job, refused.get(record.job))

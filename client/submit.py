@@ -1,0 +1,180 @@
+"""`holdfast submit`: a record for each job, then a message for each record. Never the other way round.
+
+The record is put under the condition that there is none, so a job submitted twice is submitted once. Records go out in
+parallel, and a batch of messages as soon as its records are in.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+from client.bar import bar
+from client.bootstrap import Site
+from client.upload import job_folders
+from lifecycle.errors import ConfigError, HoldfastError, PermanentError
+from lifecycle.keys import is_job_id
+from lifecycle.ledger import Conflict
+from lifecycle.message import announce
+from lifecycle.ports.queue import Message
+from lifecycle.ports.store import ABSENT
+from lifecycle.record import JobRecord, Timestamps, iso
+
+WRITERS: Final = 48  # a round trip takes far longer than our part of it
+SENDERS: Final = 8
+BATCH: Final = 10
+FIRST_DISPATCH: Final = 1
+
+
+@frozen
+class Order:
+    """A job to submit."""
+
+    job: str
+    workload: str
+    params: dict[str, Any]
+
+
+@frozen
+class Outcome:
+    """What became of an order: submitted, already there, or failed with a reason."""
+
+    job: str
+    outcome: str
+    reason: str | None = None
+
+
+def read_orders(names: Sequence[str], *, file: Path | None, workload: str, params: Sequence[str]) -> list[Order]:
+    """The jobs that a command line asks for, each once.
+
+    Raises:
+        ConfigError: A name, a parameter or a line of the file is wrong; nothing has been submitted.
+    """
+    given = dict(_param(text) for text in params)
+    orders = [Order(job, workload, given) for name in names for job in _jobs_of(name)]
+    if file is not None:
+        orders += _lines(file, workload, given)
+    if not orders:
+        raise ConfigError("nothing to submit: name a folder, job ids, or a file with --from")
+    unique = {order.job: order for order in reversed(orders)}
+    return [unique[job] for job in dict.fromkeys(order.job for order in orders)]
+
+
+def run(site: Site, orders: Sequence[Order], *, as_json: bool) -> int:
+    """Submit all *orders*.
+
+    Returns:
+        0; or 1 if one was not submitted, unless it was already.
+    """
+    counts = {"submitted": 0, "already submitted": 0, "failed": 0, "not announced": 0}
+    with bar("submitting", len(orders)) as advance:
+        for outcome in submit(site, orders):
+            counts[outcome.outcome] += 1
+            advance(1)
+            if as_json:
+                print(json.dumps({"job": outcome.job, "outcome": outcome.outcome, "reason": outcome.reason}))
+            elif outcome.reason:
+                print(f"{outcome.job}: {outcome.outcome}: {outcome.reason}", file=sys.stderr)
+    if not as_json:
+        print(", ".join(f"{count} {what}" for what, count in counts.items() if count))
+    if counts["not announced"]:
+        print("holdfast: `holdfast reconcile --older 0` sends the messages that are missing", file=sys.stderr)
+    return int(bool(counts["failed"] or counts["not announced"]))
+
+
+def submit(site: Site, orders: Iterable[Order]) -> Iterator[Outcome]:
+    """Submit *orders*; says what became of each as soon as it is known.
+
+    Safe to repeat: a job that has a record is left alone.
+    """
+    ready: list[JobRecord] = []
+    batches: list[Future[list[Outcome]]] = []
+    with ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(SENDERS) as senders:
+        for written in as_completed([writers.submit(_write, site, order) for order in orders]):
+            answer = written.result()
+            if isinstance(answer, Outcome):
+                yield answer
+                continue
+            ready.append(answer)
+            if len(ready) == BATCH:
+                batches.append(senders.submit(_announce, site, ready))
+                ready = []
+        if ready:
+            batches.append(senders.submit(_announce, site, ready))
+        for announced in as_completed(batches):
+            yield from announced.result()
+
+
+def _write(site: Site, order: Order) -> JobRecord | Outcome:
+    stamps = Timestamps(submitted=iso(site.clock.now()))
+    record = JobRecord(order.job, order.workload, order.params, dispatch=FIRST_DISPATCH, timestamps=stamps)
+    try:
+        answer = site.ledger.write(site.place.job(order.job).record, record, ABSENT)
+    except HoldfastError as error:
+        return Outcome(order.job, "failed", str(error))
+    if isinstance(answer, Conflict):
+        state = answer.found.record.state if answer.found else "gone again"
+        return Outcome(order.job, "already submitted", f"it is {state}")
+    return record
+
+
+def _announce(site: Site, records: Sequence[JobRecord]) -> list[Outcome]:
+    messages: list[Message] = [announce(record, FIRST_DISPATCH) for record in records]
+    try:
+        refused = {failure.message.job: failure.reason for failure in site.queue.send(messages)}
+    except HoldfastError as error:
+        refused = {message.job: str(error) for message in messages}
+    return [
+        Outcome(record.job, "not announced", refused[record.job])
+        if record.job in refused
+        else Outcome(record.job, "submitted")
+        for record in records
+    ]
+
+
+def _jobs_of(name: str) -> list[str]:
+    if not is_job_id(name) or Path(name).is_dir():
+        folders = job_folders(Path(name))
+        wrong = [folder.name for folder in folders if not is_job_id(folder.name)]
+        if wrong:
+            raise ConfigError(f"{name}: {wrong[0]!r} is no job id")
+        return [folder.name for folder in folders]
+    return [name]
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ConfigError(f"--param {text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _lines(file: Path, workload: str, params: dict[str, Any]) -> Iterator[Order]:
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                yield _order(json.loads(line), workload, params)
+            except (ValueError, PermanentError) as error:
+                raise ConfigError(f"{file}, line {number}: {error}; nothing was submitted") from error
+
+
+def _order(raw: object, workload: str, params: dict[str, Any]) -> Order:
+    if not isinstance(raw, dict) or not raw.keys() <= {"job", "workload", "params"}:
+        raise PermanentError('is not an object with "job", and perhaps "workload" and "params"')
+    job, named, given = raw.get("job"), raw.get("workload", workload), raw.get("params", {})
+    if not isinstance(job, str) or not is_job_id(job):
+        raise PermanentError(f"{job!r} is no job id")
+    if not isinstance(named, str) or not isinstance(given, dict):
+        raise PermanentError('"workload" must be a text and "params" an object')
+    return Order(job, named, {**params, **given})

@@ -1,0 +1,162 @@
+"""The canary: which stores are refused, and which are not."""
+
+from collections.abc import Callable
+
+import pytest
+from attrs import evolve
+
+from adapters.memory.clock import ManualClock
+from adapters.memory.store import MemoryStore
+from lifecycle.canary import prove_conditions
+from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
+from lifecycle.ports.store import ABSENT, Absent, Stored, Version
+
+
+class Odd(MemoryStore):
+    """A store whose conditional puts go through *twist*: given the put as it should be, and what was expected."""
+
+    def __init__(
+        self,
+        clock: ManualClock,
+        twist: Callable[["Odd", Callable[[Version | Absent | None], Version], Version | Absent], Version],
+    ) -> None:
+        super().__init__(clock)
+        self.twist = twist
+        self.puts = 0
+
+    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+        assert expected is not None
+        self.puts += 1
+        return self.twist(self, lambda condition: MemoryStore.put(self, key, body, expected=condition), expected)
+
+
+def prove(store: MemoryStore, clock: ManualClock) -> None:
+    """Send the canary in."""
+    prove_conditions(store, prefix="p/.holdfast/canary/", token="t", clock=clock)
+
+
+def test_an_honest_store_passes_and_is_left_clean() -> None:
+    """A store that honours conditions is accepted at once, and keeps nothing of the proof."""
+    clock = ManualClock()
+    store = MemoryStore(clock)
+    store.put("p/mine", b"")
+    prove(store, clock)
+    assert [listed.key for listed in store.list("")] == ["p/mine"]
+    assert clock.monotonic() == 0
+
+
+def test_one_write_a_second_to_a_key_is_waited_for() -> None:
+    """R2's "too many requests" is no proof of anything: the canary waits, and passes."""
+    clock = ManualClock()
+    store = MemoryStore(clock, write_gap_s=1.0)
+    prove(store, clock)
+    assert 1 < clock.monotonic() < 10
+    assert list(store.list("")) == []
+
+
+@pytest.mark.parametrize(
+    ("ignored", "why"),
+    [
+        (lambda expected: True, "If-None-Match"),
+        (lambda expected: expected is ABSENT, "If-None-Match"),
+        (lambda expected: expected is not ABSENT, "If-Match"),
+    ],
+)
+def test_a_store_that_ignores_conditions_is_refused(ignored: Callable[[object], bool], why: str) -> None:
+    """Either condition ignored means two owners of one job; and the keys are removed all the same."""
+    clock = ManualClock()
+    store = Odd(clock, lambda _, put, expected: put(None if ignored(expected) else expected))
+    with pytest.raises(ConfigError, match=f"ignores conditional writes .*{why}"):
+        prove(store, clock)
+    assert list(store.list("")) == []
+
+
+def test_a_store_that_wants_bare_etags_is_refused() -> None:
+    """A store that never matches the version which it gave would make every write a conflict."""
+
+    def never_matches(_: Odd, put: Callable[..., Version], expected: Version | Absent) -> Version:
+        if expected is not ABSENT:
+            raise VersionConflictError("no")
+        return put(expected)
+
+    clock = ManualClock()
+    with pytest.raises(ConfigError, match="without quotes"):
+        prove(Odd(clock, never_matches), clock)
+
+
+def test_a_store_that_refuses_conditions_is_refused() -> None:
+    """An answer that conditions are not implemented is a verdict too."""
+
+    def refuse(*_: object) -> Version:
+        raise PermanentError("NotImplemented")
+
+    clock = ManualClock()
+    with pytest.raises(ConfigError, match=r"does not take conditional writes.*NotImplemented"):
+        prove(Odd(clock, refuse), clock)
+
+
+def test_a_store_that_finds_a_new_key_taken_is_refused() -> None:
+    """A store in which no new key can be made conditionally is of no use."""
+
+    def conflict(*_: object) -> Version:
+        raise VersionConflictError("no")
+
+    clock = ManualClock()
+    with pytest.raises(ConfigError, match="refuses to make the new key"):
+        prove(Odd(clock, conflict), clock)
+
+
+def test_a_store_with_two_names_for_one_version_is_refused() -> None:
+    """A version read back must be the one that the write gave, or the next write conflicts with our own."""
+
+    class Weak(MemoryStore):
+        def get(self, key: str) -> Stored | None:
+            found = super().get(key)
+            return evolve(found, version=f"W/{found.version}") if found else None
+
+    clock = ManualClock()
+    with pytest.raises(ConfigError, match="reads back another version"):
+        prove(Weak(clock), clock)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 4, 5])
+def test_a_lost_answer_is_no_proof(lost: int) -> None:
+    """Whichever put it is that lands without an answer, the verdict on an honest store stays good."""
+
+    def lose(store: Odd, put: Callable[..., Version], expected: Version | Absent) -> Version:
+        number = store.puts
+        version = put(expected)
+        if number == lost:
+            raise RetryableError("the answer was lost")
+        return version
+
+    clock = ManualClock()
+    store = Odd(clock, lose)
+    prove(store, clock)
+    assert list(store.list("")) == []
+
+
+def test_a_store_that_stays_away_is_not_judged() -> None:
+    """A store that cannot be reached is neither good nor bad; the canary gives up after a few tries, and says so."""
+
+    def away(*_: object) -> Version:
+        raise RetryableError("away")
+
+    clock = ManualClock()
+    store = Odd(clock, away)
+    with pytest.raises(RetryableError, match="away"):
+        prove(store, clock)
+    assert 1 < store.puts < 10
+
+
+def test_a_cleaning_that_fails_is_no_verdict(caplog: pytest.LogCaptureFixture) -> None:
+    """What could not be removed is named in the log, and no more than that."""
+
+    class Sticky(MemoryStore):
+        def delete(self, keys: object) -> None:
+            raise RetryableError("not now")
+
+    clock = ManualClock()
+    with caplog.at_level("WARNING"):
+        prove(Sticky(clock), clock)
+    assert "p/.holdfast/canary/t-0" in caplog.text

@@ -1,0 +1,204 @@
+"""Retrying: what is sent again, how often, and what never is."""
+
+import io
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters import retrying
+from adapters.memory.clock import ManualClock
+from adapters.retrying import Policy, RetryingQueue, RetryingStore
+from lifecycle.errors import (
+    ConfigError,
+    HoldfastError,
+    PermanentError,
+    RetryableError,
+    UnknownOutcomeError,
+    VersionConflictError,
+)
+from lifecycle.ports.queue import Delivery, Message, SendFailure
+from lifecycle.ports.store import ABSENT, Listed
+
+DELIVERY = Delivery(body="{}", message_id="m", receipt="r", receives=1, received_at=0.0)
+MINUTE = timedelta(minutes=1)
+
+QUEUE_CALLS: dict[str, tuple[Policy | None, Callable[[RetryingQueue], object]]] = {
+    "receive": (retrying.RECEIVE, lambda queue: queue.receive(hidden=MINUTE, wait=MINUTE)),
+    "extend": (retrying.HEARTBEAT, lambda queue: queue.extend(DELIVERY, hidden=MINUTE)),
+    "release": (retrying.WRITE, lambda queue: queue.release(DELIVERY, delay=MINUTE)),
+    "delete": (retrying.WRITE, lambda queue: queue.delete(DELIVERY)),
+    "send": (retrying.SEND, lambda queue: queue.send([])),
+    "dead_letter": (retrying.WRITE, lambda queue: queue.dead_letter(DELIVERY, reason="why")),
+    "depth": (retrying.READ, lambda queue: queue.depth()),
+    "purge": (None, lambda queue: queue.purge()),
+}
+STORE_CALLS: dict[str, tuple[Policy | None, Callable[[RetryingStore], object]]] = {
+    "get": (retrying.READ, lambda store: store.get("k")),
+    "put": (retrying.WRITE, lambda store: store.put("k", b"")),
+    "put if absent": (None, lambda store: store.put("k", b"", expected=ABSENT)),
+    "put if match": (None, lambda store: store.put("k", b"", expected='"v"')),
+    "get_range": (retrying.TRANSFER, lambda store: store.get_range("k", io.BytesIO(), offset=0, length=1)),
+    "put_file": (retrying.TRANSFER, lambda store: store.put_file("k", Path("f"))),
+    "copy": (retrying.TRANSFER, lambda store: store.copy("k", "l")),
+    "list": (retrying.READ, lambda store: list(store.list(""))),
+    "delete": (retrying.WRITE, lambda store: store.delete(["k"])),
+}
+
+
+class Failing:
+    """Any port: raises what it was given, call by call, then answers."""
+
+    def __init__(self, *errors: HoldfastError, answer: Any = None) -> None:
+        self.errors = list(errors)
+        self.answer = answer
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*_: object, **__: object) -> Any:
+            self.calls.append(name)
+            if self.errors:
+                raise self.errors.pop(0)
+            return self.answer
+
+        return call
+
+
+CASES = [
+    pytest.param(wrapper, policy, call, id=f"{wrapper.__name__} {name}")
+    for wrapper, calls in ((RetryingQueue, QUEUE_CALLS), (RetryingStore, STORE_CALLS))
+    for name, (policy, call) in calls.items()
+]
+
+
+@pytest.mark.parametrize(("wrapper", "policy", "call"), CASES)
+def test_each_call_is_made_as_often_as_its_policy_says(wrapper: Any, policy: Policy | None, call: Any) -> None:
+    """A call that keeps failing is made so many times, a conditional put once; the last error comes out as it was."""
+    attempts = policy.attempts if policy else 1
+    errors = [RetryableError(f"try {number}") for number in range(1, 20)]
+    port = Failing(*errors)
+    with pytest.raises(RetryableError, match=f"try {attempts}$"):
+        call(wrapper(port, ManualClock()))
+    assert len(port.calls) == attempts
+
+
+@pytest.mark.parametrize("error", [ConfigError("no"), PermanentError("no"), VersionConflictError("no")])
+@pytest.mark.parametrize(("wrapper", "policy", "call"), CASES)
+def test_only_what_may_help_is_repeated(wrapper: Any, policy: Policy | None, call: Any, error: HoldfastError) -> None:
+    """An error that another call will not change comes out at once."""
+    port = Failing(error)
+    with pytest.raises(type(error)):
+        call(wrapper(port, ManualClock()))
+    assert len(port.calls) == 1
+
+
+def test_a_call_that_recovers_gives_its_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure in between is met with a pause on the clock and a line in the log, and nothing else."""
+    clock = ManualClock()
+    port = Failing(RetryableError("hiccup"), UnknownOutcomeError("hiccup"), answer="body")
+    assert RetryingStore(port, clock).get("k") == "body"
+    assert 0 < clock.monotonic() <= retrying.READ.first_s * 3
+    assert [record.name for record in caplog.records] == ["holdfast.retrying"] * 2
+    assert caplog.messages[0].startswith("get k: try 1 of 4: hiccup; again in ")
+
+
+def test_a_heartbeat_does_not_wait_long() -> None:
+    """A beat that fails is over soon: the record's next one matters more than this one."""
+    clock = ManualClock()
+    with pytest.raises(RetryableError):
+        RetryingQueue(Failing(*[RetryableError("no")] * 9), clock).extend(DELIVERY, hidden=MINUTE)
+    assert clock.monotonic() <= 0.2
+
+
+class Picky:
+    """A queue that accepts each message at its own try."""
+
+    def __init__(self, tries: dict[str, int]) -> None:
+        self.tries = tries
+        self.sent: list[list[str]] = []
+
+    def send(self, messages: list[Message]) -> list[SendFailure]:
+        self.sent.append([message.job for message in messages])
+        return [SendFailure(message, "later") for message in messages if self.tries[message.job] > len(self.sent)]
+
+
+def test_only_refused_messages_are_sent_again() -> None:
+    """What the queue accepted is not sent twice."""
+    messages = [Message(body="", job=job, dedup=job) for job in "abc"]
+    queue = Picky({"a": 1, "b": 3, "c": 2})
+    assert RetryingQueue(queue, ManualClock()).send(messages) == []
+    assert queue.sent == [["a", "b", "c"], ["b", "c"], ["b"]]
+
+
+def test_messages_refused_to_the_end_are_told() -> None:
+    """After the last try the caller learns which messages were not accepted, and why."""
+    messages = [Message(body="", job=job, dedup=job) for job in "ab"]
+    queue = Picky({"a": 1, "b": 99})
+    assert RetryingQueue(queue, ManualClock()).send(messages) == [SendFailure(messages[1], "later")]
+    assert len(queue.sent) == retrying.SEND.attempts
+
+
+class Torn:
+    """A store whose downloads and listings break off at places given in advance."""
+
+    def __init__(self, *breaks: int, keys: int = 0) -> None:
+        self.breaks = list(breaks)
+        self.keys = [f"{number:05d}" for number in range(keys)]
+        self.listings = 0
+
+    def get_range(self, key: str, into: io.BytesIO, *, offset: int, length: int) -> bool:
+        content = b"0123456789"[offset : offset + length]
+        if self.breaks:
+            into.write(content[: self.breaks.pop(0)])
+            raise RetryableError("broke off")
+        into.write(content)
+        return True
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        self.listings += 1
+        last = self.breaks.pop(0) if self.breaks else None
+        for number, key in enumerate(self.keys):
+            if number == last:
+                raise RetryableError("broke off")
+            yield Listed(key=key, size_bytes=0, version="", age_s=0.0)
+
+
+def test_a_torn_download_leaves_no_trace() -> None:
+    """Bytes that came before a failure are cut off, and what stood there before them is kept."""
+    into = io.BytesIO(b"before")
+    into.seek(0, io.SEEK_END)
+    assert RetryingStore(Torn(7, 2), ManualClock()).get_range("k", into, offset=1, length=8)
+    assert into.getvalue() == b"before12345678"
+
+
+def test_a_torn_listing_goes_on_after_the_last_key() -> None:
+    """Each key is given once, in order, wherever the listing broke off; and a failure with progress starts anew."""
+    store = Torn(0, 3, 700, 1500, 1500, 2400, 2499, keys=2500)
+    listed = [found.key for found in RetryingStore(store, ManualClock()).list("")]
+    assert listed == store.keys
+    assert store.listings == 8
+
+
+def test_a_listing_is_fetched_as_it_is_read() -> None:
+    """Whoever wants the first key alone does not pay for all of them."""
+    store = Torn(1000, keys=5000)
+    assert next(RetryingStore(store, ManualClock()).list("")).key == "00000"
+    assert store.listings == 1
+
+
+def test_keys_from_an_iterator_are_deleted_at_the_second_try() -> None:
+    """The keys to delete may be given once only, and are still known when the first try fails."""
+
+    class Store:
+        tries: list[list[str]] = []  # noqa: RUF012 - one instance
+
+        def delete(self, keys: Any) -> None:
+            self.tries.append(list(keys))
+            if len(self.tries) == 1:
+                raise RetryableError("no")
+
+    store = Store()
+    RetryingStore(store, ManualClock()).delete(iter("ab"))
+    assert store.tries == [["a", "b"], ["a", "b"]]
