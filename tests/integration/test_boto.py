@@ -1,41 +1,21 @@
-"""Client settings, and what a vendor's errors become."""
+"""Client settings: nothing that matters is left to boto3's defaults."""
 
 import hashlib
 import io
 from collections.abc import Iterator
 from typing import Any
 
-import botocore.session
 import pytest
 from boto3.s3 import transfer
-from botocore import exceptions as vendor
 from botocore.awsrequest import AWSResponse
-from botocore.parsers import ResponseParserError
-from support.stub import DROP, HANG, Reply, Stub, s3_error, sqs_error
 from urllib3 import HTTPResponse
 
 from adapters.boto import BULK, CONTROL, RECEIVE, Credentials, Kind, make_client, queue_place, store_place
-from adapters.boto_errors import CODES, S3, SQS, Remedy, Service, remedy_of, translated, translating
+from adapters.boto_errors import S3, SQS, Service
 from adapters.r2 import TRANSFER
-from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError, VersionConflictError
+from lifecycle.errors import ConfigError
 
 KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")
-HASTY = Kind(connect_s=0.2, read_s=0.2, attempts=1, pool=2)
-CALLS = {
-    "sqs": "ReceiveMessage ChangeMessageVisibility DeleteMessage SendMessageBatch SendMessage GetQueueAttributes "
-    "GetQueueUrl PurgeQueue",
-    "s3": "GetObject PutObject HeadObject ListObjectsV2 DeleteObject DeleteObjects CopyObject CreateMultipartUpload "
-    "UploadPart UploadPartCopy CompleteMultipartUpload AbortMultipartUpload",
-}  # that we make
-R2_CODES = {
-    ConfigError: "Unauthorized AccessDenied ExpiredRequest SignatureDoesNotMatch NotEntitled InvalidBucketName "
-    "NoSuchBucket ObjectLockedByBucketPolicy",
-    VersionConflictError: "NoSuchKey PreconditionFailed",
-    RetryableError: "IncompleteBody BadDigest NoSuchUpload InvalidPart InternalError ServiceUnavailable "
-    "ClientDisconnect TooManyRequests",
-    PermanentError: "BucketNotEmpty TooManyBuckets BucketConflict InvalidObjectName EntityTooLarge MetadataTooLarge "
-    "MissingContentLength InvalidDigest InvalidRange EntityTooSmall",
-}  # as the page "Error codes" of R2's documentation lists them
 
 
 @pytest.fixture
@@ -50,15 +30,6 @@ def client() -> Iterator[Any]:
     yield make
     for each in made:
         each.close()
-
-
-def client_error(code: str, status: int) -> vendor.ClientError:
-    """An error as botocore raises it."""
-    answer: Any = {
-        "Error": {"Code": code, "Message": "two\nlines"},
-        "ResponseMetadata": {"HTTPStatusCode": status},
-    }
-    return vendor.ClientError(answer, "Call")
 
 
 @pytest.mark.parametrize("service", [SQS, S3])
@@ -188,128 +159,3 @@ def test_a_region_that_cannot_be_one_is_a_config_error() -> None:
     """What boto3 refuses when a client is made is a setting."""
     with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
         make_client(S3, CONTROL, endpoint="https://host", region="no region", credentials=KEYS)
-
-
-@pytest.mark.parametrize("service", CALLS)
-def test_every_modelled_error_is_mapped(service: str) -> None:
-    """Each error that botocore's models give for a call that we make has a row: a new one must be thought about."""
-    model = botocore.session.get_session().get_service_model(service)
-    modelled = {shape.name for call in CALLS[service].split() for shape in model.operation_model(call).error_shapes}
-    assert modelled
-    assert modelled - CODES.keys() == set()
-
-
-@pytest.mark.parametrize(
-    ("error", "code"), [(error, code) for error, codes in R2_CODES.items() for code in codes.split()]
-)
-def test_every_documented_r2_error_is_mapped(error: type[HoldfastError], code: str) -> None:
-    """Each code that R2 documents has a row of its own, and means this."""
-    assert code in CODES
-    assert type(translated(client_error(code, 400), "put k", S3)) is error
-
-
-@pytest.mark.parametrize(
-    ("status", "error"),
-    [
-        (500, RetryableError),
-        (502, RetryableError),
-        (503, RetryableError),
-        (599, RetryableError),
-        (429, RetryableError),
-        (408, RetryableError),
-        (409, RetryableError),
-        (412, VersionConflictError),
-        (401, ConfigError),
-        (403, ConfigError),
-        (301, ConfigError),
-        (400, PermanentError),
-        (404, PermanentError),
-        (422, PermanentError),
-        (501, PermanentError),
-    ],
-)
-def test_an_unknown_code_goes_by_its_status(status: int, error: type[HoldfastError]) -> None:
-    """A code that nobody has heard of is judged by its HTTP status, and named."""
-    ours = translated(client_error("BrandNew", status), "put k", S3)
-    assert type(ours) is error
-    assert "put k: BrandNew: two lines;" in str(ours)
-
-
-def test_what_the_network_does_is_retryable() -> None:
-    """Every class of botocore's that means trouble on the way is one to call again after."""
-    kinds = [ResponseParserError]
-    for root in (vendor.HTTPClientError, vendor.ConnectionError):
-        kinds += [root, *root.__subclasses__()]
-    for kind in kinds:
-        error = kind.__new__(kind)
-        Exception.__init__(error, "trouble")
-        assert remedy_of(error) is Remedy.RETRY, kind
-
-
-def test_messages_name_the_settings_of_the_service() -> None:
-    """Who reads the line knows which setting to look at."""
-    assert "AWS_ID and AWS_KEY" in str(translated(client_error("InvalidClientTokenId", 403), "receive", SQS))
-    assert "QUEUE_URL" in str(translated(client_error("AWS.SimpleQueueService.NonExistentQueue", 400), "receive", SQS))
-    assert "CLOUDFLARE_ID and CLOUDFLARE_KEY" in str(translated(client_error("InvalidAccessKeyId", 403), "get k", S3))
-    assert "BUCKET" in str(translated(client_error("NoSuchBucket", 404), "get k", S3))
-
-
-@pytest.mark.parametrize(
-    ("reply", "error"),
-    [
-        (DROP, RetryableError),
-        (s3_error(429, "TooManyRequests"), RetryableError),
-        (s3_error(500, "InternalError"), RetryableError),
-        (s3_error(503, "SlowDown"), RetryableError),
-        (Reply(502, b"<html>a proxy's page</html>"), RetryableError),
-        (s3_error(409, "ConditionalRequestConflict"), RetryableError),
-        (s3_error(412, "PreconditionFailed"), VersionConflictError),
-        (s3_error(404, "NoSuchKey"), VersionConflictError),
-        (s3_error(404, "NoSuchBucket"), ConfigError),
-        (s3_error(403, "SignatureDoesNotMatch"), ConfigError),
-        (s3_error(403, "AccessDenied"), ConfigError),
-        (s3_error(501, "NotImplemented"), PermanentError),
-    ],
-)
-def test_a_conditional_put_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
-    """Whatever comes back, or nothing, a control client sends once: a second try would meet its own success."""
-    stub.script(reply)
-    with pytest.raises(error), translating("put k", S3):
-        client(S3, CONTROL, stub.url).put_object(Bucket="b", Key="k", Body=b"x", IfMatch='"v"')
-    assert [request.headers["if-match"] for request in stub.requests] == ['"v"']
-
-
-@pytest.mark.parametrize(
-    ("reply", "error"),
-    [
-        (DROP, RetryableError),
-        (sqs_error(400, "RequestThrottled"), RetryableError),
-        (sqs_error(503, "ServiceUnavailable"), RetryableError),
-        (sqs_error(400, "AWS.SimpleQueueService.NonExistentQueue"), ConfigError),
-        (sqs_error(403, "InvalidClientTokenId"), ConfigError),
-        (sqs_error(403, "AccessDeniedException"), ConfigError),
-        (sqs_error(400, "UnrecognizedClientException"), ConfigError),
-        (sqs_error(400, "UnsupportedOperation"), PermanentError),
-    ],
-)
-def test_a_queue_call_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
-    """The same for the queue: retrying has one owner, and it is not botocore."""
-    stub.script(reply)
-    with pytest.raises(error), translating("receive", SQS):
-        client(SQS, CONTROL, stub.url, "us-east-1").receive_message(QueueUrl=f"{stub.url}/1/q")
-    assert len(stub.requests) == 1
-
-
-def test_a_black_hole_is_left_soon(client: Any, stub: Stub) -> None:
-    """A server that takes a request and never answers costs one time limit, and is retryable."""
-    stub.script(HANG)
-    with pytest.raises(RetryableError, match="CLOUDFLARE_URL"), translating("get k", S3):
-        client(S3, HASTY, stub.url).get_object(Bucket="b", Key="k")
-    assert len(stub.requests) == 1
-
-
-def test_nobody_there_is_retryable(client: Any, stub: Stub) -> None:
-    """A refused connection may be a store that restarts; the line says what to check if it lasts."""
-    stub.close()
-    with pytest.raises(RetryableError, match="if it lasts, check BUCKET and CLOUDFLARE_URL"), translating("get k", S3):
-        client(S3, CONTROL, stub.url).get_object(Bucket="b", Key="k")

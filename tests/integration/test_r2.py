@@ -1,11 +1,8 @@
 """R2Store against a real server's answers, and against those that no emulator gives."""
 
 import base64
-import contextlib
 import hashlib
 import io
-import json
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +15,7 @@ from support.stub import DROP, Reply, Stub, s3_error
 from adapters import r2
 from adapters.memory.clock import ManualClock
 from adapters.r2 import R2Store
-from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
+from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.ports.store import ABSENT
 
 WRITTEN = "Tue, 01 Jan 2030 00:00:00 GMT"
@@ -261,26 +258,6 @@ def test_empty_objects_and_ranges(wire_store: MakeStore) -> None:
     assert into.getvalue() == b""
     assert store.get_range("m", into, offset=1, length=9)
     assert into.getvalue() == b"23"
-
-
-def test_one_of_many_writers_wins(wire_store: MakeStore) -> None:
-    """Of many conditional puts on one version, one lands: what the launcher of the test server is there for."""
-    store = wire_store()
-    version = store.put("k", b"0")
-    for _ in range(5):
-        won: list[str] = []
-
-        def race(name: str, version: str = version, won: list[str] = won) -> None:
-            with contextlib.suppress(VersionConflictError):
-                won.append(store.put("k", json.dumps([version, name]).encode(), expected=version))
-
-        threads = [threading.Thread(target=race, args=(str(number),)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(won) == 1
-        version = won[0]
 
 
 def test_wrong_settings_are_found_before_anything_is_sent() -> None:

@@ -173,6 +173,18 @@ def test_a_torn_download_leaves_no_trace() -> None:
     assert into.getvalue() == b"before12345678"
 
 
+def test_a_torn_download_of_what_is_gone_leaves_no_trace() -> None:
+    """When the second try finds no object, nothing stays of what the first one brought."""
+
+    class Vanishing(Torn):
+        def get_range(self, key: str, into: io.BytesIO, *, offset: int, length: int) -> bool:
+            return bool(self.breaks) and super().get_range(key, into, offset=offset, length=length)
+
+    into = io.BytesIO()
+    assert not RetryingStore(Vanishing(7), ManualClock()).get_range("k", into, offset=0, length=8)
+    assert into.getvalue() == b""
+
+
 def test_a_torn_listing_goes_on_after_the_last_key() -> None:
     """Each key is given once, in order, wherever the listing broke off; and a failure with progress starts anew."""
     store = Torn(0, 3, 700, 1500, 1500, 2400, 2499, keys=2500)
