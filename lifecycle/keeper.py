@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import evolve
 
-from lifecycle.errors import InvalidRecordError, LeaseLostError, UnknownOutcomeError
+from lifecycle.errors import ConfigError, InvalidRecordError, LeaseLostError, PermanentError, UnknownOutcomeError
 from lifecycle.ledger import Conflict, Held, Ledger
 from lifecycle.machine import Change
 from lifecycle.ports.clock import Clock
@@ -67,6 +67,8 @@ class RecordKeeper:
                     answer = self._ledger.write(self._key, wanted, self._held.version)
                 except InvalidRecordError as error:
                     raise LeaseLostError(f"{self._key}: another version of Holdfast wrote it: {error}") from error
+                except (ConfigError, PermanentError) as error:  # refused; no reason to throw a running job away
+                    raise UnknownOutcomeError(f"{self._key}: the store refuses: {error}") from error
                 finally:
                     self._written_at = self._clock.monotonic()
                 if isinstance(answer, Held):

@@ -9,6 +9,7 @@ from typing import Final
 from lifecycle.attempt import Attempt
 from lifecycle.ending import Ending
 from lifecycle.errors import (
+    ConfigError,
     HoldfastError,
     InvalidRecordError,
     LeaseLostError,
@@ -17,7 +18,7 @@ from lifecycle.errors import (
     UnknownOutcomeError,
 )
 from lifecycle.lease import Judgement, Verdict, judge
-from lifecycle.ledger import Held
+from lifecycle.ledger import Conflict, Held
 from lifecycle.message import Call, read
 from lifecycle.ports.queue import Delivery
 from lifecycle.publish import published
@@ -27,6 +28,7 @@ from lifecycle.settle import Settlement
 
 LONGEST_POLL: Final = timedelta(seconds=10)  # a stopping worker that is idle leaves within it
 TROUBLE_S: Final = 5.0  # the queue could not be read, after all retries
+DENIED_S: Final = 120.0  # R2 takes up to a minute to know a changed key (facts: consistency)
 UNREADABLE: Final = timedelta(seconds=15)
 UNINTELLIGIBLE: Final = timedelta(minutes=2)  # a newer Holdfast wrote the record: for a newer worker to take
 
@@ -47,6 +49,7 @@ class Worker:
         self._attempt: Attempt | None = None
         self._attempts = 0
         self._unfit = False
+        self._denied_since: float | None = None
 
     def drain(self) -> None:
         """Take nothing more; save, hand back and end what runs. Safe from a signal handler, and to repeat."""
@@ -61,7 +64,7 @@ class Worker:
             The exit code: 0, or 1 if this node is unfit and asked to be replaced.
 
         Raises:
-            ConfigError: A credential, the queue or the bucket is wrong.
+            ConfigError: A credential, the queue or the bucket is wrong, and has been for a while.
         """
         idle_since = self._services.clock.monotonic()
         while not (self._draining or self._unfit or self._is_enough()):
@@ -85,11 +88,22 @@ class Worker:
     def _receive(self) -> Delivery | None:
         wait = min(LONGEST_POLL, self._policy.stop_grace, self._policy.idle_exit or LONGEST_POLL)
         try:
-            return self._services.queue.receive(hidden=self._policy.lease, wait=wait)
-        except RetryableError as error:
-            log.warning("the queue cannot be read: %s", error)
-            self._services.clock.sleep(TROUBLE_S)
+            delivery = self._services.queue.receive(hidden=self._policy.lease, wait=wait)
+        except (RetryableError, ConfigError) as error:
+            self._trouble(error)
             return None
+        self._denied_since = None
+        return delivery
+
+    def _trouble(self, error: HoldfastError) -> None:
+        """Wait a little; but a credential that has been refused for a while is wrong, not being changed."""
+        now = self._services.clock.monotonic()
+        if isinstance(error, ConfigError):
+            self._denied_since = now if self._denied_since is None else self._denied_since
+            if now - self._denied_since > DENIED_S:
+                raise error
+        log.warning("the queue cannot be read: %s", error)
+        self._services.clock.sleep(TROUBLE_S)
 
     def _handle(self, delivery: Delivery) -> None:
         """Do with one message what its record says."""
@@ -129,11 +143,12 @@ class Worker:
             case Verdict.REJECT:
                 self._reject(delivery, judgement.why)
             case Verdict.PUBLISH if held is not None:
-                services = self._services
-                settlement.publish(
-                    held.record,
-                    lambda: services.ledger.write(call.keys.record, published(held.record), held.version),
-                )
+                settlement.publish(held.record, lambda: self._mark_published(call, held))
+
+    def _mark_published(self, call: Call, held: Held) -> None:
+        answer = self._services.ledger.write(call.keys.record, published(held.record), held.version)
+        if isinstance(answer, Conflict):
+            raise RetryableError(f"{call.keys.job}: its record was changed meanwhile")
 
     def _try(self, call: Call, delivery: Delivery, held: Held | None, settlement: Settlement) -> None:
         """Make an attempt at the job."""

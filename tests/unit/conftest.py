@@ -1,0 +1,8 @@
+"""Unit tests run on virtual time, where a coarser tick is as good as a fine one, and faster."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _coarse_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lifecycle.watch.TICK_S", 0.5)
