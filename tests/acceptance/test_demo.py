@@ -1,0 +1,89 @@
+"""The main job, as `make demo` runs it; and the messages of the demo that Holdfast grows from."""
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acceptance.conftest import cloud
+from support.town import Town
+
+from lifecycle.keys import Place
+from lifecycle.record import decode
+from lifecycle.states import State
+
+pytestmark = pytest.mark.acceptance
+
+
+@pytest.mark.parametrize("kind", ["files", "standard", "fifo"])
+def test_the_main_job(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    """Five sums are right, one worker was killed, and its job resumed from a checkpoint."""
+    settings = {} if kind == "files" else cloud(request, fifo=kind == "fifo")
+    town = Town(tmp_path, settings)
+    done = town.holdfast("demo", *(["--cloud"] if settings else []))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("4 148 640") == 5
+    assert "SIGKILL" in done.stdout
+    assert "resumed at step" in done.stdout
+    assert done.stdout.splitlines()[-1] == "5 of 5 as they should be"
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_the_demos_own_messages(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    sqs_client: Any,
+    s3_client: Any,
+    fifo: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """What that demo's client scripts send and upload is worked on, and leaves the files that they look for."""
+    settings = cloud(request, fifo=fifo)
+    town = Town(tmp_path, settings)
+    bucket = settings["BUCKET"]
+    s3_client.put_object(Bucket=bucket, Key="demoapp2v2/job0/input.txt", Body=b"1\n2880")
+    parameters = {"STATE_SAVING_INTERVAL": "0.5", "STEP_RUNNING_TIME": "0.001"}
+    body = {"parameters": parameters, "bucket": bucket, "folder": "demoapp2v2/job0"}
+    name = f"0-t0-{uuid.uuid4()}"
+    fifo_fields = {"MessageDeduplicationId": name, "MessageGroupId": name} if fifo else {}
+    entry = {"Id": name, "MessageBody": json.dumps(body), **fifo_fields}
+    sqs_client.send_message_batch(QueueUrl=settings["QUEUE_URL"], Entries=[entry])
+    worker = town.worker("--idle-exit", "3s", MAX_RUNNING_TIME="2s")
+    assert worker.wait(60) == 0, town.log_of(worker)
+    files = {
+        listed["Key"]: s3_client.get_object(Bucket=bucket, Key=listed["Key"])["Body"].read()
+        for listed in s3_client.list_objects_v2(Bucket=bucket, Prefix="demoapp2v2/")["Contents"]
+    }
+    assert files["demoapp2v2/job0/output.txt"].split() == [b"4148640"]
+    start, end, step, total = map(int, files["demoapp2v2/job0/state.txt"].split())
+    assert (start, end, total) == (1, 2880, sum(range(1, step + 1)))
+    logs = files["demoapp2v2/job0/logs.txt"].decode().splitlines()
+    assert all(line.startswith("UTC Time: ") and " - Machine ID: " in line for line in logs)
+    assert "Begin processing the job" in logs[0]
+    assert sum("Begin processing the job" in line for line in logs) == 2
+    assert any("Saving the state at the step" in line for line in logs)
+    assert logs[-1].endswith("The job is done")
+    record = decode(files[Place("demoapp2v2").job("job0").record])
+    assert record.state is State.COMPLETED
+    assert [attempt.outcome for attempt in record.attempts] == ["timeout", "completed"]
+    town.empty()
+
+
+def test_a_job_that_the_demos_worker_left_in_the_middle(files: Town) -> None:
+    """A job without a record goes on from the state.txt that the demo's own worker wrote."""
+    files.site.store.put("old/job7/input.txt", b"1\n2880\n")
+    files.site.store.put("old/job7/state.txt", b"1\n2880\n2000\n2001000\n")
+    body = {"bucket": "any", "folder": "old/job7", "parameters": {}}
+    from lifecycle.ports.queue import Message
+
+    files.site.queue.send([Message(body=json.dumps(body), job="job7", dedup="x")])
+    began = time.monotonic()
+    assert files.worker("--idle-exit", "1s").wait(60) == 0
+    assert time.monotonic() > began
+    stored = files.site.store.get("old/job7/output.txt")
+    assert stored is not None
+    assert stored.body.split() == [b"4148640"]
+    logs = files.site.store.get("old/job7/log/e1.jsonl")
+    assert logs is not None
+    assert b'"resumed"' in logs.body

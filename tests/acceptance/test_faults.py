@@ -1,0 +1,175 @@
+"""What each fault gets (docs/protocol.md), with real processes and real signals."""
+
+import json
+import signal
+import time
+from datetime import datetime
+
+import pytest
+from support.town import Town, has_checkpoint
+
+from lifecycle.message import announce
+from lifecycle.ports.queue import Message
+from lifecycle.states import State
+
+pytestmark = pytest.mark.acceptance
+
+SUM = "4148640"
+LEASE_S = 5.0
+
+
+def test_sigkill_of_the_owner(town: Town) -> None:
+    """Another worker goes on within lease + 5 s, from the last commit, and the sum is right."""
+    town.submit("a")
+    first = town.worker()
+    town.until("a", has_checkpoint)
+    first.kill()
+    first.wait()
+    died_at = time.monotonic()
+    before = town.record("a").checkpoint
+    town.worker("--max-jobs", "1")
+    town.until("a", lambda record: record.epoch == 2)
+    assert time.monotonic() - died_at < LEASE_S + 5
+    record = town.settled("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["vanished", "completed"]
+    assert before is not None
+    assert record.attempts[1].resumed_step == before.step
+    assert town.output("a") == SUM
+    assert record.interruptions == {"node_lost": 1}
+
+
+def test_sigstop_beyond_the_lease(town: Town) -> None:
+    """A node that slept while another finished the job ends superseded, and has changed nothing since."""
+    town.submit("a")
+    first = town.worker("--max-jobs", "1")
+    town.until("a", has_checkpoint)
+    first.send_signal(signal.SIGSTOP)
+    town.worker("--max-jobs", "1")
+    town.settled("a")
+    finished = {listed.key: listed.version for listed in town.site.store.list("")}
+    first.send_signal(signal.SIGCONT)
+    assert first.wait(60) == 0
+    assert "superseded" in town.log_of(first)
+    now = {listed.key: listed.version for listed in town.site.store.list("")}
+    assert {key: now.get(key) for key in finished} == finished
+    assert all("/e1/" in key for key in now.keys() - finished.keys())
+    record = town.record("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["vanished", "completed"]
+    assert town.output("a") == SUM
+
+
+def test_sigterm_of_the_owner(town: Town) -> None:
+    """It saves, commits, hands back and exits 0; another worker has the job within 2 s and loses nothing."""
+    town.submit("a")
+    first = town.worker()
+    town.until("a", has_checkpoint)
+    second = town.worker("--max-jobs", "1")
+    time.sleep(2)
+    first.terminate()
+    assert first.wait(10) == 0
+    record = town.until("a", lambda record: record.epoch == 2)
+    ended, started = (datetime.fromisoformat(t) for t in (record.attempts[0].ended or "", record.attempts[1].started))
+    assert (started - ended).total_seconds() < 2
+    record = town.settled("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["drained", "completed"]
+    assert record.attempts[1].resumed_step == record.attempts[0].steps
+    assert town.output("a") == SUM
+    assert second.wait(30) == 0
+
+
+def test_a_job_longer_than_max_running_time(town: Town) -> None:
+    """It pauses as often as it must, each time under a fresh message, and one message is left at any time."""
+    town.submit("a", step_s=0.003)
+    town.worker("--idle-exit", "5s", MAX_RUNNING_TIME="3s")
+    record = town.settled("a")
+    outcomes = [attempt.outcome for attempt in record.attempts]
+    assert outcomes.count("timeout") >= 2
+    assert outcomes == ["timeout"] * (len(outcomes) - 1) + ["completed"]
+    assert record.dispatch == len(outcomes)
+    assert sum(attempt.steps for attempt in record.attempts) == 2880
+    assert town.output("a") == SUM
+    town.empty()
+
+
+@pytest.mark.parametrize("copies", [2, 20])
+def test_the_same_message_many_times(files: Town, copies: int) -> None:
+    """One attempt at a time, one completion; the other messages go when they are received again."""
+    files.submit("a", step_s=0.001)
+    files.site.queue.send([announce(files.record("a"), 1)] * (copies - 1))
+    for _ in range(2):
+        files.worker()
+    record = files.settled("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["completed"]
+    assert files.output("a") == SUM
+    files.empty()
+    assert len(files.record("a").attempts) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "workload", "reason"),
+    [
+        ("5\n3\n", "series-sum", "input.txt: start 5 is greater than end 3"),
+        ("one\ntwo\n", "series-sum", "input.txt: 'one' is not a whole number"),
+        ("1\n", "series-sum", "input.txt: has 1 lines, not 2 numbers, one a line"),
+        (None, "series-sum", "no input: neither"),
+        ("1\n3\n", "unheard-of", "unknown workload 'unheard-of': this image offers series-sum"),
+    ],
+)
+def test_a_job_that_cannot_succeed(files: Town, text: str | None, workload: str, reason: str) -> None:
+    """It fails at once, and the record says why in a line."""
+    if text is not None:
+        files.site.store.put(f"{files.site.place.job('a').input}input.txt", text.encode())
+    assert files.holdfast("submit", "a", "--workload", workload).returncode == 0
+    assert files.worker("--idle-exit", "1s").wait(60) == 0
+    record = files.record("a")
+    assert record.state is State.FAILED
+    assert (record.error or "").startswith(reason)
+    assert "\n" not in (record.error or "")
+    files.empty()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [("hello", "not JSON"), ("[1]", "not a JSON object"), ("{}", "not a job id"), ('{"job": "lost"}', "no record")],
+)
+def test_a_message_that_is_no_job(town: Town, body: str, reason: str) -> None:
+    """It is kept under rejected/ with a one-line reason, and does not come again."""
+    town.site.queue.send([Message(body=body, job="x", dedup="x")])
+    assert town.worker("--idle-exit", "2s").wait(60) == 0
+    kept = [town.site.store.get(listed.key) for listed in town.site.store.list(town.site.place.rejected)]
+    assert len(kept) == 1
+    assert kept[0] is not None
+    rejected = json.loads(kept[0].body)
+    assert reason in rejected["why"]
+    assert "\n" not in rejected["why"]
+    assert rejected["body"] == body
+    town.empty()
+
+
+def test_nothing_of_a_killed_worker_runs_on(files: Town) -> None:
+    """The workload and all that it started end with the worker, however that ends."""
+    files.submit("a", step_s=0.01)
+    worker = files.worker()
+    files.until("a", has_checkpoint)
+    pids = _descendants(worker.pid)
+    assert len(pids) == 2
+    worker.kill()
+    worker.wait()
+    deadline = time.monotonic() + 10
+    while any(_is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline, pids
+        time.sleep(0.05)
+
+
+def _descendants(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123 - no path is meant
+        children = [int(child) for child in file.read().split()]
+    return children + [below for child in children for below in _descendants(child)]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - the same
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
