@@ -2,7 +2,8 @@
 
 A key is a path below `objects/`. An object appears whole or not at all: it is written beside its place, flushed to the
 disk, and renamed there, and the rename is flushed too. A conditional put holds a file lock for its key from the look to
-the rename. Versions are hashes of the bytes; ages are those of the files.
+the rename, and no longer: a process that is stopped in between holds all others up, though not for ever. Versions are
+hashes of the bytes; ages are those of the files.
 """
 
 import errno
@@ -21,6 +22,8 @@ from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
 
 LOCKS: Final = 256  # lock files; keys share them by hash
+LOCK_WAIT_S: Final = 5.0
+LOCK_POLL_S: Final = 0.005
 CHUNK: Final = 1 << 20
 DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -69,6 +72,7 @@ class LocalStore:
                 with self._locked(key):
                     self._require(key, expected, part)
                     self._move(part, target)
+            _flush_folder(target.parent)
         return _version(body)
 
     def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
@@ -94,6 +98,7 @@ class LocalStore:
                 shutil.copyfileobj(source, file, CHUNK)
                 _flush(file)
             self._move(part, target)
+            _flush_folder(target.parent)
 
     def copy(self, source: str, target: str) -> bool:
         """See the port. Objects are never written in place, so a hard link is a copy."""
@@ -104,6 +109,7 @@ class LocalStore:
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 return False
             self._move(part, self._path(target))
+            _flush_folder(self._path(target).parent)
         return True
 
     def list(self, prefix: str) -> Iterator[Listed]:
@@ -152,17 +158,19 @@ class LocalStore:
                 break
             except FileNotFoundError:
                 continue
-        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=2).digest()) % LOCKS
         with (self._locks / f"{number:03d}").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            for tries_left in reversed(range(int(LOCK_WAIT_S / LOCK_POLL_S))):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if not tries_left:
+                        raise RetryableError(f"{key} has been locked by another process for {LOCK_WAIT_S} s") from error
+                    self._clock.sleep(LOCK_POLL_S)
             yield
 
     def _walk(self, directory: Path, key: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
@@ -200,6 +208,18 @@ def _version(body: bytes) -> Version:
 def _flush(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename in *folder* last; a folder that a neighbour's delete has removed meanwhile holds nothing to keep."""
+    try:
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 @contextmanager

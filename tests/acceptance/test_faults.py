@@ -3,7 +3,6 @@
 import json
 import signal
 import time
-from datetime import datetime
 
 import pytest
 from support.town import Town, has_checkpoint
@@ -44,8 +43,9 @@ def test_sigstop_beyond_the_lease(town: Town) -> None:
     first = town.worker("--max-jobs", "1")
     town.until("a", has_checkpoint)
     first.send_signal(signal.SIGSTOP)
-    town.worker("--max-jobs", "1")
-    town.settled("a")
+    second = town.worker("--max-jobs", "1")
+    assert second.wait(60) == 0
+    assert town.record("a").is_settled
     finished = {listed.key: listed.version for listed in town.site.store.list("")}
     first.send_signal(signal.SIGCONT)
     assert first.wait(60) == 0
@@ -60,16 +60,18 @@ def test_sigstop_beyond_the_lease(town: Town) -> None:
 
 def test_sigterm_of_the_owner(town: Town) -> None:
     """It saves, commits, hands back and exits 0; another worker has the job within 2 s and loses nothing."""
-    town.submit("a")
+    town.submit("a", step_s=0.006)
     first = town.worker()
     town.until("a", has_checkpoint)
-    second = town.worker("--max-jobs", "1")
+    # A short poll: moto's FIFO sees a group that is free again only in the next one (SQS itself at once).
+    second = town.worker("--max-jobs", "1", STOP_GRACE="1s")
     time.sleep(2)
     first.terminate()
+    town.until("a", lambda record: record.state is State.RELEASED or record.epoch == 2)
+    released_at = time.monotonic()
+    town.until("a", lambda record: record.epoch == 2)
+    assert time.monotonic() - released_at < 2
     assert first.wait(10) == 0
-    record = town.until("a", lambda record: record.epoch == 2)
-    ended, started = (datetime.fromisoformat(t) for t in (record.attempts[0].ended or "", record.attempts[1].started))
-    assert (started - ended).total_seconds() < 2
     record = town.settled("a")
     assert [attempt.outcome for attempt in record.attempts] == ["drained", "completed"]
     assert record.attempts[1].resumed_step == record.attempts[0].steps
