@@ -211,7 +211,7 @@ def _flush(file: BinaryIO) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename in *folder* last; a folder that a neighbour's delete has removed meanwhile holds nothing to keep."""
+    """Make a rename in *folder* last. A folder that a neighbour's delete has removed meanwhile holds nothing."""
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from attrs import evolve
 from support.cluster import PLACE, Cluster
 from support.meddling import Fate, Meddling, unless_dead
 
-from lifecycle.errors import RetryableError
+from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.keys import epoch_of
 from lifecycle.message import announce
 from lifecycle.ports.clock import Thread
@@ -245,14 +245,15 @@ def interrupted_at(cluster: Cluster, seconds: float) -> None:
     cluster.clock.sleep(130)
 
 
-def test_race_checkpoint_unreadable(cluster: Cluster) -> None:
-    """A checkpoint that cannot be read for a while is waited for: the job is handed back, never started from zero."""
+@pytest.mark.parametrize("what", ["/records/", "/checkpoints/", "/packs/", "/input/"])
+def test_race_checkpoint_unreadable(cluster: Cluster, what: str) -> None:
+    """What cannot be read for a while is waited for: the job is handed back, never started from zero."""
     cluster.submit("a")
     interrupted_at(cluster, 100)
     broken_until = cluster.clock.monotonic() + 200
 
     def fail(name: str, *args: Any, **_: Any) -> None:
-        if name in {"get", "get_range"} and "/checkpoints/" in args[0] and cluster.clock.monotonic() < broken_until:
+        if name in {"get", "get_range"} and what in args[0] and cluster.clock.monotonic() < broken_until:
             raise RetryableError("500")
 
     cluster.worker(store=Meddling(cluster.memory, before=fail)).run()
@@ -260,7 +261,7 @@ def test_race_checkpoint_unreadable(cluster: Cluster) -> None:
     outcomes = [attempt.outcome for attempt in record.attempts]
     assert outcomes[0] == "vanished"
     assert outcomes[-1] == "completed"
-    assert set(outcomes[1:-1]) == {"unreadable"}
+    assert set(outcomes[1:-1]) <= {"unreadable"}
     assert record.attempts[-1].resumed_step == 60
 
 
@@ -311,6 +312,32 @@ def test_race_store_down_for_an_hour(cluster: Cluster) -> None:
     record = cluster.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["completed"]
     assert cluster.output("a") == str(sum(range(1, 5001)))
+
+
+def test_race_credentials_refused_for_a_while(cluster: Cluster) -> None:
+    """A key that is refused in the middle, and taken again later, costs nothing that was computed."""
+    cluster.submit("a")
+    refused = (50.0, 130.0)
+
+    def deny(*_: Any, **__: Any) -> None:
+        if refused[0] < cluster.clock.monotonic() < refused[1]:
+            raise ConfigError("403")
+
+    ports = {"store": Meddling(cluster.memory, before=deny), "queue": Meddling(cluster.queue, before=deny)}
+    cluster.worker(**ports).run()
+    assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
+    assert cluster.output("a") == "45150"
+
+
+def test_a_queue_that_refuses_for_long_ends_the_worker(cluster: Cluster) -> None:
+    """A credential that stays wrong is an operator's business: the worker ends, and says so."""
+
+    def deny(*_: Any, **__: Any) -> None:
+        raise ConfigError("403")
+
+    with pytest.raises(ConfigError):
+        cluster.worker(queue=Meddling(cluster.queue, before=deny)).run()
+    assert cluster.clock.monotonic() > 120
 
 
 def test_race_collection_is_bounded_by_epoch(cluster: Cluster) -> None:

@@ -1,0 +1,158 @@
+"""What every ObjectStore promises."""
+
+import io
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lifecycle.errors import RetryableError, VersionConflictError
+from lifecycle.ports.store import ABSENT, ObjectStore
+
+BIG = 20 << 20
+
+
+def test_what_was_put_is_read(store: ObjectStore) -> None:
+    """Body and version, at once."""
+    version = store.put("a/b.json", b"one")
+    found = store.get("a/b.json")
+    assert found is not None
+    assert (found.body, found.version) == (b"one", version)
+    store.put("a/b.json", b"two")
+    again = store.get("a/b.json")
+    assert again is not None
+    assert again.body == b"two"
+    assert again.version != version
+
+
+def test_absence_is_none(store: ObjectStore) -> None:
+    """Also for what is only the beginning of a key, or goes on after one."""
+    store.put("a/b", b"x")
+    assert store.get("a") is None
+    assert store.get("a/b/c") is None
+    assert store.get("nowhere") is None
+    into = io.BytesIO()
+    assert store.get_range("nowhere", into, offset=0, length=1) is False
+    assert into.getvalue() == b""
+    assert store.copy("nowhere", "there") is False
+    assert store.get("there") is None
+
+
+def test_absent_is_a_condition(store: ObjectStore) -> None:
+    """The second put finds the first."""
+    store.put("k", b"one", expected=ABSENT)
+    with pytest.raises(VersionConflictError):
+        store.put("k", b"two", expected=ABSENT)
+    found = store.get("k")
+    assert found is not None
+    assert found.body == b"one"
+
+
+def test_a_version_is_a_condition(store: ObjectStore) -> None:
+    """Only the current one will do, and a missing key has none."""
+    first = store.put("k", b"one")
+    second = store.put("k", b"two", expected=first)
+    with pytest.raises(VersionConflictError):
+        store.put("k", b"three", expected=first)
+    store.put("k", b"three", expected=second)
+    with pytest.raises(VersionConflictError):
+        store.put("missing", b"x", expected=second)
+    assert store.get("missing") is None
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_of_many_racers_one_wins(store: ObjectStore, fresh: bool) -> None:  # noqa: FBT001 - a parameter
+    """Conditional puts of one key at the same moment: one lands, whole."""
+    expected = ABSENT if fresh else store.put("k", b"start")
+    gate = threading.Barrier(8)
+    won: list[bytes] = []
+
+    def race(body: bytes) -> None:
+        gate.wait()
+        try:
+            store.put("k", body, expected=expected)
+        except (VersionConflictError, RetryableError):
+            return
+        won.append(body)
+
+    threads = [threading.Thread(target=race, args=(b"%d" % number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = store.get("k")
+    assert found is not None
+    assert won == [found.body]
+
+
+@pytest.mark.parametrize("size", [0, 1, BIG])
+def test_a_file_comes_back_byte_for_byte(store: ObjectStore, tmp_path: Path, size: int) -> None:
+    """Whole, and by ranges."""
+    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    path = tmp_path / "file"
+    path.write_bytes(body)
+    store.put_file("packs/file", path)
+    found = store.get("packs/file")
+    assert found is not None
+    assert found.body == body
+    if size:
+        into = io.BytesIO()
+        assert store.get_range("packs/file", into, offset=size // 2, length=size - size // 2) is True
+        assert into.getvalue() == body[size // 2 :]
+
+
+def test_a_range_past_the_end_gives_what_there_is(store: ObjectStore) -> None:
+    """The caller checks the length."""
+    store.put("k", b"0123456789")
+    into = io.BytesIO()
+    assert store.get_range("k", into, offset=8, length=10) is True
+    assert into.getvalue() == b"89"
+
+
+def test_a_copy_is_a_copy(store: ObjectStore) -> None:
+    """It lives on when its source goes, and copying again is harmless."""
+    store.put("packs/1", b"x" * 1000)
+    assert store.copy("packs/1", "output/x") is True
+    assert store.copy("packs/1", "output/x") is True
+    store.delete(["packs/1"])
+    found = store.get("output/x")
+    assert found is not None
+    assert found.body == b"x" * 1000
+
+
+def test_listing_is_by_prefix_in_key_order(store: ObjectStore) -> None:
+    """Prefixes need not end at a slash; sizes are true."""
+    for key in ("b/2", "a/1", "b/10", "bb", "c/d/e"):
+        store.put(key, key.encode())
+    assert [listed.key for listed in store.list("")] == ["a/1", "b/10", "b/2", "bb", "c/d/e"]
+    assert [listed.key for listed in store.list("b")] == ["b/10", "b/2", "bb"]
+    assert [listed.key for listed in store.list("b/")] == ["b/10", "b/2"]
+    assert [listed.key for listed in store.list("c/d")] == ["c/d/e"]
+    assert [listed.size_bytes for listed in store.list("c")] == [5]
+    assert not list(store.list("z"))
+
+
+def test_deleting_is_harmless_to_repeat(store: ObjectStore) -> None:
+    """Many keys at once, those that are not there included; neighbours stay."""
+    keys = [f"many/{number:04d}" for number in range(30)]
+    for key in keys:
+        store.put(key, b"x")
+    store.put("many-more", b"x")
+    store.delete([*keys, "nowhere/at/all"])
+    store.delete(keys)
+    assert [listed.key for listed in store.list("")] == ["many-more"]
+
+
+def test_age_counts_from_the_last_write(store: ObjectStore) -> None:
+    """By the store's own clock, to a second or so, and a write makes it young again."""
+    store.put("k", b"one")
+    time.sleep(2.1)
+    found = store.get("k")
+    assert found is not None
+    assert 1 <= found.age_s <= 10
+    assert [1 <= listed.age_s <= 10 for listed in store.list("k")] == [True]
+    store.put("k", b"two")
+    again = store.get("k")
+    assert again is not None
+    assert again.age_s < found.age_s

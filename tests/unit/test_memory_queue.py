@@ -1,0 +1,123 @@
+"""Where the real SQS is less kind than emulators, MemoryQueue is like the real one."""
+
+from datetime import timedelta
+
+import pytest
+
+from adapters.memory.clock import ManualClock
+from adapters.memory.queue import MemoryQueue
+from lifecycle.ports.queue import Delivery, Message
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+def message(job: str = "a", dedup: str = "1") -> Message:
+    return Message(body="{}", job=job, dedup=dedup)
+
+
+def take(queue: MemoryQueue) -> Delivery:
+    delivery = queue.receive(hidden=MINUTE, wait=timedelta(0))
+    assert delivery is not None
+    return delivery
+
+
+def nothing(queue: MemoryQueue) -> bool:
+    return queue.receive(hidden=MINUTE, wait=timedelta(0)) is None
+
+
+def test_extending_an_expired_delivery_says_yes_and_does_nothing(clock: ManualClock) -> None:
+    """So the answer of an extension proves nothing."""
+    queue = MemoryQueue(clock)
+    queue.send([message()])
+    delivery = take(queue)
+    clock.advance(61)
+    assert queue.extend(delivery, hidden=MINUTE) is True
+    assert take(queue).receives == 2
+
+
+def test_extending_a_deleted_message_says_no(clock: ManualClock) -> None:
+    """As does extending with a receipt that another has followed."""
+    queue = MemoryQueue(clock)
+    queue.send([message()])
+    first = take(queue)
+    clock.advance(61)
+    second = take(queue)
+    assert queue.extend(first, hidden=MINUTE) is False
+    queue.delete(second)
+    assert queue.extend(second, hidden=MINUTE) is False
+
+
+def test_a_delivery_is_held_for_twelve_hours_at_most(clock: ManualClock) -> None:
+    """Counted from the receive, however often it is extended."""
+    queue = MemoryQueue(clock)
+    queue.send([message()])
+    delivery = take(queue)
+    for _ in range(12 * 60 * 2):
+        queue.extend(delivery, hidden=MINUTE)
+        clock.advance(30)
+    assert take(queue).receives == 2
+
+
+def test_a_fifo_queue_swallows_an_equal_id_for_five_minutes_even_after_a_delete(clock: ManualClock) -> None:
+    """A fresh announcement needs a fresh id."""
+    queue = MemoryQueue(clock, fifo=True)
+    queue.send([message()])
+    queue.delete(take(queue))
+    assert queue.send([message()]) == []
+    assert nothing(queue)
+    queue.send([message(dedup="2")])
+    queue.delete(take(queue))
+    clock.advance(301)
+    queue.send([message()])
+    assert not nothing(queue)
+
+
+def test_one_delivery_of_a_fifo_group_hides_the_rest_of_it(clock: ManualClock) -> None:
+    """And of no other group."""
+    queue = MemoryQueue(clock, fifo=True)
+    queue.send([message(dedup="1"), message(dedup="2"), message(job="b", dedup="3")])
+    take(queue)
+    take(queue)
+    assert nothing(queue)
+
+
+def test_an_expired_fifo_delivery_deletes_nothing(clock: ManualClock) -> None:
+    """The message comes again."""
+    queue = MemoryQueue(clock, fifo=True)
+    queue.send([message()])
+    delivery = take(queue)
+    clock.advance(61)
+    queue.delete(delivery)
+    assert take(queue).receives == 2
+
+
+def test_retention_counts_from_the_send(clock: ManualClock) -> None:
+    """Being delivered does not make a message younger."""
+    queue = MemoryQueue(clock, retention_s=100)
+    queue.send([message()])
+    take(queue)
+    clock.advance(101)
+    assert nothing(queue)
+
+
+def test_too_many_receives_move_a_message_to_the_dead(clock: ManualClock) -> None:
+    """Every receive counts, whatever it was for."""
+    queue = MemoryQueue(clock, max_receives=2)
+    queue.send([message()])
+    for _ in range(2):
+        queue.release(take(queue), delay=timedelta(0))
+    assert nothing(queue)
+    assert queue.dead == [("{}", "received 2 times")]
+
+
+def test_a_body_is_text_of_at_most_a_mebibyte(clock: ManualClock) -> None:
+    """What the real one refuses is refused here."""
+    queue = MemoryQueue(clock)
+    refused = queue.send([Message(body="x" * (1 << 20) + "x", job="a", dedup="1"), message()])
+    assert [failure.message.body[:1] for failure in refused] == ["x"]
+    assert queue.depth().available == 1

@@ -1,0 +1,108 @@
+"""Settings: where each value comes from, and how a wrong one is said."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.durations import parse, show
+from client.settings import TABLE, from_environ
+from lifecycle.errors import ConfigError
+
+CLOUD = {
+    "QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q",
+    "AWS_ID": "AKIAEXAMPLE",
+    "AWS_KEY": "wJalrXUtnFEMI/K7MDENG/secret",
+    "CLOUDFLARE_URL": "https://x.r2.cloudflarestorage.com",
+    "CLOUDFLARE_ID": "id",
+    "CLOUDFLARE_KEY": "another-long-secret-value",
+    "BUCKET": "b",
+}
+
+
+def test_environment_before_file_before_default(tmp_path: Path) -> None:
+    """And each value knows its origin."""
+    file = tmp_path / "holdfast.toml"
+    file.write_text('LEASE = "60s"\nHEARTBEAT = 5\nMAX_FAILURES = 7\n')
+    settings = from_environ({"HEARTBEAT": "6s", "MAX_DEATHS": ""}, file)
+    rows = {name: (value, origin) for name, value, origin, _ in settings.rows()}
+    assert rows["HEARTBEAT"] == ("6s", "environment")
+    assert rows["LEASE"] == ("1m", str(file))
+    assert rows["MAX_DEATHS"] == ("10", "default")
+    assert settings.policy().max_failures == 7
+    assert settings.policy().write_gap == timedelta(0)
+
+
+def test_secrets_are_never_shown() -> None:
+    """Neither in the table, nor in a repr, nor in an error."""
+    settings = from_environ(CLOUD, None)
+    shown = repr(settings) + str(settings.rows())
+    for row in TABLE:
+        if row.secret and CLOUD.get(row.name):
+            assert CLOUD[row.name] not in shown
+            assert CLOUD[row.name][-4:] in shown
+    assert settings.policy().write_gap == timedelta(seconds=1)
+
+
+def test_everything_that_is_missing_is_named_at_once() -> None:
+    """So that nobody has to run it five times."""
+    with pytest.raises(ConfigError, match="AWS_KEY, CLOUDFLARE_URL, CLOUDFLARE_ID, CLOUDFLARE_KEY, BUCKET must be set"):
+        from_environ({"QUEUE_URL": CLOUD["QUEUE_URL"], "AWS_ID": "x"}, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("LEASE", "soon", "is no duration"),
+        ("LEASE", "0", "more than zero"),
+        ("LEASE", "12h", "shorter than 12h"),
+        ("LEASE", "20s", "HEARTBEAT=30s must be at most a quarter of LEASE=20s"),
+        ("HEARTBEAT", "31s", "at most a quarter"),
+        ("MAX_FAILURES", "0", "whole number from 1"),
+        ("MAX_FAILURES", "many", "whole number from 1"),
+        ("QUEUE_URL", "jobs", "no http or https address"),
+        ("PREFIX", "a/../b", "plain ASCII path"),
+        ("PREFIX", "ü", "plain ASCII path"),
+        ("PREFIX", "a/.holdfast", "plain ASCII path"),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(name: str, value: str, reason: str) -> None:
+    """Name, value and origin, and what would be right."""
+    with pytest.raises(ConfigError, match=reason) as caught:
+        from_environ({name: value}, None)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["LEASE = ", "COLOUR = 1", "LEASE = true", "LEASE = [1]"])
+def test_a_wrong_file_is_named(tmp_path: Path, text: str) -> None:
+    """File and setting."""
+    file = tmp_path / "holdfast.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"holdfast\.toml"):
+        from_environ({}, file)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("1.5h", 5400), ("2d", 172_800), (" 5 S ", 5)],
+)
+def test_durations_are_read(text: str, seconds: float) -> None:
+    """As people write them."""
+    assert parse(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "1w", "1h30m", "1e3", "nan", "400d"])
+def test_other_texts_are_no_durations(text: str) -> None:
+    """And are refused with what would be one."""
+    with pytest.raises(ValueError, match=r"duration|year"):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (0.5, "0.5s"), (90, "90s"), (120, "2m"), (7200, "2h"), (86_400, "1d")]
+)
+def test_durations_are_shown_as_they_are_written(seconds: float, text: str) -> None:
+    """In the largest unit that fits."""
+    assert show(timedelta(seconds=seconds)) == text
+    assert parse(text) == timedelta(seconds=seconds)
