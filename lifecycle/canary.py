@@ -8,7 +8,13 @@ import logging
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
+from lifecycle.errors import (
+    ConfigError,
+    HoldfastError,
+    PermanentError,
+    RetryableError,
+    VersionConflictError,
+)
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ABSENT, Absent, ObjectStore, Version
 
@@ -119,5 +125,5 @@ class _Canary:
     def _clean(self) -> None:
         try:
             self._store.delete(self._made)
-        except (RetryableError, PermanentError) as error:
+        except HoldfastError as error:  # what the proof itself found matters more
             log.warning("left behind: %s: %s", ", ".join(self._made), error)

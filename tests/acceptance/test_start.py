@@ -1,0 +1,96 @@
+"""A worker that cannot work says so in one line, exits 78, and has taken nothing."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.stub import Reply, Stub, s3_error, sqs_error
+from support.town import Town
+
+from acceptance.conftest import cloud
+
+pytestmark = pytest.mark.acceptance
+
+
+def refused(tmp_path: Path, settings: dict[str, str], *reasons: str) -> None:
+    """The worker ends with 78, and its last and only line names *reasons*."""
+    town = Town(tmp_path, settings)
+    done = town.holdfast("worker")
+    assert done.returncode == 78, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len([line for line in lines if line.startswith("holdfast: ")]) == 1
+    assert "Traceback" not in done.stderr
+    for reason in reasons:
+        assert reason in lines[-1]
+
+
+def test_no_such_queue(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The setting is named."""
+    settings = cloud(request, fifo=False)
+    refused(tmp_path, {**settings, "QUEUE_URL": f"{settings['QUEUE_URL']}-not"}, "QUEUE_URL")
+
+
+def test_no_such_bucket(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The setting is named."""
+    refused(tmp_path, {**cloud(request, fifo=False), "BUCKET": "holdfast-nowhere"}, "check BUCKET")
+
+
+def test_a_wrong_key_for_the_queue(request: pytest.FixtureRequest, tmp_path: Path, stub: Stub) -> None:
+    """The settings are named, and the key itself is not shown."""
+    stub.script(sqs_error(403, "InvalidClientTokenId"))
+    settings = cloud(request, fifo=False)
+    refused(tmp_path, {**settings, "QUEUE_URL": f"{stub.url}/1/q", "AWS_KEY": "wrong-but-secret"}, "AWS_ID", "AWS_KEY")
+
+
+def test_a_wrong_key_for_the_bucket(request: pytest.FixtureRequest, tmp_path: Path, stub: Stub) -> None:
+    """The settings are named."""
+    stub.script(s3_error(403, "SignatureDoesNotMatch"))
+    refused(tmp_path, {**cloud(request, fifo=False), "CLOUDFLARE_URL": stub.url}, "CLOUDFLARE_ID", "CLOUDFLARE_KEY")
+
+
+def test_a_bucket_that_ignores_conditions(request: pytest.FixtureRequest, tmp_path: Path, stub: Stub) -> None:
+    """The canary proves it before any job is taken."""
+    stub.script(Reply(200, headers={"ETag": '"5d41402abc4b2a76b9719d911017c592"'}))
+    refused(tmp_path, {**cloud(request, fifo=False), "CLOUDFLARE_URL": stub.url}, "condition")
+
+
+def test_a_setting_that_is_missing_or_wrong(tmp_path: Path) -> None:
+    """Found before anything is connected to."""
+    town = Town(tmp_path, {})
+    for more, named in (
+        ({"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q"}, "BUCKET"),
+        ({"LEASE": "x"}, "LEASE"),
+    ):
+        done = town.holdfast("worker", **more)
+        assert (done.returncode, done.stderr.count("\n")) == (78, 1)
+        assert named in done.stderr
+
+
+def test_a_wrong_workloads_file(files: Town) -> None:
+    """Named before any job is taken."""
+    (files.home / "workloads.toml").write_text("[x]\ncolour = 1\n")
+    files.submit("a")
+    done = files.holdfast("worker")
+    assert done.returncode == 78
+    assert "workloads.toml: [x] colour" in done.stderr
+    assert files.record("a").epoch == 0
+
+
+def test_a_server_that_is_not_there_is_waited_for_and_then_said(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Unreachable is not wrong: it may come back; but a worker that cannot even start says so, and ends."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    done = Town(tmp_path, {**cloud(request, fifo=False), "CLOUDFLARE_URL": nowhere}).holdfast("worker")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_sigterm_to_an_idle_worker(town: Town) -> None:
+    """It ends by itself, with 0."""
+    worker: Any = town.worker()
+    while "works:" not in town.log_of(worker):
+        assert worker.poll() is None
+    worker.terminate()
+    assert worker.wait(20) == 0

@@ -1,0 +1,265 @@
+"""Workloads as real processes: what they are given, what they say, and how they end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.process import ProcessRunner
+from lifecycle.errors import PermanentError
+from lifecycle.ports.runner import JobDirs, Launch, Report, RunningWorkload, Workload
+
+PATIENCE_S = 30.0
+Start = Callable[..., RunningWorkload]
+
+
+@pytest.fixture
+def dirs(tmp_path: Path) -> JobDirs:
+    made = JobDirs(tmp_path / "job")
+    for path in (made.input, made.checkpoint, made.output, made.control, made.snapshots):
+        path.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def start(dirs: JobDirs) -> Iterator[Start]:
+    started: list[RunningWorkload] = []
+
+    def run(*command: str, workload: Workload | None = None, **params: object) -> RunningWorkload:
+        launch = Launch(
+            workload=workload or Workload("w", command),
+            job="j",
+            epoch=3,
+            params=params,
+            resumed=False,
+            saving_interval=timedelta(seconds=60),
+            dirs=dirs,
+        )
+        started.append(ProcessRunner().start(launch))
+        return started[-1]
+
+    yield run
+    for child in started:
+        child.kill()
+
+
+def until(child: RunningWorkload, condition: Callable[[Report], object]) -> Report:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition(report := child.poll()):
+        assert time.monotonic() < deadline, report
+        time.sleep(0.02)
+    return report
+
+
+def ended(child: RunningWorkload) -> tuple[int, str]:
+    exited = until(child, lambda report: report.exited).exited
+    assert exited is not None
+    return exited.code, exited.tail
+
+
+def python(text: str) -> tuple[str, ...]:
+    return ("{python}", "-c", textwrap.dedent(text).replace("{", "{{").replace("}", "}}"))
+
+
+@pytest.mark.parametrize("code", [0, 1, 65, 75, 255])
+def test_an_exit_code_comes_through(start: Start, code: int) -> None:
+    """As the program gave it, with the end of what it wrote."""
+    assert ended(start("sh", "-c", f"echo some words >&2; exit {code}")) == (code, "some words")
+
+
+def test_a_signal_comes_through_as_128_and_its_number(start: Start) -> None:
+    """A program that is killed did not save and leave."""
+    assert ended(start("sh", "-c", "kill -SEGV $$"))[0] == 128 + signal.SIGSEGV
+
+
+def test_placeholders_are_filled_from_the_parameters_without_a_shell(start: Start, dirs: JobDirs) -> None:
+    """A value is one word, whatever is in it."""
+    child = start("sh", "-c", 'printf %s "$1" > output/x', "sh", "{text}", text="a b; rm -rf $HOME")
+    assert ended(child)[0] == 0
+    assert (dirs.output / "x").read_text() == "a b; rm -rf $HOME"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        (("sh", "{missing}"), "needs the parameter 'missing'"),
+        (("no-such-program",), "no program 'no-such-program'"),
+        (("{",), "filled in"),
+    ],
+)
+def test_what_cannot_be_started_is_said(start: Start, command: tuple[str, ...], reason: str) -> None:
+    """Before anything runs."""
+    with pytest.raises(PermanentError, match=reason):
+        start(*command)
+
+
+def test_what_a_workload_is_given(start: Start, dirs: JobDirs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directories, parameters, the SDK; the worker's secrets it is not given."""
+    monkeypatch.setenv("AWS_KEY", "secret")
+    monkeypatch.setenv("CLOUDFLARE_KEY", "secret")
+    command = python(
+        """
+        import json, os, holdfast
+        job = holdfast.job()
+        seen = dict(os.environ, cwd=os.getcwd(), params=job.params, id=job.id)
+        json.dump(seen, open(os.path.join(job.output_dir, "seen"), "w"))
+        """
+    )
+    child = start(workload=Workload("w", command, environment={"COLOUR": "red"}), t=1)
+    assert ended(child) == (0, "")
+    seen = json.loads((dirs.output / "seen").read_text())
+    assert (seen["cwd"], seen["params"], seen["id"], seen["COLOUR"]) == (str(dirs.root), {"t": 1}, "j", "red")
+    assert (seen["HOLDFAST_ATTEMPT"], seen["HOLDFAST_RESUMED"]) == ("3", "0")
+    assert not [name for name in seen if name.startswith(("AWS_", "CLOUDFLARE_"))]
+
+
+def test_progress_and_announced_checkpoints_are_seen(start: Start) -> None:
+    """The newest announced one, whole; those before it that nobody took are removed."""
+    command = python(
+        """
+        import os, time, holdfast
+        job = holdfast.job()
+        for step in (1, 2):
+            with job.checkpoint(step=step) as directory:
+                open(os.path.join(directory, "state"), "w").write(str(step))
+            job.progress(step, 10)
+        time.sleep(60)
+        """
+    )
+    child = start(workload=Workload("w", command))
+    report = until(child, lambda report: report.done == 2 and report.announced)
+    assert report.announced is not None
+    assert (report.announced.number, report.announced.step, report.total) == (2, 2, 10)
+    assert (report.announced.path / "state").read_text() == "2"
+    assert [path.name for path in report.announced.path.parent.iterdir() if path.is_dir()] == ["2"]
+
+
+def test_a_checkpoint_that_fails_is_not_announced(start: Start, dirs: JobDirs) -> None:
+    """Nor is anything of it left."""
+    command = python(
+        """
+        import holdfast
+        with holdfast.job().checkpoint() as directory:
+            open(directory + "/half", "w").write("x")
+            raise ValueError
+        """
+    )
+    assert ended(start(workload=Workload("w", command)))[0] == 1
+    assert not [path for path in dirs.control.iterdir() if "staging" in path.name or path.name == "announced"]
+
+
+def test_a_workload_is_told_to_save_and_to_leave(start: Start) -> None:
+    """By a file, and by its signal."""
+    command = python(
+        """
+        import os, time, holdfast
+        job = holdfast.job()
+        job.progress(0)
+        while not job.should_stop:
+            if job.checkpoint_due():
+                with job.checkpoint(step=7):
+                    pass
+            time.sleep(0.02)
+        job.leave()
+        """
+    )
+    child = start(workload=Workload("w", command))
+    until(child, lambda report: report.done == 0)
+    assert child.poll().announced is None
+    child.ask_to_save()
+    until(child, lambda report: report.announced)
+    child.stop()
+    child.stop()
+    assert ended(child)[0] == 75
+
+
+def test_another_stop_signal_is_used_where_declared(start: Start) -> None:
+    """The one that the program knows."""
+    progress = "printf '{{\"done\": 1}}' > control/progress"
+    script = f"trap 'exit 9' USR1; {progress}; while :; do sleep 0.05; done"
+    child = start(workload=Workload("w", ("sh", "-c", script), stop_signal="SIGUSR1"))
+    until(child, lambda report: report.done == 1)
+    child.stop()
+    assert ended(child)[0] == 9
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pid: int) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
+    while alive(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+GRANDCHILD = "sleep 1000 & echo $! > output/pid.part; mv output/pid.part output/pid; "
+
+
+def grandchild(child: RunningWorkload, dirs: JobDirs) -> int:
+    until(child, lambda _: (dirs.output / "pid").exists())
+    return int((dirs.output / "pid").read_text())
+
+
+def test_killing_ends_all_that_was_started(start: Start, dirs: JobDirs) -> None:
+    """Grandchildren too, and a program that ignores its signal."""
+    child = start("sh", "-c", f"trap '' TERM; {GRANDCHILD} wait")
+    pid = grandchild(child, dirs)
+    child.stop()
+    child.kill()
+    assert gone(pid)
+    assert ended(child)[0] == 137
+
+
+def test_what_a_workload_leaves_running_ends_with_it(start: Start, dirs: JobDirs) -> None:
+    """A background process does not outlive its job."""
+    child = start("sh", "-c", f"{GRANDCHILD} exit 0")
+    pid = grandchild(child, dirs)
+    assert ended(child)[0] == 0
+    assert gone(pid)
+
+
+def test_nothing_outlives_a_worker_that_is_killed(dirs: JobDirs) -> None:
+    """When the other end of the lifeline is gone, the guard ends the whole group."""
+    script = """
+        import sys, time, pathlib, datetime
+        from adapters.process import ProcessRunner
+        from lifecycle.ports.runner import JobDirs, Launch, Workload
+        dirs = JobDirs(pathlib.Path(sys.argv[1]))
+        launch = Launch(workload=Workload("w", ("sh", "-c", sys.argv[2])), job="j", epoch=1, params={}, resumed=False,
+                        saving_interval=datetime.timedelta(60), dirs=dirs)
+        child = ProcessRunner().start(launch)
+        time.sleep(1000)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(dirs.root), f"{GRANDCHILD} wait"]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as worker:
+        deadline = time.monotonic() + PATIENCE_S
+        while not (dirs.output / "pid").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(worker.pid, signal.SIGKILL)
+    assert gone(int((dirs.output / "pid").read_text()))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"done": "x", "total": true}', "[" * 100_000])
+def test_nonsense_from_a_workload_is_no_progress(start: Start, dirs: JobDirs, text: str) -> None:
+    """Whatever it writes, looking at it does no harm."""
+    child = start("sleep", "60")
+    (dirs.control / "progress").write_text(text)
+    (dirs.control / "announced").write_text("not a directory")
+    report = child.poll()
+    assert (report.done, report.total, report.announced, report.exited) == (None, None, None, None)

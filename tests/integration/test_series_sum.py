@@ -1,0 +1,100 @@
+"""The built-in workload, run as the program that it is, with and without a worker."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "sdk" / "series_sum.py"
+
+
+def prepare(folder: Path, text: str | bytes | None, **params: object) -> None:
+    (folder / "input").mkdir()
+    if text is not None:
+        (folder / "input" / "input.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    (folder / "params.json").write_text(json.dumps(params))
+
+
+def run(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize(("start", "end"), [(1, 2880), (5, 5), (-10, 3), (10**18, 10**18 + 3_000_000), (0, 3_000_000)])
+def test_the_sum_is_exact(tmp_path: Path, start: int, end: int) -> None:
+    """Whatever the range."""
+    prepare(tmp_path, f"{start}\n{end}\n")
+    assert run(tmp_path).returncode == 0
+    assert int((tmp_path / "output/output.txt").read_text()) == (start + end) * (end - start + 1) // 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("5\n3\n", "input.txt: start 5 is greater than end 3"),
+        ("a\n3\n", "input.txt: 'a' is not a whole number"),
+        ("1.5\n3\n", "input.txt: '1.5' is not a whole number"),
+        ("1\n", "input.txt: has 1 lines, not 2 numbers, one a line"),
+        ("1\n2\n3\n", "input.txt: has 3 lines"),
+        ("", "input.txt: has 0 lines"),
+        (b"\xff\xfe\n", "input.txt: is not text"),
+        (None, "input.txt: there is no such file"),
+    ],
+)
+def test_a_wrong_input_is_one_line_and_65(tmp_path: Path, text: str | bytes | None, reason: str) -> None:
+    """The job is invalid, and trying again would not help."""
+    prepare(tmp_path, text)
+    done = run(tmp_path)
+    assert done.returncode == 65
+    assert done.stderr.startswith(reason)
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "output/output.txt").exists()
+
+
+@pytest.mark.parametrize("value", ["soon", -1, "inf", "nan", [1]])
+def test_a_wrong_step_time_is_65(tmp_path: Path, value: object) -> None:
+    """Parameters are input too."""
+    prepare(tmp_path, "1\n3\n", STEP_RUNNING_TIME=value)
+    done = run(tmp_path)
+    assert done.returncode == 65
+    assert "STEP_RUNNING_TIME" in done.stderr
+
+
+def test_it_saves_when_told_to_leave_and_goes_on_from_there(tmp_path: Path) -> None:
+    """SIGTERM: state saved, exit 75; the next run goes on, and the sum is right."""
+    prepare(tmp_path, "1\n400\n", STEP_RUNNING_TIME="0.005")
+    process = subprocess.Popen([sys.executable, str(SCRIPT)], cwd=tmp_path)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 75
+    start, end, step, total = map(int, (tmp_path / "checkpoint/state.txt").read_text().split())
+    assert (start, end) == (1, 400)
+    assert 1 < step < 400
+    assert total == step * (step + 1) // 2
+    assert run(tmp_path).returncode == 0
+    assert (tmp_path / "output/output.txt").read_text() == "80200\n"
+
+
+def test_a_state_of_another_input_is_refused(tmp_path: Path) -> None:
+    """A sum of something else is not gone on with."""
+    prepare(tmp_path, "1\n400\n")
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint/state.txt").write_text("1\n500\n20\n210\n")
+    done = run(tmp_path)
+    assert done.returncode == 65
+    assert "not this input" in done.stderr
+
+
+@pytest.mark.skipif(
+    "HOLDFAST_OLD_PYTHON" not in os.environ, reason="name a Python 3.8 in HOLDFAST_OLD_PYTHON to run it"
+)
+def test_it_runs_in_an_old_python(tmp_path: Path) -> None:
+    """The SDK is for whatever Python an image has, from 3.8 on."""
+    prepare(tmp_path, "1\n10\n")
+    done = subprocess.run([os.environ["HOLDFAST_OLD_PYTHON"], str(SCRIPT)], cwd=tmp_path, check=False, timeout=60)
+    assert done.returncode == 0
