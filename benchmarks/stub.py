@@ -1,7 +1,7 @@
 """A server that speaks as much SQS and S3 as Holdfast uses, in its own process, with a round trip to order.
 
-It answers from dictionaries and queues in memory, each request in O(1) but for listings, so what is measured beside it is
-the client. Conditional PUTs, ETags and visibility are kept as the services keep them; signatures are not checked. It
+It answers from dictionaries and queues in memory, each request in O(1) but for listings, so what is measured beside it
+is the client. Conditional PUTs, ETags and visibility are kept as the services keep them; signatures are not checked. It
 counts calls by kind: `GET /__counts`.
 """
 
@@ -50,7 +50,7 @@ class Queue:
             self._waiting.append(waiter)
             await asyncio.wait([waiter], timeout=wait_s)
             waiter.cancel()
-        given = []
+        given: list[dict[str, Any]] = []
         while self._available and len(given) < count:
             message = self._available.popleft()
             if message in self._bodies and message not in self._timers:
@@ -117,25 +117,26 @@ class Sqs:
         return 200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(said).encode()
 
     async def _do(self, action: str, queue: Queue, asked: dict[str, Any]) -> dict[str, Any] | None:
+        said: dict[str, Any] | None = {}
         match action:
             case "SendMessage":
-                return queue.send(asked["MessageBody"])
+                said = dict(queue.send(asked["MessageBody"]))
             case "SendMessageBatch":
                 sent = [{"Id": entry["Id"], **queue.send(entry["MessageBody"])} for entry in asked["Entries"]]
-                return {"Successful": sent, "Failed": []}
+                said = {"Successful": sent, "Failed": []}
             case "ReceiveMessage":
                 hidden_s, wait_s = asked.get("VisibilityTimeout", 30), asked.get("WaitTimeSeconds", 0)
                 given = await queue.receive(asked.get("MaxNumberOfMessages", 1), hidden_s, wait_s)
-                return {"Messages": given} if given else {}
+                said = {"Messages": given}
             case "DeleteMessage":
                 queue.delete(asked["ReceiptHandle"])
-                return {}
             case "ChangeMessageVisibility":
                 queue.hide(asked["ReceiptHandle"], asked["VisibilityTimeout"])
-                return {}
             case "GetQueueAttributes":
-                return {"Attributes": queue.depth()}
-        return None
+                said = {"Attributes": queue.depth()}
+            case _:
+                said = None
+        return said
 
 
 class S3:

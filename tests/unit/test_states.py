@@ -100,6 +100,11 @@ def test_the_document_is_up_to_date() -> None:
     assert written.read_bytes() == document().encode()
 
 
+def test_the_readme_shows_the_same_diagram() -> None:
+    """What a newcomer sees first is what the code does; `make docs` writes it."""
+    assert f"```mermaid\n{mermaid()}\n```" in (Path(__file__).parents[2] / "README.md").read_text()
+
+
 def test_the_document_tells_every_state_and_every_edge() -> None:
     """Each state has its meaning, each edge its row, and the diagram is balanced and names every state."""
     assert set(MEANINGS) == set(State)

@@ -1,0 +1,54 @@
+# `make help` lists what there is. Everything happens in .venv; nothing else is installed anywhere.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Tests run in as many processes as there are processors; ARGS goes to pytest: make test ARGS="tests/unit -x"
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check docs bench image clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/run ## the main job: five sums, two workers, one killed in the middle
+	@$(BIN)/holdfast demo
+
+test: $(VENV)/dev ## all tests, with branch coverage and warnings as errors
+	@$(BIN)/pytest -n auto --cov --cov-report=term:skip-covered --cov-fail-under=85 $(ARGS)
+
+check: $(VENV)/dev ## what CI checks: format, lint, types, import rules, then the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+docs: $(VENV)/run ## write docs/states.md, and the diagram in README.md, from the table of states
+	@$(BIN)/holdfast states --write docs/states.md
+	@$(BIN)/python -c 'import re, pathlib; from lifecycle.chart import mermaid; p = pathlib.Path("README.md"); \
+	  p.write_text(re.sub(r"(?s)(```mermaid\n).*?(\n```)", lambda m: m[1] + mermaid() + m[2], p.read_text()))'
+
+bench: $(VENV)/dev ## measure: start-up, submit, memory, calls an hour
+	@$(BIN)/python benchmarks/run.py
+
+image: ## build the container image, where there is a Docker engine
+	docker build -t holdfast .
+
+clean: ## remove what make and the tests have made
+	rm -rf $(VENV) .holdfast .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+
+# The environment: first what running needs, then what developing needs.
+
+$(VENV)/run: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Holdfast needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/run
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
