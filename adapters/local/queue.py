@@ -5,6 +5,7 @@ immediate transaction, so no message goes to two processes at once; a process th
 time is over.
 """
 
+import os
 import secrets
 import sqlite3
 import threading
@@ -20,6 +21,10 @@ from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailur
 
 POLL_S: Final = 0.1
 BUSY_S: Final = 10.0  # how long one process waits for another's transaction
+OPEN_POLL_S: Final = 0.02
+UNUSABLE: Final = frozenset(
+    {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_AUTH}
+)
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -52,7 +57,7 @@ class LocalQueue:
         self._local = threading.local()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection().executescript(SCHEMA)
+            self._prepare()
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"the local queue {path} cannot be used: {error}") from error
 
@@ -136,15 +141,28 @@ class LocalQueue:
     def _now(self) -> float:
         return self._clock.now().timestamp()
 
+    def _prepare(self) -> None:
+        """Make the tables. SQLite's own waiting does not cover the change to WAL, and workers start together."""
+        deadline = self._clock.monotonic() + BUSY_S
+        while True:
+            try:
+                self._connection().execute("PRAGMA journal_mode = WAL")  # stays with the file
+                self._connection().executescript(SCHEMA)
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_BUSY or self._clock.monotonic() >= deadline:
+                    raise
+                self._clock.sleep(OPEN_POLL_S)
+            else:
+                return
+
     def _connection(self) -> sqlite3.Connection:
-        """This thread's connection."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        """This thread's connection. SQLite's do not survive a fork, so a child makes its own."""
+        held: dict[int, sqlite3.Connection] = self._local.__dict__.setdefault("by_process", {})
+        if os.getpid() not in held:
             connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            self._local.connection = connection
-        return connection
+            held[os.getpid()] = connection
+        return held[os.getpid()]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -153,12 +171,20 @@ class LocalQueue:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.commit()
             except BaseException:
                 connection.rollback()
                 raise
-            connection.commit()
         except sqlite3.Error as error:
+            if _code(error) in UNUSABLE:
+                raise ConfigError(f"the local queue {self._path} cannot be used: {error}") from error
             raise RetryableError(f"the local queue {self._path} failed: {error}") from error
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; -1 if the error is Python's own."""
+    code: int = getattr(error, "sqlite_errorcode", -1)
+    return code & 0xFF if code >= 0 else -1
 
 
 if TYPE_CHECKING:

@@ -1,9 +1,9 @@
 """LocalStore: a bucket in a directory, for any number of processes on one machine.
 
 A key is a path below `objects/`. An object appears whole or not at all: it is written beside its place, flushed to the
-disk, and renamed there, and the rename is flushed too. A conditional put holds a file lock for its key from the look to
-the rename, and no longer: a process that is stopped in between holds all others up, though not for ever. Versions are
-hashes of the bytes; ages are those of the files.
+disk, and renamed there, and the rename is flushed too. A put holds a file lock for its key from the look to the rename,
+and no longer, and so does a delete: a process that is stopped in between holds all others up, though not for ever.
+Versions are hashes of the bytes; ages are those of the files.
 """
 
 import errno
@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 from uuid import uuid4
@@ -24,8 +24,11 @@ from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
 LOCKS: Final = 256  # lock files; keys share them by hash
 LOCK_WAIT_S: Final = 5.0
 LOCK_POLL_S: Final = 0.005
+MOVE_TRIES: Final = 100
+ORPHAN_S: Final = 86_400.0  # a part this old belongs to a process that was killed
 CHUNK: Final = 1 << 20
 DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+IMPOSSIBLE: Final = frozenset({errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 class LocalStore:
@@ -47,6 +50,7 @@ class LocalStore:
         with _translating(str(root)):
             for directory in (self._objects, self._parts, self._locks):
                 directory.mkdir(parents=True, exist_ok=True)
+            self._sweep()
 
     def get(self, key: str) -> Stored | None:
         """See the port."""
@@ -61,18 +65,15 @@ class LocalStore:
     def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
         """See the port."""
         target = self._path(key)
-        with _translating(key):
-            part = self._part()
+        with _translating(key), self._part() as part:
             with part.open("wb") as file:
                 file.write(body)
                 _flush(file)
-            if expected is None:
+            with self._locked(key):
+                if expected is not None:
+                    self._require(key, expected)
                 self._move(part, target)
-            else:
-                with self._locked(key):
-                    self._require(key, expected, part)
-                    self._move(part, target)
-            _flush_folder(target.parent)
+            self._flush_folders(target.parent)
         return _version(body)
 
     def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
@@ -82,34 +83,36 @@ class LocalStore:
                 file = self._path(key).open("rb")
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 return False
-            with file:
-                file.seek(offset)
-                while length > 0 and (chunk := file.read(min(length, CHUNK))):
-                    into.write(chunk)
-                    length -= len(chunk)
+        with file:
+            file.seek(offset)
+            while length > 0:
+                with _translating(key):
+                    chunk = file.read(min(length, CHUNK))
+                if not chunk:
+                    break
+                into.write(chunk)  # its errors are those of the caller's disk, not of the store
+                length -= len(chunk)
         return True
 
     def put_file(self, key: str, path: Path) -> None:
         """See the port."""
         target = self._path(key)
-        with path.open("rb") as source, _translating(key):
-            part = self._part()
+        with path.open("rb") as source, _translating(key), self._part() as part:
             with part.open("wb") as file:
                 shutil.copyfileobj(source, file, CHUNK)
                 _flush(file)
             self._move(part, target)
-            _flush_folder(target.parent)
+            self._flush_folders(target.parent)
 
     def copy(self, source: str, target: str) -> bool:
         """See the port. Objects are never written in place, so a hard link is a copy."""
-        with _translating(target):
-            part = self._part()
+        with _translating(target), self._part() as part:
             try:
                 part.hardlink_to(self._path(source))
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 return False
             self._move(part, self._path(target))
-            _flush_folder(self._path(target).parent)
+            self._flush_folders(self._path(target).parent)
         return True
 
     def list(self, prefix: str) -> Iterator[Listed]:
@@ -125,7 +128,7 @@ class LocalStore:
         """See the port."""
         for key in keys:
             path = self._path(key)
-            with _translating(key):
+            with _translating(key), self._locked(key):
                 try:
                     path.unlink(missing_ok=True)
                 except (IsADirectoryError, NotADirectoryError):
@@ -138,26 +141,40 @@ class LocalStore:
             raise PermanentError(f"{key!r:.200} is no key: it has an empty part, or `.` or `..`")
         return self._objects.joinpath(*parts)
 
-    def _part(self) -> Path:
-        return self._parts / uuid4().hex
+    @contextmanager
+    def _part(self) -> Iterator[Path]:
+        """A place for bytes that are no object yet; what is still there at the end is removed."""
+        part = self._parts / uuid4().hex
+        try:
+            yield part
+        finally:  # a move leaves it there too, where both names are already one file's (rename(2))
+            part.unlink(missing_ok=True)
 
-    def _require(self, key: str, expected: Version | Absent, part: Path) -> None:
+    def _sweep(self) -> None:
+        """Remove the parts that killed processes have left."""
+        now = self._clock.now().timestamp()
+        for part in self._parts.iterdir():
+            with suppress(FileNotFoundError):  # a neighbour sweeps too, or has just moved it
+                if now - part.stat().st_ctime > ORPHAN_S:
+                    part.unlink()
+
+    def _require(self, key: str, expected: Version | Absent) -> None:
         current = self.get(key)
         held = current is None if isinstance(expected, Absent) else current and current.version == expected
         if not held:
-            part.unlink(missing_ok=True)
             raise VersionConflictError(f"{key} is {'not ' if current is None else ''}there, or at another version")
 
     def _move(self, part: Path, target: Path) -> None:
         moment = self._clock.now().timestamp()
         os.utime(part, (moment, moment))
-        for _ in range(LOCKS):  # a neighbour's delete may remove the folder in between
-            target.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(MOVE_TRIES):
             try:
+                target.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(target)
-                break
-            except FileNotFoundError:
+            except FileNotFoundError:  # a neighbour's delete may remove the folder in between
                 continue
+            return
+        raise RetryableError(f"{target} could not be written: its folder, or {part}, disappears again and again")
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
@@ -189,6 +206,12 @@ class LocalStore:
                 except FileNotFoundError:
                     continue
 
+    def _flush_folders(self, folder: Path) -> None:
+        """Make a rename in *folder* last, and the folders that it made or found just made by a neighbour."""
+        while folder != self._objects.parent:
+            _flush_folder(folder)
+            folder = folder.parent
+
     def _remove_empty(self, folder: Path) -> None:
         while folder != self._objects:
             try:
@@ -211,7 +234,7 @@ def _flush(file: BinaryIO) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make a rename in *folder* last. A folder that a neighbour's delete has removed meanwhile holds nothing."""
+    """Make what *folder* lists last. A folder that a neighbour's delete has removed meanwhile holds nothing."""
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -230,6 +253,8 @@ def _translating(what: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in DENIED:
             raise ConfigError(f"the local store may not touch {what}: {error.strerror}") from error
+        if error.errno in IMPOSSIBLE:
+            raise PermanentError(f"{what:.200} cannot be a path in the local store: {error.strerror}") from error
         raise RetryableError(f"the local store failed at {what}: {error}") from error
 
 

@@ -148,7 +148,8 @@ class _ManualThread:
         self._joining: list[_Waiter] = []
         with clock._guard:  # noqa: SLF001 - the same
             clock._busy += 1  # noqa: SLF001 - the same
-        threading.Thread(target=self._run, args=(run,), name=name, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, args=(run,), name=name, daemon=True)
+        self._thread.start()
 
     def _run(self, run: Callable[[], None]) -> None:
         try:
@@ -162,11 +163,14 @@ class _ManualThread:
 
     def join(self, timeout_s: float) -> bool:
         with self._clock._guard:  # noqa: SLF001 - the same
-            if self._ended or timeout_s <= 0:
-                return self._ended
-            waiter = self._clock._begin_wait(timeout_s)  # noqa: SLF001 - the same
-            self._joining.append(waiter)
-        waiter.awake.wait()
+            waiter = None
+            if not self._ended and timeout_s > 0:
+                waiter = self._clock._begin_wait(timeout_s)  # noqa: SLF001 - the same
+                self._joining.append(waiter)
+        if waiter:
+            waiter.awake.wait()
+        if self._ended:
+            self._thread.join()  # it waits for nobody any more; what it raised is reported before we go on
         return self._ended
 
 

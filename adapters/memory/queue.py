@@ -6,6 +6,7 @@ rest of the group; a delivery is held for 12 hours at most, counted from the rec
 every receive counts towards the dead-letter limit. Sources: `../shared/facts/sqs-r2.md`, section A.
 """
 
+import re
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,6 +23,7 @@ CAP_MARGIN_S: Final = 60.0
 DEDUP_S: Final = 300.0
 RETENTION_S: Final = 14 * 86_400.0
 MAX_BYTES: Final = 1 << 20
+ILLEGAL: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML cannot say
 POLL_S: Final = 0.1
 
 
@@ -117,7 +119,9 @@ class MemoryQueue:
         now = self._clock.monotonic()
         with self._lock:
             for message in messages:
-                if not isinstance(message.body, str) or not 0 < len(message.body.encode()) <= MAX_BYTES:
+                if not isinstance(message.body, str) or ILLEGAL.search(message.body):
+                    failures.append(SendFailure(message, "a body must be text, of characters that XML can say"))
+                elif not 0 < len(message.body.encode()) <= MAX_BYTES:
                     failures.append(SendFailure(message, f"a body must be text of 1 to {MAX_BYTES} bytes"))
                 elif not self._is_duplicate(message, now):
                     self._count += 1

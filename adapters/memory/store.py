@@ -46,7 +46,8 @@ class MemoryStore:
 
     def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
         """See the port."""
-        fresh = _Object(bytes(body), f'"{hashlib.md5(body).hexdigest()}"', self._now())  # noqa: S324 - what an ETag is
+        version = f'"{hashlib.md5(body).hexdigest()}"'  # noqa: S324 - what an ETag is
+        fresh = _Object(bytes(body), version, self._now())
         with self._lock:
             before = self._objects.get(key)
             if isinstance(expected, Absent):
@@ -54,7 +55,7 @@ class MemoryStore:
                     raise VersionConflictError(f"{key} is there already")
             elif expected is not None and (before is None or before.version != expected):
                 raise VersionConflictError(f"{key} is not at {expected}")
-            if before and fresh.written_at - before.written_at < self._gap_s:
+            if before and self._gap_s > 0 and fresh.written_at - before.written_at < self._gap_s:
                 raise RetryableError(f"{key}: too many writes in {self._gap_s} s")
             self._objects[key] = fresh
         return fresh.version
@@ -81,14 +82,17 @@ class MemoryStore:
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See the port."""
-        for key, found in sorted(self._objects.items()):
+        with self._lock:
+            objects = sorted(self._objects.items())
+        for key, found in objects:
             if key.startswith(prefix):
                 yield Listed(key, len(found.body), found.version, self._age_s(found))
 
     def delete(self, keys: Iterable[str]) -> None:
         """See the port."""
         for key in keys:
-            self._objects.pop(key, None)
+            with self._lock:
+                self._objects.pop(key, None)
 
     def _now(self) -> float:
         return self._clock.now().timestamp()

@@ -102,6 +102,19 @@ def test_a_file_comes_back_byte_for_byte(store: ObjectStore, tmp_path: Path, siz
         assert into.getvalue() == body[size // 2 :]
 
 
+def test_putting_a_file_again_is_harmless(store: ObjectStore, tmp_path: Path) -> None:
+    """And what is done to the file afterwards does not reach the object."""
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    for _ in range(2):
+        store.put_file("packs/file", path)
+    with path.open("r+b") as file:
+        file.write(b"two")
+    found = store.get("packs/file")
+    assert found is not None
+    assert found.body == b"one"
+
+
 def test_a_range_past_the_end_gives_what_there_is(store: ObjectStore) -> None:
     """The caller checks the length."""
     store.put("k", b"0123456789")

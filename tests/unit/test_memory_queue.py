@@ -121,3 +121,26 @@ def test_a_body_is_text_of_at_most_a_mebibyte(clock: ManualClock) -> None:
     refused = queue.send([Message(body="x" * (1 << 20) + "x", job="a", dedup="1"), message()])
     assert [failure.message.body[:1] for failure in refused] == ["x"]
     assert queue.depth().available == 1
+
+
+@pytest.mark.parametrize("body", ["", "a\0b", "\x1b[0m", "\ud800", "\uffff"])
+def test_a_body_is_of_characters_that_xml_can_say(clock: ManualClock, body: str) -> None:
+    """SQS refuses all others, and the empty body; the rest of the batch goes through."""
+    queue = MemoryQueue(clock)
+    fine = Message(body="\t\n\r é 😀", job="a", dedup="2")
+    assert [failure.message.body for failure in queue.send([Message(body=body, job="a", dedup="1"), fine])] == [body]
+    assert take(queue).body == fine.body
+
+
+def test_a_standard_receipt_deletes_only_while_it_is_the_newest(clock: ManualClock) -> None:
+    """Expired it still does; after another receive it is answered kindly and removes nothing."""
+    queue = MemoryQueue(clock)
+    queue.send([message()])
+    first = take(queue)
+    clock.advance(61)
+    second = take(queue)
+    queue.delete(first)
+    clock.advance(61)
+    assert queue.depth().available == 1
+    queue.delete(second)
+    assert nothing(queue)

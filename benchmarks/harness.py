@@ -1,0 +1,106 @@
+"""What the benchmarks share: the stub as a process, settings that lead to it, and rows of the table."""
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+BIN: Final = Path(sys.executable).parent
+HOLDFAST: Final = str(BIN / "holdfast")
+STUB: Final = Path(__file__).with_name("stub.py")
+BUCKET: Final = "bench"
+
+
+@frozen
+class Row:
+    """A line of the table.
+
+    Attributes:
+        what: What was measured.
+        value: What came out, with its unit.
+        beside: The peer's figure from the same run, or how the two compare.
+        target: What it is to be; empty if nothing is promised.
+        is_met: Whether it is.
+    """
+
+    what: str
+    value: str
+    beside: str = ""
+    target: str = ""
+    is_met: bool = True
+
+
+@frozen
+class Stub:
+    """A running stub server."""
+
+    url: str
+
+    @property
+    def queue_url(self) -> str:
+        """Its queue."""
+        return f"{self.url}/1/jobs"
+
+    def counts(self) -> dict[str, int]:
+        """Calls so far, by kind."""
+        with urllib.request.urlopen(f"{self.url}/__counts") as answer:  # noqa: S310 - our own server
+            counts: dict[str, int] = json.load(answer)
+        return counts
+
+    def environ(self, home: Path, **more: str) -> dict[str, str]:
+        """An environment in which `holdfast` uses it."""
+        return environ(
+            home,
+            QUEUE_URL=self.queue_url,
+            CLOUDFLARE_URL=self.url,
+            BUCKET=BUCKET,
+            **dict.fromkeys(("AWS_ID", "AWS_KEY", "CLOUDFLARE_ID", "CLOUDFLARE_KEY"), "not-a-secret"),
+            **more,
+        )
+
+
+@contextmanager
+def stub(round_trip_s: float) -> Iterator[Stub]:
+    """Run a stub server whose every answer takes *round_trip_s*."""
+    with subprocess.Popen(
+        [sys.executable, STUB, "--round-trip", str(round_trip_s)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdin is not None  # noqa: S101 - tells the type checker
+        assert server.stdout is not None  # noqa: S101 - the same
+        yield Stub(f"http://127.0.0.1:{server.stdout.readline().strip()}")
+        server.stdin.close()
+        server.wait(timeout=10)
+
+
+def environ(home: Path, **more: str) -> dict[str, str]:
+    """An environment with these settings, and none of the host's."""
+    host = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
+    return {**host, "HOLDFAST_HOME": str(home), **more}
+
+
+def holdfast(env: Mapping[str, str], home: Path, *words: str) -> str:
+    """Run a command to its end in *home*; returns what it printed.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    done = subprocess.run([HOLDFAST, *words], env=env, cwd=home, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"holdfast {' '.join(words)} exited with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def write_orders(file: Path, count: int) -> Path:
+    """A file of *count* jobs, for `holdfast submit --from`."""
+    file.write_text("".join(f'{{"job": "job-{number:04d}", "params": {{"seed": 1}}}}\n' for number in range(count)))
+    return file

@@ -1,0 +1,111 @@
+"""Submitting 1,000 jobs over a network with 40 ms round trips, beside the way of the demo that Holdfast grows from.
+
+The demo sends its messages two a batch, one batch after the other, from one thread, and keeps no record. Holdfast puts
+a record for each job first, under a condition. Both talk to one server in one run, which answers 6,000 requests a
+second and so holds neither up.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+from unittest.mock import patch
+
+import boto3
+from harness import Row, Stub, holdfast, stub, write_orders
+
+from client.bootstrap import open_site
+from client.settings import from_environ
+from client.submit import read_orders, submit
+
+JOBS: Final = 1000
+ROUND_TRIP_S: Final = 0.04
+DEMO_BATCH: Final = 2
+TARGET: Final = 10
+
+
+def measure() -> Iterator[Row]:
+    """Run both ways."""
+    with stub(ROUND_TRIP_S) as server, TemporaryDirectory() as folder:
+        home = Path(folder)
+        file = write_orders(home / "jobs.jsonl", JOBS)
+        demo_s = demos_way(server)
+        command_s = whole_command(server, home, file)
+        function_s = function_alone(server, home, file)
+        check(server)
+    yield Row(
+        f"submit {JOBS} jobs, 40 ms round trip: the demo's way",
+        f"{JOBS / demo_s:.0f} jobs/s",
+        "one thread, two a batch, no record",
+    )
+    for what, took_s in (("`holdfast submit --from`, whole command", command_s), ("its function alone", function_s)):
+        ratio = demo_s / took_s
+        yield Row(
+            f"  {what}, records included",
+            f"{JOBS / took_s:.0f} jobs/s",
+            f"{ratio:.1f} x the demo's",
+            f">= {TARGET} x",
+            ratio >= TARGET,
+        )
+
+
+def demos_way(server: Stub) -> float:
+    """Seconds that the demo's way takes."""
+    with no_settings_of_the_host():
+        client = boto3.client(
+            "sqs",
+            endpoint_url=server.url,
+            region_name="us-east-1",
+            aws_access_key_id="not-a-secret",
+            aws_secret_access_key="not-a-secret",  # noqa: S106 - the stub checks none
+        )
+    began = time.perf_counter()
+    for first in range(0, JOBS, DEMO_BATCH):
+        entries = [{"Id": str(number), "MessageBody": body(number)} for number in range(first, first + DEMO_BATCH)]
+        client.send_message_batch(QueueUrl=f"{server.url}/1/demo", Entries=entries)
+    return time.perf_counter() - began
+
+
+def body(number: int) -> str:
+    """One of the demo's messages."""
+    parameters = {"STATE_SAVING_INTERVAL": "600", "STEP_RUNNING_TIME": "1"}
+    return json.dumps({"bucket": "bench", "folder": f"demo/job{number}", "parameters": parameters})
+
+
+def whole_command(server: Stub, home: Path, file: Path) -> float:
+    """Seconds that the command takes, its start included."""
+    env = server.environ(home, PREFIX="command")
+    began = time.perf_counter()
+    holdfast(env, home, "submit", "--from", str(file))
+    return time.perf_counter() - began
+
+
+def function_alone(server: Stub, home: Path, file: Path) -> float:
+    """Seconds that the command's function takes, with clients that are made already."""
+    site = open_site(from_environ(server.environ(home, PREFIX="function"), None))
+    orders = read_orders([], file=file, workload="series-sum", params=[])
+    began = time.perf_counter()
+    outcomes = [outcome.outcome for outcome in submit(site, orders)]
+    took_s = time.perf_counter() - began
+    if outcomes != ["submitted"] * JOBS:
+        raise RuntimeError(f"not all was submitted: {sorted(set(outcomes))}")
+    return took_s
+
+
+def check(server: Stub) -> None:
+    """Both sent what they should: a figure for half the work would be none."""
+    counts = server.counts()
+    if counts["s3 PUT record"] < 2 * JOBS or counts["sqs SendMessageBatch"] < JOBS // DEMO_BATCH + 2 * JOBS // 10:
+        raise RuntimeError(f"calls are missing: {counts}")
+
+
+@contextmanager
+def no_settings_of_the_host() -> Iterator[None]:
+    """Nothing configured for AWS on this machine plays a part."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    with patch.dict(os.environ, {**kept, "AWS_CONFIG_FILE": os.devnull}, clear=True):
+        yield

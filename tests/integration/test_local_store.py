@@ -1,0 +1,161 @@
+"""LocalStore: what it leaves behind, and what it says when the disk, a neighbour or a key is in its way."""
+
+import errno
+import io
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from adapters.clock import SystemClock
+from adapters.local.store import ORPHAN_S, LocalStore
+from adapters.memory.clock import ManualClock
+from lifecycle.errors import PermanentError, RetryableError
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path, SystemClock())
+
+
+def parts(root: Path) -> list[Path]:
+    return list((root / "parts").iterdir())
+
+
+def test_a_put_that_failed_leaves_nothing_on_the_disk(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a full disk would stay full, and grow fuller with every retry."""
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+
+    def fail(_: int) -> None:
+        raise FULL
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(RetryableError, match="No space left"):
+        store.put("k", b"x")
+    with pytest.raises(RetryableError, match="No space left"):
+        store.put_file("k", source)
+    assert store.get("k") is None
+    assert parts(tmp_path) == []
+
+
+def test_copying_again_leaves_nothing_behind(store: LocalStore, tmp_path: Path) -> None:
+    """Renaming one name of a file over another of its names does nothing (rename(2)): the third name must go."""
+    store.put("a", b"x")
+    for _ in range(2):
+        assert store.copy("a", "b") is True
+    assert store.copy("a", "a") is True
+    assert parts(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_swept_a_day_later(tmp_path: Path) -> None:
+    """And not before: a neighbour may be writing it."""
+    store = LocalStore(tmp_path, SystemClock())
+    (tmp_path / "parts" / "half").write_bytes(b"x")
+    LocalStore(tmp_path, SystemClock())
+    assert len(parts(tmp_path)) == 1
+    LocalStore(tmp_path, ManualClock(SystemClock().now()))
+    assert len(parts(tmp_path)) == 1
+    later = ManualClock(SystemClock().now())
+    later.advance(ORPHAN_S + 1)
+    LocalStore(tmp_path, later)
+    assert parts(tmp_path) == []
+    store.put("k", b"x")
+
+
+def test_what_was_not_stored_is_not_called_stored(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the way is blocked: the answer is an error, never a version."""
+
+    def vanish(_: Path, target: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, "gone", str(target))
+
+    monkeypatch.setattr(Path, "replace", vanish)
+    with pytest.raises(RetryableError, match="disappears"):
+        store.put("a/k", b"x")
+
+
+def test_the_callers_own_full_disk_is_not_the_stores_failure(store: LocalStore) -> None:
+    """The worker hands a job back when its own disk is full, and waits when the store fails."""
+
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise FULL
+
+    store.put("k", b"x")
+    with pytest.raises(OSError, match="No space left"):
+        store.get_range("k", Full(), offset=0, length=1)
+
+
+@pytest.mark.parametrize("key", ["a/b", "f", "n" * 300])
+def test_a_key_that_no_path_can_be_is_refused_for_good(store: LocalStore, key: str) -> None:
+    """Below an object, in the place of a folder, or longer than a name: trying again changes nothing."""
+    store.put("a", b"x")
+    store.put("f/x", b"x")
+    with pytest.raises(PermanentError, match="cannot be a path"):
+        store.put(key, b"y")
+
+
+def test_nobody_changes_a_key_between_a_puts_look_and_its_rename(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an unconditional put nor a delete: a removed record must not come back."""
+    monkeypatch.setattr("adapters.local.store.LOCK_WAIT_S", 0.02)
+    store.put("k", b"one")
+    with store._locked("k"):
+        with pytest.raises(RetryableError, match="locked"):
+            store.put("k", b"two")
+        with pytest.raises(RetryableError, match="locked"):
+            store.delete(["k"])
+    found = store.get("k")
+    assert found is not None
+    assert found.body == b"one"
+
+
+def test_a_reader_sees_whole_objects_only(store: LocalStore) -> None:
+    """While they are replaced under it."""
+    bodies = (b"a" * 300_000, b"b" * 200_000)
+    store.put("k", bodies[0])
+    done = threading.Event()
+
+    def write() -> None:
+        for number in range(100):
+            store.put("k", bodies[number % 2])
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen = []
+    while not done.is_set():
+        found = store.get("k")
+        seen.append(found is not None and found.body in bodies)
+    thread.join()
+    assert seen
+    assert all(seen)
+
+
+def test_a_folder_that_empties_and_fills_again_harms_nobody(store: LocalStore) -> None:
+    """One neighbour's delete removes the folder that another's put has just made."""
+    errors: list[Exception] = []
+
+    def come_and_go(name: str) -> None:
+        try:
+            for _ in range(200):
+                store.put(f"deep/er/{name}", b"x")
+                assert store.get(f"deep/er/{name}") is not None
+                list(store.list("deep/"))
+                store.delete([f"deep/er/{name}"])
+        except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
+            errors.append(error)
+
+    threads = [threading.Thread(target=come_and_go, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert list(store.list("")) == []

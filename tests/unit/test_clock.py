@@ -1,0 +1,248 @@
+"""Virtual time moves only when every known thread waits; real time keeps the same port."""
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adapters.clock import SystemClock
+from adapters.memory.clock import ManualClock
+from lifecycle.ports.clock import Clock, Mailbox
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=[ManualClock, SystemClock])
+def either(request: pytest.FixtureRequest) -> Clock:
+    made: Clock = request.param()
+    return made
+
+
+def at(clock: ManualClock, log: list[tuple[float, str]], name: str, *delays_s: float) -> Callable[[], None]:
+    """What a thread runs that sleeps *delays_s*, one after the other, and writes down when it woke."""
+
+    def run() -> None:
+        for delay_s in delays_s:
+            clock.sleep(delay_s)
+            log.append((clock.monotonic(), name))
+
+    return run
+
+
+# ---- both ----
+
+
+def test_a_mailbox_keeps_the_order(either: Clock) -> None:
+    """First in, first out, and nothing is lost."""
+    box: Mailbox[int] = either.mailbox()
+    for number in range(5):
+        box.put(number)
+    assert [box.get(0) for _ in range(6)] == [0, 1, 2, 3, 4, None]
+
+
+def test_an_empty_mailbox_does_not_hold_who_will_not_wait(either: Clock) -> None:
+    """Zero and less return at once."""
+    box: Mailbox[int] = either.mailbox()
+    assert box.get(0) is None
+    assert box.get(-1) is None
+    either.sleep(-1)
+
+
+def test_an_item_ends_the_wait(either: Clock) -> None:
+    """Whoever puts it."""
+    box: Mailbox[str] = either.mailbox()
+    thread = either.start_thread(lambda: box.put("x"), name="putter")
+    assert box.get(60) == "x"
+    assert thread.join(60) is True
+
+
+def test_joining_says_whether_the_thread_has_ended(either: Clock) -> None:
+    """And does not end it."""
+    box: Mailbox[str] = either.mailbox()
+    thread = either.start_thread(lambda: box.get(3600) and None, name="waiter")
+    assert thread.join(0) is False
+    box.put("end")
+    assert thread.join(60) is True
+    assert thread.join(60) is True
+
+
+def test_a_thread_is_a_daemon_with_its_name(either: Clock) -> None:
+    """So that it never keeps a process that wants to end."""
+    box: Mailbox[tuple[str, bool]] = either.mailbox()
+    either.start_thread(
+        lambda: box.put((threading.current_thread().name, threading.current_thread().daemon)), name="heart"
+    )
+    assert box.get(60) == ("heart", True)
+
+
+def test_now_is_utc(either: Clock) -> None:
+    """And says so."""
+    assert either.now().utcoffset() == timedelta(0)
+
+
+def test_a_lock_admits_one_at_a_time(either: Clock) -> None:
+    """No increment is lost, though every thread stops between the look and the write."""
+    lock, counter = either.lock(), [0]
+
+    def count() -> None:
+        for _ in range(20):
+            with lock:
+                seen = counter[0]
+                either.sleep(0.0001)
+                counter[0] = seen + 1
+
+    threads = [either.start_thread(count, name=f"counter-{number}") for number in range(3)]
+    assert [thread.join(60) for thread in threads] == [True] * 3
+    assert counter == [60]
+
+
+# ---- real ----
+
+
+def test_a_signal_handler_may_put() -> None:
+    """While the very thread that it interrupts waits in get."""
+    box: Mailbox[int] = SystemClock().mailbox()
+    before = signal.signal(signal.SIGUSR1, lambda number, _: box.put(number))
+    try:
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        assert box.get(60) == signal.SIGUSR1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+# ---- virtual ----
+
+
+def test_sleeping_moves_both_clocks_and_takes_no_time(clock: ManualClock) -> None:
+    """By exactly what was asked."""
+    began = time.monotonic()
+    clock.sleep(86_400)
+    clock.advance(0.5)
+    clock.sleep(0)
+    assert clock.monotonic() == 86_400.5
+    assert clock.now() - ManualClock().now() == timedelta(seconds=86_400.5)
+    assert time.monotonic() - began < 3600
+
+
+def test_it_starts_when_it_is_told() -> None:
+    """Which makes every written date of a test known."""
+    start = datetime(2001, 2, 3, tzinfo=UTC)
+    assert ManualClock(start).now() == start
+
+
+def test_an_empty_mailbox_costs_the_whole_wait(clock: ManualClock) -> None:
+    """And an item that is there costs nothing."""
+    box: Mailbox[int] = clock.mailbox()
+    assert box.get(7) is None
+    assert clock.monotonic() == 7
+    box.put(1)
+    assert box.get(7) == 1
+    assert clock.monotonic() == 7
+
+
+def test_time_stands_while_a_known_thread_is_busy(clock: ManualClock) -> None:
+    """However long the others have been waiting."""
+    log: list[tuple[float, str]] = []
+    thread = clock.start_thread(at(clock, log, "a", 10), name="a")
+    while not clock._waiters:
+        time.sleep(0)
+    assert (clock.monotonic(), log) == (0, [])
+    assert thread.join(10) is True
+    assert log == [(10, "a")]
+
+
+def test_threads_wake_in_the_order_of_their_moments(clock: ManualClock) -> None:
+    """Each at its own, and each has finished with it before time goes on."""
+    log: list[tuple[float, str]] = []
+    for name, delays in (("a", (3, 3, 3)), ("b", (2, 3, 2)), ("c", (10,))):
+        clock.start_thread(at(clock, log, name, *delays), name=name)
+    clock.advance(8)
+    assert log == [(2, "b"), (3, "a"), (5, "b"), (6, "a"), (7, "b")]
+    clock.advance(4)
+    assert log[5:] == [(9, "a"), (10, "c")]
+    assert clock.monotonic() == 12
+
+
+def test_a_put_wakes_the_waiter_at_the_moment_of_the_put(clock: ManualClock) -> None:
+    """Not at its deadline."""
+    box: Mailbox[str] = clock.mailbox()
+
+    def put_later() -> None:
+        clock.sleep(3)
+        box.put("x")
+
+    clock.start_thread(put_later, name="putter")
+    assert box.get(10) == "x"
+    assert clock.monotonic() == 3
+
+
+def test_a_wait_that_is_over_swallows_no_later_item(clock: ManualClock) -> None:
+    """The next to ask gets it."""
+    box: Mailbox[str] = clock.mailbox()
+    got: list[str | None] = []
+    thread = clock.start_thread(lambda: got.append(box.get(1)), name="impatient")
+    clock.advance(2)
+    box.put("x")
+    assert (thread.join(1), got, box.get(0)) == (True, [None], "x")
+
+
+def test_a_join_that_runs_out_takes_its_time_and_no_more(clock: ManualClock) -> None:
+    """And the thread goes on to its end."""
+    thread = clock.start_thread(lambda: clock.sleep(10), name="long")
+    assert thread.join(4) is False
+    assert clock.monotonic() == 4
+    assert thread.join(100) is True
+    assert clock.monotonic() == 10
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_time_goes_on_after_a_thread_has_failed(clock: ManualClock) -> None:
+    """A thread that ends, in whatever way, is waited for no longer."""
+
+    def fail() -> None:
+        clock.sleep(1)
+        raise ValueError("on purpose")
+
+    thread = clock.start_thread(fail, name="failing")
+    clock.sleep(5)
+    assert thread.join(1) is True
+    assert clock.monotonic() == 5
+
+
+def test_who_waits_for_a_lock_is_known_to_wait(clock: ManualClock) -> None:
+    """Else time would stand for ever while the holder sleeps."""
+    lock, held = clock.lock(), clock.mailbox()
+
+    def hold() -> None:
+        with lock:
+            held.put(True)
+            clock.sleep(5)
+
+    clock.start_thread(hold, name="holder")
+    assert held.get(math.inf) is True
+    with lock:
+        assert clock.monotonic() == 5
+
+
+def test_the_same_run_is_the_same_again() -> None:
+    """Nothing depends on how the machine schedules the threads: their moments differ, so their order is given."""
+
+    def run() -> list[tuple[float, str]]:
+        clock, log = ManualClock(), list[tuple[float, str]]()
+        for number in range(5):
+            delays = [(number + 1) * 1.01 + step / 7 for step in range(10)]
+            clock.start_thread(at(clock, log, f"t{number}", *delays), name=f"t{number}")
+        clock.advance(1000)
+        return log
+
+    first = run()
+    assert len(first) == 50
+    assert all(run() == first for _ in range(10))

@@ -1,0 +1,67 @@
+"""Where R2 is strict, MemoryStore is as strict; and nowhere else."""
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from adapters.memory.clock import ManualClock
+from adapters.memory.store import MemoryStore
+from lifecycle.errors import RetryableError
+from lifecycle.ports.store import ABSENT
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+def test_a_key_takes_one_write_in_its_gap(clock: ManualClock) -> None:
+    """R2 answers 429 to the second within a second; nothing was written then, and other keys are not held up."""
+    store = MemoryStore(clock, write_gap_s=1.0)
+    store.put("k", b"one")
+    with pytest.raises(RetryableError):
+        store.put("k", b"two")
+    store.put("other", b"x")
+    found = store.get("k")
+    assert found is not None
+    assert found.body == b"one"
+    clock.advance(1)
+    store.put("k", b"two", expected=found.version)
+
+
+def test_without_a_gap_no_write_is_too_many() -> None:
+    """Also when two writers read the clock in one order and write in the other, or the clock is set back."""
+
+    class Backwards(ManualClock):
+        moments = iter(ManualClock().now() - timedelta(seconds=number) for number in range(9))
+
+        def now(self) -> datetime:
+            return next(self.moments)
+
+    store = MemoryStore(Backwards())
+    store.put("k", b"one")
+    store.put("k", b"two")
+    found = store.get("k")
+    assert found is not None
+    assert found.body == b"two"
+
+
+def test_equal_bytes_have_equal_versions(clock: ManualClock) -> None:
+    """An ETag is a hash, so a version alone does not say who wrote: A, B, A again passes for A."""
+    store = MemoryStore(clock)
+    first = store.put("k", b"a", expected=ABSENT)
+    second = store.put("k", b"b", expected=first)
+    assert store.put("k", b"a", expected=second) == first
+    store.put("k", b"c", expected=first)
+
+
+def test_an_age_is_a_difference_of_whole_seconds(clock: ManualClock) -> None:
+    """As HTTP dates give it: up to a second too much or too little."""
+    store = MemoryStore(clock)
+    clock.advance(0.9)
+    store.put("k", b"x")
+    clock.advance(0.2)
+    found = store.get("k")
+    assert found is not None
+    assert found.age_s == 1.0
+    assert [listed.age_s for listed in store.list("k")] == [1.0]
