@@ -167,14 +167,15 @@ class LocalStore:
     def _move(self, part: Path, target: Path) -> None:
         moment = self._clock.now().timestamp()
         os.utime(part, (moment, moment))
-        for _ in range(MOVE_TRIES):
+        for tries_left in reversed(range(MOVE_TRIES)):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(target)
-            except FileNotFoundError:  # a neighbour's delete may remove the folder in between
-                continue
-            return
-        raise RetryableError(f"{target} could not be written: its folder, or {part}, disappears again and again")
+            except (FileNotFoundError, FileExistsError):  # a neighbour's delete may remove the folder in between,
+                if not tries_left:  # or between mkdir's two looks
+                    raise
+            else:
+                return
 
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:

@@ -75,8 +75,27 @@ def test_what_was_not_stored_is_not_called_stored(store: LocalStore, monkeypatch
         raise FileNotFoundError(errno.ENOENT, "gone", str(target))
 
     monkeypatch.setattr(Path, "replace", vanish)
-    with pytest.raises(RetryableError, match="disappears"):
+    with pytest.raises(RetryableError, match="failed at a/k"):
         store.put("a/k", b"x")
+
+
+def test_a_folder_that_vanishes_between_two_looks_is_made_again(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mkdir` finds it, and then finds that it is none: a neighbour's delete, not a file in the way."""
+    refusals = [1, 1, 1]
+    mkdir = Path.mkdir
+
+    def contended(path: Path, mode: int = 0o777, **how: bool) -> None:
+        if refusals:
+            refusals.pop()
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        mkdir(path, mode, **how)
+
+    monkeypatch.setattr(Path, "mkdir", contended)
+    store.put("a/k", b"x")
+    assert refusals == []
+    assert store.get("a/k") is not None
 
 
 def test_the_callers_own_full_disk_is_not_the_stores_failure(store: LocalStore) -> None:
