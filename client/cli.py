@@ -1,6 +1,7 @@
 """The command line. Every command imports what it needs only when it runs, so `holdfast --help` costs nothing."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 if something went wrong, 2 for a wrong command line, 78 for wrong settings.
     """
     args = parser().parse_args(argv)
+    # A command says itself what went wrong; the worker, which has no command line to answer to, logs more.
+    logging.getLogger("holdfast").setLevel(logging.ERROR)
     from lifecycle.errors import ConfigError, HoldfastError
 
     try:

@@ -53,6 +53,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
     )
+    logging.getLogger("holdfast").setLevel(logging.INFO)
     logging.getLogger("transitions").setLevel(logging.WARNING)
     policy = evolve(
         site.policy,

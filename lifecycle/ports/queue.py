@@ -67,6 +67,7 @@ class JobQueue(Protocol):
     Raises, from every method:
         RetryableError: Unreachable or throttled; calling again is safe.
         ConfigError: Wrong queue or credentials; stop the worker.
+        PermanentError: The queue refuses it for another reason, and would again.
     """
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:

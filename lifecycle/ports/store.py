@@ -38,7 +38,7 @@ class Stored:
 
 @frozen
 class Listed:
-    """An object as listed; `age_s` as in `Stored`."""
+    """An object as listed; `age_s` as in `Stored`. Versions of listings are comparable with one another only."""
 
     key: str
     size_bytes: int
@@ -52,6 +52,7 @@ class ObjectStore(Protocol):
     Raises, from every method:
         RetryableError: Unreachable, throttled or failing; whether a write landed is then unknown.
         ConfigError: Wrong bucket or credentials.
+        PermanentError: The store refuses it for another reason, and would again.
     """
 
     def get(self, key: str) -> Stored | None:
@@ -79,10 +80,15 @@ class ObjectStore(Protocol):
 
         Raises:
             RetryableError: As above; *into* may hold a part of the bytes and is put back by whoever retries.
+            OSError: *into* would not take them.
         """
 
     def put_file(self, key: str, path: Path) -> None:
-        """Write the file's bytes, of any size, under a key that nobody writes twice. Safe to repeat."""
+        """Write the file's bytes, of any size, under a key that nobody writes twice. Safe to repeat.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
 
     def copy(self, source: str, target: str) -> bool:
         """Copy within the store, without moving the bytes through us, any size. Safe to repeat.
