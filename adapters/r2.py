@@ -11,8 +11,6 @@ What R2 does, as far as it shows here (sources: Cloudflare's R2 documentation, a
 Versions are ETags, quotes included, as the store gave them. Ceph's gateway wants them without: the canary refuses it.
 """
 
-import base64
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +26,7 @@ from botocore.exceptions import ClientError
 
 from adapters.boto import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Credentials, make_client, store_place
 from adapters.boto_errors import S3, code_of, status_of, translating
+from adapters.direct import DirectPut
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
@@ -55,13 +54,15 @@ class R2Store:
     """One bucket.
 
     Args:
+        direct: Puts small objects, sending once.
         control: A client that sends once, for small objects.
         bulk: A client that is patient and tries again, for what is big or safe to repeat.
         bucket: Its name.
         clock: Stands in for the store's clock where that does not tell its time.
     """
 
-    def __init__(self, *, control: "S3Client", bulk: "S3Client", bucket: str, clock: Clock) -> None:
+    def __init__(self, *, direct: DirectPut, control: "S3Client", bulk: "S3Client", bucket: str, clock: Clock) -> None:
+        self._direct = direct
         self._control = control
         self._bulk = bulk
         self._bucket = bucket
@@ -83,15 +84,13 @@ class R2Store:
 
     def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`. Sent once, whether there is a condition or not."""
-        condition: Any = {}
+        condition = {}
         if isinstance(expected, Absent):
-            condition = {"IfNoneMatch": "*"}
+            condition = {"If-None-Match": "*"}
         elif expected is not None:
-            condition = {"IfMatch": expected}
-        checksum = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+            condition = {"If-Match": expected}
         with translating(f"put {key}", S3):
-            answer = self._control.put_object(Bucket=self._bucket, Key=key, Body=body, ContentMD5=checksum, **condition)
-        return answer["ETag"]
+            return self._direct.put(key, body, condition=condition)
 
     def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
         """See `ObjectStore.get_range`. Holds 1 MiB in memory at most."""
@@ -231,7 +230,8 @@ def connect(
     control, bulk = (
         make_client(S3, kind, endpoint=place, region=region, credentials=credentials) for kind in (CONTROL, BULK)
     )
-    return R2Store(control=control, bulk=bulk, bucket=bucket, clock=clock)
+    direct = DirectPut(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=CONTROL)
+    return R2Store(direct=direct, control=control, bulk=bulk, bucket=bucket, clock=clock)
 
 
 if TYPE_CHECKING:
