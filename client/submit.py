@@ -24,7 +24,7 @@ from lifecycle.ports.queue import Message
 from lifecycle.ports.store import ABSENT
 from lifecycle.record import JobRecord, Timestamps, iso
 
-WRITERS: Final = 48  # a round trip takes far longer than our part of it
+WRITERS: Final = 64  # a round trip takes far longer than our part of it
 SENDERS: Final = 8
 BATCH: Final = 10
 FIRST_DISPATCH: Final = 1
