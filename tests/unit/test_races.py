@@ -446,3 +446,18 @@ def test_deaths_in_a_row_without_a_checkpoint_fail_the_job(cluster: Cluster) -> 
     assert record.deaths == 3
     assert record.interruptions == {"node_lost": 3}
     assert record.failures == 0
+
+
+def test_a_checkpoint_forgets_failures_and_deaths(cluster: Cluster) -> None:
+    """They are counted in a row: a job that got further starts counting anew, and an interruption is neither."""
+    cluster.submit("a")
+    held = cluster.held("a")
+    cluster.ledger.write(RECORD, evolve(held.record, failures=2, deaths=2), held.version)
+    fate, worker = fated(cluster)
+    thread = go(cluster, worker)
+    cluster.clock.sleep(50)
+    assert (cluster.record("a").failures, cluster.record("a").deaths) == (2, 2)
+    cluster.clock.sleep(20)
+    assert (cluster.record("a").failures, cluster.record("a").deaths) == (0, 0)
+    fate.dead = True
+    assert thread.join(100)

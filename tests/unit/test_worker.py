@@ -147,6 +147,7 @@ def test_a_drained_worker_saves_and_hands_back_at_once(cluster: Cluster) -> None
     record = cluster.record("a")
     assert record.state is State.RELEASED
     assert record.interruptions == {"drained": 1}
+    assert record.failures == 0
     assert record.checkpoint is not None
     saved = record.checkpoint.step
     assert saved is not None
