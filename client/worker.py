@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -78,12 +78,18 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 place=site.place,
                 bucket=site.bucket,
                 work_dir=directory,
-                alive=(site.settings.work_dir / ALIVE).touch,
+                alive=lambda: touch(site.settings.work_dir / ALIVE),
             )
         )
         drain_on_signals(worker, policy.stop_grace)
         log.info("%s works: %s", node.name, ", ".join(sorted(workloads)))
         return worker.run()
+
+
+def touch(alive: Path) -> None:
+    """Say to a health check that this process lives. Never fails: a full disk is found by whoever needs the space."""
+    with suppress(OSError):
+        alive.touch()
 
 
 def prove(site: Site) -> None:

@@ -4,6 +4,8 @@ Only after the record says completed, and only what the record's manifest names,
 often, or how many at once.
 """
 
+from urllib.parse import quote
+
 from attrs import evolve
 
 from lifecycle.errors import CorruptCheckpointError
@@ -26,7 +28,7 @@ def publish(store: ObjectStore, keys: JobKeys, record: JobRecord) -> None:
     if record.result is None:
         return
     for entry in fetch_manifest(store, record.result.manifest).files:
-        _publish_file(store, entry, f"{keys.output}{entry.path}")
+        _publish_file(store, entry, f"{keys.output}{_ascii(entry.path)}")
         if record.demo and entry.path == DEMO_OUTPUT:
             _publish_file(store, entry, f"{keys.folder}{DEMO_OUTPUT}")
 
@@ -35,6 +37,11 @@ def published(record: JobRecord) -> JobRecord:
     """*record*, saying that its outputs are published."""
     result: Result | None = record.result
     return evolve(record, result=evolve(result, published=True)) if result else record
+
+
+def _ascii(path: str) -> str:
+    """A file's path as part of a key, which is ASCII: as it is, or percent-encoded."""
+    return path if path.isascii() else quote(path.encode("utf-8", "surrogateescape"), safe="/")
 
 
 def _publish_file(store: ObjectStore, entry: FileEntry, target: str) -> None:

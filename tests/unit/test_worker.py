@@ -1,5 +1,6 @@
 """A job's way through a worker, in memory, on virtual time."""
 
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +9,12 @@ from attrs import evolve
 from support.cluster import PLACE, Cluster
 from support.meddling import unless_dead
 
+from lifecycle.checkpoint import upload
 from lifecycle.message import announce
+from lifecycle.publish import publish
+from lifecycle.record import JobRecord, Result
+from lifecycle.restore import fetch_file, fetch_manifest
+from lifecycle.snapshot import Snapshot
 from lifecycle.states import State
 
 
@@ -171,3 +177,23 @@ def test_a_message_that_is_no_job_is_put_aside(cluster: Cluster, body: str) -> N
     assert b'"why"' in rejected[0].body
     assert len(cluster.queue.dead) == 1
     assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
+
+
+def test_an_output_of_any_name_is_published_under_an_ascii_key(tmp_path: Path) -> None:
+    """Keys are ASCII; the manifest has the name as it was, also where that is no UTF-8."""
+    cluster = Cluster(tmp_path)
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    for name in (b"plain", "ü b".encode(), b"\xff"):
+        Path(os.fsdecode(bytes(folder) + b"/" + name)).write_text("x")
+    keys = PLACE.job("a")
+    snapshot = Snapshot(1, None, folder, is_last=True)
+    saved = upload(cluster.memory, keys, epoch=1, snapshot=snapshot, last=None, between=lambda: None)
+    assert saved is not None
+    result = Result(saved.ref, files=3, bytes=3)
+    publish(cluster.memory, keys, JobRecord("a", "w", state=State.COMPLETED, result=result))
+    published = [listed.key.removeprefix(keys.output) for listed in cluster.memory.list(keys.output)]
+    assert published == ["%C3%BC%20b", "%FF", "plain"]
+    for entry in fetch_manifest(cluster.memory, saved.ref).files:
+        fetch_file(cluster.memory, entry, tmp_path / "back")
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == sorted(path.name for path in folder.iterdir())
