@@ -81,7 +81,7 @@ def test_sigterm_of_the_owner(town: Town) -> None:
 
 def test_a_job_longer_than_max_running_time(town: Town) -> None:
     """It pauses as often as it must, each time under a fresh message, and one message is left at any time."""
-    town.submit("a", step_s=0.003)
+    town.submit("a", step_s=0.005, STATE_SAVING_INTERVAL=2)
     town.worker("--idle-exit", "5s", MAX_RUNNING_TIME="3s")
     record = town.settled("a")
     outcomes = [attempt.outcome for attempt in record.attempts]
