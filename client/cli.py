@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lifecycle.errors import ConfigError, HoldfastError
 
     try:
-        return int(globals()[f"_{args.command}"](args))
+        code = int(globals()[f"_{args.command}"](args))
+        sys.stdout.flush()  # so that a reader who has gone is noticed here, and not in the interpreter's last moments
     except ConfigError as error:
         print(f"holdfast: {_line(error)}", file=sys.stderr)
         return CONFIG
@@ -40,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        print(f"holdfast: {_line(error)}", file=sys.stderr)
+        return 1
+    return code
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,10 +64,11 @@ def parser() -> argparse.ArgumentParser:
 
     worker = commands.add_parser("worker", help="take jobs and carry them to their end")
     worker.add_argument("--idle-exit", metavar="TIME", help="end after so long without a job")
-    worker.add_argument("--max-jobs", metavar="N", type=int, help="end after so many attempts")
+    worker.add_argument("--max-jobs", metavar="N", type=_count, help="end after so many attempts")
 
     upload = commands.add_parser("upload", help="upload inputs: each sub-folder of DIR is a job")
     upload.add_argument("directory", metavar="DIR", type=Path)
+    upload.add_argument("--force", action="store_true", help="change the input of unfinished jobs too")
 
     submit = commands.add_parser("submit", help="submit jobs: a folder whose sub-folders are jobs, or job ids")
     submit.add_argument("jobs", metavar="DIR|JOB", nargs="*")
@@ -74,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="where the jobs stand")
     status.add_argument("jobs", metavar="JOB", nargs="*")
+    status.add_argument("--failed", action="store_true", help="only those that failed")
     status.add_argument("--watch", action="store_true", help="again every two seconds")
 
     queue = commands.add_parser("queue", help="how many messages are available, in flight, delayed")
@@ -86,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
 
     logs = commands.add_parser("logs", help="what a job's attempts did")
     logs.add_argument("job", metavar="JOB")
+    logs.add_argument("--epoch", metavar="N", type=int, help="only attempt N")
     logs.add_argument("--console", action="store_true", help="what the workload wrote, instead")
 
     for name, text in (("cancel", "end jobs"), ("retry", "open failed or cancelled jobs again")):
@@ -111,6 +119,13 @@ def parser() -> argparse.ArgumentParser:
     for command in (submit, status, queue, storage, reconcile, states, settings):
         command.add_argument("--json", action="store_true", help="for machines: JSON, one object a line")
     return top
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
 
 
 def _line(error: Exception) -> str:
@@ -145,7 +160,7 @@ def _worker(args: argparse.Namespace) -> int:
 def _upload(args: argparse.Namespace) -> int:
     from client import upload
 
-    return upload.run(_site(), args.directory)
+    return upload.run(_site(), args.directory, force=args.force)
 
 
 def _submit(args: argparse.Namespace) -> int:
@@ -158,7 +173,7 @@ def _submit(args: argparse.Namespace) -> int:
 def _status(args: argparse.Namespace) -> int:
     from client import status
 
-    return status.run(_site(), args.jobs, as_json=args.json, watch=args.watch)
+    return status.run(_site(), args.jobs, as_json=args.json, watch=args.watch, failed=args.failed)
 
 
 def _queue(args: argparse.Namespace) -> int:
@@ -182,7 +197,7 @@ def _download(args: argparse.Namespace) -> int:
 def _logs(args: argparse.Namespace) -> int:
     from client import logs
 
-    return logs.run(_site(), args.job, console=args.console)
+    return logs.run(_site(), args.job, console=args.console, epoch=args.epoch)
 
 
 def _cancel(args: argparse.Namespace) -> int:

@@ -11,12 +11,14 @@ from typing import Final
 from attrs import evolve
 
 from client.bootstrap import Site
-from lifecycle.errors import PermanentError, RetryableError
+from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
+from lifecycle.keys import is_job_id
 from lifecycle.ledger import Conflict, Held
 from lifecycle.message import announce_anew
 from lifecycle.record import Control, JobRecord, iso
 from lifecycle.states import State, Trigger, is_legal
 
+UNANNOUNCED: Final = "is queued, but no message was sent ({}): run `holdfast reconcile --older 0`"
 TRIES: Final = 10  # an owner writes once a heartbeat, so few are ever needed
 
 Act = Callable[[Site, str], str]
@@ -27,12 +29,17 @@ def run(site: Site, jobs: Sequence[str], act: Act) -> int:
 
     Returns:
         0; 1 if it could not be done to one, which stderr names.
+
+    Raises:
+        ConfigError: Wrong queue, bucket or credentials: the next job would fare no better.
     """
     refused = 0
     for job in jobs:
         try:
             print(f"{job}: {act(site, job)}")
-        except PermanentError as error:
+        except ConfigError:
+            raise
+        except HoldfastError as error:
             print(f"holdfast: {job}: {error}", file=sys.stderr)
             refused += 1
     return int(bool(refused))
@@ -93,16 +100,19 @@ def _reopen(site: Site, job: str, *, from_start: bool) -> str:
 
     record = _change(site, job, change)
     keys = site.place.job(job)
-    refused = site.queue.send([announce_anew(keys, record, record.dispatch + 1, bucket=site.bucket)])
+    try:
+        refused = site.queue.send([announce_anew(keys, record, record.dispatch + 1, bucket=site.bucket)])
+    except RetryableError as error:
+        raise RetryableError(UNANNOUNCED.format(error)) from error
     if refused:
-        raise RetryableError(
-            f"{job} is queued, but no message was sent ({refused[0].reason}): run `holdfast reconcile`"
-        )
+        raise RetryableError(UNANNOUNCED.format(refused[0].reason))
     step = record.checkpoint.step if record.checkpoint else None
     return "queued again" + (f", from step {step}" if step else "")
 
 
 def _change(site: Site, job: str, change: Callable[[Held], JobRecord]) -> JobRecord:
+    if not is_job_id(job):
+        raise PermanentError("is no job id")
     key = site.place.job(job).record
     for _ in range(TRIES):
         held = site.ledger.read(key)
@@ -111,4 +121,4 @@ def _change(site: Site, job: str, change: Callable[[Held], JobRecord]) -> JobRec
         answer = site.ledger.write(key, change(held), held.version)
         if not isinstance(answer, Conflict):
             return answer.record
-    raise RetryableError(f"{job}: somebody else wrote its record {TRIES} times in between; try again")
+    raise RetryableError(f"somebody else wrote its record {TRIES} times in between; try again")

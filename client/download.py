@@ -1,17 +1,23 @@
-"""`holdfast download DIR`: outputs and logs of jobs, every byte verified against what was committed."""
+"""`holdfast download DIR`: outputs and logs of jobs, every byte verified against what was committed.
+
+Whatever keys the bucket holds and whatever links DIR holds, nothing is written outside DIR.
+"""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from attrs import define, field
+
 from client.bar import bar
 from client.bootstrap import Site
-from client.records import read_all
+from client.records import Found, read_all
 from client.storage import human
-from lifecycle.errors import HoldfastError
+from lifecycle.errors import ConfigError, HoldfastError, PermanentError
+from lifecycle.manifest import is_safe_path
 from lifecycle.record import CheckpointRef, JobRecord
 from lifecycle.restore import fetch_file, fetch_manifest
 
@@ -19,6 +25,14 @@ FETCHERS: Final = 8
 
 Fetch = Callable[[], int]
 """Fetches something, and returns how many bytes it had to."""
+
+
+@define
+class Plan:
+    """What is to be fetched for a job, by name, and what cannot be."""
+
+    fetches: list[tuple[str, Fetch]] = field(factory=list)
+    problems: list[str] = field(factory=list)
 
 
 def run(site: Site, directory: Path, jobs: Sequence[str], *, state: bool) -> int:
@@ -30,48 +44,82 @@ def run(site: Site, directory: Path, jobs: Sequence[str], *, state: bool) -> int
         0; 1 if anything is missing or damaged, each such thing being named on stderr.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    problems: list[str] = []
-    fetches: list[tuple[str, Fetch]] = []
-    completed = 0
-    for found in read_all(site, jobs):
-        if found.held is None:
-            problems.append(found.problem or found.job)
-            continue
-        completed += found.held.record.result is not None
-        try:
-            fetches += _fetches(site, found.held.record, directory / found.job, state=state)
-        except HoldfastError as error:
-            problems.append(f"{found.job}: {error}")
+    found = list(read_all(site, jobs))
+    with ThreadPoolExecutor(FETCHERS) as pool:
+        plans = list(pool.map(lambda one: plan(site, one, directory, state=state), found))
+    fetches = [fetch for each in plans for fetch in each.fetches]
     fetched, failures = _carry_out(fetches)
-    for problem in problems + failures:
+    problems = [problem for each in plans for problem in each.problems] + failures
+    for problem in problems:
         print(f"holdfast: {problem}", file=sys.stderr)
+    completed = sum(one.held is not None and one.held.record.result is not None for one in found)
     print(f"{completed} completed jobs, {len(fetches) - len(failures)} files, {human(fetched)} fetched, in {directory}")
-    return int(bool(problems or failures))
+    return int(bool(problems))
 
 
-def _fetches(site: Site, record: JobRecord, into: Path, *, state: bool) -> Iterator[tuple[str, Fetch]]:
+def plan(site: Site, found: Found, directory: Path, *, state: bool) -> Plan:
+    """What to fetch for one job; what is wrong with its outputs does not keep its logs away.
+
+    Raises:
+        ConfigError: Wrong bucket or credentials.
+    """
+    if found.held is None:
+        return Plan(problems=[found.problem or found.job])
+    record, made = found.held.record, Plan()
+    steps = [partial(_logs, site, record, directory)]
     if record.result:
-        yield from _files_of(site, record.result.manifest, into / "output")
+        steps.append(partial(_files, site, record.result.manifest, directory, f"{found.job}/output"))
     if state and record.checkpoint:
-        yield from _files_of(site, record.checkpoint, into / "state")
-    keys = site.place.job(record.job)
-    for listed in site.store.list(keys.logs):
-        target = into / "log" / listed.key.removeprefix(keys.logs)
-        yield listed.key, partial(_fetch_log, site, listed.key, target)
+        steps.append(partial(_files, site, record.checkpoint, directory, f"{found.job}/state"))
+    for step in steps:
+        try:
+            made.fetches += step()
+        except ConfigError:
+            raise
+        except (HoldfastError, OSError) as error:
+            made.problems.append(f"{found.job}: {error}")
+    return made
 
 
-def _files_of(site: Site, ref: CheckpointRef, into: Path) -> Iterator[tuple[str, Fetch]]:
+def inside(directory: Path, path: str) -> Path:
+    """*path* below *directory*.
+
+    Raises:
+        PermanentError: It would be elsewhere, by its parts or by a link.
+    """
+    target = directory / path
+    if not is_safe_path(path) or not target.resolve().is_relative_to(directory.resolve()):
+        raise PermanentError(f"{path!r:.200} would be written outside {directory}: not fetched")
+    return target
+
+
+def _files(site: Site, ref: CheckpointRef, directory: Path, path: str) -> list[tuple[str, Fetch]]:
+    into = inside(directory, path)
     into.mkdir(parents=True, exist_ok=True)
-    for entry in fetch_manifest(site.store, ref).files:
-        yield str(into / entry.path), partial(fetch_file, site.store, entry, into)
+    manifest = fetch_manifest(site.store, ref)
+    return [(str(into / entry.path), partial(fetch_file, site.store, entry, into)) for entry in manifest.files]
 
 
-def _fetch_log(site: Site, key: str, target: Path) -> int:
+def _logs(site: Site, record: JobRecord, directory: Path) -> list[tuple[str, Fetch]]:
+    logs = site.place.job(record.job).logs
+    return [
+        (one.key, partial(_fetch_log, site, one.key, directory, f"{record.job}/log/{one.key.removeprefix(logs)}"))
+        for one in site.store.list(logs)
+    ]
+
+
+def _fetch_log(site: Site, key: str, directory: Path, path: str) -> int:
+    target = inside(directory, path)
     stored = site.store.get(key)
     if stored is None:
-        return 0
+        return 0  # purged since it was listed
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(stored.body)
+    part = inside(directory, f"{path}.part")
+    try:
+        part.write_bytes(stored.body)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
     return len(stored.body)
 
 

@@ -7,19 +7,20 @@ from typing import Any, Final
 
 from client.bootstrap import Site
 from lifecycle.errors import PermanentError
+from lifecycle.keys import is_job_id
 
 FIXED: Final = ("at", "epoch", "node", "event")
 EPOCH: Final = re.compile(r"/e(\d+)\.\w+$")
 
 
-def run(site: Site, job: str, *, console: bool) -> int:
-    """Print the log of every attempt, oldest first.
+def run(site: Site, job: str, *, console: bool, epoch: int | None = None) -> int:
+    """Print the log of every attempt, oldest first, or only of attempt *epoch*.
 
     Raises:
         PermanentError: There is no such job, or it has no log yet.
     """
     keys = site.place.job(job)
-    if site.ledger.read(keys.record) is None:
+    if not is_job_id(job) or site.ledger.read(keys.record) is None:
         raise PermanentError(f"there is no job {job!r} under prefix {site.place.prefix!r}")
     ending = ".txt" if console else ".jsonl"
     found = sorted(
@@ -27,11 +28,14 @@ def run(site: Site, job: str, *, console: bool) -> int:
     )
     if not found:
         raise PermanentError(f"{job} has no log yet: one is stored with each checkpoint, and at an attempt's end")
-    for epoch, key in found:
+    chosen = [(number, key) for number, key in found if epoch in {None, number}]
+    if not chosen:
+        raise PermanentError(f"{job} has no log of attempt {epoch}, only of {', '.join(str(n) for n, _ in found)}")
+    for number, key in chosen:
         stored = site.store.get(key)
         body = stored.body.decode(errors="replace") if stored else ""
         if console:
-            print(f"--- attempt {epoch} ---")
+            print(f"--- attempt {number} ---")
             sys.stdout.write(body if body.endswith("\n") else f"{body}\n")
         else:
             for line in body.splitlines():

@@ -24,7 +24,7 @@ def purge_storage(site: Site, *, yes: bool) -> int:
     """Remove every object under the prefix. Records first: an owner that finds its record gone writes no more."""
     prefix = f"{site.place.prefix}/" if site.place.prefix else ""
     listed = list(site.store.list(prefix))
-    where = f"{site.settings['BUCKET'] or site.settings.home}/{prefix}"
+    where = f"{site.bucket or site.settings.home}/{prefix}"
     size = human(sum(one.size_bytes for one in listed))
     if not (yes or confirmed(f"remove all {len(listed)} objects ({size}) under {where}?")):
         return 1
@@ -59,4 +59,7 @@ def confirmed(question: str) -> bool:
     """
     if not sys.stdin.isatty():
         raise ConfigError("nobody here to ask: say --yes if you mean it")
-    return input(f"{question} [yes/no] ").strip().lower() == "yes"
+    try:
+        return input(f"{question} [yes/no] ").strip().lower() == "yes"
+    except EOFError:
+        return False

@@ -9,12 +9,15 @@ may drop older ones.
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 from attrs import evolve, frozen
 
 from client.bootstrap import Site
-from client.records import read_all
+from client.records import READERS, read_all
+from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.ledger import Held
 from lifecycle.message import announce_anew
 
@@ -71,10 +74,17 @@ def _announce(site: Site, missing: list[Held], *, dry_run: bool) -> Iterator[Ann
         for held in missing
     }
     refused = {} if dry_run else {f.message.job: f.reason for f in site.queue.send(list(messages.values()))}
+    if not dry_run:
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(lambda held: _number(site, held), (one for one in missing if one.record.job not in refused)))
     for held in missing:
-        record = held.record
-        if not dry_run and record.job not in refused:
-            # Whoever wrote it meanwhile has the job in hand; then the number does not matter.
-            numbered = evolve(record, dispatch=record.dispatch + 1)
-            site.ledger.write(site.place.job(record.job).record, numbered, held.version)
-        yield Announced(record.job, refused.get(record.job))
+        yield Announced(held.record.job, refused.get(held.record.job))
+
+
+def _number(site: Site, held: Held) -> None:
+    """Let the record know of the message; without that, older messages are only dropped later."""
+    numbered = evolve(held.record, dispatch=held.record.dispatch + 1)
+    # Whoever wrote it meanwhile has the job in hand, and a write that may not have landed is made up for by the take:
+    # neither may keep the other jobs from being numbered.
+    with suppress(RetryableError, PermanentError):
+        site.ledger.write(site.place.job(held.record.job).record, numbered, held.version)

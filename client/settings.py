@@ -200,6 +200,9 @@ def _read_file(file: Path) -> dict[str, str]:
         table = tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
+    if isinstance(table.get("holdfast"), dict):
+        own = table.pop("holdfast")
+        table.update(own)
     known = {row.name for row in TABLE}
     for name, value in table.items():
         if name not in known:
@@ -217,10 +220,14 @@ def _check(settings: Settings) -> None:
     if beat * BEATS_IN_A_LEASE > lease:
         raise ConfigError(
             f"HEARTBEAT={show(beat)} must be at most a quarter of LEASE={show(lease)}: "
-            "one lost beat must not cost the lease"
+            "one lost beat must not cost the lease "
+            f"(from {settings.values['HEARTBEAT'].origin} and {settings.values['LEASE'].origin})"
         )
     if lease >= LONGEST_LEASE:
-        raise ConfigError(f"LEASE={show(lease)} must be shorter than 12h, for which SQS hides a message at most")
+        raise ConfigError(
+            f"LEASE={show(lease)} must be shorter than 12h, for which SQS hides a message at most "
+            f"(from {settings.values['LEASE'].origin})"
+        )
 
 
 def _shown(row: Setting, value: Any) -> str:

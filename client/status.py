@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import asdict
 
@@ -14,27 +14,36 @@ from client.bootstrap import Site
 from client.records import Found, read_all
 from lifecycle.ledger import Held
 from lifecycle.record import CheckpointRef
+from lifecycle.states import State
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 WATCH_S: Final = 2.0
 HEADS: Final = ("job", "state", "progress", "rate", "epoch", "owner", "checkpoint", "age", "failures", "error")
 WIDEST_ERROR: Final = 60
 
 
-def run(site: Site, jobs: Sequence[str], *, as_json: bool, watch: bool) -> int:
-    """Print the jobs, once or, watching, until interrupted.
+def run(site: Site, jobs: Sequence[str], *, as_json: bool, watch: bool, failed: bool = False) -> int:
+    """Print the jobs, with *failed* only those that failed, once or, watching, until interrupted.
 
     Returns:
         0; 1 if a record could not be read, which stderr names.
     """
     if watch and sys.stdout.isatty() and not as_json:
-        return _watch(site, jobs)
-    found = list(read_all(site, jobs))
+        return _watch(site, jobs, failed=failed)
+    found = _read(site, jobs, failed=failed)
     for one in found:
         if as_json and one.held:
             print(json.dumps(as_object(one.held)))
     if not as_json:
         _print_table(found)
     return _problems(found)
+
+
+def _read(site: Site, jobs: Sequence[str], *, failed: bool) -> list[Found]:
+    found = read_all(site, jobs)
+    return [one for one in found if not failed or one.held is None or one.held.record.state is State.FAILED]
 
 
 def as_object(held: Held) -> dict[str, Any]:
@@ -89,7 +98,7 @@ def _cells(held: Held) -> tuple[str, ...]:
         done += f" {progress.done / progress.total:.0%}"
     ref = record.checkpoint
     age = _age_s(ref) if ref else None
-    return (
+    cells = (
         record.job,
         f"{record.state} (stale)" if is_stale(held) else record.state.value,
         done,
@@ -101,6 +110,8 @@ def _cells(held: Held) -> tuple[str, ...]:
         str(record.failures or ""),
         (record.error or "").partition("\n")[0][:WIDEST_ERROR],
     )
+    # What a workload wrote to stderr must not steer the operator's terminal.
+    return tuple("".join(char if char.isprintable() else " " for char in cell) for cell in cells)
 
 
 def _print_table(found: Sequence[Found]) -> None:
@@ -126,16 +137,24 @@ def _problems(found: Sequence[Found]) -> int:
     return int(bool(problems))
 
 
-def _watch(site: Site, jobs: Sequence[str]) -> int:
+def _watch(site: Site, jobs: Sequence[str], *, failed: bool) -> int:
     from rich.live import Live
-    from rich.table import Table
 
     with Live(auto_refresh=False) as live:
         while True:
-            found = list(read_all(site, jobs))
-            table = Table(*HEADS, caption=summary(found))
-            for one in found:
-                if one.held:
-                    table.add_row(*_cells(one.held))
-            live.update(table, refresh=True)
+            live.update(rich_table(_read(site, jobs, failed=failed)), refresh=True)
             time.sleep(WATCH_S)
+
+
+def rich_table(found: Sequence[Found]) -> "Table":
+    """The table for a terminal; every text stands there as it is, brackets included."""
+    from rich.table import Table
+    from rich.text import Text
+
+    unreadable = sum(one.problem is not None for one in found)
+    caption = summary(found) + (f"; {unreadable} cannot be read" if unreadable else "")
+    table = Table(*HEADS, caption=Text(caption))
+    for one in found:
+        if one.held:
+            table.add_row(*(Text(cell) for cell in _cells(one.held)))
+    return table

@@ -37,7 +37,7 @@ def run(site: Site, *, as_json: bool) -> int:
             sizes = " ".join(f"{human(share.bytes[kind]):>12}" for kind in KINDS)
             print(f"{share.job:<28} {share.objects:>8} {_ago(share.age_s):>10}  {sizes}")
     if not as_json:
-        print(f"{objects} objects, {human(total)}, in {site.settings['BUCKET'] or site.settings.home}")
+        print(f"{objects} objects, {human(total)}, in {site.bucket or site.settings.home}")
     return 0
 
 

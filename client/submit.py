@@ -6,12 +6,13 @@ parallel, and a batch of messages as soon as its records are in.
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import define, frozen
 
 from client.bar import bar
 from client.bootstrap import Site
@@ -28,6 +29,9 @@ WRITERS: Final = 64  # a round trip takes far longer than our part of it
 SENDERS: Final = 8
 BATCH: Final = 10
 FIRST_DISPATCH: Final = 1
+
+SUBMITTED, ALREADY, FAILED, NOT_ANNOUNCED = OUTCOMES = ("submitted", "already submitted", "failed", "not announced")
+MEND: Final = "submit the failed ones again; then `holdfast reconcile --older 0` sends the messages that are missing"
 
 
 @frozen
@@ -60,8 +64,15 @@ def read_orders(names: Sequence[str], *, file: Path | None, workload: str, param
         orders += _lines(file, workload, given)
     if not orders:
         raise ConfigError("nothing to submit: name a folder, job ids, or a file with --from")
-    unique = {order.job: order for order in reversed(orders)}
-    return [unique[job] for job in dict.fromkeys(order.job for order in orders)]
+    unique: dict[str, Order] = {}
+    for order in orders:
+        kept = unique.setdefault(order.job, order)
+        if kept != order:
+            raise ConfigError(f"{order.job} is asked for twice, with different work: nothing was submitted")
+    for job, times in Counter(order.job for order in orders).items():
+        if times > 1:
+            print(f"{job}: asked for {times} times, submitted once", file=sys.stderr)
+    return list(unique.values())
 
 
 def run(site: Site, orders: Sequence[Order], *, as_json: bool) -> int:
@@ -69,71 +80,108 @@ def run(site: Site, orders: Sequence[Order], *, as_json: bool) -> int:
 
     Returns:
         0; or 1 if one was not submitted, unless it was already.
+
+    Raises:
+        ConfigError: The queue, the bucket or the credentials are wrong; what was submitted before that was seen is.
     """
-    counts = {"submitted": 0, "already submitted": 0, "failed": 0, "not announced": 0}
-    with bar("submitting", len(orders)) as advance:
-        for outcome in submit(site, orders):
-            counts[outcome.outcome] += 1
-            advance(1)
-            if as_json:
-                print(json.dumps({"job": outcome.job, "outcome": outcome.outcome, "reason": outcome.reason}))
-            elif outcome.reason:
-                print(f"{outcome.job}: {outcome.outcome}: {outcome.reason}", file=sys.stderr)
-    if not as_json:
-        print(", ".join(f"{count} {what}" for what, count in counts.items() if count))
-    if counts["not announced"]:
-        print("holdfast: `holdfast reconcile --older 0` sends the messages that are missing", file=sys.stderr)
-    return int(bool(counts["failed"] or counts["not announced"]))
+    counts = Counter[str]()
+    try:
+        with bar("submitting", len(orders)) as advance:
+            for outcome in submit(site, orders):
+                counts[outcome.outcome] += 1
+                advance(1)
+                _tell(outcome, as_json=as_json)
+    finally:
+        if not as_json and counts:
+            print(", ".join(f"{counts[what]} {what}" for what in OUTCOMES if counts[what]))
+        if counts[FAILED] or counts[NOT_ANNOUNCED]:
+            print(f"holdfast: {MEND}", file=sys.stderr)
+    return int(bool(counts[FAILED] or counts[NOT_ANNOUNCED]))
 
 
-def submit(site: Site, orders: Iterable[Order]) -> Iterator[Outcome]:
+def _tell(outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"job": outcome.job, "outcome": outcome.outcome, "reason": outcome.reason}))
+    elif outcome.reason:
+        print(f"{outcome.job}: {outcome.outcome}: {outcome.reason}", file=sys.stderr)
+
+
+def submit(site: Site, orders: Sequence[Order]) -> Iterator[Outcome]:
     """Submit *orders*; says what became of each as soon as it is known.
 
     Safe to repeat: a job that has a record is left alone.
+
+    Raises:
+        ConfigError: The queue, the bucket or the credentials are wrong. Raised when all that was begun has its outcome.
     """
-    ready: list[JobRecord] = []
-    batches: list[Future[list[Outcome]]] = []
-    with ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(SENDERS) as senders:
-        for written in as_completed([writers.submit(_write, site, order) for order in orders]):
-            answer = written.result()
-            if isinstance(answer, Outcome):
-                yield answer
-                continue
-            ready.append(answer)
-            if len(ready) == BATCH:
-                batches.append(senders.submit(_announce, site, ready))
-                ready = []
-        if ready:
-            batches.append(senders.submit(_announce, site, ready))
-        for announced in as_completed(batches):
-            yield from announced.result()
+    yield from Batch(site).submit(orders)
 
 
-def _write(site: Site, order: Order) -> JobRecord | Outcome:
-    stamps = Timestamps(submitted=iso(site.clock.now()))
-    record = JobRecord(order.job, order.workload, order.params, dispatch=FIRST_DISPATCH, timestamps=stamps)
-    try:
-        answer = site.ledger.write(site.place.job(order.job).record, record, ABSENT)
-    except HoldfastError as error:
-        return Outcome(order.job, "failed", str(error))
-    if isinstance(answer, Conflict):
-        state = answer.found.record.state if answer.found else "gone again"
-        return Outcome(order.job, "already submitted", f"it is {state}")
-    return record
+@define
+class Batch:
+    """Orders being submitted.
 
+    Attributes:
+        site: Where to.
+        wrong: The first proof that the queue, the bucket or the credentials are wrong; nothing new is begun then.
+    """
 
-def _announce(site: Site, records: Sequence[JobRecord]) -> list[Outcome]:
-    messages: list[Message] = [announce(record, FIRST_DISPATCH) for record in records]
-    try:
-        refused = {failure.message.job: failure.reason for failure in site.queue.send(messages)}
-    except HoldfastError as error:
-        refused = {message.job: str(error) for message in messages}
-    return [
-        Outcome(record.job, "not announced", refused[record.job])
-        if record.job in refused
-        else Outcome(record.job, "submitted")
-        for record in records
-    ]
+    site: Site
+    wrong: ConfigError | None = None
+
+    def submit(self, orders: Iterable[Order]) -> Iterator[Outcome]:
+        """See `submit`."""
+        ready: list[JobRecord] = []
+        batches: list[Future[list[Outcome]]] = []
+        with ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(SENDERS) as senders:
+            for written in as_completed([writers.submit(self._write, order) for order in orders]):
+                answer = written.result()
+                if isinstance(answer, Outcome):
+                    yield answer
+                elif answer is not None:
+                    ready.append(answer)
+                if len(ready) == BATCH:
+                    batches.append(senders.submit(self._announce, ready))
+                    ready = []
+            if ready:
+                batches.append(senders.submit(self._announce, ready))
+            for announced in as_completed(batches):
+                yield from announced.result()
+        if self.wrong:
+            raise self.wrong
+
+    def _write(self, order: Order) -> JobRecord | Outcome | None:
+        """Put the record; None if that was not tried, or cannot have been done, because something is wrong."""
+        if self.wrong:
+            return None
+        stamps = Timestamps(submitted=iso(self.site.clock.now()))
+        record = JobRecord(order.job, order.workload, order.params, dispatch=FIRST_DISPATCH, timestamps=stamps)
+        try:
+            answer = self.site.ledger.write(self.site.place.job(order.job).record, record, ABSENT)
+        except ConfigError as error:
+            self.wrong = self.wrong or error
+            return None
+        except HoldfastError as error:
+            return Outcome(order.job, FAILED, str(error))
+        if isinstance(answer, Conflict):
+            state = answer.found.record.state if answer.found else "gone again"
+            return Outcome(order.job, ALREADY, f"it is {state}")
+        return record
+
+    def _announce(self, records: Sequence[JobRecord]) -> list[Outcome]:
+        messages: list[Message] = [announce(record, FIRST_DISPATCH) for record in records]
+        try:
+            refused = {failure.message.job: failure.reason for failure in self.site.queue.send(messages)}
+        except HoldfastError as error:
+            if isinstance(error, ConfigError):
+                self.wrong = self.wrong or error
+            refused = {message.job: str(error) for message in messages}
+        return [
+            Outcome(record.job, NOT_ANNOUNCED, refused[record.job])
+            if record.job in refused
+            else Outcome(record.job, SUBMITTED)
+            for record in records
+        ]
 
 
 def _jobs_of(name: str) -> list[str]:
@@ -151,21 +199,30 @@ def _param(text: str) -> tuple[str, Any]:
     if not name or not equals:
         raise ConfigError(f"--param {text!r} is not NAME=VALUE")
     try:
-        return name, json.loads(value)
-    except ValueError:
+        return name, _json(value)
+    except (ValueError, RecursionError):
         return name, value
+
+
+def _json(text: str) -> Any:
+    """JSON proper: Python's reader would take NaN and Infinity too, which no other reader of the record does."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def _lines(file: Path, workload: str, params: dict[str, Any]) -> Iterator[Order]:
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # not at U+2028, which may stand in JSON
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                yield _order(json.loads(line), workload, params)
-            except (ValueError, PermanentError) as error:
+                yield _order(_json(line), workload, params)
+            except (ValueError, RecursionError, PermanentError) as error:
                 raise ConfigError(f"{file}, line {number}: {error}; nothing was submitted") from error
 
 
@@ -175,6 +232,6 @@ def _order(raw: object, workload: str, params: dict[str, Any]) -> Order:
     job, named, given = raw.get("job"), raw.get("workload", workload), raw.get("params", {})
     if not isinstance(job, str) or not is_job_id(job):
         raise PermanentError(f"{job!r} is no job id")
-    if not isinstance(named, str) or not isinstance(given, dict):
-        raise PermanentError('"workload" must be a text and "params" an object')
+    if not isinstance(named, str) or not named or not isinstance(given, dict):
+        raise PermanentError('"workload" must be a name and "params" an object')
     return Order(job, named, {**params, **given})

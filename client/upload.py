@@ -1,37 +1,55 @@
 """`holdfast upload DIR`: each sub-folder of DIR is a job, and its files are the job's input."""
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from client.bar import bar
 from client.bootstrap import Site
-from lifecycle.errors import ConfigError, HoldfastError, RetryableError
+from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
 from lifecycle.keys import is_job_id
 
 SENDERS: Final = 8
 
+Upload = tuple[str, Path, int]
+"""Key, file, and its size in bytes."""
 
-def run(site: Site, directory: Path) -> int:
+
+def run(site: Site, directory: Path, *, force: bool = False) -> int:
     """Upload every job's input; what is wrong with one job does not stop the others.
+
+    Args:
+        site: Where to.
+        directory: Each of its sub-folders is a job.
+        force: Change the input of unfinished jobs too.
 
     Returns:
         0, or 1 if anything was not uploaded; each such thing is named on stderr.
+
+    Raises:
+        ConfigError: There is nothing to upload, or the bucket or its credentials are wrong.
     """
     jobs, problems = 0, 0
-    uploads: list[tuple[str, Path]] = []
-    for folder in job_folders(directory):
+    uploads: list[Upload] = []
+
+    def look(folder: Path) -> list[Upload] | str:
         try:
-            found = inputs_of(site, folder)
-        except ValueError as error:
-            print(f"holdfast: {folder}: {error}", file=sys.stderr)
-            problems += 1
-        else:
-            uploads += found
-            jobs += 1
-    with bar("uploading", sum(path.stat().st_size for _, path in uploads)) as advance:
+            return inputs_of(site, folder, force=force)
+        except (ValueError, OSError) as error:
+            return f"{folder}: {error}"
+
+    with ThreadPoolExecutor(SENDERS) as pool:
+        for found in pool.map(look, job_folders(directory)):
+            if isinstance(found, str):
+                print(f"holdfast: {found}", file=sys.stderr)
+                problems += 1
+            else:
+                uploads += found
+                jobs += 1
+    with bar("uploading", sum(size for _, _, size in uploads)) as advance:
         failures = send(site, uploads, advance)
     for failure in failures:
         print(f"holdfast: {failure}", file=sys.stderr)
@@ -53,39 +71,79 @@ def job_folders(directory: Path) -> list[Path]:
     return folders
 
 
-def inputs_of(site: Site, folder: Path) -> list[tuple[str, Path]]:
-    """Key and file for each of a job's input files.
+def inputs_of(site: Site, folder: Path, *, force: bool = False) -> list[Upload]:
+    """Each of a job's input files; all of them, or none.
 
     Raises:
-        ValueError: The folder cannot be a job; the message says why.
+        ValueError: The folder cannot be a job, or not wholly; the message says why.
+        OSError: It cannot be read.
     """
     if not is_job_id(folder.name):
         raise ValueError("is no job id: a letter or digit, then letters, digits, `.`, `_` or `-`, 128 at most")
     keys = site.place.job(folder.name)
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    found = sorted(files_below(folder))
     if not found:
         raise ValueError("is empty: there is nothing to upload")
     for path in found:
         if not str(path.relative_to(folder)).isascii():
             raise ValueError(f"{path.name!r} is not ASCII, and keys are")
-    held = site.ledger.read(keys.record)
+    if not force:
+        refuse_unfinished(site, folder.name)
+    return [(f"{keys.input}{path.relative_to(folder).as_posix()}", path, path.stat().st_size) for path in found]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files below *folder*. Links to files are followed; what could not be uploaded is not passed over in silence.
+
+    Raises:
+        ValueError: Something there is neither a file nor a folder: a link to a folder, a broken link, a pipe.
+        OSError: A folder cannot be read.
+    """
+
+    def tell(error: OSError) -> None:
+        raise error
+
+    for parent, folders, files in os.walk(folder, onerror=tell):
+        for path in (Path(parent, name) for name in folders):
+            if path.is_symlink():
+                raise ValueError(f"{path.relative_to(folder)} is a link to a folder, and those are not followed")
+        for path in (Path(parent, name) for name in files):
+            if not path.is_file():
+                raise ValueError(f"{path.relative_to(folder)} is a broken link, or no file")
+            yield path
+
+
+def refuse_unfinished(site: Site, job: str) -> None:
+    """Keep the input of a job that may be running as it is.
+
+    Raises:
+        ValueError: The job is not over, or it cannot be known whether it is.
+        ConfigError: Wrong bucket or credentials.
+    """
+    try:
+        held = site.ledger.read(site.place.job(job).record)
+    except (RetryableError, PermanentError) as error:
+        raise ValueError(f"whether the job is over is not known: {error}") from error
     if held and not held.record.is_final:
-        raise ValueError(f"the job is {held.record.state}: its input stays as it is; cancel it first")
-    return [(f"{keys.input}{path.relative_to(folder).as_posix()}", path) for path in found]
+        raise ValueError(f"the job is {held.record.state}: its input stays as it is; cancel it first, or say --force")
 
 
-def send(site: Site, uploads: list[tuple[str, Path]], advance: Callable[[int], None]) -> list[str]:
-    """Upload all, several at a time; returns what went wrong, a line each."""
+def send(site: Site, uploads: list[Upload], advance: Callable[[int], None]) -> list[str]:
+    """Upload all, several at a time; returns what went wrong, a line each.
 
-    def one(upload: tuple[str, Path]) -> str | None:
-        key, path = upload
+    Raises:
+        ConfigError: Wrong bucket or credentials: the next file would fare no better.
+    """
+
+    def one(upload: Upload) -> str | None:
+        key, path, size = upload
         try:
             site.store.put_file(key, path)
-        except RetryableError as error:
-            return f"{path}: not uploaded: {error}"
+        except ConfigError:
+            raise
         except (OSError, HoldfastError) as error:
-            return f"{path}: {error}"
-        advance(path.stat().st_size)
+            return f"{path}: not uploaded: {error}"
+        advance(size)
         return None
 
     with ThreadPoolExecutor(SENDERS) as pool:
