@@ -7,8 +7,11 @@ Retrying has one owner, `adapters.retrying`: *control* and *receive* clients sen
 pieces are safe to repeat one by one, leave it to botocore.
 """
 
+import os
 import re
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
+from threading import RLock
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,6 +19,7 @@ import boto3
 from attrs import field, frozen
 from botocore.config import Config
 from botocore.handlers import add_expect_header
+from botocore.httpsession import get_cert_path
 
 from adapters.boto_errors import S3, Service, translating
 from lifecycle.errors import ConfigError, PermanentError
@@ -23,6 +27,7 @@ from lifecycle.errors import ConfigError, PermanentError
 TRANSFER_THREADS: Final = 4  # more gain nothing on two cores, and starve a workload beside them
 CALL_THREADS: Final = 8  # that send small calls through one client at once
 
+_MAKING: Final = RLock()  # a boto3 session is not for several threads at once
 _REGION: Final = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d{1,2}")
 _DEFAULT_REGION: Final = "us-east-1"  # for an emulator's queue; any name is signed and none is checked
 
@@ -92,16 +97,14 @@ def store_place(url: str, bucket: str) -> str:
 
 
 def make_client(service: Service, kind: Kind, *, endpoint: str, region: str, credentials: Credentials) -> Any:
-    """Make a client; sends nothing. Call it in the main thread: clients may be shared by threads, sessions may not.
+    """Make a client, which any threads may share; sends nothing.
 
     Raises:
         ConfigError: A setting cannot be used.
     """
-    for value in (credentials.key_id, credentials.secret, credentials.token or "-"):
-        if not (value.isascii() and value.isprintable()) or not value or " " in value:
-            raise ConfigError(f"a key is empty, or has a blank or a strange character in it; check {service.keys}")
+    check_keys(service, credentials)
     try:
-        with translating(f"make a client for {endpoint}", service):
+        with _MAKING, translating(f"make a client for {endpoint}", service):
             client = _session().client(
                 service.name,
                 endpoint_url=endpoint,
@@ -117,6 +120,47 @@ def make_client(service: Service, kind: Kind, *, endpoint: str, region: str, cre
         # Cloudflare sends no "100 Continue", and botocore waits a second for it on every upload of a file.
         client.meta.events.unregister("before-call.s3", add_expect_header)
     return client
+
+
+def lazy_client(service: Service, kind: Kind, *, credentials: Credentials, **place: str) -> Any:
+    """`make_client`, put off to the first use: a client takes 50 to 100 ms, and many a command needs one of four.
+
+    Raises:
+        ConfigError: A key cannot be one. What else is wrong with a setting is raised at the first use.
+    """
+    check_keys(service, credentials)
+    return _Lazy(partial(make_client, service, kind, credentials=credentials, **place))
+
+
+class _Lazy:
+    """Stands for what *make* makes."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._made: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._made is None:
+            with _MAKING:
+                self._made = self._made or self._make()
+        return getattr(self._made, name)
+
+
+def check_keys(service: Service, credentials: Credentials) -> None:
+    """Find what a slip of the pen does to a key, before it is sent.
+
+    Raises:
+        ConfigError: One cannot be a key.
+    """
+    for value in (credentials.key_id, credentials.secret, credentials.token or "-"):
+        if not (value.isascii() and value.isprintable()) or not value or " " in value:
+            raise ConfigError(f"a key is empty, or has a blank or a strange character in it; check {service.keys}")
+
+
+def certificates() -> str:
+    """The file or folder of those certificates that boto3 trusts here."""
+    own = _session()._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")  # noqa: SLF001
+    return str(own or get_cert_path(True))
 
 
 @cache

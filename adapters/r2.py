@@ -11,6 +11,8 @@ What R2 does, as far as it shows here (sources: Cloudflare's R2 documentation, a
 Versions are ETags, quotes included, as the store gave them. Ceph's gateway wants them without: the canary refuses it.
 """
 
+import base64
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,9 +26,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from adapters.boto import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Credentials, make_client, store_place
+from adapters.boto import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Credentials, lazy_client, store_place
 from adapters.boto_errors import S3, code_of, status_of, translating
-from adapters.direct import DirectPut
+from adapters.direct import DirectPut, is_plain_way
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
@@ -54,14 +56,16 @@ class R2Store:
     """One bucket.
 
     Args:
-        direct: Puts small objects, sending once.
+        direct: Puts small objects, sending once; None lets *control* do it.
         control: A client that sends once, for small objects.
         bulk: A client that is patient and tries again, for what is big or safe to repeat.
         bucket: Its name.
         clock: Stands in for the store's clock where that does not tell its time.
     """
 
-    def __init__(self, *, direct: DirectPut, control: "S3Client", bulk: "S3Client", bucket: str, clock: Clock) -> None:
+    def __init__(
+        self, *, direct: DirectPut | None, control: "S3Client", bulk: "S3Client", bucket: str, clock: Clock
+    ) -> None:
         self._direct = direct
         self._control = control
         self._bulk = bulk
@@ -84,13 +88,17 @@ class R2Store:
 
     def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`. Sent once, whether there is a condition or not."""
-        condition = {}
+        checksum = hashlib.md5(body, usedforsecurity=False).digest()
+        headers = {"Content-MD5": base64.b64encode(checksum).decode()}
         if isinstance(expected, Absent):
-            condition = {"If-None-Match": "*"}
+            headers["If-None-Match"] = "*"
         elif expected is not None:
-            condition = {"If-Match": expected}
+            headers["If-Match"] = expected
         with translating(f"put {key}", S3):
-            return self._direct.put(key, body, condition=condition)
+            if self._direct is not None:
+                return self._direct.put(key, body, headers=headers)
+            as_the_client_has_them: Any = {name.replace("-", ""): value for name, value in headers.items()}
+            return self._control.put_object(Bucket=self._bucket, Key=key, Body=body, **as_the_client_has_them)["ETag"]
 
     def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
         """See `ObjectStore.get_range`. Holds 1 MiB in memory at most."""
@@ -228,9 +236,11 @@ def connect(
     place = store_place(endpoint, bucket)
     credentials = Credentials(key_id=key_id, secret=secret, token=token)
     control, bulk = (
-        make_client(S3, kind, endpoint=place, region=region, credentials=credentials) for kind in (CONTROL, BULK)
+        lazy_client(S3, kind, endpoint=place, region=region, credentials=credentials) for kind in (CONTROL, BULK)
     )
-    direct = DirectPut(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=CONTROL)
+    direct = None
+    if is_plain_way(place):
+        direct = DirectPut(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=CONTROL)
     return R2Store(direct=direct, control=control, bulk=bulk, bucket=bucket, clock=clock)
 
 

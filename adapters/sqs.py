@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import define
 from botocore.exceptions import ClientError
 
-from adapters.boto import CALL_THREADS, CONTROL, RECEIVE, Credentials, make_client, queue_place
+from adapters.boto import CALL_THREADS, CONTROL, RECEIVE, Credentials, lazy_client, queue_place
 from adapters.boto_errors import SQS, code_of, translating
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
@@ -259,7 +259,7 @@ def connect(*, url: str, key_id: str, secret: str, token: str | None, clock: Clo
     endpoint, region = queue_place(url)
     credentials = Credentials(key_id=key_id, secret=secret, token=token)
     control, receiver = (
-        make_client(SQS, kind, endpoint=endpoint, region=region, credentials=credentials) for kind in (CONTROL, RECEIVE)
+        lazy_client(SQS, kind, endpoint=endpoint, region=region, credentials=credentials) for kind in (CONTROL, RECEIVE)
     )
     return SqsQueue(control=control, receiver=receiver, url=url, clock=clock)
 

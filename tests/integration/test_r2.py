@@ -23,9 +23,10 @@ NINETY_SECONDS_LATER = "Tue, 01 Jan 2030 00:01:30 GMT"
 MakeStore = Callable[[], R2Store]
 
 
-@pytest.fixture
-def scripted(stub: Stub) -> Iterator[R2Store]:
-    """A store that says what the test scripts."""
+@pytest.fixture(params=["direct", "behind a proxy"])
+def scripted(stub: Stub, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[R2Store]:
+    """A store that says what the test scripts; both ways of putting small objects are tried."""
+    monkeypatch.setattr(r2, "is_plain_way", lambda _: request.param == "direct")
     store = r2.connect(
         endpoint=stub.url, region="auto", key_id="a", secret="b", token="t", bucket="b", clock=ManualClock()
     )

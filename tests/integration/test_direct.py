@@ -1,0 +1,115 @@
+"""The small PUT that goes without a client: its connections, its trust, and answers that are none."""
+
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from botocore.exceptions import ClientError, HTTPClientError
+from support.stub import DROP, Reply, Stub, s3_error
+
+from adapters.boto import CONTROL, Credentials
+from adapters.direct import IDLE_CONNECTIONS, DirectPut, is_plain_way
+
+KEYS = Credentials(key_id="a", secret="b")
+STORED = Reply(200, headers={"ETag": '"v"'})
+MakePut = Callable[[str], DirectPut]
+
+
+@pytest.fixture
+def put_to() -> Iterator[MakePut]:
+    """Makes one for an endpoint, and closes it."""
+    made: list[DirectPut] = []
+
+    def make(endpoint: str) -> DirectPut:
+        made.append(DirectPut(endpoint=endpoint, region="auto", credentials=KEYS, bucket="b", kind=CONTROL))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_a_connection_is_used_again(put_to: MakePut, stub: Stub) -> None:
+    """A handshake for each record would double the time."""
+    stub.script(STORED)
+    put = put_to(stub.url)
+    for _ in range(3):
+        put.put("k", b"body", headers={})
+    assert len(put._idle) == 1
+    assert len({id(connection) for connection in put._idle}) == 1
+
+
+def test_a_connection_that_the_store_closed_is_not(put_to: MakePut, stub: Stub) -> None:
+    """A put on it would seem lost, and cost a reading back and a pause."""
+    put = put_to(stub.url)
+    stub.script(Reply(200, b"", {"ETag": '"v"', "Content-Length": "0"}))  # the stub closes after this one, untold
+    put.put("k", b"1", headers={})
+    put.put("k", b"2", headers={})
+    assert [sent.body for sent in stub.requests] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("answer", [DROP, Reply(200), Reply(200, b"x" * 70_000, {"ETag": '"v"'})])
+def test_no_answer_or_a_strange_one_leaves_it_unknown(put_to: MakePut, stub: Stub, answer: Reply) -> None:
+    """The caller reads back; a success without a version is none."""
+    stub.script(answer)
+    with pytest.raises(HTTPClientError):
+        put_to(stub.url).put("k", b"body", headers={})
+
+
+def test_an_error_keeps_the_connection_and_has_its_code(put_to: MakePut, stub: Stub) -> None:
+    """As botocore would give it."""
+    stub.script(s3_error(412, "PreconditionFailed"), STORED)
+    put = put_to(stub.url)
+    with pytest.raises(ClientError) as caught:
+        put.put("k", b"body", headers={"If-None-Match": "*"})
+    assert caught.value.response["Error"]["Code"] == "PreconditionFailed"
+    assert put.put("k", b"body", headers={}) == '"v"'
+
+
+def test_idle_connections_are_bounded(put_to: MakePut, stub: Stub) -> None:
+    """However many threads there were at once."""
+    stub.script(STORED)
+    put = put_to(stub.url)
+    connections = [put._connect() for _ in range(IDLE_CONNECTIONS)]
+    put._idle.extend(connections)
+    put._idle.appendleft(put._connect())
+    put.put("k", b"body", headers={})
+    put.put("k", b"body", headers={})
+    assert len(put._idle) <= IDLE_CONNECTIONS + 1
+    put.close()
+    assert not put._idle
+
+
+@pytest.mark.parametrize("setting", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_certificates_are_checked_against_those_that_boto3_trusts(
+    put_to: MakePut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    """Over HTTPS a stranger gets no record, and an authority of somebody's own is trusted where boto3 trusts it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    server = Stub(tls)
+    server.script(STORED)
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    try:
+        with pytest.raises(HTTPClientError, match="CERTIFICATE_VERIFY_FAILED"):
+            put_to(server.url).put("k", b"body", headers={})
+        monkeypatch.setenv(setting, str(tmp_path / "ca.pem"))
+        assert put_to(server.url).put("k", b"body", headers={}) == '"v"'
+    finally:
+        server.close()
+
+
+def test_a_proxy_is_left_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only it knows how to talk to one."""
+    for name in ("no_proxy", "NO_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert is_plain_way("https://store.invalid")
+    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
+    assert not is_plain_way("https://store.invalid")
+    monkeypatch.setenv("no_proxy", "store.invalid")
+    assert is_plain_way("https://store.invalid")
