@@ -6,7 +6,9 @@ the change (transitions: callbacks after the change do not roll back).
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
+from attrs import define
 from transitions import EventData, Machine, MachineError
 
 from lifecycle.errors import IllegalTransitionError
@@ -38,24 +40,7 @@ class Lifecycle:
         record: Callable[[Edge, Change], None],
         entered: Mapping[State, Callable[[Edge], None]],
     ) -> None:
-        self._machine = Machine(
-            model=None,
-            states=list(State),
-            initial=initial,
-            auto_transitions=False,
-            send_event=True,
-        )
-        self._model = _Position()
-        self._machine.add_model(self._model, initial=initial)
-        for edge in EDGES:
-            self._machine.add_transition(
-                edge.trigger.value,
-                edge.source,
-                edge.destination,
-                conditions=[_condition(edge.guard)] if edge.guard else None,
-                before=[lambda event, edge=edge: record(edge, event.kwargs["change"])],
-                after=[lambda _, edge=edge: entered.get(edge.destination, _nothing)(edge)],
-            )
+        self._model = _Position(initial, record, entered)
 
     @property
     def state(self) -> State:
@@ -71,7 +56,7 @@ class Lifecycle:
         """
         before = self.state
         try:
-            moved = self._machine.events[trigger.value].trigger(self._model, facts=facts or Facts(), change=change)
+            moved = _machine().events[trigger.value].trigger(self._model, facts=facts or Facts(), change=change)
         except MachineError as error:
             raise IllegalTransitionError(before, trigger) from error
         if not moved:
@@ -79,10 +64,29 @@ class Lifecycle:
         return self.state
 
 
+@define
 class _Position:
-    """What `transitions` moves about: nothing but the state."""
+    """What `transitions` moves about: one attempt's state, with its hooks."""
 
     state: str
+    record: Callable[[Edge, Change], None]
+    entered: Mapping[State, Callable[[Edge], None]]
+
+
+@cache
+def _machine() -> Machine:
+    """The one machine, for all positions: making it takes a hundred times as long as a transition does."""
+    machine = Machine(model=None, states=list(State), initial=State.QUEUED, auto_transitions=False, send_event=True)
+    for edge in EDGES:
+        machine.add_transition(
+            edge.trigger.value,
+            edge.source,
+            edge.destination,
+            conditions=[_condition(edge.guard)] if edge.guard else None,
+            before=[lambda event, edge=edge: event.model.record(edge, event.kwargs["change"])],
+            after=[lambda event, edge=edge: event.model.entered.get(edge.destination, _nothing)(edge)],
+        )
+    return machine
 
 
 def _condition(guard: Guard) -> Callable[[EventData], bool]:

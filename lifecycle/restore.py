@@ -60,8 +60,9 @@ def fetch_file(store: ObjectStore, entry: FileEntry, directory: Path) -> int:
         return 0
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part"[-255:])
+    part.unlink(missing_ok=True)  # of an earlier try; or a link, which must not be written through
     try:
-        with part.open("wb+") as file:
+        with part.open("xb+") as file:
             _fetch_extents(store, entry, file)
         part.chmod(entry.mode & 0o777)
         part.replace(target)

@@ -48,6 +48,7 @@ class Worker:
         self._draining = False
         self._attempt: Attempt | None = None
         self._attempts = 0
+        self._idle_since = 0.0
         self._unfit = False
         self._denied_since: float | None = None
 
@@ -66,14 +67,13 @@ class Worker:
         Raises:
             ConfigError: A credential, the queue or the bucket is wrong, and has been for a while.
         """
-        idle_since = self._services.clock.monotonic()
+        self._idle_since = self._services.clock.monotonic()
         while not (self._draining or self._unfit or self._is_enough()):
             self._services.alive()
             delivery = self._receive()
             if delivery is not None:
                 self._handle(delivery)
-                idle_since = self._services.clock.monotonic()
-            elif self._is_idle_since(idle_since):
+            if self._is_idle():
                 log.info("idle for %s: leaving", self._policy.idle_exit)
                 break
         return int(self._unfit)
@@ -81,9 +81,10 @@ class Worker:
     def _is_enough(self) -> bool:
         return bool(self._policy.max_jobs) and self._attempts >= self._policy.max_jobs
 
-    def _is_idle_since(self, moment: float) -> bool:
+    def _is_idle(self) -> bool:
+        """Whether there was no job for too long; messages that are only handed back are none."""
         limit_s = self._policy.idle_exit.total_seconds()
-        return bool(limit_s) and self._services.clock.monotonic() - moment >= limit_s
+        return bool(limit_s) and self._services.clock.monotonic() - self._idle_since >= limit_s
 
     def _receive(self) -> Delivery | None:
         wait = min(LONGEST_POLL, self._policy.stop_grace, self._policy.idle_exit or LONGEST_POLL)
@@ -169,6 +170,7 @@ class Worker:
             self._heed(call.keys.job, ending)
         finally:
             self._attempt = None
+            self._idle_since = self._services.clock.monotonic()
 
     def _heed(self, job: str, ending: Ending | None) -> None:
         if ending is None:

@@ -123,11 +123,15 @@ def read_numbers(path, count):
         raise InvalidInputError("%s: is not text" % name) from None
     if len(lines) != count:
         raise InvalidInputError("%s: has %d lines, not %d numbers, one a line" % (name, len(lines), count))
+    return [whole_number(name, line) for line in lines]
+
+
+def whole_number(name, line):
+    """The number in a line of file *name*."""
     try:
-        return [int(line) for line in lines]
+        return int(line)
     except ValueError:
-        wrong = next(line for line in lines if not line.lstrip("+-").isdigit())
-        raise InvalidInputError("%s: %r is not a whole number" % (name, wrong[:40])) from None
+        raise InvalidInputError("%s: %r is not a whole number" % (name, line[:40])) from None
 
 
 def read_step_time(params):

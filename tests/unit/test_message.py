@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lifecycle.errors import RejectedMessageError
 from lifecycle.keys import Place
@@ -87,25 +85,3 @@ def test_what_is_no_job_is_refused_with_a_reason_in_a_line(body: str, reason: st
     with pytest.raises(RejectedMessageError, match=reason) as caught:
         read(body, place=PLACE, bucket="transcripts")
     assert "\n" not in str(caught.value)
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: (
-        st.lists(inner)
-        | st.dictionaries(
-            st.sampled_from(["job", "workload", "params", "bucket", "folder", "parameters", "dispatch", "holdfast"]),
-            inner,
-        )
-    ),
-)
-
-
-@given(JSON.map(json.dumps) | st.text())
-def test_any_body_is_a_call_or_refused(body: str) -> None:
-    """Nothing else is ever raised."""
-    try:
-        call = read(body, place=PLACE, bucket="")
-    except RejectedMessageError:
-        return
-    assert call.keys.job

@@ -1,0 +1,12 @@
+"""Cases with a worker run on virtual time, with coarse ticks."""
+
+import logging
+
+import pytest
+
+
+@pytest.fixture
+def _coarse_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("holdfast"), "disabled", True)
+    monkeypatch.setattr("lifecycle.watch.TICK_S", 0.5)
+    monkeypatch.setattr("adapters.memory.queue.POLL_S", 1.0)

@@ -1,0 +1,297 @@
+"""Whatever lies in the queue, in the bucket or on the disk: it is used or refused, and nothing else happens.
+
+A value that is mostly right gets further than noise does, so most cases are a good one with a few parts replaced.
+"""
+
+import copy
+import importlib
+import json
+import string
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.cluster import PLACE, Cluster
+
+from adapters import workloads
+from adapters.memory.clock import ManualClock
+from adapters.memory.store import MemoryStore
+from client.settings import TABLE, from_environ
+from client.submit import read_orders
+from lifecycle import manifest as manifests
+from lifecycle import record as records
+from lifecycle.errors import (
+    ConfigError,
+    CorruptCheckpointError,
+    HoldfastError,
+    InvalidRecordError,
+    RejectedMessageError,
+)
+from lifecycle.keys import Place, is_job_id
+from lifecycle.manifest import Extent, FileEntry, Manifest, digest_bytes
+from lifecycle.message import announce, read
+from lifecycle.ports.queue import Message
+from lifecycle.record import CheckpointRef, JobRecord, Result
+from lifecycle.restore import restore
+from lifecycle.states import State
+
+CASES: Final = 2000
+WHOLE_JOBS: Final = 500  # each runs two jobs on a worker
+MOST_INPUT: Final = 300
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(["", "..", "../../x", "/etc/x", "a\0b", "\ud800", "1" * 400, "running", "completed"])
+    | st.sampled_from([-1, 2**63, 10**400, True, 1e308])
+)
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9), inner), max_leaves=9)
+
+
+def fuzz(cases: int = CASES) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """So many cases, the same in every run, however long one takes."""
+    return settings(
+        max_examples=cases,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, good: Any) -> Any:
+    """*good*, a JSON value, with one to three of its parts replaced, removed or added to."""
+    value = copy.deepcopy(good)
+    for _ in range(draw(st.integers(1, 3))):
+        where = value
+        while isinstance(where, dict | list) and where:
+            key = draw(st.sampled_from(sorted(where) if isinstance(where, dict) else range(len(where))))
+            if not isinstance(where[key], dict | list) or not where[key] or draw(st.booleans()):
+                what = draw(st.sampled_from(["replace", "remove", "add"]))
+                if what == "replace":
+                    where[key] = draw(JSON)
+                elif what == "remove":
+                    del where[key]
+                elif isinstance(where, dict):
+                    where[draw(st.text(max_size=9))] = draw(JSON)
+                else:
+                    where.append(draw(JSON))
+                break
+            where = where[key]
+    return value
+
+
+def as_bytes(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+BODIES = [
+    {"holdfast": 1, "job": "a", "dispatch": 1},
+    {"job": "a", "workload": "series-sum", "params": {"x": 1}},
+    {"bucket": "b", "folder": "runs/a", "parameters": {"STEP_RUNNING_TIME": "1"}},
+]
+REF = CheckpointRef("runs/bad/checkpoints/e1/000001.json", "sha256:00", 1, step=3, bytes=3)
+RECORD = JobRecord(
+    job="bad",
+    workload="series-sum",
+    params={"STATE_SAVING_INTERVAL": 60},
+    state=State.RUNNING,
+    epoch=3,
+    owner="node",
+    lease_s=120.0,
+    dispatch=1,
+    checkpoint=REF,
+    fallback=REF,
+    attempts=(records.AttemptSummary(epoch=3, node="node", started="t"),),
+)
+MANIFEST = Manifest(
+    "bad",
+    epoch=1,
+    seq=1,
+    step=3,
+    files=(
+        FileEntry("a/b.txt", 3, 0o644, digest_bytes(b"abc"), (Extent("pack", 0, 3, digest_bytes(b"abc")),)),
+        FileEntry("c", 0, 0o600, digest_bytes(b""), ()),
+    ),
+)
+
+
+@fuzz()
+@given(st.sampled_from(BODIES).flatmap(spoilt).map(json.dumps) | JSON.map(json.dumps) | st.text())
+def test_any_message_is_a_call_or_refused(body: str) -> None:
+    """With a reason in one line; a call is for a job whose keys stay under its prefix."""
+    try:
+        call = read(body, place=Place("runs"), bucket="")
+    except RejectedMessageError as error:
+        assert "\n" not in str(error)
+        return
+    assert is_job_id(call.keys.job)
+    assert ".." not in call.keys.folder.split("/")
+
+
+@fuzz()
+@given(spoilt(json.loads(records.encode(RECORD))).map(as_bytes) | JSON.map(as_bytes) | st.binary(max_size=200))
+def test_any_record_is_read_or_refused(body: bytes) -> None:
+    """And what is read can be written back, and read again."""
+    with suppress(InvalidRecordError):
+        record = records.decode(body)
+        assert records.decode(records.encode(record)) == record or "nan" in repr(record)
+
+
+@fuzz()
+@given(spoilt(json.loads(manifests.encode(MANIFEST))).map(as_bytes) | JSON.map(as_bytes) | st.binary(max_size=200))
+def test_any_manifest_is_read_or_refused(body: bytes) -> None:
+    """And what is read names only paths that stay inside."""
+    with suppress(CorruptCheckpointError):
+        for entry in manifests.decode(body).files:
+            assert manifests.is_safe_path(entry.path)
+
+
+PATHS = st.lists(st.sampled_from(["a", "b", "..", ".", "", "link", "dir", "~", "a\0", "é", "x" * 300]), max_size=4).map(
+    "/".join
+)
+
+
+@fuzz()
+@given(st.lists(PATHS, max_size=4), st.lists(st.sampled_from(["a", "b", "dir", "dir/a", "link"]), max_size=3))
+def test_no_manifest_writes_outside_its_directory(paths: list[str], links: list[str]) -> None:
+    """Not by its paths, and not by links that a workload left on the way."""
+    body = b"owned"
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        outside, inside = root / "outside", root / "job" / "checkpoint"
+        outside.mkdir()
+        (outside / "a").write_bytes(b"precious")
+        inside.mkdir(parents=True)
+        for name in links:
+            with suppress(OSError):
+                (inside / name).parent.mkdir(parents=True, exist_ok=True)
+                (inside / name).symlink_to(outside if len(name) % 2 else outside / "a")
+        store = MemoryStore(ManualClock())
+        store.put("pack", body)
+        entries = tuple(
+            FileEntry(path, len(body), 0o644, digest_bytes(body), (Extent("pack", 0, len(body), digest_bytes(body)),))
+            for path in paths
+        )
+        encoded = manifests.encode(Manifest("bad", epoch=1, seq=1, files=entries))
+        store.put("manifest", encoded)
+        ref = CheckpointRef("manifest", digest_bytes(encoded), seq=1)
+        with suppress(CorruptCheckpointError, OSError):
+            restore(store, [ref], inside, local=root / "local", between=lambda: None, damaged=lambda _ref, _why: None)
+        assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"a": b"precious"}
+        assert {path.name for path in root.iterdir()} <= {"outside", "job", "local"}
+
+
+@pytest.fixture(scope="module")
+def series_sum() -> Iterator[Any]:
+    """The built-in workload, found as a workload finds it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[2] / "sdk"))
+        yield importlib.import_module("series_sum")
+
+
+@fuzz()
+@given(st.text(st.sampled_from(string.digits + "+-_ .\n\r\u2028²x"), max_size=30) | st.text() | st.just("9" * 5000))
+def test_any_input_of_the_series_is_read_or_refused(series_sum: Any, text: str) -> None:
+    """In a line that the job's record can show."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "input.txt")
+        file.write_bytes(text.encode("utf-8", "surrogatepass"))
+        try:
+            start, end = series_sum.read_range(str(file))
+        except series_sum.InvalidInputError as error:
+            assert len(str(error).splitlines()) == 1
+        else:
+            assert start <= end
+
+
+NAMES = [row.name for row in TABLE]
+TEXTS = (
+    st.text(max_size=20)
+    | st.sampled_from(
+        ["0", "-1", "1e999", "5s", "99999999999999999d", "inf", "nan", "12h", "1" * 5000, "²", "http://[", "a/../b"]
+    )
+    | st.sampled_from(["http://h:99999999/x", "https://sqs.eu-west-1.amazonaws.com/1/q", "\0", "~", "30", "1ms"])
+)
+
+
+@fuzz()
+@given(st.dictionaries(st.sampled_from(NAMES), TEXTS, max_size=6))
+def test_any_environment_is_read_or_refused(environ: dict[str, str]) -> None:
+    """In a line; what is read can be shown, and makes a policy."""
+    try:
+        found = from_environ(environ, None)
+    except ConfigError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert found.rows()
+        assert found.policy().lease > timedelta(0)
+
+
+@fuzz()
+@given(
+    st.dictionaries(st.sampled_from([*NAMES, "holdfast", "x"]), JSON, max_size=4).map(json.dumps)
+    | st.text()
+    | st.lists(
+        st.sampled_from(["[a]", "command='x'", "[a.environment]", "X=1", "grace=5", "=", "stop_signal='SIGX'"])
+    ).map("\n".join)
+)
+def test_any_file_of_settings_workloads_or_jobs_is_read_or_refused(text: str) -> None:
+    """By a ConfigError that names it."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "file.toml")
+        file.write_bytes(text.encode("utf-8", "surrogatepass"))
+        uses: list[Callable[[], object]] = [
+            lambda: from_environ({}, file),
+            lambda: workloads.load(file),
+            lambda: read_orders([], file=file, workload="w", params=[]),
+        ]
+        for use in uses:
+            with suppress(ConfigError):
+                use()
+
+
+# ---- a worker that meets it ----
+
+
+@fuzz(WHOLE_JOBS)
+@given(
+    body=st.sampled_from(BODIES).flatmap(spoilt).map(json.dumps) | st.text(min_size=1, max_size=50),
+    record=spoilt(json.loads(records.encode(RECORD))).map(as_bytes) | st.binary(max_size=50),
+    manifest=spoilt(json.loads(manifests.encode(MANIFEST))).map(as_bytes) | st.binary(max_size=50),
+    text=st.text(max_size=20),
+)
+@pytest.mark.usefixtures("_coarse_ticks")
+def test_a_worker_that_meets_it_goes_on(body: str, record: bytes, manifest: bytes, text: str) -> None:
+    """Its next job completes, and the bad one's record is refused, or comes to an end, or waits for somebody."""
+    with TemporaryDirectory() as folder:
+        town = Cluster(Path(folder))
+        bad = PLACE.job("bad")
+        town.memory.put(REF.manifest, manifest)
+        town.memory.put(f"{bad.input}input.txt", text.encode("utf-8", "replace"))
+        committed = evolve(REF, digest=digest_bytes(manifest))
+        with suppress(InvalidRecordError):
+            read_as = records.decode(record)
+            if read_as.checkpoint:
+                record = records.encode(evolve(read_as, checkpoint=committed))
+        town.memory.put(bad.record, record)
+        town.queue.send([Message(body=body, job="bad", dedup="1"), announce(JobRecord("bad", "series-sum"), 1)])
+        town.submit("good", "1\n10\n")
+        town.worker(idle_exit=timedelta(minutes=4)).run()
+        assert town.record("good").state is State.COMPLETED
+        try:
+            left = town.record("bad")
+        except HoldfastError:
+            assert any(True for _ in town.memory.list("")), "nothing is removed that cannot be read"
+        else:
+            assert left.result is None or isinstance(left.result, Result)
