@@ -215,6 +215,7 @@ def test_any_input_of_the_series_is_read_or_refused(series_sum: Any, text: str) 
             assert start <= end
 
 
+TOML_LINES = ["[a]", "command='x'", "[a.environment]", "X=1", "grace=5", "=", "stop_signal='SIGX'"]
 NAMES = [row.name for row in TABLE]
 TEXTS = (
     st.text(max_size=20)
