@@ -28,7 +28,6 @@ from lifecycle.ports.queue import Delivery
 from lifecycle.ports.runner import JobDirs, Launch, RunningWorkload
 from lifecycle.ports.store import ABSENT
 from lifecycle.preparation import EarlyEnd, Preparation, Ready
-from lifecycle.publish import published
 from lifecycle.record import JobRecord
 from lifecycle.restore import Restored
 from lifecycle.running import Running
@@ -154,7 +153,7 @@ class Attempt:
 
     def _publish(self, _: Edge) -> None:
         # The heart beats on meanwhile: publishing may take long, and the delivery had better stay ours.
-        self._settlement.publish(self._keeper.record, lambda: self._keeper.write(published))
+        self._settlement.publish(self._keeper.record, self._keeper.write)
 
     def _delete(self, _: Edge) -> None:
         self._settlement.delete()

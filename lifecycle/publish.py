@@ -39,6 +39,12 @@ def published(record: JobRecord) -> JobRecord:
     return evolve(record, result=evolve(result, published=True)) if result else record
 
 
+def unpublishable(record: JobRecord, why: str) -> JobRecord:
+    """*record*, saying that its outputs never will be published: what is left of them is for people to see."""
+    result: Result | None = record.result
+    return evolve(record, result=evolve(result, problem=why), error=why) if result else record
+
+
 def _ascii(path: str) -> str:
     """A file's path as part of a key, which is ASCII: as it is, or percent-encoded."""
     return path if path.isascii() else quote(path.encode("utf-8", "surrogateescape"), safe="/")

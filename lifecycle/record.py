@@ -83,12 +83,21 @@ class AttemptSummary:
 
 @frozen
 class Result:
-    """What a completed job gave: the manifest of its outputs, and whether they lie under `output/` yet."""
+    """What a completed job gave.
+
+    Attributes:
+        manifest: The manifest of its outputs.
+        files: How many.
+        bytes: Their size, in bytes.
+        published: Whether they lie under `output/` yet.
+        problem: Why they never will: something committed is missing from the bucket.
+    """
 
     manifest: CheckpointRef
     files: int
     bytes: int
     published: bool = False
+    problem: str | None = None
 
 
 @frozen
@@ -169,8 +178,8 @@ class JobRecord:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to do for it: final, and its outputs published if it has any."""
-        return self.is_final and (self.result is None or self.result.published)
+        """Whether nothing is left to do for it: final, and its outputs published if it has any that can be."""
+        return self.is_final and (self.result is None or self.result.published or bool(self.result.problem))
 
     def is_owned(self, age_s: float) -> bool:
         """Whether a lease is fresh, the record being *age_s* seconds old by the store's clock.

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from lifecycle.errors import HoldfastError
+from lifecycle.errors import CorruptCheckpointError, HoldfastError
 from lifecycle.keys import JobKeys
+from lifecycle.machine import Change
 from lifecycle.message import Call, announce_anew
 from lifecycle.ports.queue import Delivery
-from lifecycle.publish import publish
+from lifecycle.publish import publish, published, unpublishable
 from lifecycle.record import JobRecord
 from lifecycle.services import Services
 
@@ -63,16 +64,24 @@ class Settlement:
         """Remove the message."""
         self._quietly("delete", lambda: self._services.queue.delete(self._delivery))
 
-    def publish(self, record: JobRecord, mark: Callable[[], object]) -> None:
-        """Publish a completed job's outputs, let *mark* say so in the record, and only then delete the message."""
+    def publish(self, record: JobRecord, mark: Callable[[Change], object]) -> None:
+        """Publish a completed job's outputs, let *mark* write so in the record, and only then delete the message."""
         try:
-            publish(self._services.store, self._keys, record)
-            mark()
+            mark(self._publish(record))
         except HoldfastError as error:
             log.warning("%s: outputs not published yet: %s", record.job, error)
             self.hand_back(PUBLISH_AGAIN)
         else:
             self.delete()
+
+    def _publish(self, record: JobRecord) -> Change:
+        try:
+            publish(self._services.store, self._keys, record)
+        except CorruptCheckpointError as error:
+            why = f"the outputs cannot be published: {error}"
+            log.error("%s: %s", record.job, why)  # noqa: TRY400 - the traceback would say nothing more
+            return lambda latest: unpublishable(latest, why)
+        return published
 
     def _quietly(self, what: str, act: Callable[[], None]) -> None:
         try:

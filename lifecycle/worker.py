@@ -19,9 +19,9 @@ from lifecycle.errors import (
 )
 from lifecycle.lease import Judgement, Verdict, judge
 from lifecycle.ledger import Conflict, Held
+from lifecycle.machine import Change
 from lifecycle.message import Call, read
 from lifecycle.ports.queue import Delivery
-from lifecycle.publish import published
 from lifecycle.record import iso
 from lifecycle.services import Services
 from lifecycle.settle import Settlement
@@ -144,10 +144,10 @@ class Worker:
             case Verdict.REJECT:
                 self._reject(delivery, judgement.why)
             case Verdict.PUBLISH if held is not None:
-                settlement.publish(held.record, lambda: self._mark_published(call, held))
+                settlement.publish(held.record, lambda change: self._mark(call, held, change))
 
-    def _mark_published(self, call: Call, held: Held) -> None:
-        answer = self._services.ledger.write(call.keys.record, published(held.record), held.version)
+    def _mark(self, call: Call, held: Held, change: Change) -> None:
+        answer = self._services.ledger.write(call.keys.record, change(held.record), held.version)
         if isinstance(answer, Conflict):
             raise RetryableError(f"{call.keys.job}: its record was changed meanwhile")
 

@@ -8,6 +8,7 @@ import pytest
 import trustme
 from botocore.exceptions import ClientError, HTTPClientError
 from support.stub import DROP, Reply, Stub, s3_error
+from urllib3.util import wait_for_read
 
 from adapters.boto import CONTROL, Credentials
 from adapters.direct import IDLE_CONNECTIONS, DirectPut, is_plain_way
@@ -46,6 +47,7 @@ def test_a_connection_that_the_store_closed_is_not(put_to: MakePut, stub: Stub) 
     put = put_to(stub.url)
     stub.script(Reply(200, b"", {"ETag": '"v"', "Content-Length": "0"}))  # the stub closes after this one, untold
     put.put("k", b"1", headers={})
+    assert wait_for_read(put._idle[0].sock, timeout=10)
     put.put("k", b"2", headers={})
     assert [sent.body for sent in stub.requests] == [b"1", b"2"]
 

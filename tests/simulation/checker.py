@@ -1,0 +1,336 @@
+"""The invariants, looked at after every change of the bucket and of the queue, whoever made it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field, frozen
+from simulation.world import Process, World
+
+from lifecycle.errors import HoldfastError
+from lifecycle.keys import Place, epoch_of
+from lifecycle.manifest import Manifest, digest_bytes
+from lifecycle.manifest import decode as decode_manifest
+from lifecycle.record import CheckpointRef, JobRecord, decode
+from lifecycle.states import OWNED, State
+
+if TYPE_CHECKING:
+    from simulation.ports import WatchedStore
+
+PLACE: Final = Place("sim")
+RECORDS: Final = PLACE.records
+OPERATOR: Final = "operator"
+MEMORY_S: Final = 90.0
+"""A process that had trouble so recently may be taken for lost."""
+SLACK_S: Final = 45.0
+"""What a crash may cost besides a saving interval: the upload in flight, over a slow network."""
+
+
+class Violation(BaseException):
+    """An invariant does not hold; no code under test catches it.
+
+    Attributes:
+        invariant: Its name.
+    """
+
+    def __init__(self, invariant: str, text: str) -> None:
+        super().__init__(f"{invariant}: {text}")
+        self.invariant = invariant
+
+
+ONE_WINNER: Final = "one winner"
+NEVER_BACK: Final = "the checkpoint never goes back"
+ALL_THERE: Final = "what the record names is there"
+FENCE: Final = "each epoch writes its own"
+LEASE: Final = "a lease is taken when it has run out"
+TRUE_COUNTS: Final = "counters tell the truth"
+MESSAGE: Final = "an unfinished job has a message"
+CANCEL: Final = "a cancellation is not forgotten"
+LIVENESS: Final = "every job ends"
+WORK_LOST: Final = "a crash costs one interval at most"
+NOTHING_BREAKS: Final = "no error escapes"
+TIDY: Final = "nothing is left behind"
+
+
+@frozen
+class Planned:
+    """A job of the history: the sum that it must give, or None if it must fail, and how."""
+
+    total: int | None
+    fails_with: str = ""
+
+
+@define(eq=False)
+class Checker:
+    """Watches one history.
+
+    Attributes:
+        world: When, and who.
+        planned: The jobs.
+        interval_s: The saving intervals: a step takes a second.
+    """
+
+    world: World
+    planned: dict[str, Planned]
+    interval_s: dict[str, float] = field(factory=dict)
+    store: "WatchedStore" = field(init=False)
+    records: dict[str, JobRecord] = field(factory=dict)
+    written_at: dict[str, float] = field(factory=dict)
+    epochs: dict[tuple[str, str], int] = field(factory=dict)
+    owners: dict[tuple[str, int], str] = field(factory=dict)
+    spoilt: set[str] = field(factory=set)
+    unannounced: set[str] = field(factory=set)
+    trouble_at: dict[str, float] = field(factory=dict)
+    dead: set[str] = field(factory=set)
+    lost_at_step: dict[str, tuple[int, int]] = field(factory=dict)
+    bodies: dict[str, bytes] = field(factory=dict)
+    actor: Process | None = None
+
+    # ---- what the simulation tells ----
+
+    @contextmanager
+    def acting(self, process: Process) -> Iterator[None]:
+        """Changes made inside are *process*'s."""
+        before, self.actor = self.actor, process
+        try:
+            yield
+        finally:
+            self.actor = before
+
+    def troubled(self, process: Process, lasts_s: float = 0.0) -> None:
+        """Something happened to *process*, which others may see as its end."""
+        self.trouble_at[process.name] = max(self.trouble_at.get(process.name, 0.0), self.world.time + lasts_s)
+
+    def is_troubled(self, name: str | None) -> bool:
+        """Whether the process *name* had trouble lately."""
+        return name in self.dead or self.world.time - self.trouble_at.get(name or "", -1e9) < MEMORY_S
+
+    def crashed(self, process: Process, running: dict[str, int]) -> None:
+        """*process* dies with its workloads at these steps."""
+        if not self.is_troubled(process.name):
+            for job, step in running.items():
+                record = self.records.get(job)
+                if record and record.owner == process.name and record.state in OWNED:
+                    self.lost_at_step[job] = (record.epoch, step)
+        self.dead.add(process.name)
+
+    def started(self, job: str, epoch: int, step: int) -> None:
+        """A workload starts after *step*."""
+        lost_epoch, lost_step = self.lost_at_step.pop(job, (0, 0))
+        allowed = self.interval_s[job] + SLACK_S
+        if lost_epoch == epoch - 1 and lost_step - step > allowed and not self.spoilt:
+            raise self.broken(WORK_LOST, f"{job} was at step {lost_step} when its node died, and goes on from {step}")
+
+    # ---- what happened ----
+
+    def wrote(self, key: str, body: bytes) -> None:
+        """An object was written."""
+        self.spoilt.discard(key)
+        if key.startswith(RECORDS):
+            self._wrote_record(PLACE.job_of_record(key), decode(body))
+            return
+        job = key.removeprefix(f"{PLACE.prefix}/").partition("/")[0]
+        if (epoch := epoch_of(key)) is not None:
+            if self.owners.get((job, epoch)) != self._name:
+                raise self.broken(FENCE, f"{self._who} of epoch {self._epoch(job)} wrote {key}")
+            if self.bodies.setdefault(key, body) != body:
+                raise self.broken(FENCE, f"{key} was written twice, with different bytes")
+        elif "/output/" in key:
+            self._wrote_output(job, key, body)
+
+    def removed(self, key: str) -> None:
+        """An object was removed."""
+        epoch = epoch_of(key)
+        job = key.removeprefix(f"{PLACE.prefix}/").partition("/")[0]
+        if epoch is None or job not in self.records:
+            return
+        if epoch > self._epoch(job):
+            raise self.broken(FENCE, f"{self._who} of epoch {self._epoch(job)} removed {key}")
+        self._all_there(self.records[job], only=key)
+
+    def unqueued(self, job: str, left: list[str]) -> None:
+        """A message for *job* was deleted, and there are messages for *left*."""
+        record = self.records.get(job)
+        if record and not record.is_settled and job not in left and job not in self.unannounced:
+            raise self.broken(
+                MESSAGE, f"the last message of {job}, which is {record.state}, was deleted by {self._who}"
+            )
+
+    # ---- invariants of the record ----
+
+    def _wrote_record(self, job: str, after: JobRecord) -> None:
+        before = self.records.get(job)
+        self.world.tell(self._who, f"{job}: {_shown(after)}")
+        if before is not None:
+            self._one_winner(before, after)
+            self._never_back(before, after)
+            self._ownership(job, before, after)
+            self._counts(before, after)
+            self._cancel(before, after)
+        self.records[job] = after
+        self.written_at[job] = self.world.time
+        self._all_there(after)
+        if after.result and (before is None or before.result is None):
+            self._right_result(job, after)
+
+    def _one_winner(self, before: JobRecord, after: JobRecord) -> None:
+        if before.state is State.COMPLETED:
+            same = before.result and after.result and before.result.manifest == after.result.manifest
+            if after.state is not State.COMPLETED or not same:
+                raise self.broken(ONE_WINNER, f"{after.job} was completed, and is {_shown(after)}")
+        if (after.state is State.COMPLETED) != (after.result is not None):
+            raise self.broken(ONE_WINNER, f"{after.job} is {after.state} with result {after.result}")
+
+    def _never_back(self, before: JobRecord, after: JobRecord) -> None:
+        old, new = before.checkpoint, after.checkpoint
+        if old is None or self._is_spoilt(old):
+            return
+        if new is None or new.seq < old.seq or (new.step or 0) < (old.step or 0):
+            raise self.broken(NEVER_BACK, f"{after.job} was at {_point(old)}, and is at {_point(new)}")
+
+    def _counts(self, before: JobRecord, after: JobRecord) -> None:
+        if after.dispatch < before.dispatch:
+            raise self.broken(TRUE_COUNTS, f"{after.job}: dispatch fell from {before.dispatch} to {after.dispatch}")
+        further = after.state is State.COMPLETED or (
+            after.checkpoint is not None
+            and (
+                before.checkpoint is None
+                or (after.checkpoint.step or 0) > (before.checkpoint.step or 0)
+                or self._is_spoilt(before.checkpoint)
+            )
+        )
+        fell = after.failures < before.failures or after.deaths < before.deaths
+        if fell and not further and not (self.operating and after.state is State.QUEUED):
+            raise self.broken(
+                TRUE_COUNTS,
+                f"{after.job}: failures and deaths were {before.failures} and {before.deaths}, and are "
+                f"{after.failures} and {after.deaths}, without a further checkpoint",
+            )
+        lost = after.interruptions.get("node_lost", 0) > before.interruptions.get("node_lost", 0)
+        if lost and not self.is_troubled(before.owner):
+            raise self.broken(
+                TRUE_COUNTS, f"{after.job}: {before.owner} was counted lost, and nothing had happened to it"
+            )
+
+    def _cancel(self, before: JobRecord, after: JobRecord) -> None:
+        if before.control.cancel and not after.control.cancel and not self.operating:
+            raise self.broken(
+                CANCEL, f"{after.job} was to be cancelled; {self._who} wrote a record that says nothing of it"
+            )
+
+    def _ownership(self, job: str, before: JobRecord, after: JobRecord) -> None:
+        if self.operating:
+            return
+        if after.epoch == before.epoch:
+            published = before.state is State.COMPLETED
+            if not published and self._epoch(job) != after.epoch:
+                raise self.broken(
+                    FENCE, f"{self._who}, of epoch {self._epoch(job)}, wrote a record of epoch {after.epoch}"
+                )
+            return
+        if after.epoch != before.epoch + 1 or after.state is not State.RECEIVED or after.owner != self._name:
+            raise self.broken(FENCE, f"{self._who} wrote epoch {after.epoch} over {before.epoch}: {_shown(after)}")
+        age_s = self.world.time - self.written_at[job]
+        if before.state in OWNED and age_s < before.lease_s:
+            raise self.broken(LEASE, f"{self._who} took {job} from {before.owner}, {age_s:.1f} s after its last write")
+        if before.is_final:
+            raise self.broken(ONE_WINNER, f"{self._who} took {job}, which was {before.state}")
+        self.epochs[self._name, job] = after.epoch
+        self.owners[job, after.epoch] = self._name
+
+    # ---- invariants of the data ----
+
+    def _all_there(self, record: JobRecord, only: str | None = None) -> None:
+        refs = [record.checkpoint, record.fallback, record.result.manifest if record.result else None]
+        if record.state is State.COMPLETED:
+            refs = refs[2:]
+        for ref in refs:
+            if ref is None or self._is_spoilt(ref):
+                continue
+            body = self._object(ref.manifest)
+            if body is None or digest_bytes(body) != ref.digest:
+                raise self.broken(ALL_THERE, f"{record.job} names {ref.manifest}, which is missing or not that")
+            for pack in decode_manifest(body).packs:
+                if only in {None, pack} and self._object(pack) is None:
+                    raise self.broken(ALL_THERE, f"{record.job} names {pack}, which is missing")
+
+    def _right_result(self, job: str, record: JobRecord) -> None:
+        files = self._files(record)
+        total = self.planned[job].total
+        if files is not None and files != {"output.txt": f"{total}\n".encode()}:
+            raise self.broken(ONE_WINNER, f"the result of {job} is {files}, not {total}")
+
+    def _wrote_output(self, job: str, key: str, body: bytes) -> None:
+        record = self.records[job]
+        files = self._files(record)
+        if record.state is not State.COMPLETED:
+            raise self.broken(ONE_WINNER, f"{self._who} published {key} while the job was {record.state}")
+        if files is not None and files.get(key.partition("/output/")[2]) != body:
+            raise self.broken(ONE_WINNER, f"{self._who} published {key}, which is not the result's")
+
+    def _files(self, record: JobRecord) -> dict[str, bytes] | None:
+        """The files of a result; None if it was damaged on purpose."""
+        if record.result is None or self._is_spoilt(record.result.manifest):
+            return None
+        manifest = self.manifest(record.result.manifest)
+        assert manifest is not None
+        return {
+            entry.path: b"".join(self._object(extent.pack) or b"" for extent in entry.extents)
+            for entry in manifest.files
+        }
+
+    def manifest(self, ref: CheckpointRef) -> Manifest | None:
+        """The manifest that *ref* names."""
+        body = self._object(ref.manifest)
+        return decode_manifest(body) if body else None
+
+    def _object(self, key: str) -> bytes | None:
+        found = self.store._objects.get(key)
+        return found.body if found else None
+
+    def _is_spoilt(self, ref: CheckpointRef) -> bool:
+        if not self.spoilt:
+            return False
+        if ref.manifest in self.spoilt:
+            return True
+        try:
+            manifest = self.manifest(ref)
+        except HoldfastError:
+            return True
+        return manifest is None or bool(manifest.packs & self.spoilt)
+
+    # ---- words ----
+
+    @property
+    def operating(self) -> bool:
+        """Whether it is an operator who acts."""
+        return self._name == OPERATOR
+
+    @property
+    def _name(self) -> str:
+        return self.actor.name if self.actor else ""
+
+    @property
+    def _who(self) -> str:
+        return self._name or "the operator"
+
+    def _epoch(self, job: str) -> int:
+        return self.epochs.get((self._name, job), 0)
+
+    def broken(self, invariant: str, text: str) -> Violation:
+        """An invariant is broken."""
+        self.world.tell("", f"*** {invariant}: {text}")
+        return Violation(invariant, text)
+
+
+def _point(ref: CheckpointRef | None) -> str:
+    return f"checkpoint {ref.seq} of step {ref.step}" if ref else "no checkpoint"
+
+
+def _shown(record: JobRecord) -> str:
+    parts = [f"{record.state}", f"epoch {record.epoch}", f"beat {record.beat}", _point(record.checkpoint)]
+    if record.control.cancel:
+        parts.append("to be cancelled")
+    if record.failures or record.deaths:
+        parts.append(f"{record.failures} failures, {record.deaths} deaths")
+    return ", ".join(parts)

@@ -1,0 +1,75 @@
+"""What must be so once all faults have stopped and all jobs are over."""
+
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+from simulation.checker import LIVENESS, ONE_WINNER, OPERATOR, PLACE, TIDY, Planned
+
+from lifecycle.keys import epoch_of
+from lifecycle.record import JobRecord
+from lifecycle.states import State
+
+if TYPE_CHECKING:
+    from simulation.history import History
+
+MOST_LEFT: Final = 6
+"""Objects that one attempt may leave behind: two uploads in flight, and what it could not remove."""
+
+
+@frozen
+class Ending:
+    """Looks at the end of a history."""
+
+    history: "History"
+
+    def look(self) -> None:
+        """Look at everything.
+
+        Raises:
+            Violation: Something is not as it must be.
+        """
+        checker = self.history.checker
+        for job, record in checker.records.items():
+            self._ended_right(job, record)
+            self._tidy(job, record)
+        if left := self.history.queue.jobs():
+            raise checker.broken(TIDY, f"messages are left: {left}")
+        for node in self.history.nodes:
+            found = [path.name for path in node.disk.iterdir()] if node.disk.is_dir() else []
+            if len(found) > 1:
+                raise checker.broken(TIDY, f"{node.process.name} keeps the files of {found}")
+
+    def _ended_right(self, job: str, record: JobRecord) -> None:
+        checker = self.history.checker
+        planned = checker.planned[job]
+        if record.state is State.CANCELLED:
+            told = self.history.world.history
+            if not any(who == OPERATOR and what.startswith(f"cancel {job}") for _, who, what in told):
+                raise checker.broken(LIVENESS, f"{job} was cancelled, and nobody had asked for it")
+        elif record.state is State.COMPLETED:
+            published = self.history.store._objects.get(f"{PLACE.job(job).output}output.txt")
+            if not checker.spoilt and (not published or published.body != f"{planned.total}\n".encode()):
+                raise checker.broken(ONE_WINNER, f"{job} gave {published and published.body}, not {planned.total}")
+        elif not self._is_true(planned, record):
+            raise checker.broken(LIVENESS, f"{job} failed without a true reason: {record.error}")
+
+    def _is_true(self, planned: Planned, record: JobRecord) -> bool:
+        """Whether a job failed for the reason that its record gives."""
+        error, counts = record.error or "", self.history.counts
+        if "no checkpoint is sound" in error:
+            return counts["object damaged"] + counts["object gone"] > 0
+        if "vanished" in error:
+            return record.deaths >= self.history.policy.max_deaths
+        return bool(planned.fails_with) and planned.fails_with in error
+
+    def _tidy(self, job: str, record: JobRecord) -> None:
+        """What the last two manifests do not name is gone, but for what late or superseded writers left behind."""
+        checker, named = self.history.checker, set()
+        for ref in (record.checkpoint, record.fallback, record.result.manifest if record.result else None):
+            if ref and not checker._is_spoilt(ref) and (manifest := checker.manifest(ref)):
+                named |= {ref.manifest, *manifest.packs}
+        folder = PLACE.job(job).folder
+        left = {key for key in self.history.store._objects if key.startswith(folder) and epoch_of(key)} - named
+        allowed = MOST_LEFT * max(record.epoch, 1) if self.history.faults else 0
+        if len(left) > allowed:
+            raise checker.broken(TIDY, f"{job} left {len(left)} objects behind: {sorted(left)}")

@@ -1,0 +1,109 @@
+"""What may go wrong, and when: drawn from the seed, so that a history can be shown, replayed, and made shorter."""
+
+import random
+from typing import Final
+
+from attrs import frozen
+
+CALLS: Final = (
+    "record",
+    "record",
+    "record",
+    "manifest",
+    "pack",
+    "log",
+    "sweep",
+    "remove",
+    "copy",
+    "read",
+    "fetch",
+    "restore",
+    "restore",
+    "receive",
+    "extend",
+    "release",
+    "delete",
+    "send",
+)
+"""Kinds of calls, by what they are for; `ports.kind_of` says which call is which."""
+
+ANY: Final = "any"
+"""Whatever call it is."""
+
+MISHAPS: Final = (
+    "refused",  # 429, 500, 503, 409, or a time-out before it arrived
+    "answer lost",
+    "carried out late",
+    "crash before",
+    "crash before",
+    "crash after",
+    "crash after",
+    "hang before",
+    "hang before",
+    "hang after",
+    "hang after",
+)
+
+TROUBLES: Final = (
+    "crash",
+    "crash",
+    "hang",
+    "hang",
+    "drain",
+    "cut off from the queue",
+    "cut off from the store",
+    "cut off from both",
+    "credentials denied",
+    "disk full",
+    "object damaged",
+    "object gone",
+    "message dropped",
+    "message doubled",
+    "receipts expired",
+    "cancel",
+    "cancel",
+    "retry",
+    "reconcile",
+)
+
+FAULTY_S: Final = 240.0
+"""Faults happen before this moment; then everything heals."""
+
+
+@frozen
+class Fault:
+    """One thing that goes wrong.
+
+    Attributes:
+        what: One of MISHAPS, which happen at a call, or of TROUBLES, which happen at a moment.
+        call: The kind of call that it happens at.
+        nth: The how many-th such call of all, from 1 on.
+        at: The moment, in seconds.
+        lasts_s: How long, where that has a meaning.
+        pick: Chooses the process, the job or the key, in [0, 1).
+    """
+
+    what: str
+    call: str = ""
+    nth: int = 0
+    at: float = 0.0
+    lasts_s: float = 0.0
+    pick: float = 0.0
+
+    def __str__(self) -> str:
+        lasts = f" for {self.lasts_s:.0f} s" if self.lasts_s else ""
+        return f"{self.what} at {self.call} number {self.nth}{lasts}" if self.call else f"{self.what}{lasts}"
+
+
+def draw(rng: random.Random) -> tuple[Fault, ...]:
+    """The faults of one history: none to a dozen; in some histories of a few kinds only, so that those pile up."""
+    favoured = rng.sample(CALLS, 2) if rng.random() < 0.5 else CALLS
+    return tuple(_fault(rng, favoured) for _ in range(rng.choice((0, 1, 2, 3, 4, 6, 9, 12))))
+
+
+def _fault(rng: random.Random, favoured: tuple[str, ...] | list[str]) -> Fault:
+    lasts_s = round(rng.choice((2.0, 12.0, rng.uniform(20, 150))), 1)
+    if rng.random() < 0.6:
+        nth = rng.choice((1, 2, 3, rng.randint(1, 12), rng.randint(1, 40)))
+        return Fault(rng.choice(MISHAPS), call=rng.choice(favoured), nth=nth, lasts_s=lasts_s, pick=rng.random())
+    return Fault(rng.choice(TROUBLES), at=round(rng.uniform(0, FAULTY_S), 2), lasts_s=lasts_s, pick=rng.random())

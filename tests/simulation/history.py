@@ -1,0 +1,325 @@
+"""One history: a few jobs and workers, the faults of one seed, and after them the time in which all must end well."""
+
+import hashlib
+import random
+import shutil
+import traceback
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from attrs import define, field, frozen
+from simulation.checker import (
+    LIVENESS,
+    NOTHING_BREAKS,
+    PLACE,
+    Checker,
+    Planned,
+    Violation,
+)
+from simulation.ending import Ending
+from simulation.faults import ANY, FAULTY_S, MISHAPS, Fault, draw
+from simulation.ports import Road, WatchedQueue, WatchedRunner, WatchedStore
+from simulation.troubles import Troubles
+from simulation.world import Process, World, WorldClock
+
+from adapters.node import LocalNode
+from adapters.retrying import RetryingQueue, RetryingStore
+from adapters.workloads import load
+from lifecycle.errors import ConfigError
+from lifecycle.ledger import Ledger
+from lifecycle.message import announce
+from lifecycle.policy import Policy
+from lifecycle.ports.runner import Launch
+from lifecycle.ports.store import ABSENT
+from lifecycle.record import JobRecord
+from lifecycle.services import Services
+from lifecycle.worker import Worker
+
+POLICY: Final = Policy(
+    lease=timedelta(seconds=20),
+    heartbeat=timedelta(seconds=5),
+    max_running_time=timedelta(seconds=60),
+    state_saving_interval=timedelta(seconds=10),
+    stop_grace=timedelta(seconds=10),
+    max_failures=3,
+    max_deaths=6,
+    patience=timedelta(seconds=120),
+)
+WORKERS: Final = 3
+INVALID: Final = 0.06
+"""The share of jobs whose input is wrong."""
+ALWAYS_FAILING: Final = 0.08
+"""The share of jobs whose workload fails, whenever it is tried."""
+HEALED_S: Final = 4 * 3600.0
+"""So long after the last fault everything must have ended."""
+RECONCILE_EVERY_S: Final = 300.0
+SETTLE_S: Final = 180.0
+"""Once all jobs are over: the time in which the last messages are cleared away."""
+
+
+@frozen
+class Outcome:
+    """What became of a history.
+
+    Attributes:
+        seed: Its seed.
+        faults: What went wrong.
+        violation: The invariant that did not hold, and how; None if all did.
+        invariant: Its name.
+        history: Every event: when, who, what.
+        counts: How often each kind of fault struck.
+        events: How many events there were.
+        calls: How many calls of ports.
+    """
+
+    seed: int
+    faults: tuple[Fault, ...]
+    violation: str | None
+    invariant: str | None
+    history: tuple[tuple[float, str, str], ...]
+    counts: Counter[str]
+    events: int
+    calls: int
+
+    @property
+    def digest(self) -> str:
+        """The same for the same history."""
+        return hashlib.sha256(repr(self.history).encode()).hexdigest()
+
+    def timeline(self) -> str:
+        """The history, for people."""
+        lines = [f"seed {self.seed}: {self.violation or 'all invariants held'}"]
+        lines += [f"  fault: {fault}" for fault in self.faults]
+        lines += [f"  {moment:9.3f}  {who:<9} {what}" for moment, who, what in self.history]
+        return "\n".join(lines)
+
+
+@define(eq=False)
+class Node:
+    """A worker's process, with what belongs to it."""
+
+    process: Process
+    disk: Path
+    road: Road
+    runner: WatchedRunner
+    worker: Worker
+
+
+@define(eq=False)
+class History:
+    """See `play`."""
+
+    seed: int
+    faults: tuple[Fault, ...]
+    root: Path
+    steps: int | None
+    workers: int
+    policy: Policy = POLICY
+    world: World = field(init=False)
+    checker: Checker = field(init=False)
+    store: WatchedStore = field(init=False)
+    queue: WatchedQueue = field(init=False)
+    troubles: Troubles = field(init=False)
+    nodes: list[Node] = field(factory=list)
+    calls: Counter[str] = field(factory=Counter)
+    counts: Counter[str] = field(factory=Counter)
+    lives: int = 0
+    healed: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.world = World(self.seed)
+        rng = self.world.rng
+        self.checker = Checker(self.world, planned={})
+        self.store = self.checker.store = WatchedStore(self.world, self.checker)
+        self.queue = WatchedQueue(self.world, self.checker, fifo=rng.random() < 0.3)
+        self.troubles = Troubles(self)
+
+    def play(self) -> Outcome:
+        """Let it happen."""
+        violation = None
+        try:
+            self._submit()
+            for fault in self.faults:
+                if fault.what not in MISHAPS:
+                    self.world.at(fault.at, lambda fault=fault: self.troubles.bring(fault))
+            for _ in range(self.workers):
+                self._start()
+            self.world.run(FAULTY_S)
+            self._heal()
+            self.world.run(FAULTY_S + HEALED_S, enough=self._all_over)
+            self._expect_all_over()
+            self.world.run(self.world.time + SETTLE_S)
+            Ending(self).look()
+        except Violation as caught:
+            violation = caught
+        except Exception as error:  # noqa: BLE001 - whatever a worker raises that it should not
+            violation = self.checker.broken(NOTHING_BREAKS, "".join(traceback.format_exception(error)))
+        finally:
+            self.world.end()
+        return Outcome(
+            self.seed,
+            self.faults,
+            str(violation) if violation else None,
+            violation.invariant if violation else None,
+            tuple(self.world.history),
+            self.counts,
+            events=len(self.world.history),
+            calls=self.calls[ANY],
+        )
+
+    # ---- jobs and workers ----
+
+    def _submit(self) -> None:
+        rng = self.world.rng
+        ledger = Ledger(self.store, WorldClock(self.world), rng)
+        for number in range(rng.choice((1, 1, 2, 3)) if self.steps is None else 1):
+            job = f"job{number}"
+            steps = self.steps or rng.choice((3, 30, 80, 150))
+            text, planned, interval_s = f"1\n{steps}\n", Planned(steps * (steps + 1) // 2), 10
+            if self.steps is None:
+                fate, interval_s = rng.random(), rng.choice((10, 10, 40))
+                if fate < INVALID:
+                    text, planned = "nonsense", Planned(None, "input.txt")
+                elif fate < INVALID + ALWAYS_FAILING:
+                    planned = Planned(None, "times in a row")
+            self.checker.planned[job], self.checker.interval_s[job] = planned, interval_s
+            keys = PLACE.job(job)
+            self.store.put(f"{keys.input}input.txt", text.encode())
+            record = JobRecord(job, "series-sum", {"STATE_SAVING_INTERVAL": interval_s}, dispatch=1)
+            ledger.write(keys.record, record, ABSENT)
+            self.queue.send([announce(record, 1)])
+
+    def _start(self, disk: Path | None = None) -> None:
+        """Start a worker on a new node, or on one whose disk is kept."""
+        self.lives += 1
+        rng = self.world.rng
+        process = Process(f"node{self.lives}", skew_s=rng.choice((0.0, 0.0, rng.uniform(-7200, 7200))))
+        road = Road(self.world, process, self.checker, mishap=self._mishap, crash=lambda: self.crash(node))
+        clock = WorldClock(self.world, process)
+        runner = WatchedRunner(clock, road, script=self._script)
+        store, queue = (
+            RetryingStore(road.to(self.store, "store"), clock),
+            RetryingQueue(road.to(self.queue, "queue"), clock),
+        )
+        random_of_its_own = random.Random(rng.getrandbits(32))
+        worker = Worker(
+            Services(
+                queue=queue,
+                store=store,
+                ledger=Ledger(store, clock, random_of_its_own),
+                runner=runner,
+                node=LocalNode(process.name),
+                clock=clock,
+                rng=random_of_its_own,
+                policy=self.policy,
+                workloads=load(None),
+                place=PLACE,
+                bucket="",
+                work_dir=disk or self.root / process.name,
+                alive=lambda: None,
+            )
+        )
+        node = Node(process, disk or self.root / process.name, road, runner, worker)
+        self.nodes.append(node)
+        self.world.tell(process.name, f"starts{' on a disk that was kept' if disk else ''}")
+        self.world.spawn(process, lambda: self._work(node), name="worker")
+
+    def _work(self, node: Node) -> None:
+        """The worker's main thread, and what follows when it ends."""
+        try:
+            code = node.worker.run()
+            self.world.tell(node.process.name, f"leaves with exit code {code}")
+        except ConfigError as error:
+            self.world.tell(node.process.name, f"leaves with exit code 78: {error}")
+        node.process.is_dead = True
+        self.checker.dead.add(node.process.name)
+        self._replace(node)
+
+    def _replace(self, node: Node) -> None:
+        """Some time later there is another; on the same node, perhaps."""
+        self.nodes.remove(node)
+        rng = self.world.rng
+        disk = node.disk if rng.random() < 0.5 else None
+        self.world.at(self.world.time + rng.uniform(1, 30), lambda: self._start(disk))
+
+    def _script(self, launch: Launch, step: int) -> int | None:
+        return 1 if self.checker.planned[launch.job].fails_with == "times in a row" and step > 1 else None
+
+    # ---- what goes wrong ----
+
+    def _mishap(self, kind: str) -> Fault | None:
+        self.calls[kind] += 1
+        self.calls[ANY] += 1
+        if self.healed:
+            return None
+        for fault in self.faults:
+            if fault.call in {kind, ANY} and fault.nth == self.calls[fault.call]:
+                self.counts[fault.what] += 1
+                return fault
+        return None
+
+    def crash(self, node: Node) -> None:
+        """The process of *node* is gone; its disk is as it was at that moment."""
+        if node.process.is_dead:
+            return
+        self.world.tell(node.process.name, "dies")
+        running = {job: work._step for job, work in node.runner.running.items() if work.poll().exited is None}
+        self.checker.crashed(node.process, running)
+        node.process.is_dead = True
+        kept = node.disk.with_name(f"{node.disk.name}+")
+        if node.disk.exists():
+            node.disk.rename(kept)
+        node.disk = kept
+        self._replace(node)
+
+    # ---- the end ----
+
+    def _heal(self) -> None:
+        self.world.tell("", "all faults stop")
+        self.healed = True
+        for node in self.nodes:
+            node.road.heal()
+            self.checker.troubled(node.process)
+        for number in range(1, int(HEALED_S / RECONCILE_EVERY_S)):
+            self.world.at(self.world.time + number * RECONCILE_EVERY_S, self._reconcile_if_needed)
+
+    def _reconcile_if_needed(self) -> None:
+        if not self._all_over():
+            self.troubles.reconcile()
+
+    def _expect_all_over(self) -> None:
+        if not self._all_over():
+            states = {job: str(record.state) for job, record in self.checker.records.items()}
+            raise self.checker.broken(LIVENESS, f"four hours after the last fault: {states}")
+
+    def _all_over(self) -> bool:
+        return all(record.is_settled for record in self.checker.records.values())
+
+
+def play(
+    seed: int,
+    root: Path,
+    faults: tuple[Fault, ...] | None = None,
+    *,
+    steps: int | None = None,
+    workers: int = WORKERS,
+) -> Outcome:
+    """The history of *seed*.
+
+    Args:
+        seed: Decides all that is not said.
+        root: For the nodes' disks; what is put there is removed.
+        faults: Instead of the seed's own.
+        steps: One job, of so many steps, instead of the seed's own.
+        workers: How many there are at first.
+    """
+    drawn = draw(random.Random(seed)) if faults is None else faults
+    random.seed(seed)  # tenacity draws its pauses from there
+    directory = root / f"seed{seed}"
+    directory.mkdir(parents=True)
+    try:
+        return History(seed, drawn, directory, steps, workers).play()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

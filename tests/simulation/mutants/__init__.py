@@ -1,0 +1,22 @@
+"""Deliberate bugs, each a small change of one behaviour, to prove that the simulation would find such a one.
+
+A mutant is a module with `FOUND_AS`, the invariants that may be named, and `install()`, which changes the code of the
+process for good.
+"""
+
+import importlib
+from pathlib import Path
+from typing import Final
+
+NAMES: Final = tuple(sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem != "__init__"))
+
+
+def found_as(name: str) -> tuple[str, ...]:
+    """The invariants that the mutant *name* breaks."""
+    found: tuple[str, ...] = importlib.import_module(f"simulation.mutants.{name}").FOUND_AS
+    return found
+
+
+def install(name: str) -> None:
+    """Put the bug in."""
+    importlib.import_module(f"simulation.mutants.{name}").install()

@@ -1,0 +1,28 @@
+"""A 412 is taken for another's write without reading back: our own, whose answer was late, counts as a lost lease."""
+
+from attrs import evolve
+from simulation.checker import LIVENESS, MESSAGE, TRUE_COUNTS
+
+from lifecycle.errors import RetryableError, UnknownOutcomeError, VersionConflictError
+from lifecycle.ledger import PAUSE_S, TRIES, Conflict, Held, Ledger
+from lifecycle.record import encode, iso
+
+FOUND_AS = (TRUE_COUNTS, MESSAGE, LIVENESS)
+
+
+def install() -> None:
+    def write(self, key, record, expected):
+        stamp = evolve(record.timestamps, updated=iso(self._clock.now()))
+        ours = evolve(record, write_id=f"{self._rng.getrandbits(64):016x}", timestamps=stamp)
+        for _ in range(TRIES):
+            try:
+                return Held(ours, self._store.put(key, encode(ours), expected=expected), 0.0)
+            except VersionConflictError:
+                found = self.read(key)
+                return Conflict(Held(evolve(found.record, epoch=-1), found.version, found.age_s))
+            except RetryableError as error:
+                cause = error
+            self._clock.sleep(PAUSE_S)
+        raise UnknownOutcomeError(str(cause)) from cause
+
+    Ledger.write = write

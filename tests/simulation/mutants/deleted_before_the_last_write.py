@@ -1,0 +1,17 @@
+"""The message is deleted before the record says how the attempt ended: whoever dies in between leaves no message."""
+
+from simulation.checker import MESSAGE
+
+from lifecycle.attempt import Attempt
+
+FOUND_AS = (MESSAGE,)
+
+
+def install() -> None:
+    end = Attempt._end
+
+    def _end(self, ending):
+        self._settlement.delete()
+        end(self, ending)
+
+    Attempt._end = _end

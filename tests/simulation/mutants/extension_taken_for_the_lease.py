@@ -1,0 +1,22 @@
+"""While the queue says yes, the owner does not renew the lease in the record."""
+
+from simulation.checker import TRUE_COUNTS
+
+from lifecycle.errors import HoldfastError
+from lifecycle.heartbeat import OVERLAP, Heartbeat
+
+FOUND_AS = (TRUE_COUNTS,)
+
+
+def install() -> None:
+    beat = Heartbeat._beat
+
+    def _beat(self):
+        try:
+            if self._services.queue.extend(self._delivery, hidden=self._services.policy.lease + OVERLAP):
+                return
+        except HoldfastError:
+            pass
+        beat(self)
+
+    Heartbeat._beat = _beat

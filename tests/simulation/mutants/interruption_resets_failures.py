@@ -1,0 +1,21 @@
+"""An attempt that is interrupted clears the count of failures: a job that always fails is tried for ever."""
+
+from attrs import evolve
+from simulation.checker import LIVENESS, TRUE_COUNTS
+
+import lifecycle.attempt
+from lifecycle.states import Trigger
+
+FOUND_AS = (TRUE_COUNTS, LIVENESS)
+
+
+def install() -> None:
+    closing = lifecycle.attempt.closing
+
+    def forgetful(ending, account, now):
+        change = closing(ending, account, now)
+        if ending.trigger is not Trigger.RELEASE or ending.cause == "workload_failed":
+            return change
+        return lambda record: evolve(change(record), failures=0)
+
+    lifecycle.attempt.closing = forgetful

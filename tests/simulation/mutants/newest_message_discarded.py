@@ -1,0 +1,19 @@
+"""Receivers drop the message that the record numbers, and not only older ones."""
+
+from simulation.checker import MESSAGE
+
+import lifecycle.worker
+from lifecycle.lease import Judgement, Verdict
+
+FOUND_AS = (MESSAGE,)
+
+
+def install() -> None:
+    judge = lifecycle.worker.judge
+
+    def strict(call, held, rng):
+        if held is not None and not held.record.is_final and call.dispatch <= held.record.dispatch > 1:
+            return Judgement(Verdict.DISCARD, "numbered")
+        return judge(call, held, rng)
+
+    lifecycle.worker.judge = strict

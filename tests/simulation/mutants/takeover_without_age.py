@@ -1,0 +1,11 @@
+"""Whoever receives a message takes the job, however fresh its owner's lease is."""
+
+from simulation.checker import LEASE
+
+from lifecycle.record import JobRecord
+
+FOUND_AS = (LEASE,)
+
+
+def install() -> None:
+    JobRecord.is_owned = lambda self, age_s: False  # type: ignore[assignment,method-assign]

@@ -1,0 +1,254 @@
+"""The ports of the simulation: the in-memory adapters, watched, and a way to them on which everything may go wrong."""
+
+import errno
+import math
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final
+
+from attrs import define, evolve, field
+from simulation.checker import Checker
+from simulation.faults import Fault
+from simulation.world import Process, World, WorldClock
+
+from adapters.memory.queue import MemoryQueue
+from adapters.memory.runner import FakeRunner, FakeWorkload
+from adapters.memory.store import MemoryStore
+from lifecycle.errors import ConfigError, RetryableError
+from lifecycle.ports.queue import Delivery, Message
+from lifecycle.ports.runner import Launch, RunningWorkload
+from lifecycle.ports.store import Absent, Version
+
+POLL_S: Final = 4.0
+TIMEOUT_S: Final = 8.0
+SLOWEST_S: Final = 6.0
+
+
+class WatchedStore(MemoryStore):
+    """The bucket; the checker sees every change, and who made it."""
+
+    def __init__(self, world: World, checker: Checker) -> None:
+        super().__init__(WorldClock(world), write_gap_s=1.0)
+        self._world = world
+        self._checker = checker
+
+    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+        """See `MemoryStore`."""
+        version = super().put(key, body, expected=expected)
+        self._checker.wrote(key, body)
+        return version
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `MemoryStore`."""
+        for key in keys:
+            super().delete([key])
+            self._checker.removed(key)
+
+    def spoil(self, key: str, *, gone: bool) -> None:
+        """Damage an object, which nobody sees."""
+        if gone:
+            super().delete([key])
+        else:
+            self._objects[key] = evolve(self._objects[key], body=b"\0damaged\0")
+
+
+class WatchedQueue(MemoryQueue):
+    """The queue; it delivers in any order, as SQS may."""
+
+    def __init__(self, world: World, checker: Checker, *, fifo: bool) -> None:
+        super().__init__(WorldClock(world), fifo=fifo)
+        self._world = world
+        self._checker = checker
+
+    def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
+        """See `MemoryQueue`; looks seldom, since nothing here depends on when."""
+        deadline = self._world.time + wait.total_seconds()
+        while (delivery := self._take(hidden.total_seconds(), self._world.time)) is None:
+            left_s = deadline - self._world.time
+            if left_s <= 0:
+                return None
+            self._world.wait(min(POLL_S, left_s))
+        return delivery
+
+    def delete(self, delivery: Delivery) -> None:
+        """See `MemoryQueue`."""
+        kept = self._find(delivery)
+        super().delete(delivery)
+        if kept and kept not in self._messages:
+            self._checker.unqueued(kept.message.job, self.jobs())
+
+    def jobs(self) -> list[str]:
+        """The jobs that there are messages for."""
+        return [kept.message.job for kept in self._messages]
+
+    def trouble(self, what: str, pick: float) -> str | None:
+        """Do to one message what SQS may; returns for which job."""
+        if not self._messages:
+            return None
+        kept = self._messages[int(pick * len(self._messages))]
+        match what:
+            case "message dropped":
+                self._messages.remove(kept)
+            case "message doubled":
+                self.send([Message(kept.message.body, kept.message.job, f"{kept.message.dedup}+")])
+            case _:
+                kept.visible_at = self._world.time
+        return kept.message.job
+
+    def _deliverable(self, now: float) -> list[Any]:
+        found = super()._deliverable(now)
+        self._world.rng.shuffle(found)
+        return found
+
+
+KINDS: Final = (
+    ("put", "/.holdfast/records/", "record"),
+    ("put", "/checkpoints/", "manifest"),
+    ("put", "/log/", "log"),
+    ("put", "", "copy"),
+    ("put_file", "", "pack"),
+    ("list", "/packs/", "sweep"),
+    ("list", "/checkpoints/", "sweep"),
+    ("list", "", "fetch"),
+    ("delete", "", "remove"),
+    ("get", "/checkpoints/", "restore"),
+    ("get", "", "read"),
+    ("get_range", "/packs/", "restore"),
+    ("get_range", "", "fetch"),
+)
+"""What calls of the store are for: the method, a part of the key, the kind."""
+
+
+def kind_of(method: str, args: tuple[Any, ...], *, queue: bool) -> str:
+    """What a call is for."""
+    key = args[0] if args and isinstance(args[0], str) else ""
+    rows = () if queue else KINDS
+    return next((kind for name, part, kind in rows if name == method and part in key), method)
+
+
+@define(eq=False)
+class Road:
+    """The way from one process to queue and store.
+
+    Attributes:
+        world: Time and chance.
+        process: Whose.
+        checker: Told of every trouble, since what is troubled may be taken for lost.
+        mishap: Asked at each call whether something happens there.
+        crash: Kills the process.
+        cut: Until when there is no way, by port.
+        refused_until: Until when the service answers 503, by port.
+        denied_until: Until when the credentials are refused.
+        full_until: Until when the disk is full.
+    """
+
+    world: World
+    process: Process
+    checker: Checker
+    mishap: Callable[[str], Fault | None]
+    crash: Callable[[], None]
+    cut: dict[str, float] = field(factory=lambda: {"queue": -math.inf, "store": -math.inf})
+    refused_until: dict[str, float] = field(factory=lambda: {"queue": -math.inf, "store": -math.inf})
+    denied_until: float = -math.inf
+    full_until: float = -math.inf
+
+    def to(self, port: Any, name: str) -> "_Port":
+        """The process's view of a port."""
+        return _Port(self, port, name)
+
+    def call(self, name: str, method: str, real: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Make one call, with all that may happen on the way."""
+        kind = kind_of(method, args, queue=name == "queue")
+        fault = self.mishap(kind)
+        what = fault.what if fault else ""
+        if fault:
+            self.world.tell(self.process.name, f"{kind}: {fault}")
+            if "crash" not in what:
+                self.checker.troubled(self.process, fault.lasts_s)
+        self._meet("before", what, fault)
+        self._travel()
+        self._be_let(name, method)
+        if fault and what == "refused":
+            self.refused_until[name] = self.world.time + fault.lasts_s
+        if self.world.time < self.refused_until[name]:
+            raise RetryableError("503, on purpose")
+        if what == "carried out late" and method not in {"receive", "list", "get", "get_range"}:
+            self.world.at(self.world.time + (fault.lasts_s if fault else 0.0), partial(self._late, real, args, kwargs))
+            self.world.wait(TIMEOUT_S)
+            raise RetryableError("no answer, on purpose: it is still on its way")
+        if method == "get_range" and self.world.time < self.full_until:
+            raise OSError(errno.ENOSPC, "no space left, on purpose")
+        with self.checker.acting(self.process):
+            answer = real(*args, **kwargs)
+            if method == "list":
+                answer = list(answer)
+        self._meet("after", what, fault)
+        self._travel()
+        if what == "answer lost":
+            self.world.wait(TIMEOUT_S)
+            raise RetryableError("no answer, on purpose")
+        return iter(answer) if method == "list" else answer
+
+    def _meet(self, when: str, what: str, fault: Fault | None) -> None:
+        if what == f"crash {when}":
+            self.crash()
+            self.world.wait(0.0)
+        elif what == f"hang {when}" and fault:
+            self.process.asleep_until = self.world.time + fault.lasts_s
+            self.world.wait(0.0)
+
+    def _travel(self) -> None:
+        rng = self.world.rng
+        self.world.wait(rng.uniform(0.5, SLOWEST_S) if rng.random() < 0.02 else rng.uniform(0.001, 0.1))
+
+    def heal(self) -> None:
+        """Everything is well from now on."""
+        now = self.world.time
+        self.process.asleep_until = min(self.process.asleep_until, now)
+        self.cut, self.refused_until = dict.fromkeys(self.cut, now), dict.fromkeys(self.cut, now)
+        self.denied_until = self.full_until = now
+
+    def _be_let(self, name: str, method: str) -> None:
+        if self.world.time < self.cut[name]:
+            self.world.wait(TIMEOUT_S)
+            raise RetryableError(f"no way to the {name}, on purpose")
+        if self.world.time < self.denied_until:
+            raise ConfigError(f"{name}.{method}: access denied, on purpose")
+
+    def _late(self, real: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        """What had been sent arrives, whether or not its sender still lives."""
+        with self.checker.acting(self.process):
+            try:
+                real(*args, **kwargs)
+                self.world.tell(self.process.name, "a late call was carried out")
+            except Exception as error:  # noqa: BLE001 - nobody hears the answer
+                self.world.tell(self.process.name, f"a late call came to nothing: {type(error).__name__}")
+
+
+class _Port:
+    def __init__(self, road: Road, port: Any, name: str) -> None:
+        self._road = road
+        self._port = port
+        self._name = name
+
+    def __getattr__(self, method: str) -> Any:
+        real = getattr(self._port, method)
+        return lambda *args, **kwargs: self._road.call(self._name, method, real, args, kwargs)
+
+
+class WatchedRunner(FakeRunner):
+    """Runs fake workloads, and knows how far each is."""
+
+    def __init__(self, clock: WorldClock, road: Road, *, script: Callable[[Launch, int], int | None]) -> None:
+        super().__init__(clock, script=script)
+        self._road = road
+        self.running: dict[str, FakeWorkload] = {}
+
+    def start(self, launch: Launch) -> RunningWorkload:
+        """See `FakeRunner`."""
+        workload = super().start(launch)
+        assert isinstance(workload, FakeWorkload)
+        self.running[launch.job] = workload
+        self._road.checker.started(launch.job, launch.epoch, workload._step)
+        return workload

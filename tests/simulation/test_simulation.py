@@ -1,0 +1,89 @@
+"""Thousands of histories of the real code, and the proof that the checker would notice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from simulation import mutants, run
+from simulation.faults import ANY, Fault
+from simulation.history import Outcome, play
+
+ROOT: Final = Path(__file__).parents[2]
+HISTORIES: Final = 3000
+AT_A_TIME: Final = 500
+WITHIN: Final = 2000
+"""Histories in which every mutant must be found."""
+WHOLE_JOB: Final = 75
+"""Steps: seven checkpoints, and a pause after the sixth."""
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def simulate(*words: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
+    """Play in a process of its own: without coverage's tracing, which would take twice the time."""
+    env = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "PYTHONHASHSEED": hash_seed}
+    command = [sys.executable, "-m", "simulation.run", *words]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def summary(played: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert played.stdout, played.stderr
+    found: dict[str, Any] = json.loads(played.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("first", range(0, HISTORIES, AT_A_TIME))
+def test_every_invariant_holds(first: int) -> None:
+    """In every history, after every event, and at its end. A failure prints the history, shrunk."""
+    played = simulate("--seeds", f"{first}:{first + AT_A_TIME}", "--processes", "1")
+    assert played.returncode == 0, played.stdout + played.stderr
+    assert summary(played)["histories"] == AT_A_TIME
+
+
+def test_the_seed_alone_decides() -> None:
+    """The same seed gives the same history, byte for byte, in another process with other hashes."""
+    first, second = (simulate("--seeds", "11", hash_seed=hash_seed) for hash_seed in ("1", "2"))
+    assert first.stdout == second.stdout
+    assert len(first.stdout.splitlines()) > 50
+
+
+@pytest.mark.parametrize("name", mutants.NAMES)
+def test_a_deliberate_bug_is_found(name: str) -> None:
+    """Each within so many histories, under the name of an invariant that it breaks, and with few faults."""
+    played = simulate("--seeds", f"0:{WITHIN}", "--processes", "1", "--mutant", name)
+    assert played.returncode == 1, f"{name} was not found in {WITHIN} histories\n{played.stdout}{played.stderr}"
+    assert summary(played)["invariant"] in mutants.found_as(name)
+
+
+@pytest.mark.usefixtures("_prepared")
+@pytest.mark.parametrize("what", ["crash before", "crash after", "answer lost", "hang before", "hang after"])
+def test_at_every_call_of_a_whole_job(what: str, tmp_path: Path) -> None:
+    """Every call of a port that a whole job makes is, in turn, where its process dies, hangs, or hears no answer."""
+    calls = quiet(tmp_path).calls
+    assert calls > 100
+    for nth in range(1, calls + 1):
+        outcome = quiet(tmp_path, Fault(what, call=ANY, nth=nth, lasts_s=60.0))
+        assert not outcome.violation, outcome.timeline()
+
+
+@pytest.mark.usefixtures("_prepared")
+def test_a_whole_job_pauses_and_resumes(tmp_path: Path) -> None:
+    """The history that the test above walks through has everything in it."""
+    told = "\n".join(what for _, _, what in quiet(tmp_path).history)
+    for part in ("paused_for_timeout", "epoch 2", "checkpoint 6", "completed"):
+        assert part in told
+
+
+def quiet(root: Path, *faults: Fault) -> Outcome:
+    """One job, two workers, and no faults but these."""
+    return play(1, root, faults, steps=WHOLE_JOB, workers=2)
+
+
+@pytest.fixture
+def _prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lifecycle.watch.TICK_S", 1.0)
+    monkeypatch.setattr("logging.root.manager.disable", run.SILENT)

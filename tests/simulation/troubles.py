@@ -1,0 +1,150 @@
+"""What happens at a moment, rather than at a call: to a node, to the queue, to the bucket, by an operator."""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Self
+from unittest.mock import patch
+
+from simulation.checker import OPERATOR, PLACE
+from simulation.faults import Fault
+from simulation.ports import Road
+from simulation.world import Process, WorldClock
+
+from adapters.retrying import RetryingQueue, RetryingStore
+from client import control, reconcile
+from client.bootstrap import Site
+from client.settings import from_environ
+from lifecycle.errors import HoldfastError
+from lifecycle.keys import epoch_of
+from lifecycle.ledger import Ledger
+
+if TYPE_CHECKING:
+    from simulation.history import History, Node
+
+ACTS: dict[str, Callable[[Site, str], str]] = {"cancel": control.cancel, "retry": control.retry}
+
+
+class Troubles:
+    """Brings troubles over a history.
+
+    Args:
+        history: It.
+    """
+
+    def __init__(self, history: "History") -> None:
+        self._history = history
+        self._world = history.world
+        self._checker = history.checker
+        self._operator = Road(
+            history.world, Process(OPERATOR), history.checker, mishap=lambda _: None, crash=lambda: None
+        )
+
+    def bring(self, fault: Fault) -> None:
+        """Let it happen."""
+        history = self._history
+        history.counts[fault.what] += 1
+        if fault.what in {"message dropped", "message doubled", "receipts expired"}:
+            self._upset_queue(fault)
+        elif fault.what in {"object damaged", "object gone"}:
+            self._spoil(fault)
+        elif fault.what in ACTS:
+            job = f"job{int(fault.pick * len(self._checker.planned))}"
+            self._world.spawn(self._operator.process, lambda: self._operate(fault.what, job), name=fault.what)
+        elif fault.what == "reconcile":
+            self.reconcile()
+        elif history.nodes:
+            self._upset_node(history.nodes[int(fault.pick * len(history.nodes))], fault)
+
+    def _upset_queue(self, fault: Fault) -> None:
+        hit = self._history.queue.trouble(fault.what, fault.pick)
+        self._world.tell("", f"{fault}: {hit}")
+        if hit and fault.what == "message dropped":
+            self._checker.unannounced.add(hit)
+
+    def _upset_node(self, node: "Node", fault: Fault) -> None:
+        self._world.tell(node.process.name, str(fault))
+        until = self._world.time + fault.lasts_s
+        if fault.what == "crash":
+            self._history.crash(node)
+            return
+        self._checker.troubled(node.process, fault.lasts_s)
+        match fault.what:
+            case "hang":
+                node.process.asleep_until = until
+            case "drain":
+                node.worker.drain()
+            case "cut off from the queue":
+                node.road.cut["queue"] = until
+            case "cut off from the store":
+                node.road.cut["store"] = until
+            case "cut off from both":
+                node.road.cut = {"queue": until, "store": until}
+            case "credentials denied":
+                node.road.denied_until = until
+            case "disk full":
+                node.road.full_until = until
+
+    def _spoil(self, fault: Fault) -> None:
+        stored = sorted(key for key in self._history.store._objects if epoch_of(key) is not None)
+        if stored:
+            key = stored[int(fault.pick * len(stored))]
+            self._world.tell("", f"{fault}: {key}")
+            self._checker.spoilt.add(key)
+            self._history.store.spoil(key, gone=fault.what == "object gone")
+
+    # ---- operators ----
+
+    def _operate(self, what: str, job: str) -> None:
+        try:
+            self._world.tell(OPERATOR, f"{what} {job}: {ACTS[what](self._site(self._operator), job)}")
+            self._checker.unannounced.discard(job)
+        except HoldfastError as error:
+            self._world.tell(OPERATOR, f"{what} {job}: {error}")
+
+    def reconcile(self) -> None:
+        """`holdfast reconcile`, at once and between two events: it reads with threads, which have no place here."""
+        self._world.tell(OPERATOR, "reconcile")
+        with (
+            self._checker.acting(self._operator.process),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            patch("client.records.ThreadPoolExecutor", _Inline),
+            patch("client.reconcile.ThreadPoolExecutor", _Inline),
+        ):
+            reconcile.run(self._site(None), older=self._history.policy.lease, dry_run=False, as_json=False)
+
+    def _site(self, road: Road | None) -> Site:
+        history, clock = self._history, WorldClock(self._world, road.process if road else None)
+        store: Any = RetryingStore(road.to(history.store, "store"), clock) if road else history.store
+        queue: Any = RetryingQueue(road.to(history.queue, "queue"), clock) if road else history.queue
+        return Site(
+            settings=from_environ({}, None),
+            clock=clock,
+            queue=queue,
+            store=store,
+            ledger=Ledger(store, clock, self._world.rng),
+            place=PLACE,
+            bucket="",
+            policy=history.policy,
+        )
+
+
+class _Inline:
+    """A pool of threads that has none."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, call: Callable[[Any], Any], items: Any) -> Iterator[Any]:
+        return map(call, items)
+
+    def submit(self, call: Callable[..., Any], *args: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(call(*args))
+        return done
