@@ -6,9 +6,12 @@ BIN    := $(VENV)/bin
 # ARGS goes to pytest: make test ARGS="tests/unit -x". The slow tests wait more than they compute, so there are more
 # processes than two cores; they lie together, so they are dealt out one by one (else one process gets them all).
 ARGS   ?=
+SEEDS   ?= 0:20000
+SECONDS ?= 600
+SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench image clean
+.PHONY: help demo test check docs soak chaos model bench image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +33,15 @@ docs: $(VENV)/run ## write docs/states.md, and the diagram in README.md, from th
 	@$(BIN)/holdfast states --write docs/states.md
 	@$(BIN)/python -c 'import re, pathlib; from lifecycle.chart import mermaid; p = pathlib.Path("README.md"); \
 	  p.write_text(re.sub(r"(?s)(```mermaid\n).*?(\n```)", lambda m: m[1] + mermaid() + m[2], p.read_text()))'
+
+soak: $(VENV)/dev ## play histories for as long as you like: make soak SEEDS=0:100000
+	@PYTHONPATH=tests:. $(BIN)/python -m simulation.run --seeds $(SEEDS)
+
+chaos: $(VENV)/dev ## real workers, a hostile network, random kills: make chaos SECONDS=600 SEED=1
+	@PYTHONPATH=tests:. $(BIN)/python -m acceptance.chaos --seconds $(SECONDS) --seed $(SEED)
+
+model: ## check the model of the protocol, all of it, with spin (apt-get install spin gcc)
+	@tests/model/check
 
 bench: $(VENV)/dev ## measure: start-up, submit, memory, calls an hour
 	@$(BIN)/python benchmarks/run.py

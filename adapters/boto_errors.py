@@ -160,9 +160,10 @@ def status_of(error: ClientError) -> int:
 def remedy_of(error: Exception) -> Remedy:
     """What to do about a vendor's error: by its code, else by its status, else by its class."""
     if isinstance(error, ClientError):
-        status = status_of(error)
-        unnamed = Remedy.RETRY if status not in range(300, 500) else Remedy.GIVE_UP
-        return CODES.get(code_of(error)) or _STATUSES.get(status, unnamed)
+        code, status = code_of(error), status_of(error)
+        is_named = bool(code) and not code.isdigit()  # no name: a proxy's answer, or one that was cut short
+        otherwise = Remedy.GIVE_UP if is_named and status in range(300, 500) else Remedy.RETRY
+        return CODES.get(code) or _STATUSES.get(status, otherwise)
     return next((remedy for kind, remedy in _CLASSES if isinstance(error, kind)), Remedy.GIVE_UP)
 
 
@@ -181,19 +182,22 @@ def translated(error: Exception, what: str, service: Service) -> HoldfastError:
 
 @contextmanager
 def translating(what: str, service: Service) -> Iterator[None]:
-    """Turn every vendor error met inside into one of ours.
+    """Turn every vendor error met inside into one of ours, and an answer that lacks what it must have.
 
     Args:
         what: What is being done, to which key or queue, for the message.
         service: Whose settings the message names.
 
     Raises:
-        RetryableError: Unreachable, throttled or failing.
+        RetryableError: Unreachable, throttled or failing, or half an answer.
         ConfigError: A credential, the queue, the bucket or the endpoint is wrong.
         VersionConflictError: A condition did not hold.
         PermanentError: The service refuses the request as such.
     """
     try:
         yield
+    except KeyError as error:
+        # A connection that breaks among the headers looks to http.client like their end: 200, and nothing in it.
+        raise RetryableError(f"{what}: the answer has no {error}; it was cut short") from error
     except (ClientError, BotoCoreError, Boto3Error, ResponseParserError, HTTPError, S3CopyFailedError) as error:
         raise translated(error, what, service) from error

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES: Final = 1 << 20  # of a download, in memory at once
 PART_BYTES: Final = 64 << 20  # fewer, larger parts cost a third of the CPU of boto3's 8 MiB
+COPY_LIMIT_BYTES: Final = 5 << 30  # of one copy, by S3's limit
 DELETE_BATCH: Final = 1000  # keys, by S3's limit
 NO_SUCH_KEY: Final = "NoSuchKey"
 NOT_FOUND: Final = 404
@@ -84,7 +85,8 @@ class R2Store:
                 raise
             with closing(answer["Body"]) as body:
                 content = body.read()
-        return Stored(content, answer["ETag"], self._age_s(answer, answer["LastModified"]))
+            _expect_whole(answer, content, key)
+            return Stored(content, answer["ETag"], self._age_s(answer, answer["LastModified"]))
 
     def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`. Sent once, whether there is a condition or not."""
@@ -133,26 +135,31 @@ class R2Store:
     def copy(self, source: str, target: str) -> bool:
         """See `ObjectStore.copy`."""
         with translating(f"copy {source} to {target}", S3):
-            try:
-                self._bulk.copy({"Bucket": self._bucket, "Key": source}, self._bucket, target, Config=TRANSFER)
-            except ClientError as error:
-                if status_of(error) != NOT_FOUND or not self._is_absent(source):
-                    raise
-                return False
+            size_bytes = self._size_bytes(source)
+            if size_bytes is None:
+                if self._is_absent(source):
+                    return False
+                raise RetryableError(f"copy {source}: it is there, and cannot be looked at")
+            place: Any = {"Bucket": self._bucket, "Key": source}
+            if size_bytes <= COPY_LIMIT_BYTES:
+                copied = self._bulk.copy_object(CopySource=place, Bucket=self._bucket, Key=target)
+                return bool(copied["CopyObjectResult"]["ETag"])  # "200 OK" may come before the copy; this is its end
+            self._bulk.copy(place, self._bucket, target, Config=TRANSFER)
+        if self._size_bytes(target) != size_bytes:
+            raise RetryableError(f"copy {source}: {target} is not of its size")
         return True
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `ObjectStore.list`. A page has up to 1000 keys, and R2 charges it like a write."""
         following: Any = {}
-        while True:
+        while following is not None:
             with translating(f"list {prefix}", S3):
                 page = self._bulk.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **following)
+                # The end of a page must be said, or a page that was cut short would say that there is nothing.
+                following = {"ContinuationToken": page["NextContinuationToken"]} if page["IsTruncated"] else None
             for found in page.get("Contents", ()):
                 age_s = self._age_s(page, found["LastModified"])
                 yield Listed(key=found["Key"], size_bytes=found["Size"], version=found["ETag"], age_s=age_s)
-            if not page.get("IsTruncated"):
-                return
-            following = {"ContinuationToken": page["NextContinuationToken"]}
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`. A store that does not take batches is asked key by key."""
@@ -223,6 +230,13 @@ class R2Store:
         if asked.tzinfo is None:  # "-0000": UTC, by RFC 5322
             asked = asked.replace(tzinfo=UTC)
         return max(0.0, (asked - written).total_seconds())
+
+
+def _expect_whole(answer: Mapping[str, Any], content: bytes, key: str) -> None:
+    """Find half an answer, which must be taken for neither a short object nor an empty one."""
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    if "transfer-encoding" not in headers and len(content) != answer["ContentLength"]:
+        raise RetryableError(f"get {key}: {len(content)} bytes came of {answer['ContentLength']}")
 
 
 def connect(

@@ -236,8 +236,8 @@ class SqsQueue:
     def _dead_letter_url(self) -> str | None:
         """The URL of the queue's dead-letter queue; None if it has none, or names one that is gone."""
         with translating(f"find the dead-letter queue of {self._url}", SQS):
-            found = self._control.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy"])
-            policy = found.get("Attributes", {}).get("RedrivePolicy")
+            found = self._control.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy", "QueueArn"])
+            policy = found["Attributes"].get("RedrivePolicy")  # always there: the queue has an ARN at least
             if not policy:
                 return None
             name = str(json.loads(policy)["deadLetterTargetArn"]).rpartition(":")[2]

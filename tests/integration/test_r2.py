@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from boto3.s3.transfer import TransferConfig
-from support.stub import DROP, Reply, Stub, s3_error
+from support.stub import CUT_SHORT, DROP, Reply, Stub, s3_error
 
 from adapters import r2
 from adapters.memory.clock import ManualClock
@@ -76,6 +76,42 @@ def test_age_falls_back_on_our_clock(stub: Stub) -> None:
         assert stored.age_s == age_s
         store._control.close()
         store._bulk.close()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store, path: store.get("k"),
+        lambda store, path: list(store.list("k")),
+        lambda store, path: store.put("k", b"body", expected=ABSENT),
+        lambda store, path: store.put_file("k", path),
+        lambda store, path: store.copy("k", "l"),
+    ],
+    ids=["get", "list", "put", "put_file", "copy"],
+)
+def test_an_answer_that_breaks_among_its_headers_is_none(
+    scripted: R2Store, stub: Stub, tmp_path: Path, call: Callable[[R2Store, Path], object]
+) -> None:
+    """http.client takes the connection's end for the headers' end: "200, and nothing in it" is no absence."""
+    (tmp_path / "f").write_bytes(b"12345")
+    stub.script(CUT_SHORT)
+    with pytest.raises(RetryableError):
+        call(scripted, tmp_path / "f")
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_refusal_without_a_name_may_be_anybodys(scripted: R2Store, stub: Stub, status: int) -> None:
+    """Half an answer, or a proxy's: no proof that a key is absent, and no reason to give a job up."""
+    stub.script(Reply(status))
+    with pytest.raises(RetryableError):
+        scripted.get("k")
+
+
+def test_a_copy_counts_when_its_end_is_told(scripted: R2Store, stub: Stub) -> None:
+    """S3 says 200 before it copies."""
+    stub.script(Reply(200, headers={"Content-Length": "5"}), Reply(200))
+    with pytest.raises(RetryableError):
+        scripted.copy("k", "l")
 
 
 def test_a_put_carries_what_lets_the_store_check_it(scripted: R2Store, stub: Stub) -> None:
@@ -155,7 +191,7 @@ def test_absence_is_proof(scripted: R2Store, stub: Stub) -> None:
         with pytest.raises(ConfigError, match="BUCKET"):
             call()
     stub.script(Reply(404))
-    with pytest.raises(PermanentError):
+    with pytest.raises(RetryableError):
         scripted.get("k")
 
 
@@ -163,7 +199,7 @@ def test_copy_of_what_is_there_but_hidden_by_a_404_is_not_absence(scripted: R2St
     """A 404 that a copy met is absence only if the store also says so when asked for the object itself."""
     for proof in (found(), s3_error(416, "InvalidRange")):
         stub.script(Reply(404), proof)
-        with pytest.raises(PermanentError):
+        with pytest.raises(RetryableError):
             scripted.copy("k", "l")
 
 

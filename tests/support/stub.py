@@ -28,6 +28,8 @@ DROP: Final = Reply(status=-1)
 """Take the request, then close the connection without a word: it may have been carried out."""
 HANG: Final = Reply(status=-2)
 """Take the request, and never answer."""
+CUT_SHORT: Final = Reply(status=-3)
+"""Say that all is well, and close the connection in the middle of the headers."""
 
 
 @frozen
@@ -98,7 +100,9 @@ class Stub:
                 reply = stub._take(Request(self.command, self.path, headers, self.rfile.read(length)))
                 if reply is HANG:
                     stub._closing.wait()
-                if reply in (HANG, DROP):
+                if reply is CUT_SHORT:
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nServer: half a na")
+                if reply in (HANG, DROP, CUT_SHORT):
                     self.close_connection = True
                     return
                 self.send_response_only(reply.status)
