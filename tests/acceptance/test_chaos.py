@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from . import chaos
+from acceptance import chaos
 
 SECONDS: Final = 120
 
