@@ -73,7 +73,7 @@ class ManualClock:
 
     def lock(self) -> AbstractContextManager[object]:
         """See `lifecycle.ports.clock.Clock`."""
-        return _ManualLock(self)
+        return MailboxLock(_ManualMailbox(self))
 
     # All of these are called with the guard held.
 
@@ -126,11 +126,15 @@ class _ManualMailbox(Generic[T]):
             return self._items.popleft() if self._items else None
 
 
-class _ManualLock:
-    """A mailbox with one token in it, so that a thread that waits for the lock is known to wait."""
+class MailboxLock:
+    """A lock made of a mailbox with one token in it, so that a thread that waits for the lock is known to wait.
 
-    def __init__(self, clock: ManualClock) -> None:
-        self._tokens: _ManualMailbox[bool] = _ManualMailbox(clock)
+    Args:
+        tokens: An empty mailbox of the clock's.
+    """
+
+    def __init__(self, tokens: Mailbox[bool]) -> None:
+        self._tokens = tokens
         self._tokens.put(True)
 
     def __enter__(self) -> None:

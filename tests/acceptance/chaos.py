@@ -193,7 +193,6 @@ def play(home: Path, *, port: int, seed: int, seconds: float, jobs: int) -> dict
         return Chaos(town, proxy, random.Random(seed), [f"job{number}" for number in range(jobs)]).run(seconds)
     finally:
         town.close()
-        proxy.close()
 
 
 def main() -> int:

@@ -46,13 +46,14 @@ def test_sigstop_beyond_the_lease(town: Town) -> None:
     second = town.worker("--max-jobs", "1")
     assert second.wait(60) == 0
     assert town.record("a").is_settled
-    finished = {listed.key: listed.version for listed in town.site.store.list("")}
+    stored = {listed.key: listed.version for listed in town.site.store.list("")}
+    finished = {key: version for key, version in stored.items() if "/e1" not in key}  # its own log was on its way
     first.send_signal(signal.SIGCONT)
     assert first.wait(60) == 0
     assert "superseded" in town.log_of(first)
     now = {listed.key: listed.version for listed in town.site.store.list("")}
     assert {key: now.get(key) for key in finished} == finished
-    assert all("/e1/" in key for key in now.keys() - finished.keys())
+    assert all("/e1" in key for key in now.keys() - finished.keys())
     record = town.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["vanished", "completed"]
     assert town.output("a") == SUM

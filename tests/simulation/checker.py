@@ -22,7 +22,7 @@ RECORDS: Final = PLACE.records
 OPERATOR: Final = "operator"
 MEMORY_S: Final = 90.0
 """A process that had trouble so recently may be taken for lost."""
-SLACK_S: Final = 45.0
+SLACK_S: Final = 20.0
 """What a crash may cost besides a saving interval: the upload in flight, over a slow network."""
 
 

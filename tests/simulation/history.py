@@ -48,6 +48,10 @@ POLICY: Final = Policy(
     patience=timedelta(seconds=120),
 )
 WORKERS: Final = 3
+FIFO: Final = 0.3
+"""The share of FIFO queues."""
+MAX_RECEIVES: Final = (None, None, None, None, 6)
+"""After so many deliveries a message is moved to the dead letters."""
 INVALID: Final = 0.06
 """The share of jobs whose input is wrong."""
 ALWAYS_FAILING: Final = 0.08
@@ -133,7 +137,9 @@ class History:
         rng = self.world.rng
         self.checker = Checker(self.world, planned={})
         self.store = self.checker.store = WatchedStore(self.world, self.checker)
-        self.queue = WatchedQueue(self.world, self.checker, fifo=rng.random() < 0.3)
+        self.queue = WatchedQueue(
+            self.world, self.checker, fifo=rng.random() < FIFO, max_receives=rng.choice(MAX_RECEIVES)
+        )
         self.troubles = Troubles(self)
 
     def play(self) -> Outcome:

@@ -56,8 +56,8 @@ class WatchedStore(MemoryStore):
 class WatchedQueue(MemoryQueue):
     """The queue; it delivers in any order, as SQS may."""
 
-    def __init__(self, world: World, checker: Checker, *, fifo: bool) -> None:
-        super().__init__(WorldClock(world), fifo=fifo)
+    def __init__(self, world: World, checker: Checker, *, fifo: bool, max_receives: int | None) -> None:
+        super().__init__(WorldClock(world), fifo=fifo, max_receives=max_receives)
         self._world = world
         self._checker = checker
 
@@ -95,6 +95,14 @@ class WatchedQueue(MemoryQueue):
             case _:
                 kept.visible_at = self._world.time
         return kept.message.job
+
+    def _expire(self, now: float) -> None:
+        before = list(self._messages)
+        super()._expire(now)
+        for kept in before:
+            if kept not in self._messages:
+                self._world.tell("", f"a message of {kept.message.job} is moved to the dead letters")
+                self._checker.unannounced.add(kept.message.job)
 
     def _deliverable(self, now: float) -> list[Any]:
         found = super()._deliverable(now)

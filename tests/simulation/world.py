@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from attrs import define
 from greenlet import getcurrent, greenlet
 
+from adapters.memory.clock import MailboxLock
 from lifecycle.ports.clock import Clock
 
 T = TypeVar("T")
@@ -218,7 +219,7 @@ class WorldClock:
 
     def lock(self) -> AbstractContextManager[object]:
         """See `Clock`."""
-        return WorldLock(self._world)
+        return MailboxLock(WorldMailbox(self._world))
 
 
 class WorldMailbox(Generic[T]):
@@ -245,21 +246,6 @@ class WorldMailbox(Generic[T]):
             self._waiting.append(waiter)
             self._world.hand_over()
         return self._items.popleft() if self._items else None
-
-
-class WorldLock:
-    """A mailbox with one token in it."""
-
-    def __init__(self, world: World) -> None:
-        self._tokens: WorldMailbox[bool] = WorldMailbox(world)
-        self._tokens.put(True)
-
-    def __enter__(self) -> None:
-        while self._tokens.get(math.inf) is None:
-            pass
-
-    def __exit__(self, *_: object) -> None:
-        self._tokens.put(True)
 
 
 class WorldThread:

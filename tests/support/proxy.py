@@ -1,4 +1,4 @@
-"""A hostile network: a TCP proxy in front of a server, whose weather changes.
+"""A hostile network: a TCP proxy in front of a server, whose weather changes. It lasts as long as its process.
 
 In any weather bytes are passed on as they are; what changes is when, how many, and whether the rest follows.
 """
@@ -41,22 +41,9 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         ready: list[int] = []
         started = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(ready, started), daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._serve, args=(ready, started), daemon=True).start()
         started.wait()
         self.url = f"http://127.0.0.1:{ready[0]}"
-
-    def close(self) -> None:
-        """Stop, and break whatever is open."""
-
-        def stop() -> None:
-            for task in asyncio.all_tasks(self._loop):
-                task.cancel()
-            self._loop.call_later(0.1, self._loop.stop)
-
-        self._loop.call_soon_threadsafe(stop)
-        self._thread.join(10)
-        self._loop.close()
 
     def _serve(self, ready: list[int], started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
@@ -64,7 +51,6 @@ class Proxy:
         ready.append(server.sockets[0].getsockname()[1])
         started.set()
         self._loop.run_forever()
-        server.close()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection."""

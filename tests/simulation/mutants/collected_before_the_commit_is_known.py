@@ -1,0 +1,20 @@
+"""Once a checkpoint is uploaded, what only the one before names is removed, whether or not the record points there."""
+
+from simulation.checker import ALL_THERE, FENCE
+
+from lifecycle.uploader import Uploader
+
+FOUND_AS = (ALL_THERE, FENCE)
+
+
+def install() -> None:
+    upload = Uploader._upload
+
+    def _upload(self, snapshot):
+        upload(self, snapshot)
+        if self._unresolved and self._unresolved[1]:
+            saved = self._unresolved[1]
+            dropped, self._kept = self._kept, (saved.manifest,)
+            self._collect(dropped)
+
+    Uploader._upload = _upload

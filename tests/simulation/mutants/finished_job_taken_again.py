@@ -1,0 +1,19 @@
+"""A late message of a job that is over starts it again."""
+
+from simulation.checker import NOTHING_BREAKS, ONE_WINNER
+
+import lifecycle.worker
+from lifecycle.lease import Judgement, Verdict
+
+FOUND_AS = (ONE_WINNER, NOTHING_BREAKS)
+
+
+def install() -> None:
+    judge = lifecycle.worker.judge
+
+    def forgetful(call, held, rng):
+        judgement = judge(call, held, rng)
+        over = judgement.verdict is Verdict.DISCARD and held is not None and held.record.is_final
+        return Judgement(Verdict.TAKE, "why not") if over else judgement
+
+    lifecycle.worker.judge = forgetful
