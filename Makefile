@@ -11,7 +11,7 @@ SECONDS ?= 600
 SEED    ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs soak chaos model bench image clean
+.PHONY: help demo test check docs soak chaos examples model bench image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ soak: $(VENV)/dev ## play histories for as long as you like: make soak SEEDS=0:1
 chaos: $(VENV)/dev ## real workers, a hostile network, random kills: make chaos SECONDS=600 SEED=1
 	@PYTHONPATH=tests:. $(BIN)/python -m acceptance.chaos --seconds $(SECONDS) --seed $(SEED)
 
+examples: $(VENV)/dev $(VENV)/examples ## real programs, killed twice: OpenMM, PyTorch, sh; GROMACS if gmx is installed
+	@HOLDFAST_EXAMPLES_PYTHON=$(CURDIR)/$(VENV)/examples/bin/python $(BIN)/pytest tests/acceptance/test_examples.py $(ARGS)
+
 model: ## check the model of the protocol, all of it, with spin (apt-get install spin gcc)
 	@tests/model/check
 
@@ -60,6 +63,11 @@ $(VENV)/run: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/examples: $(wildcard examples/*/requirements.txt) $(VENV)/run
+	@$(PYTHON) -m venv $@
+	@$@/bin/pip install --quiet --disable-pip-version-check $(foreach file,$(wildcard examples/*/requirements.txt),-r $(file)) numpy
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run

@@ -4,10 +4,14 @@ Run as a script, in a session of its own, with a lifeline on stdin that only the
 workload is its child, in the same process group. When the lifeline breaks, the whole group is killed. When the workload
 ends, its exit code is written down first, and then the group is killed too, so that no grandchild stays behind.
 
-Usage: guard.py EXIT_FILE PROGRAM [ARGUMENT…]. Standard library only, and no import that takes long: it starts once for
-every attempt.
+What the workload writes to stdout and stderr it takes through a pipe, and puts into segments of equal length, of which
+only the newest are kept (lifecycle/console.py): so a chatty program fills no disk.
+
+Usage: guard.py EXIT_FILE CONSOLE_FOLDER SEGMENT_BYTES KEPT PROGRAM [ARGUMENT…]. Standard library only, and no import
+that takes long: it starts once for every attempt.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -19,7 +23,7 @@ BY_SIGNAL = 128
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def main(exit_file: str, command: list[str]) -> None:
+def main(exit_file: str, console: "Console", command: list[str]) -> None:
     """Run *command* to its end, or to the lifeline's; then end its whole group, this process included."""
     for number in PASSED_ON:  # the group gets them too; a handler, unlike SIG_IGN, does not stick to the child
         signal.signal(number, lambda *_: None)
@@ -27,19 +31,25 @@ def main(exit_file: str, command: list[str]) -> None:
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    output, its_end = os.pipe()
     child = os.fork()
     if child == 0:
-        become(command)
-    code = watch(child, ended)
+        become(command, its_end)
+    os.close(its_end)
+    os.set_blocking(output, False)
+    code = watch(child, ended, output, console)
     if code is not None:
+        console.take(output)
         write_down(exit_file, code)
     os.killpg(0, signal.SIGKILL)
 
 
-def become(command: list[str]) -> None:
+def become(command: list[str], output: int) -> None:
     """Turn this process into *command*."""
     signal.set_wakeup_fd(-1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     try:
         os.execvp(command[0], command)  # noqa: S606 - a program of the image's own workloads.toml, and no shell
     except OSError as error:
@@ -47,18 +57,62 @@ def become(command: list[str]) -> None:
     os._exit(NOT_STARTED)
 
 
-def watch(child: int, ended: int) -> int | None:
+def watch(child: int, ended: int, output: int, console: "Console") -> int | None:
     """Wait for the child's exit code, 128 + n if signal n ended it; None if the lifeline broke first."""
+    sources = [0, ended, output]
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else BY_SIGNAL - code
-        ready, _, _ = select.select([0, ended], [], [])
+        ready, _, _ = select.select(sources, [], [])
         if 0 in ready and not os.read(0, 1):
             return None
         if ended in ready:
             os.read(ended, 4096)
+        if output in ready and not console.take(output):
+            sources.remove(output)
+
+
+class Console:
+    """The newest of what the workload has written, in files of equal length."""
+
+    def __init__(self, folder: str, segment_bytes: int, kept: int) -> None:
+        self._folder = folder
+        self._bytes = segment_bytes
+        self._kept = kept
+        self._number = self._length = 0
+        self._file = -1
+
+    def take(self, output: int) -> bool:
+        """Take what is there; False if no more will come. A full disk loses what is written, and stops nobody."""
+        while True:
+            try:
+                piece = os.read(output, 1 << 16)
+            except BlockingIOError:
+                return True
+            if not piece:
+                return False
+            with contextlib.suppress(OSError):
+                self._write(piece)
+
+    def _write(self, piece: bytes) -> None:
+        while piece:
+            if self._file < 0:
+                self._file = os.open(self._path(self._number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            room = self._bytes - self._length
+            written = os.write(self._file, piece[:room])
+            piece = piece[written:]
+            self._length += written
+            if self._length >= self._bytes:
+                os.close(self._file)
+                self._file, self._length = -1, 0
+                self._number += 1
+                if self._number > self._kept:
+                    os.unlink(self._path(self._number - self._kept - 1))  # noqa: PTH108 - as below
+
+    def _path(self, number: int) -> str:
+        return f"{self._folder}/{number:06d}.txt"
 
 
 def write_down(exit_file: str, code: int) -> None:
@@ -70,4 +124,4 @@ def write_down(exit_file: str, code: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], Console(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])), sys.argv[5:])

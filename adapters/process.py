@@ -6,19 +6,20 @@ say it, and nothing that it does can hold the worker up.
 
 import json
 import os
+import re
 import shutil
 import signal
 import string
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from lifecycle.console import KEPT, SEGMENT_BYTES, TAIL_BYTES, segments, tail
 from lifecycle.errors import PermanentError
-from lifecycle.journal import CONSOLE
-from lifecycle.ports.runner import Announced, Exit, Launch, Report, RunningWorkload, WorkloadRunner
+from lifecycle.ports.runner import Announced, Exit, JobDirs, Launch, Report, RunningWorkload, WorkloadRunner
 
 SDK: Final = Path(__file__).resolve().parents[1] / "sdk"
 GUARD: Final = Path(__file__).resolve().with_name("guard.py")
@@ -26,7 +27,8 @@ EXIT: Final = "exit"
 PROGRESS: Final = "progress"
 ANNOUNCED: Final = "announced"
 SAVE_REQUESTED: Final = "save-requested"
-TAIL_BYTES: Final = 4096
+LONGEST_LINE: Final = 1 << 16
+LONGEST_CHECK_S: Final = 3600.0
 KILL_WAIT_S: Final = 10.0
 KILLED: Final = 128 + signal.SIGKILL
 SECRET: Final = ("AWS_", "CLOUDFLARE_")  # beginnings of the names of settings that are the worker's alone
@@ -45,29 +47,60 @@ class ProcessRunner:
     def start(self, launch: Launch) -> RunningWorkload:
         """See the port."""
         dirs = launch.dirs
-        command = self._command(launch)
+        command = self._command(launch, launch.workload.command)
+        total = _total(launch)
         params = dirs.control / "params.json"
         params.write_text(json.dumps(dict(launch.params)))
-        guarded = [self._python, "-I", "-S", str(GUARD), str(dirs.control / EXIT), *command]
-        with (dirs.root / CONSOLE).open("wb") as console:
-            guard = subprocess.Popen(  # noqa: S603 - the guard, which starts a program of the image's own workloads.toml
-                guarded,
-                cwd=dirs.root,
-                env=_environment(launch, params),
-                stdin=subprocess.PIPE,
-                stdout=console,
-                stderr=console,
-                start_new_session=True,
-            )
-        return RunningProcess(guard, launch)
+        dirs.console.mkdir(exist_ok=True)
+        console = (str(dirs.console), str(SEGMENT_BYTES), str(KEPT))
+        guard = subprocess.Popen(  # noqa: S603 - the guard, which starts a program of the image's own workloads.toml
+            [self._python, "-I", "-S", str(GUARD), str(dirs.control / EXIT), *console, *command],
+            cwd=dirs.root,
+            env=_environment(launch, params),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return RunningProcess(guard, launch, total)
 
-    def _command(self, launch: Launch) -> list[str]:
-        values = {**launch.params, "python": self._python, "sdk": str(SDK)}
-        words = [_fill(word, values, launch) for word in launch.workload.command]
+    def check(self, launch: Launch, snapshot: Path) -> str | None:
+        """See the port."""
+        if launch.workload.check is None:
+            return None
+        try:
+            ended = subprocess.run(  # noqa: S603 - a program of the image's own workloads.toml
+                self._command(launch, launch.workload.check, snapshot=snapshot),
+                cwd=snapshot,
+                env=_environment(launch, launch.dirs.control / "params.json"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=LONGEST_CHECK_S,
+                check=False,
+            )
+        except (subprocess.TimeoutExpired, PermanentError) as error:
+            return f"its check could not be made: {error}"
+        said = ended.stdout[-TAIL_BYTES:].decode(errors="replace").strip()
+        return f"its check says {ended.returncode}: {said}" if ended.returncode else None
+
+    def _command(self, launch: Launch, words: Sequence[str], snapshot: Path | None = None) -> list[str]:
+        dirs = launch.dirs
+        values = {
+            **launch.params,
+            "python": self._python,
+            "sdk": str(SDK),
+            "job": launch.job,
+            "input_dir": str(dirs.input),
+            "checkpoint_dir": str(dirs.checkpoint),
+            "output_dir": str(dirs.output),
+            "snapshot": str(snapshot or ""),
+        }
+        filled = [_fill(word, values, launch) for word in words]
         path = os.pathsep.join((launch.workload.environment.get("PATH", ""), os.environ.get("PATH", os.defpath)))
-        if shutil.which(words[0], path=path) is None:
-            raise PermanentError(f"workload {launch.workload.name!r}: there is no program {words[0]!r} on this image")
-        return words
+        if shutil.which(filled[0], path=path) is None:
+            raise PermanentError(f"workload {launch.workload.name!r}: there is no program {filled[0]!r} on this image")
+        return filled
 
 
 class RunningProcess:
@@ -76,21 +109,26 @@ class RunningProcess:
     Args:
         guard: The guard, which leads the process group.
         launch: What was started.
+        total: How many steps there are, if that is known beforehand.
     """
 
-    def __init__(self, guard: subprocess.Popen[bytes], launch: Launch) -> None:
+    def __init__(self, guard: subprocess.Popen[bytes], launch: Launch, total: int | None) -> None:
         self._guard = guard
+        self._dirs = launch.dirs
         self._control = launch.dirs.control
-        self._console = launch.dirs.root / CONSOLE
+        self._total = total
+        self._file = launch.workload.progress_file
+        pattern = launch.workload.progress_pattern
+        self._lines = ProgressLines(launch.dirs, pattern) if pattern else None
         self._stop_signal = signal.Signals[launch.workload.stop_signal]
 
     def poll(self) -> Report:
         """See the port."""
         gone = self._guard.poll() is not None
-        progress = _read_json(self._control / PROGRESS)
+        done, total = self._progress()
         return Report(
-            done=_whole(progress.get("done")),
-            total=_whole(progress.get("total")),
+            done=done,
+            total=self._total if total is None else total,
             announced=self._newest(),
             exited=self._exit(gone=gone),
         )
@@ -120,12 +158,14 @@ class RunningProcess:
         if not gone:  # the guard kills the group and itself last, so nothing of it runs on once it is gone
             return None
         code = _whole(_read_json(self._control / EXIT).get("code"))
-        return Exit(KILLED if code is None else code, self._tail())
+        return Exit(KILLED if code is None else code, tail(self._dirs))
 
-    def _tail(self) -> str:
-        with suppress(OSError), self._console.open("rb") as file:
-            return _last_bytes(file).decode(errors="replace").strip()
-        return ""
+    def _progress(self) -> tuple[int | None, int | None]:
+        """How far the program says that it is, wherever it says so."""
+        if self._lines:
+            return self._lines.read()
+        progress = _read_progress(self._dirs.root / self._file if self._file else self._control / PROGRESS)
+        return _whole(progress.get("done")), _whole(progress.get("total"))
 
     def _newest(self) -> Announced | None:
         folder = self._control / ANNOUNCED
@@ -138,6 +178,72 @@ class RunningProcess:
                 step = _whole(_read_json(folder / f"{newest}.json").get("step"))
                 return Announced(newest, folder / str(newest), step)
         return None
+
+
+class ProgressLines:
+    """Finds in the lines that a program writes how far it is.
+
+    Args:
+        dirs: Where its console is.
+        pattern: Matches a line that says so, with a group `done`, and perhaps `total`.
+    """
+
+    def __init__(self, dirs: JobDirs, pattern: str) -> None:
+        self._dirs = dirs
+        self._pattern = re.compile(pattern)
+        self._at = (0, 0)
+        self._rest = ""
+        self._found: tuple[int | None, int | None] = (None, None)
+
+    def read(self) -> tuple[int | None, int | None]:
+        """Read what is new, and return the last that was found: done and total."""
+        for number, path in segments(self._dirs):
+            before, offset = self._at
+            if number < before:
+                continue
+            with suppress(OSError), path.open("rb") as file:
+                file.seek(offset if number == before else 0)
+                new = file.read()
+                self._at = (number, file.tell())
+                self._take(new.decode(errors="replace"))
+        return self._found
+
+    def _take(self, new: str) -> None:
+        *lines, rest = re.split(r"[\r\n]", self._rest + new)
+        self._rest = rest[-LONGEST_LINE:]
+        for line in reversed(lines):
+            if found := self._pattern.search(line):
+                groups = found.groupdict()
+                self._found = _number(groups.get("done")), _number(groups.get("total"))
+                return
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return int(text or "")
+    except ValueError:
+        return None
+
+
+def _total(launch: Launch) -> int | None:
+    """How many steps there are, as the workload's `total` says."""
+    if launch.workload.total is None:
+        return None
+    text = _fill(launch.workload.total, launch.params, launch)
+    total = _number(text)
+    if total is None:
+        raise PermanentError(f"workload {launch.workload.name!r}: total is {text!r:.40}, which is not a whole number")
+    return total
+
+
+def _read_progress(path: Path) -> dict[str, Any]:
+    """A JSON object, or one or two whole numbers: done and total."""
+    progress = _read_json(path)
+    if not progress:
+        with suppress(OSError):
+            words = path.read_text(errors="replace").split()[:2]
+            return dict(zip(("done", "total"), map(_number, words), strict=False))
+    return progress
 
 
 def _fill(word: str, values: Mapping[str, Any], launch: Launch) -> str:
@@ -181,12 +287,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _whole(value: object) -> int | None:
     return value if type(value) is int else None
-
-
-def _last_bytes(file: BinaryIO) -> bytes:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - TAIL_BYTES, 0))
-    return file.read()
 
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import frozen
 from tenacity import (
@@ -23,7 +23,7 @@ from tenacity import (
 from lifecycle.errors import RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
-from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
+from lifecycle.ports.store import Absent, Listed, ObjectStore, Range, Stored, Version
 
 T = TypeVar("T")
 
@@ -124,30 +124,23 @@ class RetryingStore:
         """See `ObjectStore.get`."""
         return _call(READ, self._clock, f"get {key}", lambda: self._store.get(key))
 
-    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`."""
         if expected is not None:
             return self._store.put(key, body, expected=expected)
         return _call(WRITE, self._clock, f"put {key}", lambda: self._store.put(key, body))
 
-    def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
-        """See `ObjectStore.get_range`. *into* must be seekable; a part that came before a failure is cut off."""
-        start = into.tell()
-
-        def fetch() -> bool:
-            into.seek(start)
-            into.truncate()
-            return self._store.get_range(key, into, offset=offset, length=length)
-
-        return _call(TRANSFER, self._clock, f"get a range of {key}", fetch)
+    def get_range(self, wanted: Range) -> bytes | None:
+        """See `ObjectStore.get_range`."""
+        return _call(TRANSFER, self._clock, f"get {wanted}", lambda: self._store.get_range(wanted))
 
     def put_file(self, key: str, path: Path) -> None:
         """See `ObjectStore.put_file`."""
         _call(TRANSFER, self._clock, f"upload {key}", lambda: self._store.put_file(key, path))
 
-    def copy(self, source: str, target: str) -> bool:
-        """See `ObjectStore.copy`."""
-        return _call(TRANSFER, self._clock, f"copy {source}", lambda: self._store.copy(source, target))
+    def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
+        """See `ObjectStore.assemble`."""
+        return _call(TRANSFER, self._clock, f"assemble {key}", lambda: self._store.assemble(key, parts))
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `ObjectStore.list`. A listing that breaks off is taken up again after the last key that it gave."""

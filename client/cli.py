@@ -95,6 +95,12 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("job", metavar="JOB")
     logs.add_argument("--epoch", metavar="N", type=int, help="only attempt N")
     logs.add_argument("--console", action="store_true", help="what the workload wrote, instead")
+    logs.add_argument(
+        "--follow", action="store_true", help="what the workload writes, as it comes, until the job is over"
+    )
+
+    verify = commands.add_parser("verify", help="read checkpoints and results back, and prove every byte of them")
+    verify.add_argument("jobs", metavar="JOB", nargs="+")
 
     for name, text in (("cancel", "end jobs"), ("retry", "open failed or cancelled jobs again")):
         control = commands.add_parser(name, help=text)
@@ -197,7 +203,13 @@ def _download(args: argparse.Namespace) -> int:
 def _logs(args: argparse.Namespace) -> int:
     from client import logs
 
-    return logs.run(_site(), args.job, console=args.console, epoch=args.epoch)
+    return logs.run(_site(), args.job, console=args.console or args.follow, epoch=args.epoch, follow=args.follow)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from client import verify
+
+    return verify.run(_site(), args.jobs)
 
 
 def _cancel(args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from client.demo_view import View, view_on
 from client.settings import from_environ
 from lifecycle.ledger import Held
 from lifecycle.record import JobRecord
-from lifecycle.restore import fetch_file, fetch_manifest
+from lifecycle.restore import fetch_manifest, fill
 from lifecycle.states import State
 
 JOBS: Final = tuple(f"job{number}" for number in range(5))
@@ -133,9 +133,8 @@ def read_sum(site: Site, held: Held | None) -> int | None:
     if held is None or held.record.result is None:
         return None
     into = site.settings.home / "outputs" / held.record.job
-    for entry in fetch_manifest(site.store, held.record.result.manifest).files:
-        fetch_file(site.store, entry, into)
-    return int((into / "output.txt").read_text())
+    fill(site.store, site.clock, fetch_manifest(site.store, held.record.result.manifest).files, into)
+    return int((into / "output" / "output.txt").read_text())
 
 
 @define

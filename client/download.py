@@ -17,9 +17,9 @@ from client.bootstrap import Site
 from client.records import Found, read_all
 from client.storage import human
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError
-from lifecycle.manifest import is_safe_path
+from lifecycle.manifest import FileEntry, is_safe_path
 from lifecycle.record import CheckpointRef, JobRecord
-from lifecycle.restore import fetch_file, fetch_manifest
+from lifecycle.restore import fetch_manifest, fill
 
 FETCHERS: Final = 8
 
@@ -68,7 +68,7 @@ def plan(site: Site, found: Found, directory: Path, *, state: bool) -> Plan:
     record, made = found.held.record, Plan()
     steps = [partial(_logs, site, record, directory)]
     if record.result:
-        steps.append(partial(_files, site, record.result.manifest, directory, f"{found.job}/output"))
+        steps.append(partial(_files, site, record.result.manifest, directory, found.job))
     if state and record.checkpoint:
         steps.append(partial(_files, site, record.checkpoint, directory, f"{found.job}/state"))
     for step in steps:
@@ -97,7 +97,11 @@ def _files(site: Site, ref: CheckpointRef, directory: Path, path: str) -> list[t
     into = inside(directory, path)
     into.mkdir(parents=True, exist_ok=True)
     manifest = fetch_manifest(site.store, ref)
-    return [(str(into / entry.path), partial(fetch_file, site.store, entry, into)) for entry in manifest.files]
+    return [(str(into / entry.path), partial(_fetch_file, site, entry, into)) for entry in manifest.files]
+
+
+def _fetch_file(site: Site, entry: FileEntry, into: Path) -> int:
+    return sum(target.fetched for target in fill(site.store, site.clock, [entry], into))
 
 
 def _logs(site: Site, record: JobRecord, directory: Path) -> list[tuple[str, Fetch]]:

@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -19,6 +20,7 @@ from lifecycle.errors import ConfigError
 from lifecycle.policy import Policy
 
 FILE: Final = "holdfast.toml"
+UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 BEATS_IN_A_LEASE: Final = 4
 LONGEST_LEASE: Final = timedelta(hours=12)
 CLOUD_NEEDS: Final = ("AWS_ID", "AWS_KEY", "CLOUDFLARE_URL", "CLOUDFLARE_ID", "CLOUDFLARE_KEY", "BUCKET")
@@ -59,6 +61,13 @@ def _count(value: str) -> int:
     return int(value)
 
 
+def _rate(value: str) -> int:
+    found = re.fullmatch(r"(\d+)\s*([KMG]?)i?B?(?:/s)?", value.strip(), re.IGNORECASE)
+    if not found:
+        raise ValueError("is no number of bytes, like 500K or 20M")
+    return int(found[1]) << UNITS[found[2].upper()]
+
+
 @frozen
 class Setting:
     """One row of the table: name, how its text is read, its default as text, whether it is secret, what it is for."""
@@ -90,6 +99,7 @@ TABLE: Final = (
     Setting("MAX_FAILURES", _count, "3", "failures in a row without a new checkpoint that fail a job"),
     Setting("MAX_DEATHS", _count, "10", "vanished nodes in a row without a new checkpoint that fail a job"),
     Setting("IDLE_EXIT", parse, "0", "a worker without a job for so long ends; 0: never"),
+    Setting("UPLOAD_LIMIT", _rate, "0", "the most that checkpoints send in a second, like 20M; 0: no limit"),
     Setting("HOLDFAST_HOME", _path, ".holdfast", "where the embedded queue and store lie"),
     Setting("WORK_DIR", _path, "", "where jobs run; unset: HOLDFAST_HOME/work"),
     Setting("WORKLOADS", _path, "", "the file of workloads; unset: workloads.toml, if there is one here"),
@@ -148,6 +158,7 @@ class Settings:
             max_failures=self["MAX_FAILURES"],
             max_deaths=self["MAX_DEATHS"],
             idle_exit=self["IDLE_EXIT"],
+            upload_limit=self["UPLOAD_LIMIT"],
             write_gap=timedelta(seconds=1) if self.is_cloud else timedelta(0),
         )
 

@@ -12,15 +12,28 @@ from attrs import asdict
 
 from client.bootstrap import Site
 from client.records import Found, read_all
+from client.storage import human
 from lifecycle.ledger import Held
-from lifecycle.record import CheckpointRef
+from lifecycle.record import Backlog, CheckpointRef
 from lifecycle.states import State
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 WATCH_S: Final = 2.0
-HEADS: Final = ("job", "state", "progress", "rate", "epoch", "owner", "checkpoint", "age", "failures", "error")
+HEADS: Final = (
+    "job",
+    "state",
+    "progress",
+    "rate",
+    "epoch",
+    "owner",
+    "checkpoint",
+    "age",
+    "backlog",
+    "failures",
+    "error",
+)
 WIDEST_ERROR: Final = 60
 
 
@@ -56,6 +69,8 @@ def as_object(held: Held) -> dict[str, Any]:
         "owner": record.owner,
         "progress": asdict(record.progress),
         "checkpoint": _checkpoint(record.checkpoint),
+        "backlog": _backlog(record.backlog),
+        "ran_s": record.ran_s,
         "failures": record.failures,
         "deaths": record.deaths,
         "interruptions": dict(record.interruptions),
@@ -79,13 +94,17 @@ def is_stale(held: Held) -> bool:
 def _checkpoint(ref: CheckpointRef | None) -> dict[str, Any] | None:
     if ref is None:
         return None
-    return {"seq": ref.seq, "step": ref.step, "age_s": _age_s(ref), "bytes": ref.bytes, "sent": ref.sent}
+    return {"seq": ref.seq, "step": ref.step, "age_s": _since_s(ref.at), "bytes": ref.bytes, "sent": ref.sent}
 
 
-def _age_s(ref: CheckpointRef) -> float | None:
-    """Seconds since the commit, as far as this machine's clock and the node's agree."""
+def _backlog(backlog: Backlog | None) -> dict[str, Any] | None:
+    return {"bytes": backlog.bytes, "age_s": _since_s(backlog.since)} if backlog else None
+
+
+def _since_s(at: str | None) -> float | None:
+    """Seconds since *at*, as far as this machine's clock and the node's agree."""
     try:
-        moment = datetime.fromisoformat(ref.at or "")
+        moment = datetime.fromisoformat(at or "")
     except ValueError:
         return None
     return max(round((datetime.now(UTC) - moment).total_seconds(), 1), 0.0)
@@ -97,7 +116,7 @@ def _cells(held: Held) -> tuple[str, ...]:
     if progress.done is not None and progress.total:
         done += f" {progress.done / progress.total:.0%}"
     ref = record.checkpoint
-    age = _age_s(ref) if ref else None
+    age = _since_s(ref.at) if ref else None
     cells = (
         record.job,
         f"{record.state} (stale)" if is_stale(held) else record.state.value,
@@ -107,6 +126,7 @@ def _cells(held: Held) -> tuple[str, ...]:
         record.owner or "",
         "" if ref is None else f"#{ref.seq}" if ref.step is None else f"step {ref.step}",
         "" if age is None else f"{age:.0f}s",
+        f"{human(record.backlog.bytes)}, {_since_s(record.backlog.since) or 0:.0f}s" if record.backlog else "",
         str(record.failures or ""),
         (record.error or "").partition("\n")[0][:WIDEST_ERROR],
     )

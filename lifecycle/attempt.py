@@ -7,17 +7,21 @@ happens on the way is wired in `Attempt.__init__`, in one place.
 import logging
 import shutil
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from attrs import evolve
 
+from lifecycle.checkpoint import Engine
 from lifecycle.checkpointer import Checkpointer
+from lifecycle.courier import Courier
+from lifecycle.crew import Pace
 from lifecycle.demo import DemoFiles
 from lifecycle.ending import Account, Ending, closing, not_ready
 from lifecycle.errors import ConfigError, LeaseLostError, PermanentError, RetryableError, UnknownOutcomeError
 from lifecycle.events import DrainAsked, Event, LeaseLost
 from lifecycle.heartbeat import Heartbeat
-from lifecycle.journal import Journal, keep_console
+from lifecycle.journal import Journal
 from lifecycle.keeper import RecordKeeper
 from lifecycle.lease import claim
 from lifecycle.ledger import Conflict, Held
@@ -78,6 +82,7 @@ class Attempt:
         self._keeper: RecordKeeper
         self._journal: Journal
         self._heartbeat: Heartbeat
+        self._courier: Courier
         self._ending: Ending | None = None
         self._demo: DemoFiles | None = None
         self._child: RunningWorkload | None = None
@@ -101,6 +106,13 @@ class Attempt:
         """
         self._machine.fire(Trigger.TAKE, facts=Facts())
         self._heartbeat = Heartbeat(self._services, keeper=self._keeper, delivery=self._delivery, events=self._events)
+        self._courier = Courier(
+            self._services,
+            self._call.keys,
+            epoch=self._keeper.record.epoch,
+            journal=self._journal,
+            dirs=self._dirs,
+        )
         try:
             self._ending = self._carry()
             self._end(self._ending)
@@ -201,12 +213,20 @@ class Attempt:
     def _supervise(self, launch: Launch, restored: Restored | None, child: RunningWorkload) -> Ending:
         self._machine.fire(Trigger.START)
         self._journal.write("running", workload=launch.workload.name)
-        self._uploader = Uploader(
-            self._services.store,
-            self._services.clock,
+        services = self._services
+        engine = Engine(
+            services.store,
+            services.clock,
             keys=self._call.keys,
             epoch=self._keeper.record.epoch,
-            kept=(restored.manifest,) if restored else (),
+            sizes=services.sizes,
+            pace=Pace(services.clock, services.policy.upload_limit),
+        )
+        self._uploader = Uploader(
+            engine,
+            services.clock,
+            kept=(restored.known,) if restored else (),
+            check=partial(self._check, launch),
             events=self._events,
             journal=self._journal,
             after_commit=self._after_commit,
@@ -227,9 +247,14 @@ class Attempt:
         self._watch = Watch(running, self._checkpointer)
         return self._watch.until_end()
 
+    def _check(self, launch: Launch, snapshot: Snapshot) -> str | None:
+        """In the uploader's thread: what the workload's own check has to say of a checkpoint."""
+        if not (snapshot.directory / launch.dirs.checkpoint.name).exists():
+            return None  # the outputs of a job that is done
+        return self._services.runner.check(launch, snapshot.directory)
+
     def _after_commit(self, snapshot: Snapshot) -> None:
-        """In the uploader's thread, after each commit: bring the courtesies up to it."""
-        self._journal.flush(self._services.store, self._call.keys)
+        """In the uploader's thread, after each commit: bring the demo's own files up to it."""
         if self._demo and self._keeper.record.result is None:
             self._demo.committed(snapshot, self._keeper.record.progress)
 
@@ -287,14 +312,12 @@ class Attempt:
         if self._uploader:
             self._uploader.stop(timeout_s=JOIN_S)
         state = self._machine.state
-        if state is not State.SUPERSEDED and self._ending:
+        if self._courier.stop(timeout_s=JOIN_S) and state is not State.SUPERSEDED and self._ending:
             self._keep_logs(self._ending)
         if state in FINAL:
             shutil.rmtree(self._dirs.root, ignore_errors=True)
 
     def _keep_logs(self, ending: Ending) -> None:
-        store, keys = self._services.store, self._call.keys
-        self._journal.flush(store, keys)
+        self._courier.ship()
         if self._demo:
             self._demo.ended(self._keeper.record, ending.cause)
-        keep_console(store, keys, epoch=self._keeper.record.epoch, root=self._dirs.root)

@@ -3,19 +3,18 @@
 Runs in the thread that owns the machine.
 """
 
-from pathlib import Path
 from typing import Final
 
 from attrs import evolve
 
 from lifecycle.checkpoint import Saved
-from lifecycle.errors import UnknownOutcomeError
+from lifecycle.errors import TornSnapshotError, UnknownOutcomeError
 from lifecycle.events import Uploaded, UploadFailed
 from lifecycle.machine import Change
-from lifecycle.ports.runner import Report
-from lifecycle.record import CheckpointRef, JobRecord, iso
+from lifecycle.ports.runner import Announced, Report
+from lifecycle.record import Backlog, CheckpointRef, JobRecord, iso
 from lifecycle.running import Running
-from lifecycle.snapshot import Snapshot, take_announced, take_directory, take_output
+from lifecycle.snapshot import Look, Snapshot, look, take_announced, take_output, take_picture
 from lifecycle.states import Facts, Trigger
 
 RETRY_S: Final = 2.0  # between two tries to commit
@@ -38,6 +37,11 @@ class Checkpointer:
         self._taken: Snapshot | None = None
         self._uncommitted: Uploaded | None = None
         self._retry_at = 0.0
+        self._seen: Look = {}
+        self._still_since = 0.0
+        self._asked = False
+        self._in_place: set[str] = set()
+        self._backlog: Backlog | None = None
         self._failing_since: float | None = None
         self.commits = 0
         """Checkpoints committed by this attempt that went further than the one before."""
@@ -47,20 +51,22 @@ class Checkpointer:
     # ---- taking snapshots ----
 
     def take_if_due(self, report: Report) -> None:
-        """Take what the workload announced; or, when the saving interval is over, ask it to save, or copy its files.
+        """Take what the workload announced; or, when the saving interval is over, ask it to save, or picture its files.
 
         Raises:
             OSError: This node's disk would not take it.
         """
         if report.announced:
             self._announces = True
-            self._submit(take_announced(report.announced, seq=self._next_seq(), into=self._snapshots))
+            self._submit(self._announced(report.announced))
         elif self._on.now() >= self._due_at:
-            self._on.child.ask_to_save()
+            if not self._asked:
+                self._on.child.ask_to_save()
+                self._asked = True
             if self._announces:
                 self._be_due_again()
             else:
-                self._submit(self._picture(report.done))
+                self._take_when_quiet(report.done)
 
     def take_last(self, report: Report, *, trust_directory: bool) -> bool:
         """Take the newest consistent state of a workload that has ended, and submit it as the attempt's last.
@@ -74,9 +80,9 @@ class Checkpointer:
         """
         snapshot = None
         if report.announced:
-            snapshot = take_announced(report.announced, seq=self._next_seq(), into=self._snapshots)
-        elif trust_directory and not self._announces:
-            snapshot = self._picture(report.done)
+            snapshot = self._announced(report.announced)
+        elif trust_directory and not self._announces and (seen := self._look()):
+            snapshot = self._picture(seen, report.done)
         if snapshot is None:
             return False
         self.submit_last(evolve(snapshot, is_last=True))
@@ -84,13 +90,14 @@ class Checkpointer:
 
     def take_output(self, report: Report) -> None:
         """Take the outputs of a workload that is done, and submit them as the attempt's last."""
-        output = self._on.launch.dirs.output
-        self.submit_last(take_output(output, seq=self._next_seq(), step=report.done, into=self._snapshots))
+        self.submit_last(take_output(seq=self._next_seq(), step=report.done, dirs=self._on.launch.dirs))
 
     def submit_last(self, snapshot: Snapshot | None = None) -> None:
         """Submit *snapshot*, or once more the one that failed to upload, as the attempt's last."""
         self.last = None
-        self._submit(snapshot or self._taken)
+        if snapshot is None and self._taken:  # under a new number: the first try's manifest may still be on its way
+            snapshot = evolve(self._taken, seq=self._next_seq())
+        self._submit(snapshot)
 
     def on_entered_checkpointing(self) -> None:
         """The hook of entering `checkpointing` with a new snapshot: put it on the uploader's local queue."""
@@ -102,28 +109,55 @@ class Checkpointer:
         if snapshot is None:
             return
         self._taken = snapshot
+        since = self._backlog.since if self._backlog else iso(self._on.services.clock.now())
+        self._note_backlog(Backlog(snapshot.bytes, since))
         self._on.machine.fire(Trigger.CHECKPOINT)
 
-    def _picture(self, step: int | None) -> Snapshot | None:
-        """The checkpoint directory of a program that announces nothing; None if there is nothing whole in it."""
-        source, clock = self._on.launch.dirs.checkpoint, self._on.services.clock
-        if not any(source.iterdir()):
-            return None
-        picture = take_directory(source, seq=self._next_seq(), step=step, into=self._snapshots, clock=clock)
-        if picture is None:
-            self._on.journal.write("no_snapshot", why="the checkpoint directory does not hold still")
-        return picture
+    def _announced(self, announced: Announced) -> Snapshot:
+        launch = self._on.launch
+        return take_announced(announced, launch.workload, seq=self._next_seq(), dirs=launch.dirs)
 
-    def _be_due_again(self) -> None:
-        self._due_at = self._on.now() + self._on.launch.saving_interval.total_seconds()
+    def _take_when_quiet(self, step: int | None) -> None:
+        """Picture the files of a program that announces nothing, once they have not changed for a while."""
+        now, workload = self._on.now(), self._on.launch.workload
+        seen = self._look()
+        if not seen:
+            self._be_due_again()
+        elif seen != self._seen and workload.quiet:
+            self._seen, self._still_since = seen, now
+            if now - self._due_at > self._on.launch.saving_interval.total_seconds():
+                self._on.journal.write("no_snapshot", why=f"its files were never still for {workload.quiet}")
+                self._be_due_again()
+        elif not workload.quiet or now - self._still_since >= workload.quiet.total_seconds():
+            self._submit_picture(self._picture(seen, step))
+
+    def _submit_picture(self, picture: Snapshot | None) -> None:
+        if picture:
+            self._submit(picture)
+        else:  # something changed at this very moment: look again
+            self._seen = {}
+
+    def _look(self) -> Look:
+        return look(self._on.launch.dirs, self._on.launch.workload)
+
+    def _picture(self, seen: Look, step: int | None) -> Snapshot | None:
+        launch = self._on.launch
+        return take_picture(
+            seen, launch.workload, seq=self._next_seq(), step=step, dirs=launch.dirs, in_place=self._in_place
+        )
+
+    def _be_due_again(self, *, in_s: float | None = None) -> None:
+        wait_s = self._on.launch.saving_interval.total_seconds() if in_s is None else in_s
+        self._due_at = self._on.now() + wait_s
+        self._seen, self._asked = {}, False
 
     def _next_seq(self) -> int:
         self._seq += 1
         return self._seq
 
-    @property
-    def _snapshots(self) -> Path:
-        return self._on.launch.dirs.snapshots
+    def _note_backlog(self, backlog: Backlog | None) -> None:
+        self._backlog = backlog
+        self._on.keeper.note("backlog", lambda record: evolve(record, backlog=backlog))
 
     # ---- committing them ----
 
@@ -136,15 +170,25 @@ class Checkpointer:
         if event.snapshot.is_last:
             self.last = event
         elif isinstance(event, UploadFailed):
-            self._failing_since = self._failing_since or self._on.now()
             self._on.journal.write("upload_failed", seq=event.snapshot.seq, error=str(event.error))
             self._abandon(event.snapshot)
+            if isinstance(event.error, TornSnapshotError):
+                self._retake(event.error)
+            else:
+                self._failing_since = self._failing_since or self._on.now()
         elif event.saved is None:
+            self._note_backlog(None)
             self._abandon(event.snapshot)
             self._on.uploader.resolve(committed=False)
         else:
             self._uncommitted = event
             self.commit_if_due()
+
+    def _retake(self, torn: TornSnapshotError) -> None:
+        """Take another snapshot soon, copying the file that was written to in place; but not after a failed check."""
+        if torn.path:
+            self._in_place.add(torn.path)
+            self._be_due_again(in_s=0.0)
 
     @property
     def failing_s(self) -> float:
@@ -182,6 +226,8 @@ class Checkpointer:
     def _pointing_at(self, ref: CheckpointRef, *, further: bool) -> Change:
         now = iso(self._on.services.clock.now())
         committed, fallback, commits = evolve(ref, at=now), self._last_good, self.commits + further
+        newer = self._taken if self._taken and self._taken.seq > ref.seq else None
+        self._note_backlog(Backlog(newer.bytes, now) if newer else None)
 
         def point(record: JobRecord) -> JobRecord:
             pointed = evolve(record, checkpoint=committed, fallback=fallback).with_attempt(commits=commits)

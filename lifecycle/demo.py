@@ -63,7 +63,7 @@ class DemoFiles:
         """After a commit: bring both files up to it. Never fails."""
         share = 100 * snapshot.step / progress.total if snapshot.step and progress.total else 0.0
         self._say(f"Saving the state at the step {snapshot.step}, finished {share:.2f}%")
-        state = snapshot.directory / STATE
+        state = snapshot.directory / "checkpoint" / STATE
         if state.is_file():
             self._put(STATE, state.read_bytes())
         self._put_logs()

@@ -104,6 +104,8 @@ def closing(ending: Ending, account: Account, now: datetime) -> Change:
         return evolve(
             changed,
             owner=None,
+            backlog=None,
+            ran_s=round(account.began.ran_s + account.useful_s, 3),
             error=ending.error[:KEPT_ERROR] if ending.error else None,
             interruptions=interruptions,
             timestamps=evolve(changed.timestamps, finished=iso(now) if is_over else None),

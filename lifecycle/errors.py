@@ -9,6 +9,7 @@
     │   ├── RejectedMessageError a queue message is not a job
     │   ├── InvalidRecordError   a job record is unreadable, or written by a newer Holdfast
     │   └── CorruptCheckpointError  stored bytes are not the bytes that were committed
+    ├── TornSnapshotError        a file was written to while it was saved: take another snapshot
     ├── ConfigError              a setting, a credential, a queue or a bucket is wrong: stop, exit 78
     ├── VersionConflictError     somebody else wrote first: read, then merge or give up
     ├── LeaseLostError           another epoch owns the job: kill the workload, write nothing more
@@ -42,6 +43,18 @@ class InvalidRecordError(PermanentError):
 
 class CorruptCheckpointError(PermanentError):
     """Stored bytes are missing or are not those that were committed; use the checkpoint before."""
+
+
+class TornSnapshotError(HoldfastError):
+    """A snapshot is not of one moment, or fails the workload's own check; it must not be committed.
+
+    Attributes:
+        path: The file, relative to the job's directory; None if it is not one file's fault.
+    """
+
+    def __init__(self, path: str | None, why: str) -> None:
+        super().__init__(f"{path}: {why}" if path else why)
+        self.path = path
 
 
 class ConfigError(HoldfastError):

@@ -4,8 +4,6 @@ One attempt writes one key, so no fence is needed. It is a courtesy: failing to 
 """
 
 import json
-import logging
-from pathlib import Path
 from typing import Any, Final
 
 from lifecycle.errors import HoldfastError
@@ -15,10 +13,6 @@ from lifecycle.ports.store import ObjectStore
 from lifecycle.record import iso
 
 KEPT_LINES: Final = 5000
-CONSOLE: Final = "console.txt"  # in the job's directory: what the workload wrote to stdout and stderr
-CONSOLE_BYTES: Final = 256 << 10  # of its end, kept in the bucket
-
-log = logging.getLogger("holdfast.journal")
 
 
 class Journal:
@@ -51,18 +45,3 @@ class Journal:
             self.write("log_not_stored", error=str(error))
         else:
             self._flushed = written
-
-
-def keep_console(store: ObjectStore, keys: JobKeys, *, epoch: int, root: Path) -> None:
-    """Bring the end of the workload's own output to the bucket, if it wrote any. Never fails."""
-    try:
-        with (root / CONSOLE).open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(size - CONSOLE_BYTES, 0))
-            tail = file.read()
-        if tail:
-            store.put(keys.console(epoch), tail)
-    except FileNotFoundError:
-        pass
-    except (HoldfastError, OSError) as error:
-        log.warning("%s: the workload's output was not stored: %s", keys.job, error)

@@ -101,9 +101,9 @@ class JobKeys:
         """What attempt *epoch* did: JSON lines."""
         return f"{self.logs}e{epoch}.jsonl"
 
-    def console(self, epoch: int) -> str:
-        """The end of what the workload wrote to stdout and stderr in attempt *epoch*."""
-        return f"{self.logs}e{epoch}.txt"
+    def console(self, epoch: int, number: int) -> str:
+        """A segment of what the workload wrote to stdout and stderr in attempt *epoch*."""
+        return f"{self.logs}e{epoch}/{number:06d}.txt"
 
     @property
     def output(self) -> str:

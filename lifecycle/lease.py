@@ -64,7 +64,7 @@ def claim(call: Call, held: Held | None, *, node: str, policy: Policy, now: date
         base = base.counting("node_lost")
         base = evolve(base, deaths=base.deaths + (1 if vanished is None or not vanished.commits else 0))
         if vanished:
-            base = base.with_attempt(outcome="vanished")
+            base = evolve(base.with_attempt(outcome="vanished"), ran_s=base.ran_s + vanished.useful_s)
     epoch, stamp = base.epoch + 1, iso(now)
     return evolve(
         base,
@@ -73,6 +73,7 @@ def claim(call: Call, held: Held | None, *, node: str, policy: Policy, now: date
         owner=node,
         lease_s=policy.lease.total_seconds(),
         beat=0,
+        backlog=None,
         dispatch=max(base.dispatch, call.dispatch),
         attempts=(*base.attempts, AttemptSummary(epoch=epoch, node=node, started=stamp))[-KEPT_ATTEMPTS:],
         timestamps=evolve(

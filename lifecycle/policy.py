@@ -24,6 +24,7 @@ class Policy:
         idle_exit: The worker ends after this long without a job; zero is never.
         max_jobs: The worker ends after this many attempts; zero is never.
         write_gap: The store's least time between two writes to one key (R2: one second).
+        upload_limit: What checkpoints may send, in bytes a second; zero is no limit.
         patience: How long an attempt goes on without being able to reach the store, before it gives the job back.
     """
 
@@ -37,4 +38,5 @@ class Policy:
     idle_exit: timedelta = timedelta(0)
     max_jobs: int = 0
     write_gap: timedelta = timedelta(seconds=1)
+    upload_limit: int = 0
     patience: timedelta = timedelta(hours=2)

@@ -4,10 +4,13 @@ import logging
 import math
 import shutil
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
+from lifecycle.crew import Crew
 from lifecycle.demo import DemoFiles
 from lifecycle.ending import Ending
 from lifecycle.errors import LeaseLostError, PermanentError, RetryableError
@@ -17,6 +20,7 @@ from lifecycle.keys import JobKeys
 from lifecycle.manifest import is_safe_path
 from lifecycle.ports.clock import Mailbox
 from lifecycle.ports.runner import JobDirs, Launch, Workload
+from lifecycle.ports.store import Listed, ObjectStore, Range
 from lifecycle.record import CheckpointRef, JobRecord
 from lifecycle.restore import Restored, restore
 from lifecycle.services import Services
@@ -25,6 +29,8 @@ from lifecycle.states import Trigger
 INTERVAL_PARAM: Final = "STATE_SAVING_INTERVAL"
 SHORTEST_INTERVAL_S: Final = 0.05
 LONGEST_INTERVAL_S: Final = 30 * 86400.0
+FETCHERS: Final = 4  # pieces of input on their way at once
+AT_ONCE: Final = 16 << 20  # bytes of one
 
 log = logging.getLogger("holdfast.preparation")
 
@@ -80,7 +86,7 @@ class Preparation:
             OSError: This node's disk would not take it.
         """
         workload = self._workload(record)
-        interval = saving_interval(record, self.services.policy.state_saving_interval)
+        interval = saving_interval(record, workload.saving_interval or self.services.policy.state_saving_interval)
         self._make_directories()
         loaded = self._load_input()
         if workload.needs_input and not loaded:
@@ -108,9 +114,9 @@ class Preparation:
 
     def _make_directories(self) -> None:
         """Make the job's directories: all empty, but for what a restore may use again."""
-        for directory in (self.dirs.input, self.dirs.output, self.dirs.control):
+        for directory in (self.dirs.input, self.dirs.control, self.dirs.console):
             shutil.rmtree(directory, ignore_errors=True)
-        for directory in (self.dirs.input, self.dirs.output, self.dirs.control, self.dirs.snapshots):
+        for directory in (self.dirs.input, self.dirs.control, self.dirs.console, self.dirs.snapshots):
             directory.mkdir(parents=True, exist_ok=True)
 
     def _load_input(self) -> int:
@@ -119,17 +125,31 @@ class Preparation:
         found = [(listed, listed.key.removeprefix(keys.input)) for listed in store.list(keys.input)]
         if not found:
             found = [(listed, "input.txt") for listed in store.list(keys.input_file) if listed.key == keys.input_file]
+        crew = Crew(self.services.clock, name="fetch-input", at_once=FETCHERS)
         for listed, name in found:
-            self._between()
             if not is_safe_path(name):
                 raise PermanentError(f"the input {listed.key} has a name that would leave its directory")
             target = self.dirs.input / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            size = listed.size_bytes
-            with target.open("wb+") as file:
-                if size and not (store.get_range(listed.key, file, offset=0, length=size) and file.tell() == size):
-                    raise RetryableError(f"the input {listed.key} changed while it was read")
+            target.touch()
+            for offset in range(0, listed.size_bytes, AT_ONCE):
+                self._between()
+                piece = Range(listed.key, offset, min(AT_ONCE, listed.size_bytes - offset))
+                if len(found) == 1 and piece.length == listed.size_bytes:  # the usual case needs no thread
+                    _fetch_piece(store, piece, target)
+                else:
+                    crew.give(partial(_fetch_piece, store, piece, target))
+        crew.finish()
+        if any(listed.size_bytes > AT_ONCE for listed, _ in found):
+            self._expect_unchanged([listed for listed, _ in found])
         return len(found)
+
+    def _expect_unchanged(self, found: list[Listed]) -> None:
+        """What was read in pieces must not be pieces of two files."""
+        now = {listed.key: listed.version for listed in self.services.store.list(self.keys.folder + "input")}
+        for listed in found:
+            if now.get(listed.key) != listed.version:
+                raise RetryableError(f"the input {listed.key} changed while it was read")
 
     def _restore(self, record: JobRecord) -> Restored | None:
         def damaged(ref: CheckpointRef, why: str) -> None:
@@ -138,18 +158,20 @@ class Preparation:
 
         refs = [ref for ref in (record.checkpoint, record.fallback) if ref]
         if not refs:
-            shutil.rmtree(self.dirs.checkpoint, ignore_errors=True)
-        self.dirs.checkpoint.mkdir(parents=True, exist_ok=True)
+            for directory in (self.dirs.checkpoint, self.dirs.output):
+                shutil.rmtree(directory, ignore_errors=True)
         restored = restore(
             self.services.store,
+            self.services.clock,
             refs,
-            self.dirs.checkpoint,
+            self.dirs.root,
             local=self.dirs.snapshots,
             between=self._between,
             damaged=damaged,
         )
         shutil.rmtree(self.dirs.snapshots, ignore_errors=True)
-        self.dirs.snapshots.mkdir(parents=True)
+        for directory in (self.dirs.snapshots, self.dirs.checkpoint, self.dirs.output):
+            directory.mkdir(parents=True, exist_ok=True)
         return restored
 
     def _between(self) -> None:
@@ -165,6 +187,15 @@ class Preparation:
                 raise EarlyEnd(Ending(Trigger.CANCEL, "cancelled"))
             case other:
                 raise RuntimeError(f"not expected before the workload runs: {other}")
+
+
+def _fetch_piece(store: ObjectStore, piece: Range, target: Path) -> None:
+    content = store.get_range(piece)
+    if content is None or len(content) != piece.length:
+        raise RetryableError(f"the input {piece.key} changed while it was read")
+    with target.open("rb+") as file:
+        file.seek(piece.offset)
+        file.write(content)
 
 
 def saving_interval(record: JobRecord, default: timedelta) -> timedelta:

@@ -55,6 +55,19 @@ class Progress:
 
 
 @frozen
+class Backlog:
+    """What is on the node and not yet committed.
+
+    Attributes:
+        bytes: Size of the newest snapshot's files, in bytes.
+        since: When the oldest snapshot since the last commit was taken, ISO 8601 UTC, by the node's clock.
+    """
+
+    bytes: int
+    since: str
+
+
+@frozen
 class AttemptSummary:
     """One node's run at the job.
 
@@ -135,6 +148,8 @@ class JobRecord:
         checkpoint: The last committed checkpoint.
         fallback: The one before, used if that is damaged.
         progress: As of the last beat.
+        backlog: What is saved on the node and not in the bucket; None if nothing is.
+        ran_s: Seconds that the workload ran in all attempts that have ended.
         failures: Attempts in a row that reported a failure without a new checkpoint.
         deaths: Attempts in a row that vanished without a new checkpoint.
         interruptions: How often attempts ended early, by cause; never counted against the job.
@@ -160,6 +175,8 @@ class JobRecord:
     checkpoint: CheckpointRef | None = None
     fallback: CheckpointRef | None = None
     progress: Progress = Progress()
+    backlog: Backlog | None = None
+    ran_s: float = 0.0
     failures: int = 0
     deaths: int = 0
     interruptions: Mapping[str, int] = field(factory=dict)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from lifecycle.blocks import SIZES, Sizes
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
 from lifecycle.policy import Policy
@@ -33,6 +34,7 @@ class Services:
         place: Where this worker's jobs lie.
         bucket: The bucket's name, empty for the embedded default.
         work_dir: A directory of this process alone.
+        sizes: How checkpoints are cut.
         alive: Called at least every heartbeat, for a health check.
     """
 
@@ -49,3 +51,4 @@ class Services:
     bucket: str
     work_dir: Path
     alive: Callable[[], None]
+    sizes: Sizes = SIZES

@@ -76,7 +76,7 @@ class Settlement:
 
     def _publish(self, record: JobRecord) -> Change:
         try:
-            publish(self._services.store, self._keys, record)
+            publish(self._services.store, self._services.clock, self._keys, record)
         except CorruptCheckpointError as error:
             why = f"the outputs cannot be published: {error}"
             log.error("%s: %s", record.job, why)  # noqa: TRY400 - the traceback would say nothing more

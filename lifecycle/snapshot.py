@@ -1,23 +1,59 @@
 """Snapshots: a picture of the workload's files at one moment, on the node's own disk, in a directory of ours.
 
 What the workload announced is complete and no longer written to: it is moved. Of a program that announces nothing, the
-checkpoint directory is copied, and every file looked at again afterwards: one that was changed meanwhile spoils the
-picture, and it is retaken. A file that only grew is good: it was copied to the length that it had.
+picture is taken once nothing has changed for a while. A file is linked, which costs nothing at any size, and holds for
+whoever replaces files by renaming; should it be written to in place after all, that is seen when it has been read, the
+snapshot is thrown away, and from then on that file is copied. Outputs that only grow are taken to the length they have.
 """
 
 import os
+import re
 import shutil
 import stat
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
-from lifecycle.ports.clock import Clock
-from lifecycle.ports.runner import Announced
+from lifecycle.errors import TornSnapshotError
+from lifecycle.manifest import AREAS
+from lifecycle.ports.runner import Announced, JobDirs, Workload
 
-RETAKES: Final = 5
-SETTLE_S: Final = 0.2  # the first pause before a retake; each further one is twice as long
+CHUNK: Final = 1 << 20
+
+Look = Mapping[str, tuple[int, int, int]]
+"""Files by path in the job's directory: inode, size and time of the last change of each."""
+
+
+@frozen
+class SnapshotFile:
+    """A file of a snapshot.
+
+    Attributes:
+        path: In the job's directory, `/` between parts.
+        source: Where its bytes can be read.
+        size: So many of them are meant, in bytes.
+        mode: Permission bits.
+        changed_ns: Its last change; None for one that may grow meanwhile.
+    """
+
+    path: str
+    source: Path
+    size: int
+    mode: int
+    changed_ns: int | None
+
+    def expect_whole(self) -> None:
+        """See `Snapshot.expect_whole`."""
+        seen = self.source.stat()
+        if self.changed_ns is None:
+            if seen.st_size < self.size:
+                raise TornSnapshotError(self.path, "it became shorter, though it is said to only grow")
+        elif (seen.st_size, seen.st_mtime_ns) != (self.size, self.changed_ns):
+            raise TornSnapshotError(self.path, "it was written to while it was saved")
 
 
 @frozen
@@ -28,6 +64,7 @@ class Snapshot:
         seq: Its number.
         step: How far the workload was, if it said.
         directory: Where it lies; ours alone.
+        files: What it consists of, in path order.
         is_last: Whether it closes the attempt: then it is committed together with the attempt's last state, and, as a
             completed job's outputs, uploaded even if nothing in it is new.
     """
@@ -35,106 +72,166 @@ class Snapshot:
     seq: int
     step: int | None
     directory: Path
+    files: tuple[SnapshotFile, ...] = field(default=(), repr=False)
     is_last: bool = False
 
-    def paths(self) -> list[Path]:
-        """All its files, in path order."""
-        return [path for path in sorted(self.directory.rglob("*")) if path.is_file() and not path.is_symlink()]
+    @property
+    def bytes(self) -> int:
+        """The size of all files, in bytes."""
+        return sum(file.size for file in self.files)
+
+    def expect_whole(self) -> None:
+        """Make sure, once everything has been read, that it was of one moment.
+
+        Raises:
+            TornSnapshotError: A file was written to since the snapshot was taken.
+            OSError: The disk fails.
+        """
+        for file in self.files:
+            file.expect_whole()
 
     def discard(self) -> None:
         """Remove it from the disk. Safe to repeat."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def take_announced(announced: Announced, *, seq: int, into: Path) -> Snapshot:
-    """Make an announced checkpoint ours, by moving it.
+def take_announced(announced: Announced, workload: Workload, *, seq: int, dirs: JobDirs) -> Snapshot:
+    """Make an announced checkpoint ours, by moving it; with it, the outputs that only grow.
 
     Raises:
         OSError: It cannot be moved.
     """
-    return Snapshot(seq, announced.step, _move(announced.path, seq, into))
+    target = _fresh(dirs, seq)
+    announced.path.rename(target / dirs.checkpoint.name)
+    state = [file for file in _files(target) if is_any_of(file.path, workload.checkpoint)]
+    return Snapshot(seq, announced.step, target, _in_order(state, _growing(dirs, workload, target)))
 
 
-def take_output(output: Path, *, seq: int, step: int | None, into: Path) -> Snapshot:
+def take_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
     """Make the outputs of a workload that has ended ours, by moving them.
 
     Raises:
         OSError: They cannot be moved.
     """
-    return Snapshot(seq, step, _move(output, seq, into), is_last=True)
+    target = _fresh(dirs, seq)
+    dirs.output.rename(target / dirs.output.name)
+    return Snapshot(seq, step, target, _in_order(_files(target)), is_last=True)
 
 
-def take_directory(source: Path, *, seq: int, step: int | None, into: Path, clock: Clock) -> Snapshot | None:
-    """Copy *source* as it stands at one moment.
+def look(dirs: JobDirs, workload: Workload) -> Look:
+    """The files that are the state of a workload that announces nothing, as they stand now."""
+    return {
+        path: (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+        for path, seen in _walk(dirs.root)
+        if is_any_of(path, workload.checkpoint) and not is_any_of(path, workload.growing)
+    }
+
+
+def take_picture(
+    seen: Look, workload: Workload, *, seq: int, step: int | None, dirs: JobDirs, in_place: set[str]
+) -> Snapshot | None:
+    """Link, or copy, the state of a workload that announces nothing, and the outputs that only grow.
+
+    Args:
+        seen: The files, as they stood still for a while.
+        workload: Which files are what.
+        seq: The snapshot's number.
+        step: How far the workload is.
+        dirs: The job's directories.
+        in_place: Paths of files that are known to be written to in place: these are copied.
 
     Returns:
-        None if there is no file in it, or if it would not hold still for RETAKES tries.
+        None if they did not stand still.
 
     Raises:
         OSError: The disk is full, or a file cannot be read.
     """
-    for retake in range(RETAKES):
-        target = _fresh(into, seq)
-        target.mkdir()
-        before = _look(source)
-        if not before:
-            break
-        try:
-            copied = all(_copy(source / name, target / name, seen) for name, seen in before.items())
-        except FileNotFoundError:
-            copied = False
-        if copied and _held_still(before, _look(source)):
-            return Snapshot(seq, step, target)
-        clock.sleep(SETTLE_S * 2**retake)
-    shutil.rmtree(target, ignore_errors=True)
-    return None
+    target = _fresh(dirs, seq)
+    try:
+        for path in seen:
+            (_copy if path in in_place else _link)(dirs.root / path, target / path)
+        state = [file for file in _files(target) if file.path in seen]
+        growing = _growing(dirs, workload, target)
+    except FileNotFoundError:
+        state = growing = []
+    if not state or look(dirs, workload) != seen:
+        shutil.rmtree(target, ignore_errors=True)
+        return None
+    return Snapshot(seq, step, target, _in_order(state, growing))
 
 
-def _move(source: Path, seq: int, into: Path) -> Path:
-    target = _fresh(into, seq)
-    source.rename(target)
-    return target
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    text = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*")
+    return re.compile(text.replace(r"\*", "[^/]*").replace(r"\?", "[^/]"), re.DOTALL)
 
 
-def _fresh(into: Path, seq: int) -> Path:
-    into.mkdir(parents=True, exist_ok=True)
-    target = into / f"{seq:06d}"
-    shutil.rmtree(target, ignore_errors=True)
-    return target
+def is_any_of(path: str, patterns: tuple[str, ...]) -> bool:
+    """Whether *path* is meant by one of *patterns*: `*` and `?` stay in a folder, `**` does not."""
+    return any(_compiled(pattern).fullmatch(path) for pattern in patterns)
 
 
-def _look(source: Path) -> dict[str, os.stat_result]:
-    """Every regular file below *source*; links and special files are no state."""
-    found = {}
-    for parent, _, names in os.walk(source):
-        for name in names:
-            path = Path(parent, name)
-            try:
-                seen = path.lstat()
-            except FileNotFoundError:
-                continue
-            if stat.S_ISREG(seen.st_mode):
-                found[path.relative_to(source).as_posix()] = seen
+def _growing(dirs: JobDirs, workload: Workload, target: Path) -> list[SnapshotFile]:
+    """The outputs that only grow, linked, to the length that each has now."""
+    found = []
+    for path, seen in _walk(dirs.root) if workload.growing else ():
+        if is_any_of(path, workload.growing) and not (target / path).exists():
+            with suppress(FileNotFoundError):
+                _link(dirs.root / path, target / path)
+                found.append(SnapshotFile(path, target / path, seen.st_size, seen.st_mode, None))
     return found
 
 
-def _copy(source: Path, target: Path, seen: os.stat_result) -> bool:
+def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Every regular file of the job; links and special files are no state."""
+    for area in sorted(AREAS):
+        for parent, _, names in os.walk(root / area):
+            for name in names:
+                path = Path(parent, name)
+                with suppress(FileNotFoundError):
+                    seen = path.lstat()
+                    if stat.S_ISREG(seen.st_mode):
+                        yield path.relative_to(root).as_posix(), seen
+
+
+def _files(target: Path) -> list[SnapshotFile]:
+    """Everything in a snapshot's directory."""
+    return [
+        SnapshotFile(path, target / path, seen.st_size, seen.st_mode, seen.st_mtime_ns) for path, seen in _walk(target)
+    ]
+
+
+def _in_order(*files: list[SnapshotFile]) -> tuple[SnapshotFile, ...]:
+    return tuple(sorted((file for each in files for file in each), key=lambda file: file.path))
+
+
+def _fresh(dirs: JobDirs, seq: int) -> Path:
+    target = dirs.snapshots / f"{seq:06d}"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    return target
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except FileNotFoundError:
+        raise
+    except OSError:  # this file system, or this file, cannot be linked
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy, within the kernel; a file system that can share blocks copies nothing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, target.open("wb") as writer:
-        left = seen.st_size
-        while left and (chunk := reader.read(min(left, 1 << 20))):
-            writer.write(chunk)
-            left -= len(chunk)
-    target.chmod(stat.S_IMODE(seen.st_mode) | stat.S_IRUSR | stat.S_IWUSR)
-    return not left
-
-
-def _held_still(before: dict[str, os.stat_result], after: dict[str, os.stat_result]) -> bool:
-    return before.keys() == after.keys() and all(
-        seen.st_ino == after[name].st_ino and (seen.st_size < after[name].st_size or _mark(seen) == _mark(after[name]))
-        for name, seen in before.items()
-    )
-
-
-def _mark(seen: os.stat_result) -> tuple[int, int]:
-    return seen.st_size, seen.st_mtime_ns
+        try:
+            while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
+                pass
+        except OSError:
+            reader.seek(0)
+            writer.seek(0)
+            writer.truncate()
+            shutil.copyfileobj(reader, writer, CHUNK)
+    shutil.copymode(source, target)

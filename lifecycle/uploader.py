@@ -9,15 +9,13 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from lifecycle.checkpoint import Saved, upload
+from lifecycle.blocks import Known
+from lifecycle.checkpoint import Engine, Saved
 from lifecycle.collect import named_by, remove, sweep
-from lifecycle.errors import HoldfastError, LeaseLostError
+from lifecycle.errors import HoldfastError, LeaseLostError, TornSnapshotError
 from lifecycle.events import Event, ThreadDied, Uploaded, UploadFailed
 from lifecycle.journal import Journal
-from lifecycle.keys import JobKeys
-from lifecycle.manifest import Manifest
 from lifecycle.ports.clock import Clock, Mailbox, Thread
-from lifecycle.ports.store import ObjectStore
 from lifecycle.snapshot import Snapshot
 
 WAIT_S = 3600.0  # nothing depends on it: the thread only ever waits for its inbox
@@ -39,11 +37,10 @@ class Uploader:
     """Uploads snapshots of one attempt.
 
     Args:
-        store: Where to.
+        engine: Uploads one.
         clock: Thread and mailbox.
-        keys: The job's keys.
-        epoch: Ours.
-        kept: The manifests that the record names, newest first; at most two.
+        kept: What the record names, newest first; at most two.
+        check: Says what is wrong with a snapshot, by the workload's own lights; None if nothing is.
         events: Where to tell.
         journal: The attempt's log.
         after_commit: Called with each committed snapshot; must not fail.
@@ -51,30 +48,28 @@ class Uploader:
 
     def __init__(
         self,
-        store: ObjectStore,
+        engine: Engine,
         clock: Clock,
         *,
-        keys: JobKeys,
-        epoch: int,
-        kept: tuple[Manifest, ...],
+        kept: tuple[Known, ...],
+        check: Callable[[Snapshot], str | None],
         events: Mailbox[Event],
         journal: Journal,
         after_commit: Callable[[Snapshot], None],
     ) -> None:
-        self._store = store
-        self._keys = keys
-        self._epoch = epoch
+        self._engine = engine
         self._kept = kept
         self._events = events
         self._journal = journal
         self._after_commit = after_commit
+        self._check = check
         self._inbox: Mailbox[Snapshot | _Resolved | _Stop] = clock.mailbox()
         self._next: Snapshot | None = None
         self._unresolved: tuple[Snapshot, Saved | None] | None = None
         self._swept = False
         self._stopped = False
         self._committed_files: Snapshot | None = None
-        self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{keys.job}")
+        self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{engine.keys.job}")
 
     def submit(self, snapshot: Snapshot) -> None:
         """Put *snapshot* on the local queue. Never waits, never fails."""
@@ -125,12 +120,13 @@ class Uploader:
     def _upload(self, snapshot: Snapshot) -> None:
         last = self._kept[0] if self._kept else None
         try:
-            saved = upload(
-                self._store, self._keys, epoch=self._epoch, snapshot=snapshot, last=last, between=self._between
-            )
+            if wrong := self._check(snapshot):
+                raise TornSnapshotError(None, wrong)
+            saved = self._engine.upload(snapshot, last, between=self._between)
         except (HoldfastError, OSError) as error:
             if isinstance(error, LeaseLostError):
                 raise
+            self._swept = False  # something may have arrived that nobody will ever name
             self._events.put(UploadFailed(snapshot, error))
         else:
             self._unresolved = snapshot, saved
@@ -150,18 +146,20 @@ class Uploader:
         if self._committed_files:
             self._committed_files.discard()
         self._committed_files = snapshot
-        dropped, self._kept = self._kept[1:], (saved.manifest, *self._kept[:1])
+        dropped, self._kept = self._kept[1:], (saved.known, *self._kept[:1])
         self._after_commit(snapshot)
         self._collect(dropped)
 
-    def _collect(self, dropped: tuple[Manifest, ...]) -> None:
+    def _collect(self, dropped: tuple[Known, ...]) -> None:
         """Remove what the last two manifests do not name: once by listing, then by what was dropped."""
-        keep = named_by(self._keys, self._kept)
+        store, keys, epoch = self._engine.store, self._engine.keys, self._engine.epoch
+        keep = named_by(keys, (known.manifest for known in self._kept))
+        self._engine.forget()
         try:
             if self._swept:
-                remove(self._store, named_by(self._keys, dropped) - keep, epoch=self._epoch)
+                remove(store, named_by(keys, (known.manifest for known in dropped)) - keep, epoch=epoch)
             else:
-                sweep(self._store, self._keys, epoch=self._epoch, keep=keep)
+                sweep(store, keys, epoch=epoch, keep=keep)
                 self._swept = True
         except HoldfastError as error:
             self._swept = False

@@ -12,11 +12,11 @@ from attrs import evolve
 from lifecycle.checkpoint import Saved
 from lifecycle.checkpointer import Checkpointer
 from lifecycle.ending import Ending, after_failure
-from lifecycle.errors import LeaseLostError
+from lifecycle.errors import LeaseLostError, TornSnapshotError
 from lifecycle.events import CancelAsked, DrainAsked, LeaseLost, ThreadDied, Uploaded, UploadFailed
 from lifecycle.machine import Change
 from lifecycle.policy import DELIVERY_LIMIT
-from lifecycle.ports.runner import Exit, Report
+from lifecycle.ports.runner import Exit, Meaning, Report
 from lifecycle.record import Progress, Result
 from lifecycle.running import Running
 from lifecycle.states import Trigger
@@ -25,8 +25,7 @@ TICK_S: Final = 0.1
 RETRY_S: Final = 2.0  # between two tries to upload what must not be lost
 LEAVE_SHARE: Final = 0.9  # of a draining worker's grace: then it hands the job back, saved or not
 SAVE_SHARE: Final = 0.6  # of the same, for the workload to save; the rest is for the upload
-SAVED_RUN_ME_AGAIN: Final = 75  # EX_TEMPFAIL
-INVALID_JOB: Final = 65  # EX_DATAERR
+NOTED_S: Final = 10.0  # so often at least it is noted how long the workload has run
 BY_SIGNAL: Final = 128  # exit codes from here on: a signal ended it
 
 
@@ -48,6 +47,7 @@ class Watch:
         self._report = Report()
         self._asked: Ending | None = None
         self._leave_by: float | None = None
+        self._stepped_at = self._noted_at = self._began
 
     @property
     def leave_by(self) -> float | None:
@@ -78,8 +78,8 @@ class Watch:
                     return self._exited(exited)
                 if self._asked:
                     return self._leave(self._asked)
-                if self._overtime():
-                    return self._leave(Ending(Trigger.PAUSE, "timeout"))
+                if overdue := self._overdue():
+                    return overdue
                 if self._checkpoints.failing_s > self._policy.patience.total_seconds():
                     return self._leave(self._hopeless())
                 self._checkpoints.take_if_due(self._report)
@@ -109,12 +109,15 @@ class Watch:
         moved = (report.done, report.total) != (self._report.done, self._report.total)
         self._report = report
         if moved:
+            self._stepped_at = self._on.now()
+        if moved or self._on.now() - self._noted_at >= NOTED_S:
             self._note_progress()
         if report.exited and self._ended is None:
             self._ended = self._on.now()
         return report.exited
 
     def _note_progress(self) -> None:
+        self._noted_at = self._on.now()
         useful_s, steps, report = round(self.useful_s, 3), self.steps, self._report
         rate = round(steps / useful_s, 3) if useful_s > 0 else None
         progress = Progress(done=report.done, total=report.total, rate=rate)
@@ -127,18 +130,39 @@ class Watch:
         held = timedelta(seconds=self._on.now() - self._on.delivery.received_at)
         return self.useful_s >= self._policy.max_running_time.total_seconds() or held >= DELIVERY_LIMIT
 
+    def _overdue(self) -> Ending | None:
+        """What a limit demands, if one is reached."""
+        workload = self._on.launch.workload
+        if self._overtime():
+            return self._leave(Ending(Trigger.PAUSE, "timeout"))
+        ran = timedelta(seconds=self._on.keeper.record.ran_s + self.useful_s)
+        if workload.wall_time and ran >= workload.wall_time:
+            return self._leave(Ending(Trigger.FAIL, "wall_time", error=f"it ran for its wall_time of {ran!s:.15}"))
+        if workload.silence and self._on.now() - self._stepped_at >= workload.silence.total_seconds():
+            self._on.child.kill()
+            self._look()
+            self._on.journal.write("killed", why="silence")
+            return self._failed(f"no step in {workload.silence}: it was taken to hang, and killed")
+        return None
+
     # ---- ends ----
 
     def _exited(self, exited: Exit) -> Ending:
         """The workload ended by itself."""
         self._on.journal.write("exited", code=exited.code)
-        if exited.code == 0:
-            return self._complete()
-        if exited.code == SAVED_RUN_ME_AGAIN:
-            return self._save_and(Ending(Trigger.RELEASE, "asked_again"), trust_directory=True)
         error = "\n".join(filter(None, (f"exit code {exited.code}", exited.tail)))
-        if exited.code == INVALID_JOB:
-            return Ending(Trigger.FAIL, "invalid", error=exited.tail or error)
+        match self._on.launch.workload.meaning(exited.code):
+            case Meaning.DONE:
+                return self._complete()
+            case Meaning.AGAIN:
+                return self._save_and(Ending(Trigger.RELEASE, "asked_again"), trust_directory=True)
+            case Meaning.INVALID:
+                return Ending(Trigger.FAIL, "invalid", error=exited.tail or error)
+            case Meaning.FAILED:
+                return self._failed(error)
+
+    def _failed(self, error: str) -> Ending:
+        """The workload failed, by its own account or ours; what it announced before is kept."""
         saved = self._save_and(Ending(Trigger.RELEASE, "workload_failed"), trust_directory=False)
         progressed = self._checkpoints.commits > 0
         failed = after_failure(self._on.keeper.record, self._policy, error=error, progressed=progressed)
@@ -207,6 +231,8 @@ class Watch:
                     self._on.journal.write("upload_failed", seq=snapshot.seq, error=str(error))
                     if isinstance(error, OSError):
                         raise error
+                    if isinstance(error, TornSnapshotError):
+                        return None
                     self._on.services.clock.sleep(RETRY_S)
                     self._checkpoints.submit_last()
         return None

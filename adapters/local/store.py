@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
+from lifecycle.ports.store import Absent, Listed, ObjectStore, Range, Stored, Version
 
 LOCKS: Final = 256  # lock files; keys share them by hash
 LOCK_WAIT_S: Final = 5.0
@@ -62,7 +62,7 @@ class LocalStore:
                 return None
         return Stored(body, _version(body), self._age_s(seen))
 
-    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
         """See the port."""
         target = self._path(key)
         with _translating(key), self._part() as part:
@@ -76,23 +76,15 @@ class LocalStore:
             self._flush_folders(target.parent)
         return _version(body)
 
-    def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
+    def get_range(self, wanted: Range) -> bytes | None:
         """See the port."""
-        with _translating(key):
+        with _translating(wanted.key):
             try:
-                file = self._path(key).open("rb")
+                with self._path(wanted.key).open("rb") as file:
+                    file.seek(wanted.offset)
+                    return file.read(wanted.length)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                return False
-        with file:
-            file.seek(offset)
-            while length > 0:
-                with _translating(key):
-                    chunk = file.read(min(length, CHUNK))
-                if not chunk:
-                    break
-                into.write(chunk)  # its errors are those of the caller's disk, not of the store
-                length -= len(chunk)
-        return True
+                return None
 
     def put_file(self, key: str, path: Path) -> None:
         """See the port."""
@@ -104,15 +96,22 @@ class LocalStore:
             self._move(part, target)
             self._flush_folders(target.parent)
 
-    def copy(self, source: str, target: str) -> bool:
-        """See the port. Objects are never written in place, so a hard link is a copy."""
-        with _translating(target), self._part() as part:
-            try:
-                part.hardlink_to(self._path(source))
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                return False
-            self._move(part, self._path(target))
-            self._flush_folders(self._path(target).parent)
+    def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
+        """See the port."""
+        target = self._path(key)
+        with self._part() as part:
+            with part.open("wb") as file:
+                for each in parts:
+                    content = self.get_range(each) if isinstance(each, Range) else each()
+                    if content is None:
+                        return False
+                    with _translating(key):
+                        file.write(content)
+                with _translating(key):
+                    _flush(file)
+            with _translating(key):
+                self._move(part, target)
+                self._flush_folders(target.parent)
         return True
 
     def list(self, prefix: str) -> Iterator[Listed]:
@@ -225,7 +224,7 @@ class LocalStore:
         return max(self._clock.now().timestamp() - seen.st_mtime, 0.0)
 
 
-def _version(body: bytes) -> Version:
+def _version(body: bytes | bytearray) -> Version:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 

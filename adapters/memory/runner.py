@@ -1,12 +1,17 @@
 """FakeRunner: workloads that live in the test's own process and on its own clock, and keep to the SDK's contract.
 
 A fake job adds up the numbers of its `input.txt` like `series-sum`, each step lasting *step_s* of the clock's time; it
-announces a checkpoint every saving interval, goes on from `checkpoint/state.txt`, and answers `stop` by saving and
-leaving with 75. *script* can make any step end differently.
+announces a checkpoint every saving interval, goes on from what it finds, and answers `stop` by saving and leaving with
+75. *script* can make any step end differently.
+
+Its state is of every kind that there is: `state.txt`, written anew; `trail.bin`, appended to; `table.bin`, changed in
+place; and, if the workload has growing outputs, `output/steps.log`. It refuses to go on from files that do not fit
+together.
 """
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lifecycle.ports.clock import Clock
@@ -15,6 +20,8 @@ from lifecycle.ports.runner import Announced, Exit, Launch, Report, RunningWorkl
 SAVED: Final = 75
 INVALID: Final = 65
 KILLED: Final = 137
+TRAIL_BYTES: Final = 8
+TABLE_PRIMES: Final = (2, 7, 13, 29, 31, 53, 89, 97)
 
 Script = Callable[[Launch, int], int | None]
 """Given the launch and a step about to be done: the exit code to end with instead, or None to go on."""
@@ -40,6 +47,11 @@ class FakeRunner:
         """See the port."""
         self.started.append(launch)
         return FakeWorkload(self._clock, self._step_s, self._script, launch)
+
+    def check(self, launch: Launch, snapshot: Path) -> str | None:
+        """See the port. Nothing is ever wrong."""
+        del launch, snapshot
+        return None
 
 
 class FakeWorkload:
@@ -93,9 +105,23 @@ class FakeWorkload:
             self._exited = Exit(INVALID, "input.txt: is not two whole numbers")
         self._step, self._sum = self._start - 1, 0
         self._total = self._end - self._start + 1
-        state = self._launch.dirs.checkpoint / "state.txt"
         if self._launch.resumed:
-            *_, self._step, self._sum = (int(line) for line in state.read_text().split())
+            self._resume()
+        if self._log:
+            self._log.write_bytes(trail(self._step))
+
+    @property
+    def _log(self) -> Path | None:
+        return self._launch.dirs.output / "steps.log" if self._launch.workload.growing else None
+
+    def _resume(self) -> None:
+        state = self._launch.dirs.checkpoint
+        *_, self._step, self._sum = (int(line) for line in (state / "state.txt").read_text().split())
+        for path, wanted in ((state / "trail.bin", trail(self._step)), (state / "table.bin", table(self._step))):
+            if path.exists() and path.read_bytes() != wanted:  # the demo's own worker leaves only state.txt
+                raise AssertionError(f"{path} does not fit to step {self._step}")
+        if self._log and not self._log.read_bytes().startswith(trail(self._step)):
+            raise AssertionError(f"{self._log} does not reach to step {self._step}")
 
     def _do_step(self) -> None:
         if self._step < self._end:
@@ -105,6 +131,9 @@ class FakeWorkload:
                 return
             self._step += 1
             self._sum += self._step
+            if self._log:
+                with self._log.open("ab") as file:
+                    file.write(trail(self._step, since=self._step - 1))
         if self._step >= self._end:
             (self._launch.dirs.output / "output.txt").write_text(f"{self._sum}\n")
             self._exited = Exit(0, "")
@@ -118,9 +147,21 @@ class FakeWorkload:
         path = self._launch.dirs.control / "announced" / str(self._number)
         path.mkdir(parents=True)
         (path / "state.txt").write_text(f"{self._start}\n{self._end}\n{self._step}\n{self._sum}\n")
+        (path / "trail.bin").write_bytes(trail(self._step))
+        (path / "table.bin").write_bytes(table(self._step))
         self._announced = Announced(self._number, path, self._step - self._start + 1)
         self._saved_at = self._began
         self._save_asked = False
+
+
+def trail(step: int, *, since: int = 0) -> bytes:
+    """What a fake job has appended up to *step*, *since* another."""
+    return b"".join(number.to_bytes(TRAIL_BYTES) for number in range(since + 1, step + 1))
+
+
+def table(step: int) -> bytes:
+    """What stands in a fake job's table at *step*: the last multiple of each of some primes."""
+    return b"".join((step - step % prime).to_bytes(32) for prime in TABLE_PRIMES)
 
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ those of HTTP dates; and with *write_gap_s* a key takes one write in that time a
 import hashlib
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from lifecycle.errors import RetryableError, VersionConflictError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.store import Absent, Listed, ObjectStore, Stored, Version
+from lifecycle.ports.store import Absent, Listed, ObjectStore, Range, Stored, Version
 
 
 @frozen
@@ -44,7 +44,7 @@ class MemoryStore:
         found = self._objects.get(key)
         return Stored(found.body, found.version, self._age_s(found)) if found else None
 
-    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
         """See the port."""
         version = f'"{hashlib.md5(body).hexdigest()}"'  # noqa: S324 - what an ETag is
         fresh = _Object(bytes(body), version, self._now())
@@ -60,24 +60,21 @@ class MemoryStore:
             self._objects[key] = fresh
         return fresh.version
 
-    def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
+    def get_range(self, wanted: Range) -> bytes | None:
         """See the port."""
-        found = self._objects.get(key)
-        if found is None:
-            return False
-        into.write(found.body[offset : offset + length])
-        return True
+        found = self._objects.get(wanted.key)
+        return found.body[wanted.offset : wanted.offset + wanted.length] if found else None
 
     def put_file(self, key: str, path: Path) -> None:
         """See the port."""
         self.put(key, path.read_bytes())
 
-    def copy(self, source: str, target: str) -> bool:
+    def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
         """See the port."""
-        found = self._objects.get(source)
-        if found is None:
+        pieces = [self.get_range(part) if isinstance(part, Range) else part() for part in parts]
+        if None in pieces:
             return False
-        self.put(target, found.body)
+        self.put(key, b"".join(piece for piece in pieces if piece is not None))
         return True
 
     def list(self, prefix: str) -> Iterator[Listed]:

@@ -5,10 +5,24 @@ The workload is never part of this process: no crash, hang or held interpreter l
 
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from attrs import field, frozen
+
+
+class Meaning(StrEnum):
+    """What an exit code says."""
+
+    DONE = "done"
+    AGAIN = "again"
+    INVALID = "invalid"
+    FAILED = "failed"
+
+
+EXIT_CODES: Final[Mapping[int, Meaning]] = {0: Meaning.DONE, 65: Meaning.INVALID, 75: Meaning.AGAIN}
+"""What is meant where the workload does not say otherwise; 65 and 75 as sysexits.h has them."""
 
 
 @frozen
@@ -22,6 +36,18 @@ class Workload:
         stop_signal: Name of the signal that means "save and leave".
         grace: How long it then has; None takes the worker's STOP_GRACE.
         needs_input: A job without input is invalid.
+        checkpoint: Which files are its state, if it announces none: patterns of paths in the job's directory.
+        growing: Which files are only ever appended to: patterns; they go with each checkpoint, at the length they have.
+        quiet: How long nothing of its state may have changed, before a picture of it is taken.
+        check: A program that says by its exit code whether a snapshot, which `{snapshot}` stands for, is whole.
+        saving_interval: How often to save; None takes what the job says, or the worker's STATE_SAVING_INTERVAL.
+        exit_codes: What its exit codes mean.
+        wall_time: How long it may run in all, over every attempt.
+        silence: How long it may run without a step, before it is taken to hang.
+        progress_file: Where it says how far it is, in the job's directory; None: it says so through the SDK.
+        progress_pattern: A regular expression that finds it in a line of its output, in a group called `done`, and
+            perhaps `total`.
+        total: How many steps there are, if it does not say; may be a `{param}`.
     """
 
     name: str
@@ -30,6 +56,21 @@ class Workload:
     stop_signal: str = "SIGTERM"
     grace: timedelta | None = None
     needs_input: bool = False
+    checkpoint: tuple[str, ...] = ("checkpoint/**",)
+    growing: tuple[str, ...] = ()
+    quiet: timedelta = timedelta(seconds=1)
+    check: tuple[str, ...] | None = None
+    saving_interval: timedelta | None = None
+    exit_codes: Mapping[int, Meaning] = field(factory=lambda: dict(EXIT_CODES))
+    wall_time: timedelta | None = None
+    silence: timedelta | None = None
+    progress_file: str | None = None
+    progress_pattern: str | None = None
+    total: str | None = None
+
+    def meaning(self, code: int) -> Meaning:
+        """What it means that it ended with *code*."""
+        return self.exit_codes.get(code, Meaning.FAILED)
 
 
 @frozen
@@ -57,6 +98,11 @@ class JobDirs:
     def control(self) -> Path:
         """Talk between the worker and the workload's SDK: progress, announced checkpoints, requests."""
         return self.root / "control"
+
+    @property
+    def console(self) -> Path:
+        """What it writes to stdout and stderr, in segments."""
+        return self.root / "console"
 
     @property
     def snapshots(self) -> Path:
@@ -156,4 +202,11 @@ class WorkloadRunner(Protocol):
 
         Raises:
             PermanentError: It cannot be started here: no such program, a placeholder without a parameter.
+        """
+
+    def check(self, launch: Launch, snapshot: Path) -> str | None:
+        """Let the workload's own check look at a snapshot, a directory laid out like the job's; may take long.
+
+        Returns:
+            What is wrong with it; None if nothing is, or if the workload has no check.
         """

@@ -3,9 +3,9 @@
 Absence is proof: None or False is answered only where the store itself said that the key is not there.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Final, Protocol
 
 from attrs import frozen
 
@@ -46,6 +46,15 @@ class Listed:
     age_s: float
 
 
+@frozen
+class Range:
+    """*length* bytes of the object *key*, from *offset*; *length* is at least 1."""
+
+    key: str
+    offset: int
+    length: int
+
+
 class ObjectStore(Protocol):
     """Keys are ASCII paths with `/`. Reads see every write that was acknowledged before them.
 
@@ -58,12 +67,12 @@ class ObjectStore(Protocol):
     def get(self, key: str) -> Stored | None:
         """Read a small object whole; None if there is none."""
 
-    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
-        """Write a small object whole, durable on return.
+    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
+        """Write an object whole, durable on return.
 
         Args:
             key: Where.
-            body: A few MiB at most.
+            body: Some tens of MiB at most.
             expected: The version that must be current, `ABSENT`, or None to write whatever is there. A conditional
                 put goes out exactly once, however the adapter is wrapped.
 
@@ -71,16 +80,11 @@ class ObjectStore(Protocol):
             VersionConflictError: The condition did not hold (a missing key included); nothing was written.
         """
 
-    def get_range(self, key: str, into: BinaryIO, *, offset: int, length: int) -> bool:
-        """Append *length* bytes of the object, from *offset*, to *into*.
+    def get_range(self, wanted: Range) -> bytes | None:
+        """Read a piece of an object, some tens of MiB at most.
 
         Returns:
-            False if there is no such object; nothing was written then. A shorter object gives fewer bytes: the
-            caller checks.
-
-        Raises:
-            RetryableError: As above; *into* may hold a part of the bytes and is put back by whoever retries.
-            OSError: *into* would not take them.
+            None if there is no such object. A shorter object gives fewer bytes: the caller checks.
         """
 
     def put_file(self, key: str, path: Path) -> None:
@@ -90,11 +94,16 @@ class ObjectStore(Protocol):
             OSError: The file cannot be read.
         """
 
-    def copy(self, source: str, target: str) -> bool:
-        """Copy within the store, without moving the bytes through us, any size. Safe to repeat.
+    def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
+        """Write an object that consists of *parts*: pieces of others, copied within the store, and bytes from here.
+
+        Args:
+            key: Where.
+            parts: At least one. All but the last are equally long, and at least 5 MiB. Bytes are asked for one part
+                after the other, and again if a part has to be sent again; what that raises comes out here.
 
         Returns:
-            False if there is no such source.
+            False if an object that a part is of is not there; nothing was written then. Safe to repeat.
         """
 
     def list(self, prefix: str) -> Iterator[Listed]:

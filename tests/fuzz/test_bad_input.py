@@ -21,12 +21,14 @@ from hypothesis import strategies as st
 from support.cluster import PLACE, Cluster
 
 from adapters import workloads
+from adapters.clock import SystemClock
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
 from client.settings import TABLE, from_environ
 from client.submit import read_orders
 from lifecycle import manifest as manifests
 from lifecycle import record as records
+from lifecycle.blocks import digests_of
 from lifecycle.errors import (
     ConfigError,
     CorruptCheckpointError,
@@ -35,7 +37,7 @@ from lifecycle.errors import (
     RejectedMessageError,
 )
 from lifecycle.keys import Place, is_job_id
-from lifecycle.manifest import Extent, FileEntry, Manifest, digest_bytes
+from lifecycle.manifest import Extent, FileEntry, Manifest, digest_blocks, digest_bytes
 from lifecycle.message import announce, read
 from lifecycle.ports.queue import Message
 from lifecycle.record import CheckpointRef, JobRecord, Result
@@ -56,6 +58,9 @@ SCALARS = (
     | st.sampled_from([-1, 2**63, 10**400, True, 1e308])
 )
 JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=9), inner), max_leaves=9)
+
+
+pytestmark = pytest.mark.usefixtures("_untraced")
 
 
 def fuzz(cases: int = CASES) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -119,9 +124,10 @@ MANIFEST = Manifest(
     epoch=1,
     seq=1,
     step=3,
+    packs={"pack": 3},
     files=(
-        FileEntry("a/b.txt", 3, 0o644, digest_bytes(b"abc"), (Extent("pack", 0, 3, digest_bytes(b"abc")),)),
-        FileEntry("c", 0, 0o600, digest_bytes(b""), ()),
+        FileEntry("checkpoint/a/b.txt", 3, 0o644, 16, "d", (Extent("pack", 0, 3, "d"),)),
+        FileEntry("output/c", 0, 0o600, 16, "d", ()),
     ),
 )
 
@@ -169,7 +175,7 @@ def test_no_manifest_writes_outside_its_directory(paths: list[str], links: list[
     body = b"owned"
     with TemporaryDirectory() as folder:
         root = Path(folder)
-        outside, inside = root / "outside", root / "job" / "checkpoint"
+        job, outside, inside = root / "job", root / "outside", root / "job" / "checkpoint"
         outside.mkdir()
         (outside / "a").write_bytes(b"precious")
         inside.mkdir(parents=True)
@@ -179,15 +185,24 @@ def test_no_manifest_writes_outside_its_directory(paths: list[str], links: list[
                 (inside / name).symlink_to(outside if len(name) % 2 else outside / "a")
         store = MemoryStore(ManualClock())
         store.put("pack", body)
+        digest = digest_blocks(digests_of(memoryview(body), 16))
         entries = tuple(
-            FileEntry(path, len(body), 0o644, digest_bytes(body), (Extent("pack", 0, len(body), digest_bytes(body)),))
+            FileEntry(f"checkpoint/{path}", len(body), 0o644, 16, digest, (Extent("pack", 0, len(body), digest),))
             for path in paths
         )
-        encoded = manifests.encode(Manifest("bad", epoch=1, seq=1, files=entries))
+        encoded = manifests.encode(Manifest("bad", 1, 1, None, {"pack": len(body)}, entries))
         store.put("manifest", encoded)
         ref = CheckpointRef("manifest", digest_bytes(encoded), seq=1)
         with suppress(CorruptCheckpointError, OSError):
-            restore(store, [ref], inside, local=root / "local", between=lambda: None, damaged=lambda _ref, _why: None)
+            restore(
+                store,
+                SystemClock(),
+                [ref],
+                job,
+                local=root / "local",
+                between=lambda: None,
+                damaged=lambda _ref, _why: None,
+            )
         assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"a": b"precious"}
         assert {path.name for path in root.iterdir()} <= {"outside", "job", "local"}
 

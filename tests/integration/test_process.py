@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from adapters.process import ProcessRunner
+from lifecycle.console import KEPT, SEGMENT_BYTES, segments
 from lifecycle.errors import PermanentError
 from lifecycle.ports.runner import JobDirs, Launch, Report, RunningWorkload, Workload
 
@@ -263,3 +264,58 @@ def test_nonsense_from_a_workload_is_no_progress(start: Start, dirs: JobDirs, te
     (dirs.control / "announced").write_text("not a directory")
     report = child.poll()
     assert (report.done, report.total, report.announced, report.exited) == (None, None, None, None)
+
+
+def test_output_is_kept_in_segments_and_only_the_newest(start: Start, dirs: JobDirs) -> None:
+    """A chatty program fills no disk; what is kept is the end of what it wrote, in order."""
+    lines = 1_300_000
+    assert ended(start("seq", str(lines)))[0] == 0
+    kept = segments(dirs)
+    assert len(kept) <= KEPT + 1
+    assert kept[0][0] > 0
+    assert all(path.stat().st_size == SEGMENT_BYTES for _, path in kept[:-1])
+    found = b"".join(path.read_bytes() for _, path in kept).split(b"\n")[1:]
+    assert found[-2:] == [str(lines).encode(), b""]
+    assert [int(line) for line in found[:-1]] == list(range(int(found[0]), lines + 1))
+
+
+def test_progress_is_found_in_what_a_program_writes(start: Start) -> None:
+    """Wherever in its output, also where lines are written over one another, and in bits."""
+    script = "printf 'step 3 of 40\\rstep 7 of 40\\nother\\nste'; sleep 0.3; printf 'p 12 of 40\\n'; sleep 30"
+    pattern = r"step (?P<done>\d+) of (?P<total>\d+)"
+    child = start(workload=Workload("w", ("sh", "-c", script), progress_pattern=pattern))
+    until(child, lambda report: (report.done, report.total) == (7, 40))
+    until(child, lambda report: (report.done, report.total) == (12, 40))
+
+
+@pytest.mark.parametrize("text", ['{"done": 7, "total": 40}', "7 40", "7"])
+def test_progress_is_found_in_a_file(start: Start, text: str) -> None:
+    """JSON, or one or two numbers; the total may be a parameter of the job."""
+    command = ("sh", "-c", f"echo '{text.replace('{', '{{').replace('}', '}}')}' > far; sleep 30")
+    child = start(workload=Workload("w", command, progress_file="far", total="{steps}"), steps=40)
+    until(child, lambda report: (report.done, report.total) == (7, 40))
+
+
+def test_a_total_that_is_no_number_is_said(start: Start) -> None:
+    """Before anything runs."""
+    with pytest.raises(PermanentError, match="total is 'many'"):
+        start(workload=Workload("w", ("true",), total="{steps}"), steps="many")
+
+
+def test_a_workloads_own_check(dirs: JobDirs, tmp_path: Path) -> None:
+    """It sees the snapshot, and its exit code decides; what it says is the reason."""
+    snapshot = tmp_path / "snapshot"
+    (snapshot / "checkpoint").mkdir(parents=True)
+    check = ("sh", "-c", 'grep -q whole "$1/checkpoint/state" || { echo torn; exit 3; }', "sh", "{snapshot}")
+
+    def verdict(check: tuple[str, ...] | None) -> str | None:
+        workload = Workload("w", ("true",), check=check)
+        return ProcessRunner().check(Launch(workload, "j", 1, {}, False, timedelta(60), dirs), snapshot)
+
+    (snapshot / "checkpoint/state").write_text("half")
+    check = tuple(word.replace("{ echo", "{{ echo").replace("; }", "; }}") for word in check)
+    assert verdict(check) == "its check says 3: torn"
+    (snapshot / "checkpoint/state").write_text("whole")
+    assert verdict(check) is None
+    assert verdict(None) is None
+    assert "no program 'no-such-check'" in (verdict(("no-such-check",)) or "")

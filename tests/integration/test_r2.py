@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import io
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from adapters import r2
 from adapters.memory.clock import ManualClock
 from adapters.r2 import R2Store
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
-from lifecycle.ports.store import ABSENT
+from lifecycle.ports.store import ABSENT, Range
 
 WRITTEN = "Tue, 01 Jan 2030 00:00:00 GMT"
 NINETY_SECONDS_LATER = "Tue, 01 Jan 2030 00:01:30 GMT"
@@ -85,9 +84,11 @@ def test_age_falls_back_on_our_clock(stub: Stub) -> None:
         lambda store, path: list(store.list("k")),
         lambda store, path: store.put("k", b"body", expected=ABSENT),
         lambda store, path: store.put_file("k", path),
-        lambda store, path: store.copy("k", "l"),
+        lambda store, path: store.put("k", bytes(2 << 20)),
+        lambda store, path: store.get_range(Range("k", 0, 5)),
+        lambda store, path: store.assemble("k", [Range("l", 0, 5)]),
     ],
-    ids=["get", "list", "put", "put_file", "copy"],
+    ids=["get", "list", "put", "put_file", "put_large", "get_range", "assemble"],
 )
 def test_an_answer_that_breaks_among_its_headers_is_none(
     scripted: R2Store, stub: Stub, tmp_path: Path, call: Callable[[R2Store, Path], object]
@@ -107,11 +108,44 @@ def test_a_refusal_without_a_name_may_be_anybodys(scripted: R2Store, stub: Stub,
         scripted.get("k")
 
 
-def test_a_copy_counts_when_its_end_is_told(scripted: R2Store, stub: Stub) -> None:
-    """S3 says 200 before it copies."""
-    stub.script(Reply(200, headers={"Content-Length": "5"}), Reply(200))
-    with pytest.raises(RetryableError):
-        scripted.copy("k", "l")
+STARTED = Reply(200, b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
+COPIED = Reply(200, b"<CopyPartResult><ETag>&quot;p&quot;</ETag></CopyPartResult>")
+WHOLE = Reply(200, b"<CompleteMultipartUploadResult><ETag>&quot;w&quot;</ETag></CompleteMultipartUploadResult>")
+PART = 5 << 20
+
+
+def test_an_object_is_put_together_from_parts(scripted: R2Store, stub: Stub) -> None:
+    """Copied where they lie in the store, sent where they do not, and named in their order at the end."""
+    stub.script(STARTED, COPIED, Reply(200, headers={"ETag": '"q"'}), WHOLE)
+    assert scripted.assemble("k", [Range("p", 7, PART), lambda: b"tail"])
+    started, copied, sent, ended = stub.requests
+    assert (started.method, ended.method) == ("POST", "POST")
+    assert copied.headers["x-amz-copy-source"] == "b/p"
+    assert copied.headers["x-amz-copy-source-range"] == f"bytes=7-{7 + PART - 1}"
+    assert sent.body == b"tail"
+    assert ended.body.index(b'"p"') < ended.body.index(b'"q"')
+
+
+@pytest.mark.parametrize(
+    ("replies", "error"),
+    [
+        ((STARTED, COPIED, Reply(200), Reply(204)), RetryableError),  # the end of "200 OK" is not told
+        ((STARTED, Reply(200), Reply(204)), RetryableError),
+        ((STARTED, s3_error(403, "AccessDenied"), Reply(204)), ConfigError),
+        ((STARTED, s3_error(404, "NoSuchKey"), s3_error(404, "NoSuchKey"), Reply(204)), None),
+    ],
+)
+def test_an_object_counts_when_its_end_is_told(
+    scripted: R2Store, stub: Stub, replies: tuple[Reply, ...], error: type[Exception] | None
+) -> None:
+    """S3 says 200 before it copies; what comes to nothing is taken back."""
+    stub.script(*replies)
+    if error is None:
+        assert scripted.assemble("k", [Range("p", 0, PART)]) is False
+    else:
+        with pytest.raises(error):
+            scripted.assemble("k", [Range("p", 0, PART)])
+    assert stub.requests[-1].method == "DELETE"
 
 
 def test_a_put_carries_what_lets_the_store_check_it(scripted: R2Store, stub: Stub) -> None:
@@ -139,6 +173,15 @@ def test_a_file_goes_up_without_expect_or_trailer(scripted: R2Store, stub: Stub,
     sent = stub.requests[0]
     assert (sent.method, sent.body) == ("PUT", b"12345")
     assert not sent.headers.keys() & {"expect", "x-amz-trailer", "content-encoding"}
+
+
+def test_a_large_body_goes_up_in_one_piece(scripted: R2Store, stub: Stub) -> None:
+    """From a buffer that is not copied, and again if the first answer says so; without Content-MD5."""
+    stub.script(s3_error(503, "SlowDown"), Reply(200, headers={"ETag": '"v"'}))
+    body = bytearray(2 << 20)
+    assert scripted.put("k", body) == '"v"'
+    assert [sent.body for sent in stub.requests] == [bytes(body)] * 2
+    assert not stub.requests[0].headers.keys() & {"expect", "x-amz-trailer", "content-encoding", "content-md5"}
 
 
 @pytest.mark.parametrize("there", [Reply(200, headers={"Content-Length": "4"}), Reply(404)])
@@ -177,14 +220,12 @@ def test_absence_is_proof(scripted: R2Store, stub: Stub) -> None:
     """Only "no such key", in words, is absence; a missing bucket, or a 404 without words, is not."""
     stub.script(s3_error(404, "NoSuchKey"))
     assert scripted.get("k") is None
-    assert scripted.get_range("k", io.BytesIO(), offset=0, length=1) is False
-    stub.script(Reply(404), s3_error(404, "NoSuchKey"))
-    assert scripted.copy("k", "l") is False
+    assert scripted.get_range(Range("k", 0, 1)) is None
     stub.script(s3_error(404, "NoSuchBucket"))
     for call in (
         lambda: scripted.get("k"),
-        lambda: scripted.get_range("k", io.BytesIO(), offset=0, length=1),
-        lambda: scripted.copy("k", "l"),
+        lambda: scripted.get_range(Range("k", 0, 1)),
+        lambda: scripted.assemble("k", [Range("l", 0, 1)]),
         lambda: list(scripted.list("")),
         lambda: scripted.delete(["k"]),
     ):
@@ -195,20 +236,11 @@ def test_absence_is_proof(scripted: R2Store, stub: Stub) -> None:
         scripted.get("k")
 
 
-def test_copy_of_what_is_there_but_hidden_by_a_404_is_not_absence(scripted: R2Store, stub: Stub) -> None:
-    """A 404 that a copy met is absence only if the store also says so when asked for the object itself."""
-    for proof in (found(), s3_error(416, "InvalidRange")):
-        stub.script(Reply(404), proof)
-        with pytest.raises(RetryableError):
-            scripted.copy("k", "l")
-
-
 def test_a_download_that_breaks_off_is_retryable(scripted: R2Store, stub: Stub) -> None:
     """Fewer bytes than the store announced are an error, never a short object."""
     stub.script(found(b"12345", **{"Content-Length": "10"}))
-    into = io.BytesIO()
     with pytest.raises(RetryableError):
-        scripted.get_range("k", into, offset=0, length=10)
+        scripted.get_range(Range("k", 0, 10))
     stub.script(found(b"12345", **{"Content-Length": "10"}))
     with pytest.raises(RetryableError):
         scripted.get("k")
@@ -218,18 +250,14 @@ def test_a_store_that_ignores_range_is_found_out(scripted: R2Store, stub: Stub) 
     """Bytes from the object's beginning never pass for bytes from its middle."""
     stub.script(found(b"12345"))
     with pytest.raises(PermanentError, match="Range"):
-        scripted.get_range("k", io.BytesIO(), offset=2, length=2)
-    into = io.BytesIO()
-    assert scripted.get_range("k", into, offset=0, length=2)
-    assert into.getvalue() == b"12"
+        scripted.get_range(Range("k", 2, 2))
+    assert scripted.get_range(Range("k", 0, 2)) == b"12"
 
 
 def test_bulk_reads_are_repeated_below(scripted: R2Store, stub: Stub) -> None:
     """A request for bulk bytes is tried again by the client itself, piece by piece."""
     stub.script(s3_error(503, "SlowDown"), found(b"12"))
-    into = io.BytesIO()
-    assert scripted.get_range("k", into, offset=0, length=2)
-    assert into.getvalue() == b"12"
+    assert scripted.get_range(Range("k", 0, 2)) == b"12"
     assert len(stub.requests) == 2
 
 
@@ -265,7 +293,7 @@ def test_keys_that_a_batch_left_are_deleted_alone(scripted: R2Store, stub: Stub)
 
 
 def test_files_larger_than_a_part(wire_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of several parts arrives whole, and can be copied and read in pieces."""
+    """A file of several parts arrives whole, and can be read in pieces."""
     parts = TransferConfig(
         multipart_threshold=5 << 20, multipart_chunksize=5 << 20, max_concurrency=2, preferred_transfer_client="classic"
     )
@@ -274,27 +302,18 @@ def test_files_larger_than_a_part(wire_store: MakeStore, tmp_path: Path, monkeyp
     content = bytes(range(256)) * (11 << 12)  # 11 MiB
     path.write_bytes(content)
     store.put_file("k", path)
-    assert store.copy("k", "l")
-    into = io.BytesIO()
-    assert store.get_range("l", into, offset=(5 << 20) - 7, length=3 << 20)
-    assert into.getvalue() == content[(5 << 20) - 7 : (8 << 20) - 7]
-    assert [listed.size_bytes for listed in store.list("")] == [len(content)] * 2
+    assert store.get_range(Range("k", (5 << 20) - 7, 3 << 20)) == content[(5 << 20) - 7 : (8 << 20) - 7]
+    assert [listed.size_bytes for listed in store.list("")] == [len(content)]
 
 
 def test_empty_objects_and_ranges(wire_store: MakeStore) -> None:
     """An empty object, a range of nothing, and a range beyond the end are no errors: the object is there."""
-    store, into = wire_store(), io.BytesIO()
+    store = wire_store()
     store.put("k", b"")
-    assert store.get_range("k", into, offset=0, length=0)
-    assert store.get_range("k", into, offset=0, length=4)
-    assert store.copy("k", "l")
+    assert store.get_range(Range("k", 0, 4)) == b""
     store.put("m", b"123")
-    assert store.get_range("m", into, offset=3, length=4)
-    assert into.getvalue() == b""
-    assert store.get_range("m", into, offset=1, length=0)
-    assert into.getvalue() == b""
-    assert store.get_range("m", into, offset=1, length=9)
-    assert into.getvalue() == b"23"
+    assert store.get_range(Range("m", 3, 4)) == b""
+    assert store.get_range(Range("m", 1, 9)) == b"23"
 
 
 def test_wrong_settings_are_found_before_anything_is_sent() -> None:

@@ -2,22 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 from simulation.world import Process, World
 
-from lifecycle.errors import HoldfastError
+from adapters.memory.runner import table, trail
+from lifecycle.errors import CorruptCheckpointError, HoldfastError
 from lifecycle.keys import Place, epoch_of
-from lifecycle.manifest import Manifest, digest_bytes
-from lifecycle.manifest import decode as decode_manifest
+from lifecycle.manifest import Extent, Manifest, digest_bytes
+from lifecycle.manifest import decode as decode_anew
 from lifecycle.record import CheckpointRef, JobRecord, decode
+from lifecycle.restore import Proof, decompressed, pieces_of
 from lifecycle.states import OWNED, State
 
 if TYPE_CHECKING:
     from simulation.ports import WatchedStore
 
 PLACE: Final = Place("sim")
+decode_manifest = lru_cache(1 << 12)(decode_anew)
 RECORDS: Final = PLACE.records
 OPERATOR: Final = "operator"
 MEMORY_S: Final = 90.0
@@ -84,6 +88,7 @@ class Checker:
     dead: set[str] = field(factory=set)
     lost_at_step: dict[str, tuple[int, int]] = field(factory=dict)
     bodies: dict[str, bytes] = field(factory=dict)
+    contents: dict[str, dict[str, bytes]] = field(factory=dict)
     actor: Process | None = None
 
     # ---- what the simulation tells ----
@@ -118,7 +123,8 @@ class Checker:
         """A workload starts after *step*."""
         lost_epoch, lost_step = self.lost_at_step.pop(job, (0, 0))
         allowed = self.interval_s[job] + SLACK_S
-        if lost_epoch == epoch - 1 and lost_step - step > allowed and not self.spoilt:
+        spoilt = any(key.startswith(PLACE.job(job).folder) for key in self.spoilt)
+        if lost_epoch == epoch - 1 and lost_step - step > allowed and not spoilt:
             raise self.broken(WORK_LOST, f"{job} was at step {lost_step} when its node died, and goes on from {step}")
 
     # ---- what happened ----
@@ -250,14 +256,43 @@ class Checker:
             body = self._object(ref.manifest)
             if body is None or digest_bytes(body) != ref.digest:
                 raise self.broken(ALL_THERE, f"{record.job} names {ref.manifest}, which is missing or not that")
-            for pack in decode_manifest(body).packs:
+            manifest = decode_manifest(body)
+            for pack in manifest.packs:
                 if only in {None, pack} and self._object(pack) is None:
                     raise self.broken(ALL_THERE, f"{record.job} names {pack}, which is missing")
+            if ref.manifest not in self.contents:  # objects never change: once is enough
+                self.contents[ref.manifest] = self._right_files(manifest, ref)
+
+    def _right_files(self, manifest: Manifest, ref: CheckpointRef) -> dict[str, bytes]:
+        """The files of a manifest, every hash compared, and what the workload writes compared with its step."""
+        files = {}
+        for entry in manifest.files:
+            proof, content = Proof(entry), b""
+            try:
+                for piece in pieces_of(entry):
+                    held = self._held(piece.extent)
+                    proof.take(piece, memoryview(held))
+                    content += held
+                proof.conclude()
+            except CorruptCheckpointError as error:
+                raise self.broken(ALL_THERE, f"{ref.manifest}: {error}") from error
+            files[entry.path] = content
+        step = ref.step or 0
+        for path, wanted in (("checkpoint/trail.bin", trail(step)), ("checkpoint/table.bin", table(step))):
+            if files.get(path, wanted) != wanted:
+                raise self.broken(ALL_THERE, f"{ref.manifest}: {path} is not of step {step}")
+        return files
+
+    def _held(self, extent: Extent) -> bytes:
+        span = (self._object(extent.pack) or b"")[extent.offset : extent.offset + extent.span]
+        if extent.stored is None:
+            return span
+        return decompressed(memoryview(span), extent.pack)[extent.skip : extent.skip + extent.length]
 
     def _right_result(self, job: str, record: JobRecord) -> None:
         files = self._files(record)
         total = self.planned[job].total
-        if files is not None and files != {"output.txt": f"{total}\n".encode()}:
+        if files is not None and files.get("output/output.txt") != f"{total}\n".encode():
             raise self.broken(ONE_WINNER, f"the result of {job} is {files}, not {total}")
 
     def _wrote_output(self, job: str, key: str, body: bytes) -> None:
@@ -265,19 +300,14 @@ class Checker:
         files = self._files(record)
         if record.state is not State.COMPLETED:
             raise self.broken(ONE_WINNER, f"{self._who} published {key} while the job was {record.state}")
-        if files is not None and files.get(key.partition("/output/")[2]) != body:
+        if files is not None and files.get(f"output/{key.partition('/output/')[2]}") != body:
             raise self.broken(ONE_WINNER, f"{self._who} published {key}, which is not the result's")
 
     def _files(self, record: JobRecord) -> dict[str, bytes] | None:
         """The files of a result; None if it was damaged on purpose."""
         if record.result is None or self._is_spoilt(record.result.manifest):
             return None
-        manifest = self.manifest(record.result.manifest)
-        assert manifest is not None
-        return {
-            entry.path: b"".join(self._object(extent.pack) or b"" for extent in entry.extents)
-            for entry in manifest.files
-        }
+        return self.contents[record.result.manifest.manifest]
 
     def manifest(self, ref: CheckpointRef) -> Manifest | None:
         """The manifest that *ref* names."""
@@ -297,7 +327,7 @@ class Checker:
             manifest = self.manifest(ref)
         except HoldfastError:
             return True
-        return manifest is None or bool(manifest.packs & self.spoilt)
+        return manifest is None or bool(manifest.packs.keys() & self.spoilt)
 
     # ---- words ----
 

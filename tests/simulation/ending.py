@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 from simulation.checker import LIVENESS, ONE_WINNER, OPERATOR, PLACE, TIDY, Planned
+from simulation.faults import SPOILING
 
 from lifecycle.keys import epoch_of
 from lifecycle.record import JobRecord
@@ -57,7 +58,7 @@ class Ending:
         """Whether a job failed for the reason that its record gives."""
         error, counts = record.error or "", self.history.counts
         if "no checkpoint is sound" in error:
-            return counts["object damaged"] + counts["object gone"] > 0
+            return any(counts[what] for what in SPOILING)
         if "vanished" in error:
             return record.deaths >= self.history.policy.max_deaths
         return bool(planned.fails_with) and planned.fails_with in error
@@ -66,7 +67,9 @@ class Ending:
         """What the last two manifests do not name is gone, but for what late or superseded writers left behind."""
         checker, named = self.history.checker, set()
         for ref in (record.checkpoint, record.fallback, record.result.manifest if record.result else None):
-            if ref and not checker._is_spoilt(ref) and (manifest := checker.manifest(ref)):
+            if ref and ref.manifest in checker.spoilt:
+                return  # nobody can tell what it named
+            if ref and (manifest := checker.manifest(ref)):
                 named |= {ref.manifest, *manifest.packs}
         folder = PLACE.job(job).folder
         left = {key for key in self.history.store._objects if key.startswith(folder) and epoch_of(key)} - named

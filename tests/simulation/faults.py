@@ -42,6 +42,7 @@ MISHAPS: Final = (
     "hang before",
     "hang after",
     "hang after",
+    "short answer",  # of a ranged read
 )
 
 TROUBLES: Final = (
@@ -56,6 +57,7 @@ TROUBLES: Final = (
     "credentials denied",
     "disk full",
     "object damaged",
+    "object cut short",
     "object gone",
     "message dropped",
     "message doubled",
@@ -65,6 +67,9 @@ TROUBLES: Final = (
     "retry",
     "reconcile",
 )
+
+SPOILING: Final = frozenset({"object damaged", "object cut short", "object gone"})
+"""Those of them that spoil what was committed."""
 
 FAULTY_S: Final = 240.0
 """Faults happen before this moment; then everything heals."""

@@ -1,15 +1,18 @@
 """One history: a few jobs and workers, the faults of one seed, and after them the time in which all must end well."""
 
+import errno
 import hashlib
 import random
 import shutil
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from simulation.checker import (
     LIVENESS,
     NOTHING_BREAKS,
@@ -27,13 +30,16 @@ from simulation.world import Process, World, WorldClock
 from adapters.node import LocalNode
 from adapters.retrying import RetryingQueue, RetryingStore
 from adapters.workloads import load
+from lifecycle.blocks import Sizes
 from lifecycle.errors import ConfigError
 from lifecycle.ledger import Ledger
 from lifecycle.message import announce
 from lifecycle.policy import Policy
 from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT
+from lifecycle.preparation import _fetch_piece
 from lifecycle.record import JobRecord
+from lifecycle.restore import Target
 from lifecycle.services import Services
 from lifecycle.worker import Worker
 
@@ -47,6 +53,9 @@ POLICY: Final = Policy(
     max_deaths=6,
     patience=timedelta(seconds=120),
 )
+SIZES: Final = Sizes(small=32, large=128, large_from=4096, read=256, frame=256, pack=512)
+"""A thousand times smaller than in earnest, so that checkpoints have many blocks, and several packs."""
+WORKLOADS: Final = {name: evolve(each, growing=("output/*.log",)) for name, each in load(None).items()}
 WORKERS: Final = 3
 FIFO: Final = 0.3
 """The share of FIFO queues."""
@@ -220,7 +229,8 @@ class History:
                 clock=clock,
                 rng=random_of_its_own,
                 policy=self.policy,
-                workloads=load(None),
+                workloads=WORKLOADS,
+                sizes=SIZES,
                 place=PLACE,
                 bucket="",
                 work_dir=disk or self.root / process.name,
@@ -265,6 +275,21 @@ class History:
                 self.counts[fault.what] += 1
                 return fault
         return None
+
+    def if_there_is_room(self, write: Callable[..., None]) -> Callable[..., None]:
+        """*write*, which writes to its node's disk, as long as that is not full."""
+
+        def write_if_it_can(*args: object) -> None:
+            full = [
+                node
+                for node in self.nodes
+                if node.process is self.world.process and node.road.full_until > self.world.time
+            ]
+            if full:
+                raise OSError(errno.ENOSPC, "no space left, on purpose")
+            write(*args)
+
+        return write_if_it_can
 
     def crash(self, node: Node) -> None:
         """The process of *node* is gone; its disk is as it was at that moment."""
@@ -326,6 +351,11 @@ def play(
     directory = root / f"seed{seed}"
     directory.mkdir(parents=True)
     try:
-        return History(seed, drawn, directory, steps, workers).play()
+        history = History(seed, drawn, directory, steps, workers)
+        with (
+            patch("lifecycle.restore.Target.take", history.if_there_is_room(Target.take)),
+            patch("lifecycle.preparation._fetch_piece", history.if_there_is_room(_fetch_piece)),
+        ):
+            return history.play()
     finally:
         shutil.rmtree(directory, ignore_errors=True)

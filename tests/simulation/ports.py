@@ -1,6 +1,5 @@
 """The ports of the simulation: the in-memory adapters, watched, and a way to them on which everything may go wrong."""
 
-import errno
 import math
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -18,7 +17,7 @@ from adapters.memory.store import MemoryStore
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.ports.queue import Delivery, Message
 from lifecycle.ports.runner import Launch, RunningWorkload
-from lifecycle.ports.store import Absent, Version
+from lifecycle.ports.store import Absent, Range, Version
 
 POLL_S: Final = 4.0
 TIMEOUT_S: Final = 8.0
@@ -45,12 +44,18 @@ class WatchedStore(MemoryStore):
             super().delete([key])
             self._checker.removed(key)
 
-    def spoil(self, key: str, *, gone: bool) -> None:
+    def spoil(self, key: str, what: str, pick: float) -> None:
         """Damage an object, which nobody sees."""
-        if gone:
-            super().delete([key])
-        else:
-            self._objects[key] = evolve(self._objects[key], body=b"\0damaged\0")
+        held = self._objects[key]
+        at = int(pick * 1e6) % len(held.body)
+        match what:
+            case "object gone":
+                super().delete([key])
+            case "object cut short":
+                self._objects[key] = evolve(held, body=held.body[:at])
+            case _:
+                wrong = bytes([held.body[at] ^ 1])
+                self._objects[key] = evolve(held, body=held.body[:at] + wrong + held.body[at + 1 :])
 
 
 class WatchedQueue(MemoryQueue):
@@ -114,8 +119,8 @@ KINDS: Final = (
     ("put", "/.holdfast/records/", "record"),
     ("put", "/checkpoints/", "manifest"),
     ("put", "/log/", "log"),
+    ("put", "/packs/", "pack"),
     ("put", "", "copy"),
-    ("put_file", "", "pack"),
     ("list", "/packs/", "sweep"),
     ("list", "/checkpoints/", "sweep"),
     ("list", "", "fetch"),
@@ -130,7 +135,8 @@ KINDS: Final = (
 
 def kind_of(method: str, args: tuple[Any, ...], *, queue: bool) -> str:
     """What a call is for."""
-    key = args[0] if args and isinstance(args[0], str) else ""
+    first = args[0].key if args and isinstance(args[0], Range) else args[0] if args else ""
+    key = first if isinstance(first, str) else ""
     rows = () if queue else KINDS
     return next((kind for name, part, kind in rows if name == method and part in key), method)
 
@@ -185,14 +191,14 @@ class Road:
             self.world.at(self.world.time + (fault.lasts_s if fault else 0.0), partial(self._late, real, args, kwargs))
             self.world.wait(TIMEOUT_S)
             raise RetryableError("no answer, on purpose: it is still on its way")
-        if method == "get_range" and self.world.time < self.full_until:
-            raise OSError(errno.ENOSPC, "no space left, on purpose")
         with self.checker.acting(self.process):
             answer = real(*args, **kwargs)
             if method == "list":
                 answer = list(answer)
         self._meet("after", what, fault)
         self._travel()
+        if what == "short answer" and method == "get_range" and answer:
+            answer = answer[: len(answer) // 2]
         if what == "answer lost":
             self.world.wait(TIMEOUT_S)
             raise RetryableError("no answer, on purpose")

@@ -59,7 +59,7 @@ def test_a_deliberate_bug_is_found(name: str) -> None:
     assert summary(played)["invariant"] in mutants.found_as(name)
 
 
-@pytest.mark.usefixtures("_prepared")
+@pytest.mark.usefixtures("_untraced", "_prepared")
 @pytest.mark.parametrize("what", ["crash before", "crash after", "answer lost", "hang before", "hang after"])
 def test_at_every_call_of_a_whole_job(what: str, tmp_path: Path) -> None:
     """Every call of a port that a whole job makes is, in turn, where its process dies, hangs, or hears no answer."""
@@ -70,7 +70,7 @@ def test_at_every_call_of_a_whole_job(what: str, tmp_path: Path) -> None:
         assert not outcome.violation, outcome.timeline()
 
 
-@pytest.mark.usefixtures("_prepared")
+@pytest.mark.usefixtures("_untraced", "_prepared")
 def test_a_whole_job_pauses_and_resumes(tmp_path: Path) -> None:
     """The history that the test above walks through has everything in it."""
     told = "\n".join(what for _, _, what in quiet(tmp_path).history)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from unittest.mock import patch
 
 from simulation.checker import OPERATOR, PLACE
-from simulation.faults import Fault
+from simulation.faults import SPOILING, Fault
 from simulation.ports import Road
 from simulation.world import Process, WorldClock
 
@@ -47,7 +47,7 @@ class Troubles:
         history.counts[fault.what] += 1
         if fault.what in {"message dropped", "message doubled", "receipts expired"}:
             self._upset_queue(fault)
-        elif fault.what in {"object damaged", "object gone"}:
+        elif fault.what in SPOILING:
             self._spoil(fault)
         elif fault.what in ACTS:
             job = f"job{int(fault.pick * len(self._checker.planned))}"
@@ -92,7 +92,7 @@ class Troubles:
             key = stored[int(fault.pick * len(stored))]
             self._world.tell("", f"{fault}: {key}")
             self._checker.spoilt.add(key)
-            self._history.store.spoil(key, gone=fault.what == "object gone")
+            self._history.store.spoil(key, fault.what, fault.pick)
 
     # ---- operators ----
 

@@ -1,9 +1,10 @@
 """A whole cluster in memory: one queue, one bucket, any number of workers, virtual time."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from attrs import define, evolve, field
 
@@ -19,6 +20,7 @@ from lifecycle.message import announce
 from lifecycle.policy import Policy
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import JobQueue
+from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT, ObjectStore
 from lifecycle.record import JobRecord
 from lifecycle.services import Services
@@ -31,6 +33,18 @@ POLICY = Policy(
     idle_exit=timedelta(minutes=10),
 )
 PLACE = Place("runs")
+
+
+class Checking(FakeRunner):
+    """A fake runner whose workloads' check says something."""
+
+    def __init__(self, clock: Clock, *, step_s: float, script: Script | None, says: str | None) -> None:
+        super().__init__(clock, step_s=step_s, script=script)
+        self._says = says
+
+    def check(self, launch: Launch, snapshot: Path) -> str | None:
+        assert (snapshot / "checkpoint" / "state.txt").is_file()
+        return self._says
 
 
 @define
@@ -74,6 +88,9 @@ class Cluster:
         queue: JobQueue | None = None,
         clock: Clock | None = None,
         max_jobs: int = 0,
+        step_s: float = 1.0,
+        check: str | None = None,
+        workload: Mapping[str, object] = MappingProxyType({}),
         **policy: object,
     ) -> Worker:
         self.names += 1
@@ -84,12 +101,12 @@ class Cluster:
                 queue=queue or self.queue,
                 store=used,
                 ledger=Ledger(used, clock, self.rng),
-                runner=FakeRunner(clock, script=script),
+                runner=Checking(clock, step_s=step_s, script=script, says=check),
                 node=LocalNode(f"node{self.names}"),
                 clock=clock,
                 rng=self.rng,
                 policy=evolve(self.policy, max_jobs=max_jobs, **policy),
-                workloads=load(None),
+                workloads={name: evolve(each, **workload) for name, each in load(None).items()},
                 place=PLACE,
                 bucket="",
                 work_dir=self.root / f"node{self.names}",

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from support.shelf import keep
 
 from client.bootstrap import Site, open_site
 from client.cli import main
 from client.settings import current
-from lifecycle.checkpoint import upload
 from lifecycle.ledger import Held
 from lifecycle.message import read
 from lifecycle.record import JobRecord, Result, encode
-from lifecycle.snapshot import Snapshot
 from lifecycle.states import State
 
 Run = Callable[..., tuple[int, str, str]]
@@ -57,14 +56,11 @@ def put(site: Site, record: JobRecord) -> None:
 
 def complete(site: Site, job: str, text: str, tmp_path: Path) -> None:
     """Let *job* be completed, with *text* for its output."""
-    folder = tmp_path / f"made-{job}"
-    folder.mkdir()
+    folder = tmp_path / f"made-{job}" / "output"
+    folder.mkdir(parents=True)
     (folder / "output.txt").write_text(text)
     keys = site.place.job(job)
-    saved = upload(
-        site.store, keys, epoch=1, snapshot=Snapshot(1, None, folder, is_last=True), last=None, between=lambda: None
-    )
-    assert saved is not None
+    saved = keep(site.store, keys, folder.parent)
     result = Result(saved.ref, files=1, bytes=len(text), published=True)
     put(site, JobRecord(job, "series-sum", state=State.COMPLETED, epoch=1, result=result, checkpoint=saved.ref))
     site.store.put(keys.log(1), b'{"at": "t", "epoch": 1, "node": "n", "event": "completed"}\n')
@@ -262,14 +258,15 @@ def test_logs_prints_every_attempt_in_order(site: Site, run: Run) -> None:
     assert run("logs", "a") == (
         1,
         "",
-        "holdfast: a has no log yet: one is stored with each checkpoint, and at an attempt's end\n",
+        "holdfast: a has no log yet: one is stored every 20 s, and at an attempt's end\n",
     )
     for epoch in (9, 10):
         line = {"at": "t", "epoch": epoch, "node": "n", "event": "checkpoint", "step": epoch}
         site.store.put(keys.log(epoch), f"{json.dumps(line)}\n".encode())
-        site.store.put(keys.console(epoch), b"hello")
+        for number in range(2):
+            site.store.put(keys.console(epoch, number), b"hello"[number * 3 :][:3])
     assert run("logs", "a")[1] == "t  e9  n  checkpoint  step=9\nt  e10  n  checkpoint  step=10\n"
-    assert run("logs", "a", "--console")[1] == "--- attempt 9 ---\nhello\n--- attempt 10 ---\nhello\n"
+    assert run("logs", "a", "--console")[1] == "--- attempt 9 ---\nhello\n--- attempt 10 ---\nhello"
     assert run("logs", "nowhere")[0] == 1
 
 
@@ -284,7 +281,7 @@ def test_download_fetches_verifies_and_does_not_fetch_again(site: Site, run: Run
     assert code == 0
     assert "1 completed jobs, 3 files" in out
     assert (tmp_path / "out/a/output/output.txt").read_text() == "result"
-    assert (tmp_path / "out/a/state/output.txt").read_text() == "result"
+    assert (tmp_path / "out/a/state/output/output.txt").read_text() == "result"
     assert (tmp_path / "out/a/log/e1.jsonl").exists()
     site.store.delete([listed.key for listed in site.store.list("a/packs/")])
     assert run("download", "out", "--state")[0] == 0
@@ -297,7 +294,7 @@ def test_download_names_what_is_damaged(site: Site, run: Run, tmp_path: Path) ->
     site.store.put(pack, b"resulT")
     code, _, err = run("download", "out")
     assert code == 1
-    assert "wrong hash" in err
+    assert "wrong bytes" in err
     assert not (tmp_path / "out/a/output/output.txt").exists()
 
 

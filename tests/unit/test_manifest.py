@@ -6,35 +6,45 @@ from attrs import evolve
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.manifest import Extent, FileEntry, Manifest, decode, encode, is_safe_path
 
-ENTRY = FileEntry("a/b.txt", 3, 0o644, "sha256:1", (Extent("j/packs/e1/1", 0, 3, "sha256:1"),))
-MANIFEST = Manifest("j", epoch=1, seq=2, step=7, files=(ENTRY, FileEntry("empty", 0, 0o600, "sha256:0", ())))
+PACKS = {"j/packs/e1/1": 900, "j/packs/e1/2": 100}
+RAW = Extent("j/packs/e1/1", 0, 8, "d1")
+FRAME = Extent("j/packs/e1/2", 40, 7, "d2", stored=60, skip=2)
+ENTRY = FileEntry("checkpoint/a/b.txt", 15, 0o644, 4, "d", (RAW, FRAME))
+MANIFEST = Manifest("j", 1, 2, 7, PACKS, (ENTRY, FileEntry("output/empty", 0, 0o600, 4, "d0", ())))
 
 
 def test_a_manifest_survives_its_encoding() -> None:
-    """Every field comes back, and it knows its packs and its size."""
+    """Every field comes back, and it knows its size."""
     assert decode(encode(MANIFEST)) == MANIFEST
-    assert MANIFEST.packs == {"j/packs/e1/1"}
-    assert MANIFEST.bytes == 3
+    assert MANIFEST.bytes == 15
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "a\0b", "a/"])
 def test_a_path_that_could_leave_the_directory_is_refused(path: str) -> None:
-    """Neither as a path nor in a manifest."""
+    """Neither as a path nor in a manifest, where it has to lie in one of two folders besides."""
     assert not is_safe_path(path)
-    with pytest.raises(CorruptCheckpointError, match="unsafe"):
-        decode(encode(evolve(MANIFEST, files=(evolve(ENTRY, path=path),))))
+    for unsafe in (path, f"checkpoint/{path}", "control/exit", "checkpoint2/a", "a"):
+        if unsafe != "checkpoint/":
+            with pytest.raises(CorruptCheckpointError, match="unsafe"):
+                decode(encode(evolve(MANIFEST, files=(evolve(ENTRY, path=unsafe),))))
 
 
 @pytest.mark.parametrize(
     "files",
     [
-        (evolve(ENTRY, size=4),),
-        (evolve(ENTRY, size=-3, extents=(Extent("p", 0, -3, "d"),)),),
-        (evolve(ENTRY, extents=(Extent("p", -1, 3, "d"),)),),
+        (evolve(ENTRY, size=16),),
+        (evolve(ENTRY, block=0),),
+        (evolve(ENTRY, block=3),),
+        (evolve(ENTRY, block=2 << 20),),
+        (evolve(ENTRY, size=-8, extents=(evolve(RAW, length=-8),)),),
+        (evolve(ENTRY, size=7, extents=(evolve(FRAME, offset=-1),)),),
+        (evolve(ENTRY, size=7, extents=(evolve(FRAME, offset=41),)),),
+        (evolve(ENTRY, size=8, extents=(evolve(RAW, offset=893),)),),
+        (evolve(ENTRY, size=8, extents=(RAW, evolve(RAW, length=0))),),
         (ENTRY, ENTRY),
     ],
 )
 def test_numbers_that_do_not_add_up_are_refused(files: tuple[FileEntry, ...]) -> None:
-    """Sizes are the sums of their pieces, nothing is negative, no path comes twice."""
+    """Sizes are the sums of their pieces, which are whole blocks inside their packs; no path comes twice."""
     with pytest.raises(CorruptCheckpointError):
         decode(encode(evolve(MANIFEST, files=files)))

@@ -1,6 +1,5 @@
 """Retrying: what is sent again, how often, and what never is."""
 
-import io
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +19,7 @@ from lifecycle.errors import (
     VersionConflictError,
 )
 from lifecycle.ports.queue import Delivery, Message, SendFailure
-from lifecycle.ports.store import ABSENT, Listed
+from lifecycle.ports.store import ABSENT, Listed, Range
 
 DELIVERY = Delivery(body="{}", message_id="m", receipt="r", receives=1, received_at=0.0)
 MINUTE = timedelta(minutes=1)
@@ -40,9 +39,9 @@ STORE_CALLS: dict[str, tuple[Policy | None, Callable[[RetryingStore], object]]] 
     "put": (retrying.WRITE, lambda store: store.put("k", b"")),
     "put if absent": (None, lambda store: store.put("k", b"", expected=ABSENT)),
     "put if match": (None, lambda store: store.put("k", b"", expected='"v"')),
-    "get_range": (retrying.TRANSFER, lambda store: store.get_range("k", io.BytesIO(), offset=0, length=1)),
+    "get_range": (retrying.TRANSFER, lambda store: store.get_range(Range("k", 0, 1))),
     "put_file": (retrying.TRANSFER, lambda store: store.put_file("k", Path("f"))),
-    "copy": (retrying.TRANSFER, lambda store: store.copy("k", "l")),
+    "assemble": (retrying.TRANSFER, lambda store: store.assemble("k", [Range("l", 0, 1)])),
     "list": (retrying.READ, lambda store: list(store.list(""))),
     "delete": (retrying.WRITE, lambda store: store.delete(["k"])),
 }
@@ -141,20 +140,12 @@ def test_messages_refused_to_the_end_are_told() -> None:
 
 
 class Torn:
-    """A store whose downloads and listings break off at places given in advance."""
+    """A store whose listings break off at places given in advance."""
 
     def __init__(self, *breaks: int, keys: int = 0) -> None:
         self.breaks = list(breaks)
         self.keys = [f"{number:05d}" for number in range(keys)]
         self.listings = 0
-
-    def get_range(self, key: str, into: io.BytesIO, *, offset: int, length: int) -> bool:
-        content = b"0123456789"[offset : offset + length]
-        if self.breaks:
-            into.write(content[: self.breaks.pop(0)])
-            raise RetryableError("broke off")
-        into.write(content)
-        return True
 
     def list(self, prefix: str) -> Iterator[Listed]:
         self.listings += 1
@@ -163,26 +154,6 @@ class Torn:
             if number == last:
                 raise RetryableError("broke off")
             yield Listed(key=key, size_bytes=0, version="", age_s=0.0)
-
-
-def test_a_torn_download_leaves_no_trace() -> None:
-    """Bytes that came before a failure are cut off, and what stood there before them is kept."""
-    into = io.BytesIO(b"before")
-    into.seek(0, io.SEEK_END)
-    assert RetryingStore(Torn(7, 2), ManualClock()).get_range("k", into, offset=1, length=8)
-    assert into.getvalue() == b"before12345678"
-
-
-def test_a_torn_download_of_what_is_gone_leaves_no_trace() -> None:
-    """When the second try finds no object, nothing stays of what the first one brought."""
-
-    class Vanishing(Torn):
-        def get_range(self, key: str, into: io.BytesIO, *, offset: int, length: int) -> bool:
-            return bool(self.breaks) and super().get_range(key, into, offset=offset, length=length)
-
-    into = io.BytesIO()
-    assert not RetryingStore(Vanishing(7), ManualClock()).get_range("k", into, offset=0, length=8)
-    assert into.getvalue() == b""
 
 
 def test_a_torn_listing_goes_on_after_the_last_key() -> None:

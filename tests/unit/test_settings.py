@@ -51,6 +51,14 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "limit"), [("0", 0), ("1000", 1000), ("500K", 500 << 10), ("20m", 20 << 20), ("1 GiB/s", 1 << 30)]
+)
+def test_a_rate_is_read_as_people_write_it(text: str, limit: int) -> None:
+    """Bytes a second."""
+    assert from_environ({"UPLOAD_LIMIT": text}, None).policy().upload_limit == limit
+
+
+@pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
         ("LEASE", "soon", "is no duration"),
@@ -60,6 +68,7 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
         ("HEARTBEAT", "31s", "at most a quarter"),
         ("MAX_FAILURES", "0", "whole number from 1"),
         ("MAX_FAILURES", "many", "whole number from 1"),
+        ("UPLOAD_LIMIT", "fast", "no number of bytes"),
         ("QUEUE_URL", "jobs", "no http or https address"),
         ("PREFIX", "a/../b", "plain ASCII path"),
         ("PREFIX", "ü", "plain ASCII path"),

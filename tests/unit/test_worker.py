@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from support.cluster import PLACE, Cluster
-from support.meddling import unless_dead
+from support.meddling import Meddling, unless_dead
+from support.shelf import keep
 
-from lifecycle.checkpoint import upload
+from adapters.memory.runner import trail
+from lifecycle.errors import RetryableError
 from lifecycle.message import announce
 from lifecycle.publish import publish
 from lifecycle.record import JobRecord, Result
-from lifecycle.restore import fetch_file, fetch_manifest
-from lifecycle.snapshot import Snapshot
+from lifecycle.restore import fetch_manifest, fill
 from lifecycle.states import State
 
 
@@ -182,18 +183,83 @@ def test_a_message_that_is_no_job_is_put_aside(cluster: Cluster, body: str) -> N
 def test_an_output_of_any_name_is_published_under_an_ascii_key(tmp_path: Path) -> None:
     """Keys are ASCII; the manifest has the name as it was, also where that is no UTF-8."""
     cluster = Cluster(tmp_path)
-    folder = tmp_path / "outputs"
-    folder.mkdir()
+    folder = tmp_path / "made" / "output"
+    folder.mkdir(parents=True)
     for name in (b"plain", "ü b".encode(), b"\xff"):
         Path(os.fsdecode(bytes(folder) + b"/" + name)).write_text("x")
     keys = PLACE.job("a")
-    snapshot = Snapshot(1, None, folder, is_last=True)
-    saved = upload(cluster.memory, keys, epoch=1, snapshot=snapshot, last=None, between=lambda: None)
-    assert saved is not None
+    saved = keep(cluster.memory, keys, folder.parent)
     result = Result(saved.ref, files=3, bytes=3)
-    publish(cluster.memory, keys, JobRecord("a", "w", state=State.COMPLETED, result=result))
+    publish(cluster.memory, cluster.clock, keys, JobRecord("a", "w", state=State.COMPLETED, result=result))
     published = [listed.key.removeprefix(keys.output) for listed in cluster.memory.list(keys.output)]
     assert published == ["%C3%BC%20b", "%FF", "plain"]
-    for entry in fetch_manifest(cluster.memory, saved.ref).files:
-        fetch_file(cluster.memory, entry, tmp_path / "back")
-    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == sorted(path.name for path in folder.iterdir())
+    fill(cluster.memory, cluster.clock, fetch_manifest(cluster.memory, saved.ref).files, tmp_path / "back")
+    back = tmp_path / "back" / "output"
+    assert sorted(path.name for path in back.iterdir()) == sorted(path.name for path in folder.iterdir())
+
+
+def test_a_workload_that_makes_no_step_is_taken_to_hang(cluster: Cluster) -> None:
+    """It is killed, and counted as a failure with that reason; after three of them the job has failed."""
+    cluster.submit("a")
+    cluster.worker(step_s=1000.0, workload={"silence": timedelta(minutes=5)}).run()
+    record = cluster.record("a")
+    assert record.state is State.FAILED
+    assert [attempt.outcome for attempt in record.attempts] == ["workload_failed"] * 3
+    assert "no step in 0:05:00: it was taken to hang, and killed" in (record.error or "")
+
+
+def test_a_job_may_run_so_long_in_all(cluster: Cluster) -> None:
+    """Over every attempt; what it had saved is kept, and the reason is said."""
+    cluster.submit("a")
+    workload = {"wall_time": timedelta(seconds=200)}
+    cluster.worker(workload=workload, max_running_time=timedelta(seconds=80)).run()
+    record = cluster.record("a")
+    assert record.state is State.FAILED
+    assert [attempt.outcome for attempt in record.attempts] == ["timeout", "timeout", "wall_time"]
+    assert "wall_time" in (record.error or "")
+    assert 200 <= record.ran_s < 203
+    assert record.checkpoint is not None
+    assert record.checkpoint.step is not None
+    assert record.checkpoint.step >= 195
+
+
+def test_a_snapshot_that_fails_the_workloads_own_check_is_not_committed(cluster: Cluster) -> None:
+    """The job goes on without it; outputs are none of its business."""
+    cluster.submit("a")
+    cluster.worker(check="its check says 1: broken trajectory").run()
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert record.checkpoint is None
+    log = cluster.memory.get(PLACE.job("a").log(1))
+    assert log is not None
+    assert log.body.count(b"broken trajectory") == 4
+
+
+def test_what_is_not_in_the_bucket_yet_is_told(cluster: Cluster) -> None:
+    """While the store takes no pack, the record says how much waits, and since when; afterwards, that nothing does."""
+    cluster.submit("a")
+    seen: list[JobRecord] = []
+
+    def look(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/records/" in str(args[0]):
+            seen.append(cluster.record("a"))
+        if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() < 200:
+            raise RetryableError("503, on purpose")
+
+    cluster.worker(store=Meddling(cluster.memory, before=look)).run()
+    waiting = [record.backlog for record in seen if record.backlog]
+    assert waiting
+    assert waiting[0].bytes > 500
+    assert cluster.record("a").backlog is None
+
+
+def test_a_growing_output_is_carried_along(cluster: Cluster) -> None:
+    """The next attempt finds as much of it as belongs to the checkpoint, and it is whole at the end."""
+    cluster.submit("a")
+    workload = {"growing": ("output/*.log",)}
+    cluster.worker(workload=workload, max_running_time=timedelta(seconds=80)).run()
+    record = cluster.record("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["timeout"] * 3 + ["completed"]
+    stored = cluster.memory.get(f"{PLACE.job('a').output}steps.log")
+    assert stored is not None
+    assert stored.body == trail(300)

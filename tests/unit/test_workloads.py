@@ -7,6 +7,7 @@ import pytest
 
 from adapters.workloads import load
 from lifecycle.errors import ConfigError
+from lifecycle.ports.runner import Meaning
 
 
 def test_without_a_file_there_is_what_is_built_in() -> None:
@@ -30,6 +31,34 @@ def test_an_entry_is_read_with_all_its_keys(tmp_path: Path) -> None:
     assert relax.grace == timedelta(minutes=2)
 
 
+def test_an_entry_of_a_program_that_knows_nothing_of_us(tmp_path: Path) -> None:
+    """Which files are what, how far it is, what its exit codes mean, and what it may not exceed."""
+    file = tmp_path / "workloads.toml"
+    file.write_text("""
+        [mdrun]
+        command = "gmx mdrun -deffnm {output_dir}/md"
+        checkpoint = "output/md.cpt"
+        growing = ["output/*.xtc", "output/*.log"]
+        check = "gmx check -f {snapshot}/output/md.xtc"
+        quiet = "3s"
+        saving_interval = "15m"
+        exit_codes = {"3" = "again", "0" = "failed"}
+        wall_time = "7d"
+        silence = "10m"
+        progress_pattern = 'step (?P<done>[0-9]+)'
+        total = "{nsteps}"
+    """)
+    mdrun = load(file)["mdrun"]
+    assert mdrun.checkpoint == ("output/md.cpt",)
+    assert mdrun.growing == ("output/*.xtc", "output/*.log")
+    assert mdrun.check == ("gmx", "check", "-f", "{snapshot}/output/md.xtc")
+    assert (mdrun.quiet, mdrun.saving_interval) == (timedelta(seconds=3), timedelta(minutes=15))
+    assert (mdrun.wall_time, mdrun.silence) == (timedelta(days=7), timedelta(minutes=10))
+    meant = [mdrun.meaning(code) for code in (0, 3, 65, 75, 1)]
+    assert meant == [Meaning.FAILED, Meaning.AGAIN, Meaning.INVALID, Meaning.AGAIN, Meaning.FAILED]
+    assert (mdrun.progress_pattern, mdrun.total) == ("step (?P<done>[0-9]+)", "{nsteps}")
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -44,6 +73,25 @@ def test_an_entry_is_read_with_all_its_keys(tmp_path: Path) -> None:
         ('[relax]\ncommand = "x"\nstop_signal = "SIGNAL"', r"\[relax\] stop_signal: 'SIGNAL'"),
         ('[relax]\ncommand = "x"\ngrace = "soon"', r"\[relax\] grace"),
         ('[relax]\ncommand = "x"\nneeds_input = 1', r"\[relax\] needs_input"),
+        ('[relax]\ncommand = "x"\ncheckpoint = "state.cpt"', r"\[relax\] checkpoint: 'state.cpt' does not begin"),
+        ('[relax]\ncommand = "x"\ngrowing = ["output/"]', r"\[relax\] growing"),
+        ('[relax]\ncommand = "x"\ngrowing = 1', r"\[relax\] growing"),
+        ('[relax]\ncommand = "x"\nquiet = "-1"', r"\[relax\] quiet"),
+        ('[relax]\ncommand = "x"\ncheck = []', r"\[relax\] check"),
+        ('[relax]\ncommand = "x"\nsaving_interval = "0"', r"\[relax\] saving_interval: must be more"),
+        ('[relax]\ncommand = "x"\nexit_codes = ["3"]', r"\[relax\] exit_codes: is not a table"),
+        ('[relax]\ncommand = "x"\nexit_codes = {"256" = "done"}', r"\[relax\] exit_codes: '256' is no exit code"),
+        ('[relax]\ncommand = "x"\nexit_codes = {"3" = "fine"}', r"\[relax\] exit_codes: 'fine' is none of done, again"),
+        ('[relax]\ncommand = "x"\nwall_time = "long"', r"\[relax\] wall_time"),
+        ('[relax]\ncommand = "x"\nsilence = "0s"', r"\[relax\] silence: must be more"),
+        ('[relax]\ncommand = "x"\nprogress_file = "../x"', r"\[relax\] progress_file: '../x' is no path inside"),
+        ('[relax]\ncommand = "x"\nprogress_pattern = "("', r"\[relax\] progress_pattern: is no regular expression"),
+        ('[relax]\ncommand = "x"\nprogress_pattern = "step"', r"\[relax\] progress_pattern: has no group"),
+        (
+            '[relax]\ncommand = "x"\nprogress_file = "p"\nprogress_pattern = "(?P<done>x)"',
+            r"\[relax\] progress_pattern: there is progress_file already",
+        ),
+        ('[relax]\ncommand = "x"\ntotal = "many"', r"\[relax\] total: 'many' is neither"),
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path: Path, text: str, named: str) -> None:

@@ -14,7 +14,7 @@ def install() -> None:
         upload(self, snapshot)
         if self._unresolved and self._unresolved[1]:
             saved = self._unresolved[1]
-            dropped, self._kept = self._kept, (saved.manifest,)
+            dropped, self._kept = self._kept, (saved.known,)
             self._collect(dropped)
 
     Uploader._upload = _upload

@@ -1,15 +1,17 @@
 """A restored file is not compared with its hash: a damaged checkpoint is worked on."""
 
-from simulation.checker import NEVER_BACK, NOTHING_BREAKS, ONE_WINNER
+from simulation.checker import ALL_THERE, NEVER_BACK, NOTHING_BREAKS, ONE_WINNER
 
-import lifecycle.restore
+from lifecycle.manifest import DIGEST_BYTES
+from lifecycle.restore import Proof
 
-FOUND_AS = (NOTHING_BREAKS, ONE_WINNER, NEVER_BACK)
+FOUND_AS = (NOTHING_BREAKS, ONE_WINNER, NEVER_BACK, ALL_THERE)
 
 
 def install() -> None:
-    def unverified(store, entry, file):
-        for extent in entry.extents:
-            store.get_range(extent.pack, file, offset=extent.offset, length=extent.length)
+    def _is_right(self, piece, digests):
+        self._digests[piece.start // self.entry.block * DIGEST_BYTES :][: len(digests)] = digests
+        return True
 
-    lifecycle.restore._fetch_extents = unverified
+    Proof.is_right = _is_right
+    Proof.conclude = lambda _: None

@@ -10,6 +10,8 @@ FOUND_AS = (ALL_THERE,)
 
 def install() -> None:
     def _collect(self, dropped):
-        remove(self._store, named_by(self._keys, (*dropped, *self._kept[1:])), epoch=self._epoch)
+        engine = self._engine
+        doomed = named_by(engine.keys, (known.manifest for known in (*dropped, *self._kept[1:])))
+        remove(engine.store, doomed, epoch=engine.epoch)
 
     Uploader._collect = _collect

@@ -2,7 +2,6 @@
 
 from simulation.checker import ALL_THERE
 
-from lifecycle.checkpoint import upload
 from lifecycle.events import Uploaded
 from lifecycle.uploader import Uploader
 
@@ -16,20 +15,18 @@ class Later:
         self.puts = []
 
     def put(self, *args):
-        self.puts.append(("put", args))
-
-    def put_file(self, *args):
-        self.puts.append(("put_file", args))
+        self.puts.append(args)
 
 
 def install() -> None:
     def _upload(self, snapshot):
-        later = Later()
-        last = self._kept[0] if self._kept else None
-        saved = upload(later, self._keys, epoch=self._epoch, snapshot=snapshot, last=last, between=self._between)
+        engine, later = self._engine, Later()
+        store, engine.store = engine.store, later
+        saved = engine.upload(snapshot, self._kept[0] if self._kept else None, between=self._between)
+        engine.store = store
         self._unresolved = snapshot, saved
         self._events.put(Uploaded(snapshot, saved))
-        for method, args in later.puts:
-            getattr(self._store, method)(*args)
+        for args in later.puts:
+            store.put(*args)
 
     Uploader._upload = _upload

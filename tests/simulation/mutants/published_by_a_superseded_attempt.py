@@ -15,7 +15,9 @@ def install() -> None:
 
     def _end(self, ending):
         if ending.trigger is Trigger.COMPLETE:
-            publish(self._services.store, self._call.keys, ending.change(evolve(self._keeper.record)))
+            publish(
+                self._services.store, self._services.clock, self._call.keys, ending.change(evolve(self._keeper.record))
+            )
         end(self, ending)
 
     Attempt._end = _end

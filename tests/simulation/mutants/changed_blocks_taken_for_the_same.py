@@ -1,0 +1,12 @@
+"""Blocks are compared by their place, and not by their digests: what was changed in place is not sent."""
+
+from simulation.checker import ALL_THERE, NOTHING_BREAKS
+
+import lifecycle.blocks
+from lifecycle.manifest import DIGEST_BYTES
+
+FOUND_AS = (ALL_THERE, NOTHING_BREAKS)
+
+
+def install() -> None:
+    lifecycle.blocks._same = lambda held, digests: min(len(held), len(digests)) // DIGEST_BYTES

@@ -1,0 +1,122 @@
+"""Snapshots of programs that announce nothing: of one moment, cheap, and never torn."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from lifecycle.errors import TornSnapshotError
+from lifecycle.ports.runner import JobDirs, Workload
+from lifecycle.snapshot import Snapshot, is_any_of, look, take_picture
+
+WORKLOAD = Workload("w", ("true",), growing=("output/*.log", "checkpoint/*.log"), quiet=timedelta(seconds=1))
+
+
+@pytest.fixture
+def dirs(tmp_path: Path) -> JobDirs:
+    made = JobDirs(tmp_path)
+    for path in (made.checkpoint, made.output):
+        path.mkdir()
+    (made.checkpoint / "state").write_bytes(b"one")
+    (made.output / "run.log").write_bytes(b"line\n")
+    return made
+
+
+def take(dirs: JobDirs, workload: Workload = WORKLOAD, in_place: set[str] | None = None) -> Snapshot:
+    taken = take_picture(look(dirs, workload), workload, seq=1, step=None, dirs=dirs, in_place=in_place or set())
+    assert taken is not None
+    return taken
+
+
+def contents(taken: Snapshot) -> dict[str, bytes]:
+    return {file.path: file.source.read_bytes()[: file.size] for file in taken.files}
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "meant"),
+    [
+        ("checkpoint/a", "checkpoint/**", True),
+        ("checkpoint/a/b", "checkpoint/**", True),
+        ("checkpoint/a/b", "checkpoint/*", False),
+        ("checkpoint/a/b.cpt", "checkpoint/**/*.cpt", True),
+        ("checkpoint/b.cpt", "checkpoint/**/*.cpt", True),
+        ("checkpoint/b.cpt", "checkpoint/?.cpt", True),
+        ("checkpoint/bb.cpt", "checkpoint/?.cpt", False),
+        ("output/b+c.log", "output/b+c.log", True),
+        ("output/bbc.log", "output/b+c.log", False),
+    ],
+)
+def test_patterns_mean_paths(path: str, pattern: str, meant: bool) -> None:  # noqa: FBT001 - a parameter
+    """As people know them from a shell."""
+    assert is_any_of(path, ("no", pattern)) is meant
+
+
+def test_a_file_replaced_by_renaming_is_linked_and_stays_as_it_was(dirs: JobDirs) -> None:
+    """No byte is copied, and what the program does next does not reach the snapshot."""
+    taken = take(dirs)
+    assert (taken.directory / "checkpoint/state").samefile(dirs.checkpoint / "state")
+    (dirs.checkpoint / "new").write_bytes(b"two")
+    (dirs.checkpoint / "new").replace(dirs.checkpoint / "state")
+    taken.expect_whole()
+    assert contents(taken)["checkpoint/state"] == b"one"
+
+
+def test_a_file_changed_in_place_is_found_out_and_copied_from_then_on(dirs: JobDirs) -> None:
+    """The torn snapshot names it; its copy is of one moment."""
+    taken = take(dirs)
+    (dirs.checkpoint / "state").write_bytes(b"two")
+    with pytest.raises(TornSnapshotError, match="checkpoint/state: it was written to") as caught:
+        taken.expect_whole()
+    copied = take(dirs, in_place={str(caught.value.path)})
+    (dirs.checkpoint / "state").write_bytes(b"three")
+    copied.expect_whole()
+    assert contents(copied)["checkpoint/state"] == b"two"
+
+
+def test_what_only_grows_is_taken_to_its_length(dirs: JobDirs) -> None:
+    """In either folder; that it grows on spoils nothing, that it shrinks does."""
+    log = dirs.output / "run.log"
+    taken = take(dirs)
+    with log.open("ab") as file:
+        file.write(b"more\n")
+    taken.expect_whole()
+    assert contents(taken)["output/run.log"] == b"line\n"
+    os.truncate(log, 2)
+    with pytest.raises(TornSnapshotError, match=r"output/run.log: it became shorter"):
+        taken.expect_whole()
+
+
+def test_files_that_do_not_hold_still_make_no_snapshot(dirs: JobDirs) -> None:
+    """What has changed since it was looked at is not of that moment."""
+    seen = look(dirs, WORKLOAD)
+    (dirs.checkpoint / "state").write_bytes(b"other")
+    assert take_picture(seen, WORKLOAD, seq=1, step=None, dirs=dirs, in_place=set()) is None
+    assert not any(dirs.snapshots.iterdir())
+    (dirs.checkpoint / "state").unlink()
+    assert take_picture(seen, WORKLOAD, seq=2, step=None, dirs=dirs, in_place=set()) is None
+
+
+def test_only_what_is_meant_is_taken(dirs: JobDirs) -> None:
+    """Temporary files of the program, links and folders are no state; modes are kept."""
+    (dirs.checkpoint / "state.tmp").write_bytes(b"half")
+    (dirs.checkpoint / "link").symlink_to("/etc/passwd")
+    (dirs.checkpoint / "state").chmod(0o600)
+    taken = take(dirs, evolve(WORKLOAD, checkpoint=("checkpoint/state",)))
+    assert [file.path for file in taken.files] == ["checkpoint/state", "output/run.log"]
+    assert taken.files[0].mode & 0o777 == 0o600
+    assert taken.bytes == 3 + 5
+
+
+def test_where_links_are_refused_files_are_copied(dirs: JobDirs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems have none."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    taken = take(dirs)
+    assert contents(taken)["checkpoint/state"] == b"one"
+    assert not (taken.directory / "checkpoint/state").samefile(dirs.checkpoint / "state")
