@@ -1,0 +1,114 @@
+"""Real programs of real fields: killed twice, and what they give is what an uninterrupted run gives.
+
+Those that need more than Python are run where that is installed: HOLDFAST_EXAMPLES_PYTHON names an interpreter that has
+`examples/*/requirements.txt`; `make examples` sees to it. The shell's needs nothing.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+from support.town import Town
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+PYTHON: Final = os.environ.get("HOLDFAST_EXAMPLES_PYTHON", sys.executable)
+KILLS: Final = 2
+
+
+def has(module: str) -> bool:
+    return subprocess.run([PYTHON, "-c", f"import {module}"], check=False, capture_output=True).returncode == 0
+
+
+def carried(town: Town, example: str, workload: str, *, kills: int, **params: object) -> Path:
+    """Run a job to its end, its worker killed so many times after a fresh checkpoint, and download its outputs."""
+    job = f"{workload}-{kills}"
+    given = {"STATE_SAVING_INTERVAL": 1, **params}
+    submitted = town.holdfast(
+        "submit", job, "--workload", workload, *(word for k, v in given.items() for word in ("--param", f"{k}={v}"))
+    )
+    assert submitted.returncode == 0, submitted.stderr
+    path = os.pathsep.join((str(Path(PYTHON).parent), os.environ["PATH"]))
+    settings = {"WORKLOADS": str(EXAMPLES / example / "workloads.toml"), "PATH": path}
+    for _ in range(kills):
+        before = town.record(job).checkpoint
+        worker = town.worker(**settings)
+        town.until(job, lambda record, before=before: record.checkpoint not in (None, before), patience_s=120)
+        worker.kill()
+        worker.wait()
+    last = town.worker("--max-jobs", "1", **settings)
+    record = town.until(job, lambda record: record.is_settled, patience_s=300)
+    assert last.wait(60) == 0
+    assert [attempt.outcome for attempt in record.attempts] == ["vanished"] * kills + ["completed"]
+    assert all(attempt.resumed_step is not None for attempt in record.attempts[1:])
+    assert record.progress.done == record.progress.total
+    assert town.holdfast("verify", job).returncode == 0
+    assert town.holdfast("download", "out", job).returncode == 0
+    return town.home / "out" / job / "output"
+
+
+def test_ten_lines_of_sh(files: Town) -> None:
+    """A program that knows nothing of us: its state, its growing log, and its result."""
+    output = carried(files, "shell", "count", kills=KILLS, steps=120, seconds=0.05)
+    assert (output / "result").read_text() == f"{sum(n * n for n in range(1, 121))}\n"
+    numbers = [int(line.split()[0]) for line in (output / "steps.log").read_text().splitlines()]
+    assert numbers == list(range(1, 121))
+
+
+@pytest.mark.skipif(not has("openmm"), reason="needs openmm: make examples")
+def test_openmm_gives_the_same_to_the_last_bit(files: Town) -> None:
+    """Energies and frames, on the reference platform."""
+    params = {"steps": 3000, "every": 10}
+    broken = carried(files, "openmm", "argon", kills=KILLS, **params)
+    whole = carried(files, "openmm", "argon", kills=0, **params)
+    for name in ("energy.txt", "trajectory.xyz"):
+        assert (broken / name).read_bytes() == (whole / name).read_bytes()
+    assert len((whole / "energy.txt").read_text().splitlines()) == 300
+
+
+@pytest.mark.skipif(not has("torch"), reason="needs torch: make examples")
+def test_pytorch_gives_the_same_loss_curve(files: Town) -> None:
+    """Optimizer, scheduler, random numbers and the place in the data all go on where they were."""
+    params = {"steps": 400, "pause": 0.02}
+    broken = carried(files, "pytorch", "finetune", kills=KILLS, **params)
+    whole = carried(files, "pytorch", "finetune", kills=0, **params)
+    curve = (whole / "loss.txt").read_text()
+    assert (broken / "loss.txt").read_text() == curve
+    losses = [float(line.split()[1]) for line in curve.splitlines()]
+    assert len(losses) == 400
+    assert sum(losses[-20:]) < sum(losses[:20])
+
+
+@pytest.mark.skipif(shutil.which("gmx") is None, reason="needs GROMACS: apt-get install gromacs")
+def test_gromacs_goes_on_from_its_own_checkpoint(files: Town, tmp_path: Path) -> None:
+    """`mdrun -cpi -append`: its live checkpoints and its growing files; the last frame is that of a whole run."""
+    prepared = tmp_path / "input"
+    subprocess.run(["sh", str(EXAMPLES / "gromacs" / "prepare.sh"), str(prepared), "20000"], check=True)
+    params = {"nsteps": 20000, "minutes": 0.02, "threads": 1}
+    outputs = []
+    for kills in (KILLS, 0):
+        for job in (f"mdrun-{kills}",):
+            key = f"{files.site.place.job(job).input}md.tpr"
+            files.site.store.put_file(key, prepared / "md.tpr")
+        outputs.append(carried(files, "gromacs", "mdrun", kills=kills, **params))
+    broken, whole = outputs
+    assert (broken / "md.gro").read_bytes() == (whole / "md.gro").read_bytes()
+    assert energies(broken) == energies(whole)
+
+
+def energies(output: Path) -> list[str]:
+    """The total energy over time, as gmx tells it."""
+    told = output / "energy.xvg"
+    subprocess.run(
+        ["gmx", "-quiet", "energy", "-f", str(output / "md.edr"), "-o", str(told)],
+        input="Total-Energy\n",
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+    return [line for line in told.read_text().splitlines() if line[:1] not in "#@"]
