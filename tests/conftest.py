@@ -1,10 +1,153 @@
-"""What all tests share."""
+"""What tests of several tiers share: a server that speaks SQS and S3, and fresh queues and buckets on it.
 
+Without moto, the tests that need it are skipped; in CI they fail.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from support.stub import Stub
+
+from adapters import r2, sqs
+from adapters.boto import BULK, CONTROL, Credentials, make_client
+from adapters.boto_errors import S3, SQS
+from adapters.clock import SystemClock
+
+LAUNCHER = Path(__file__).with_name("moto_launcher.py")
+KEY_ID, SECRET = "AKIATESTTESTTESTTEST", "not-a-secret"
+REGION = "us-east-1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_aws_of_the_host() -> Iterator[None]:
+    """Nothing that the developer has configured for AWS may reach a test, nor a test anybody's account."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "CLOUDFLARE_"))]:
+            patch.delenv(name)
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_CONFIG_FILE", os.devnull)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
+@pytest.fixture(scope="session")
+def moto_url() -> Iterator[str]:
+    """The endpoint of a running server; SQS and S3 are both there."""
+    if not all(importlib.util.find_spec(name) for name in ("moto", "flask")):
+        if os.environ.get("CI"):
+            pytest.fail("moto[server] is not installed, and CI must not skip what needs it")
+        pytest.skip("moto[server] is not installed")
+    with subprocess.Popen(
+        [sys.executable, LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        port = server.stdout.readline().strip()
+        assert port, "the server did not start; its stderr says why"
+        yield f"http://127.0.0.1:{port}"
+        server.stdin.close()
+        server.wait(timeout=10)
+
+
+@pytest.fixture
+def stub() -> Iterator[Stub]:
+    """A server that says what the test scripts."""
+    server = Stub()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def sqs_client(moto_url: str) -> Iterator[Any]:
+    """A raw client, to prepare and to look."""
+    client = make_client(
+        SQS, CONTROL, endpoint=moto_url, region=REGION, credentials=Credentials(key_id=KEY_ID, secret=SECRET)
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def s3_client(moto_url: str) -> Iterator[Any]:
+    """A raw client, to prepare and to look."""
+    client = make_client(
+        S3, BULK, endpoint=moto_url, region=REGION, credentials=Credentials(key_id=KEY_ID, secret=SECRET)
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def wire_store(moto_url: str, s3_client: Any) -> Iterator[Callable[[], r2.R2Store]]:
+    """Makes an empty store, over the wire, each time that it is called."""
+    made: list[r2.R2Store] = []
+
+    def make() -> r2.R2Store:
+        bucket = f"holdfast-{uuid.uuid4().hex}"
+        s3_client.create_bucket(Bucket=bucket)
+        store = r2.connect(
+            endpoint=moto_url,
+            region="auto",
+            key_id=KEY_ID,
+            secret=SECRET,
+            token=None,
+            bucket=bucket,
+            clock=SystemClock(),
+        )
+        made.append(store)
+        return store
+
+    yield make
+    for store in made:
+        store._direct.close()
+        store._control.close()
+        store._bulk.close()
+
+
+@pytest.fixture
+def wire_queue(sqs_client: Any) -> Iterator[Callable[..., sqs.SqsQueue]]:
+    """Makes an empty queue, over the wire, each time that it is called; keywords are attributes, as SQS names them."""
+    made: list[sqs.SqsQueue] = []
+
+    def make(*, fifo: bool = False, **attributes: str) -> sqs.SqsQueue:
+        name = f"holdfast-{uuid.uuid4().hex}{'.fifo' if fifo else ''}"
+        if fifo:
+            attributes = {"FifoQueue": "true", **attributes}
+        url = sqs_client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+        queue = sqs.connect(url=url, key_id=KEY_ID, secret=SECRET, token=None, clock=SystemClock())
+        made.append(queue)
+        return queue
+
+    yield make
+    for queue in made:
+        queue._control.close()
+        queue._receiver.close()
+
+
+@pytest.fixture
+def wire_queue_with_dead_letters(
+    wire_queue: Callable[..., sqs.SqsQueue], sqs_client: Any
+) -> Callable[..., tuple[sqs.SqsQueue, sqs.SqsQueue]]:
+    """Makes a queue, and the dead-letter queue that it names."""
+
+    def make(*, fifo: bool = False) -> tuple[sqs.SqsQueue, sqs.SqsQueue]:
+        dead = wire_queue(fifo=fifo)
+        arn = sqs_client.get_queue_attributes(QueueUrl=dead._url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "100"})
+        return wire_queue(fifo=fifo, RedrivePolicy=policy), dead
+
+    return make
 
 
 @pytest.fixture
