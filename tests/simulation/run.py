@@ -36,6 +36,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0:3000", help="FROM:TO, or one seed, which is printed whole")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--mutant", help="play against a deliberate bug, until it is found")
+    parser.add_argument("--as-found", action="store_true", help="do not shrink the history that breaks an invariant")
     args = parser.parse_args(words)
     first, _, last = args.seeds.partition(":")
     prepare(args.mutant)
@@ -55,7 +56,7 @@ def main(words: list[str] | None = None) -> int:
                 break
         summary = {"seconds": round(time.monotonic() - began, 1), **dict(sorted(counts.items()))}
         if bad is not None:
-            small = shrink(bad, root)
+            small = bad if args.as_found else shrink(bad, root)
             summary |= {"seed": bad.seed, "invariant": small.invariant, "faults": len(small.faults)}
             print(small.timeline())
         print(json.dumps(summary))
