@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how much of *total* is done; the function that this yields adds to it, from any thread."""
-    if not sys.stderr.isatty() or not total:
+def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how much of *total* (None: nobody knows) is done; what this yields adds to it, from any thread."""
+    if not sys.stderr.isatty() or total == 0:
         yield lambda _: None
         return
     from rich.console import Console

@@ -78,11 +78,10 @@ def parser() -> argparse.ArgumentParser:
     submit.add_argument("--workload", metavar="NAME", default="series-sum")
     submit.add_argument("--param", metavar="NAME=VALUE", action="append", default=[])
 
-    status = commands.add_parser("status", help="where the jobs stand")
-    status.add_argument("jobs", metavar="JOB", nargs="*")
-    status.add_argument("--failed", action="store_true", help="only those that failed")
-    status.add_argument("--watch", action="store_true", help="again every two seconds")
+    submit.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help="to find them by")
 
+    status = commands.add_parser("status", help="where the jobs stand")
+    _add_filters(status)
     queue = commands.add_parser("queue", help="how many messages are available, in flight, delayed")
     storage = commands.add_parser("storage", help="what is in the bucket, by job")
 
@@ -125,6 +124,19 @@ def parser() -> argparse.ArgumentParser:
     for command in (submit, status, queue, storage, reconcile, states, settings):
         command.add_argument("--json", action="store_true", help="for machines: JSON, one object a line")
     return top
+
+
+def _add_filters(status: argparse.ArgumentParser) -> None:
+    status.add_argument("jobs", metavar="JOB", nargs="*")
+    status.add_argument("--state", metavar="STATE", action="append", default=[], help="only in this state, or these")
+    status.add_argument("--failed", action="store_true", help="only those that failed")
+    status.add_argument("--stale", action="store_true", help="only those whose owner's lease ran out")
+    status.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help="only with this label")
+    status.add_argument("--since", metavar="TIME", help="only those that something happened to within TIME")
+    status.add_argument("--sort", metavar="BY", default="job", help="by job, state, updated, progress or eta")
+    status.add_argument("--reverse", action="store_true", help="the other way round")
+    status.add_argument("--limit", metavar="N", type=_count, help="so many at most")
+    status.add_argument("--watch", action="store_true", help="again every two seconds")
 
 
 def _count(text: str) -> int:
@@ -172,14 +184,23 @@ def _upload(args: argparse.Namespace) -> int:
 def _submit(args: argparse.Namespace) -> int:
     from client import submit
 
-    orders = submit.read_orders(args.jobs, file=args.file, workload=args.workload, params=args.param)
+    orders = submit.read_orders(args.jobs, file=args.file, workload=args.workload, params=args.param, labels=args.label)
     return submit.run(_site(), orders, as_json=args.json)
 
 
 def _status(args: argparse.Namespace) -> int:
     from client import status
 
-    return status.run(_site(), args.jobs, as_json=args.json, watch=args.watch, failed=args.failed)
+    query = status.query(
+        states=[*args.state, *(["failed"] if args.failed else [])],
+        stale=args.stale,
+        labels=args.label,
+        since=args.since,
+        sort=args.sort,
+        backwards=args.reverse,
+        limit=args.limit,
+    )
+    return status.run(_site(), args.jobs, query, as_json=args.json, watch=args.watch)
 
 
 def _queue(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from typing import Final
 from attrs import frozen
 
 from client.bootstrap import Site
-from lifecycle.errors import ConfigError, HoldfastError
+from lifecycle.errors import ConfigError, HoldfastError, RetryableError
 from lifecycle.keys import is_job_id
 from lifecycle.ledger import Held
 
@@ -16,11 +16,12 @@ READERS: Final = 16
 
 @frozen
 class Found:
-    """A job, and its record or why there is none to show."""
+    """A job, and its record or why there is none to show; `is_passing` where that may be another time."""
 
     job: str
     held: Held | None
     problem: str | None
+    is_passing: bool = False
 
 
 def read_all(site: Site, jobs: Sequence[str] = ()) -> Iterator[Found]:
@@ -51,7 +52,7 @@ def read_one(site: Site, job: str) -> Found:
     except ConfigError:
         raise
     except HoldfastError as error:
-        return Found(job, None, str(error))
+        return Found(job, None, str(error), is_passing=isinstance(error, RetryableError))
     if held is None:
         return Found(job, None, f"there is no job {job!r} under prefix {site.place.prefix!r}")
     if held.record.job != job:

@@ -1,18 +1,22 @@
-"""`holdfast status`: where the jobs stand, read from their records."""
+"""`holdfast status`: where the jobs stand: some by their records, many from the index of all (`client.index`)."""
 
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import asdict
+from attrs import asdict, evolve
 
+from adapters.durations import parse
+from client.bar import bar
 from client.bootstrap import Site
-from client.records import Found, read_all
+from client.index import ORDERS, Index, Query, cache_path, eta_s
 from client.storage import human
+from client.submit import label
+from lifecycle.errors import ConfigError
 from lifecycle.ledger import Held
 from lifecycle.record import Backlog, CheckpointRef
 from lifecycle.states import State
@@ -28,6 +32,7 @@ HEADS: Final = (
     "rate",
     "epoch",
     "owner",
+    "eta",
     "checkpoint",
     "age",
     "backlog",
@@ -35,28 +40,65 @@ HEADS: Final = (
     "error",
 )
 WIDEST_ERROR: Final = 60
+MEASURED: Final = 1000  # jobs that the columns' widths are taken from
+SHOWN: Final = tuple(state.value for state in State if state is not State.SUPERSEDED)
 
 
-def run(site: Site, jobs: Sequence[str], *, as_json: bool, watch: bool, failed: bool = False) -> int:
-    """Print the jobs, with *failed* only those that failed, once or, watching, until interrupted.
+def query(
+    *,
+    states: Sequence[str] = (),
+    stale: bool = False,
+    labels: Sequence[str] = (),
+    since: str | None = None,
+    sort: str = "job",
+    backwards: bool = False,
+    limit: int | None = None,
+) -> Query:
+    """What a command line asks for.
+
+    Raises:
+        ConfigError: A state, a label, a time or an order that is none.
+    """
+    named = [name for text in states for name in text.split(",")]
+    for name in named:
+        if name not in SHOWN:
+            raise ConfigError(f"--state {name}: there is no such state; there are {', '.join(SHOWN)}")
+    if sort not in ORDERS:
+        raise ConfigError(f"--sort {sort}: is none of {', '.join(ORDERS)}")
+    try:
+        since_s = parse(since).total_seconds() if since else None
+    except ValueError as error:
+        raise ConfigError(f"--since {error}") from error
+    return Query(
+        states=[State(name) for name in named],
+        stale=stale,
+        labels=dict(label(text) for text in labels),
+        since_s=since_s,
+        sort=sort,
+        backwards=backwards,
+        limit=limit,
+    )
+
+
+def run(site: Site, jobs: Sequence[str], wanted: Query, *, as_json: bool, watch: bool) -> int:
+    """Print the jobs of *wanted*, or among those that are named the ones of it; once, or, watching, until interrupted.
 
     Returns:
         0; 1 if a record could not be read, which stderr names.
     """
-    if watch and sys.stdout.isatty() and not as_json:
-        return _watch(site, jobs, failed=failed)
-    found = _read(site, jobs, failed=failed)
-    for one in found:
-        if as_json and one.held:
-            print(json.dumps(as_object(one.held)))
-    if not as_json:
-        _print_table(found)
-    return _problems(found)
-
-
-def _read(site: Site, jobs: Sequence[str], *, failed: bool) -> list[Found]:
-    found = read_all(site, jobs)
-    return [one for one in found if not failed or one.held is None or one.held.record.state is State.FAILED]
+    path = None if jobs else cache_path(site)
+    with Index(site, path, jobs) as index:
+        if watch and sys.stdout.isatty() and not as_json:
+            return _watch(index, wanted)
+        with bar("reading records", None) as advance:
+            index.refresh(advance)
+        if as_json:
+            for one in index.jobs(wanted):
+                if one.held:
+                    print(json.dumps(as_object(one.held)))
+        else:
+            _print_table(index, wanted)
+        return _problems(index)
 
 
 def as_object(held: Held) -> dict[str, Any]:
@@ -68,6 +110,8 @@ def as_object(held: Held) -> dict[str, Any]:
         "epoch": record.epoch,
         "owner": record.owner,
         "progress": asdict(record.progress),
+        "eta_s": eta_s(record),
+        "labels": dict(record.labels),
         "checkpoint": _checkpoint(record.checkpoint),
         "backlog": _backlog(record.backlog),
         "ran_s": record.ran_s,
@@ -110,6 +154,17 @@ def _since_s(at: str | None) -> float | None:
     return max(round((datetime.now(UTC) - moment).total_seconds(), 1), 0.0)
 
 
+def _for_people(seconds: float | None) -> str:
+    """Seconds in the two largest units, like `3h 20m`."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // below}{smaller}"
+    return f"{whole}s"
+
+
 def _cells(held: Held) -> tuple[str, ...]:
     record, progress = held.record, held.record.progress
     done = "" if progress.done is None else f"{progress.done}/{progress.total or '?'}"
@@ -124,6 +179,7 @@ def _cells(held: Held) -> tuple[str, ...]:
         "" if progress.rate is None else f"{progress.rate:g}/s",
         str(record.epoch),
         record.owner or "",
+        _for_people(eta_s(record)),
         "" if ref is None else f"#{ref.seq}" if ref.step is None else f"step {ref.step}",
         "" if age is None else f"{age:.0f}s",
         f"{human(record.backlog.bytes)}, {_since_s(record.backlog.since) or 0:.0f}s" if record.backlog else "",
@@ -134,47 +190,50 @@ def _cells(held: Held) -> tuple[str, ...]:
     return tuple("".join(char if char.isprintable() else " " for char in cell) for cell in cells)
 
 
-def _print_table(found: Sequence[Found]) -> None:
-    rows = [HEADS, *(_cells(one.held) for one in found if one.held)]
-    if len(rows) > 1:
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        shown = [number for number, _ in enumerate(HEADS) if any(row[number] for row in rows[1:])]
-        for row in rows:
+def _print_table(index: Index, wanted: Query) -> None:
+    """A table whose columns are as wide as those of its first jobs need: all of them need not be in memory."""
+    found = (_cells(one.held) for one in index.jobs(wanted) if one.held)
+    first = [HEADS, *islice(found, MEASURED)]
+    if len(first) > 1:
+        widths = [max(map(len, column)) for column in zip(*first, strict=True)]
+        shown = [number for number, _ in enumerate(HEADS) if any(row[number] for row in first[1:])]
+        for row in chain(first, found):
             print("  ".join(row[number].ljust(widths[number]) for number in shown).rstrip())
-    print(summary(found))
+    print(summary(index, wanted))
 
 
-def summary(found: Sequence[Found]) -> str:
-    """How many jobs there are in each state, in a line."""
-    counts = Counter(one.held.record.state.value for one in found if one.held)
-    return f"{counts.total()} jobs" + "".join(f", {count} {state}" for state, count in counts.most_common())
+def summary(index: Index, wanted: Query) -> str:
+    """How many jobs there are in each state, in a line; and how many of them have lost their owner."""
+    counts, stale = index.count(wanted), sum(index.count(evolve(wanted, stale=True)).values())
+    text = f"{sum(counts.values())} jobs" + "".join(f", {count} {state}" for state, count in counts.items())
+    return text + (f"; {stale} of them stale" if stale else "")
 
 
-def _problems(found: Sequence[Found]) -> int:
-    problems = [one.problem for one in found if one.problem]
+def _problems(index: Index) -> int:
+    problems = index.problems()
     for problem in problems:
         print(f"holdfast: {problem}", file=sys.stderr)
     return int(bool(problems))
 
 
-def _watch(site: Site, jobs: Sequence[str], *, failed: bool) -> int:
+def _watch(index: Index, wanted: Query) -> int:
     from rich.live import Live
 
-    with Live(auto_refresh=False) as live:
+    with Live(auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            live.update(rich_table(_read(site, jobs, failed=failed)), refresh=True)
+            index.refresh()
+            fitting = max(live.console.size.height - 6, 1)
+            live.update(rich_table(index, evolve(wanted, limit=min(wanted.limit or fitting, fitting))), refresh=True)
             time.sleep(WATCH_S)
 
 
-def rich_table(found: Sequence[Found]) -> "Table":
+def rich_table(index: Index, wanted: Query) -> "Table":
     """The table for a terminal; every text stands there as it is, brackets included."""
     from rich.table import Table
     from rich.text import Text
 
-    unreadable = sum(one.problem is not None for one in found)
-    caption = summary(found) + (f"; {unreadable} cannot be read" if unreadable else "")
-    table = Table(*HEADS, caption=Text(caption))
-    for one in found:
+    table = Table(*HEADS, caption=Text(summary(index, evolve(wanted, limit=None))))
+    for one in index.jobs(wanted):
         if one.held:
             table.add_row(*(Text(cell) for cell in _cells(one.held)))
     return table

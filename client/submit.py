@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import define, frozen
+from attrs import define, evolve, field, frozen
 
 from client.bar import bar
 from client.bootstrap import Site
@@ -41,6 +41,7 @@ class Order:
     job: str
     workload: str
     params: dict[str, Any]
+    labels: dict[str, str] = field(factory=dict)
 
 
 @frozen
@@ -52,16 +53,18 @@ class Outcome:
     reason: str | None = None
 
 
-def read_orders(names: Sequence[str], *, file: Path | None, workload: str, params: Sequence[str]) -> list[Order]:
+def read_orders(
+    names: Sequence[str], *, file: Path | None, workload: str, params: Sequence[str], labels: Sequence[str] = ()
+) -> list[Order]:
     """The jobs that a command line asks for, each once.
 
     Raises:
         ConfigError: A name, a parameter or a line of the file is wrong; nothing has been submitted.
     """
-    given = dict(_param(text) for text in params)
-    orders = [Order(job, workload, given) for name in names for job in _jobs_of(name)]
+    template = Order("", workload, dict(_param(text) for text in params), dict(label(text) for text in labels))
+    orders = [evolve(template, job=job) for name in names for job in _jobs_of(name)]
     if file is not None:
-        orders += _lines(file, workload, given)
+        orders += _lines(file, template)
     if not orders:
         raise ConfigError("nothing to submit: name a folder, job ids, or a file with --from")
     unique: dict[str, Order] = {}
@@ -155,7 +158,9 @@ class Batch:
         if self.wrong:
             return None
         stamps = Timestamps(submitted=iso(self.site.clock.now()))
-        record = JobRecord(order.job, order.workload, order.params, dispatch=FIRST_DISPATCH, timestamps=stamps)
+        record = JobRecord(
+            order.job, order.workload, order.params, dispatch=FIRST_DISPATCH, labels=order.labels, timestamps=stamps
+        )
         try:
             answer = self.site.ledger.write(self.site.place.job(order.job).record, record, ABSENT)
         except ConfigError as error:
@@ -204,6 +209,18 @@ def _param(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def label(text: str) -> tuple[str, str]:
+    """A label as a command line gives it, NAME=VALUE.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ConfigError(f"--label {text!r} is not NAME=VALUE")
+    return name, value
+
+
 def _json(text: str) -> Any:
     """JSON proper: Python's reader would take NaN and Infinity too, which no other reader of the record does."""
 
@@ -213,7 +230,7 @@ def _json(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def _lines(file: Path, workload: str, params: dict[str, Any]) -> Iterator[Order]:
+def _lines(file: Path, template: Order) -> Iterator[Order]:
     try:
         lines = file.read_text(encoding="utf-8").split("\n")  # not at U+2028, which may stand in JSON
     except (OSError, UnicodeDecodeError) as error:
@@ -221,17 +238,20 @@ def _lines(file: Path, workload: str, params: dict[str, Any]) -> Iterator[Order]
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                yield _order(_json(line), workload, params)
+                yield _order(_json(line), template)
             except (ValueError, RecursionError, PermanentError) as error:
                 raise ConfigError(f"{file}, line {number}: {error}; nothing was submitted") from error
 
 
-def _order(raw: object, workload: str, params: dict[str, Any]) -> Order:
-    if not isinstance(raw, dict) or not raw.keys() <= {"job", "workload", "params"}:
-        raise PermanentError('is not an object with "job", and perhaps "workload" and "params"')
-    job, named, given = raw.get("job"), raw.get("workload", workload), raw.get("params", {})
+def _order(raw: object, template: Order) -> Order:
+    if not isinstance(raw, dict) or not raw.keys() <= {"job", "workload", "params", "labels"}:
+        raise PermanentError('is not an object with "job", and perhaps "workload", "params" and "labels"')
+    job, named, given = raw.get("job"), raw.get("workload", template.workload), raw.get("params", {})
+    labels = raw.get("labels", {})
     if not isinstance(job, str) or not is_job_id(job):
         raise PermanentError(f"{job!r} is no job id")
     if not isinstance(named, str) or not named or not isinstance(given, dict):
         raise PermanentError('"workload" must be a name and "params" an object')
-    return Order(job, named, {**params, **given})
+    if not isinstance(labels, dict) or not all(isinstance(text, str) for text in labels.values()):
+        raise PermanentError('"labels" must be an object of texts')
+    return Order(job, named, {**template.params, **given}, {**template.labels, **labels})

@@ -28,7 +28,7 @@ class CheckpointRef:
 
     Attributes:
         manifest: Its key.
-        digest: Its hash, `sha256:<hex>`.
+        digest: Its hash, `blake3:<hex>`.
         seq: Rises with every snapshot of the job, over all epochs.
         step: How far the workload was, if it said.
         bytes: Size of the files it names, in bytes.
@@ -157,6 +157,7 @@ class JobRecord:
         result: What it gave, once completed.
         error: Why it failed, in a line, then the end of stderr if there is any.
         control: What operators ask.
+        labels: What whoever submitted it calls it by; for finding it, and nothing else.
         demo: Whether it came as a message of the demo that Holdfast grows from, whose file names are then kept too.
         timestamps: For people.
         unknown: Fields of the JSON that this version does not know; written back as they were.
@@ -184,6 +185,7 @@ class JobRecord:
     result: Result | None = None
     error: str | None = None
     control: Control = Control()
+    labels: Mapping[str, str] = field(factory=dict)
     demo: bool = False
     timestamps: Timestamps = Timestamps()
     unknown: Mapping[str, Any] = field(factory=dict, repr=False)

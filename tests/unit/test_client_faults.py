@@ -16,6 +16,7 @@ from adapters.memory.store import MemoryStore
 from client import control, download, logs, purge, reconcile, status, submit, upload
 from client.bootstrap import Site, open_site
 from client.cli import main
+from client.index import EVERYTHING, Index
 from client.records import read_all
 from client.settings import from_environ
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, UnknownOutcomeError
@@ -304,7 +305,9 @@ def test_the_table_shows_texts_as_they_are(site: Site) -> None:
     """Brackets are no markup, and a workload's control characters do not reach the terminal."""
     put(site, "a", JobRecord("a", "s", state=State.FAILED, error="no [/data/x]\x1b[2J"))
     text = io.StringIO()
-    Console(width=200, file=text).print(status.rich_table(list(read_all(site))))
+    with Index(site, None) as index:
+        index.refresh()
+        Console(width=200, file=text).print(status.rich_table(index, EVERYTHING))
     assert "no [/data/x]" in text.getvalue()
     assert "\x1b" not in text.getvalue()
 
@@ -313,7 +316,7 @@ def test_status_shows_only_the_failed_if_asked(site: Site, capsys: pytest.Captur
     """The others are not in the way."""
     put(site, "a", JobRecord("a", "s", state=State.FAILED))
     put(site, "b")
-    assert status.run(site, [], as_json=True, watch=False, failed=True) == 0
+    assert status.run(site, [], status.query(states=["failed"]), as_json=True, watch=False) == 0
     assert [json.loads(line)["job"] for line in capsys.readouterr().out.splitlines()] == ["a"]
 
 

@@ -1,0 +1,304 @@
+"""A copy of all job records, kept up to date: what is asked of many jobs is answered from it.
+
+A refresh lists the records, a request for each thousand, and reads those whose version is not the one that was read
+last; so it costs what has changed. The copy is an SQLite file in the user's cache folder, one for each bucket and
+prefix, or only in memory. It is never the truth: whoever decides anything reads the record.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from threading import RLock
+from typing import Any, Final, Self
+
+from attrs import define, field, frozen
+
+from client.bootstrap import Site
+from client.records import READERS, Found, read_one
+from lifecycle.ledger import Held
+from lifecycle.ports.store import Listed
+from lifecycle.record import JobRecord, Progress, decode, encode
+from lifecycle.states import OWNED, State
+
+SCHEMA: Final = 1
+PAGE: Final = 1000
+PATIENCE_S: Final = 30.0  # another process refreshes the same copy
+DRIFT_S: Final = 2.0  # two listings may tell a record's age so differently
+GRANTED_S: Final = 1.0  # ages are whole seconds: see JobRecord.is_owned
+
+TABLE: Final = (
+    """CREATE TABLE jobs (
+    key TEXT PRIMARY KEY,
+    version TEXT NOT NULL,     -- as listed; empty: to be read again
+    written_at REAL NOT NULL,  -- by this machine's clock
+    job TEXT NOT NULL,
+    state TEXT,
+    lease_s REAL,              -- while it is owned
+    share REAL,                -- of its steps that are done
+    eta_s REAL,                -- when it was written
+    labels TEXT NOT NULL,
+    body BLOB,
+    problem TEXT
+)""",
+    "CREATE INDEX versions ON jobs (key, version, written_at)",
+    "CREATE INDEX states ON jobs (state, lease_s, written_at)",
+)
+UPSERT: Final = """INSERT OR REPLACE INTO jobs VALUES (
+    :key, :version, :written_at, :job, :state, :lease_s, :share, :eta_s, :labels, :body, :problem)"""
+STALE: Final = f"lease_s IS NOT NULL AND written_at + lease_s + {GRANTED_S} < :now"
+ORDERS: Final = {
+    "job": "job",
+    "state": "state",
+    "updated": "-written_at",
+    "progress": "-share",
+    "eta": "eta_s - (:now - written_at)",
+}
+"""What jobs may be sorted by."""
+
+
+@frozen(kw_only=True)
+class Query:
+    """Which jobs, and in which order.
+
+    Attributes:
+        states: In one of these; empty: in any.
+        labels: With all of these.
+        stale: Only those whose owner's lease ran out.
+        since_s: Only those whose record was written within so many seconds.
+        sort: One of ORDERS.
+        backwards: The other way round.
+        limit: So many at most; None: all.
+    """
+
+    states: Sequence[State] = ()
+    labels: Mapping[str, str] = field(factory=dict)
+    stale: bool = False
+    since_s: float | None = None
+    sort: str = "job"
+    backwards: bool = False
+    limit: int | None = None
+
+
+EVERYTHING: Final = Query()
+
+
+@define
+class Refreshed:
+    """What a refresh did: records listed, read, and gone; and the jobs whose records are not what they were."""
+
+    listed: int = 0
+    read: int = 0
+    gone: int = 0
+    changed: list[str] = field(factory=list)
+
+
+class Index:
+    """See the module. Safe to use from several threads; a context manager that closes itself.
+
+    Args:
+        site: Whose records.
+        path: The file; None: in memory. One that cannot be used is made anew, or done without.
+        jobs: Only of these, whether they exist or not; empty: of all that are listed.
+    """
+
+    def __init__(self, site: Site, path: Path | None, jobs: Sequence[str] = ()) -> None:
+        self._site = site
+        self._only = tuple(dict.fromkeys(jobs))
+        self._lock = RLock()
+        self._db = _open(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def refresh(self, advance: Callable[[int], None] = lambda _: None) -> Refreshed:
+        """Make it what the bucket holds now. What was read before a failure is kept.
+
+        Args:
+            advance: Told of so many more records that have been looked at.
+
+        Raises:
+            RetryableError: The bucket cannot be listed.
+            ConfigError: Wrong bucket or credentials.
+        """
+        done, after = Refreshed(), ""
+        listing = iter(self._named() if self._only else self._site.store.list(self._site.place.records))
+        with self._lock, ThreadPoolExecutor(READERS, thread_name_prefix="index") as pool:
+            while page := list(islice(listing, PAGE)):
+                self._take(page, after, done, pool)
+                after = page[-1].key
+                advance(len(page))
+            done.gone += self._forget_after(after)
+        return done
+
+    def _named(self) -> Iterator[Listed]:
+        """As if they had been listed, and changed."""
+        keys = sorted(f"{self._site.place.records}{job}.json" for job in self._only)
+        return (Listed(key, 0, "", 0.0) for key in keys)
+
+    def problems(self) -> list[str]:
+        """Why records cannot be read, in the order of their jobs."""
+        return [why for (why,) in self._rows("SELECT problem FROM jobs WHERE problem IS NOT NULL ORDER BY job", {})]
+
+    def count(self, query: Query = EVERYTHING) -> dict[str, int]:
+        """How many jobs of *query* there are in each state, most first; `unknown` for those that cannot be read."""
+        where, values = _where(query, self._now_s())
+        order = f"SELECT ifnull(state, 'unknown'), count(*) FROM jobs WHERE {where} GROUP BY 1 ORDER BY 2 DESC, 1"
+        return dict(self._rows(order, values))
+
+    def jobs(self, query: Query = EVERYTHING) -> Iterator[Found]:
+        """The jobs of *query*, or why a job's record cannot be shown."""
+        where, values = _where(query, self._now_s())
+        order = f"{ORDERS[query.sort]} {'DESC' if query.backwards else 'ASC'} NULLS LAST, job"
+        rows = self._rows(f"SELECT rowid FROM jobs WHERE {where} ORDER BY {order} LIMIT :limit", values)
+        chosen, now = [row for (row,) in rows], self._now_s()
+        for start in range(0, len(chosen), PAGE):
+            page = chosen[start : start + PAGE]
+            wanted = ",".join(map(str, page))
+            rows = self._rows(f"SELECT rowid, job, written_at, body, problem FROM jobs WHERE rowid IN ({wanted})", {})
+            found = {row: _found(now, *rest) for row, *rest in rows}
+            yield from (found[row] for row in page if row in found)
+
+    def _now_s(self) -> float:
+        return self._site.clock.now().timestamp()
+
+    def _rows(self, order: str, values: Mapping[str, Any]) -> list[Any]:
+        with self._lock:
+            return self._db.execute(order, values).fetchall()
+
+    def _take(self, page: Sequence[Listed], after: str, done: Refreshed, pool: ThreadPoolExecutor) -> None:
+        """Bring what is known of the keys from past *after* to the end of *page* up to what *page* says."""
+        last, now = page[-1].key, self._now_s()
+        known = {
+            key: (version, written_at)
+            for key, version, written_at in self._db.execute(
+                "SELECT key, version, written_at FROM jobs WHERE key > ? AND key <= ?", (after, last)
+            )
+        }
+        here = {one.key for one in page}
+        gone = [(key,) for key in known if key not in here]
+        news = [one for one in page if not one.version or known.get(one.key, ("",))[0] != one.version]
+        drifted = [
+            (now - one.age_s, one.key)
+            for one in page
+            if one.key in known and abs(known[one.key][1] - (now - one.age_s)) > DRIFT_S
+        ]
+        place = self._site.place
+        read = pool.map(lambda one: _row(one, now, read_one(self._site, place.job_of_record(one.key))), news)
+        with self._db:
+            self._db.executemany("DELETE FROM jobs WHERE key = ?", gone)
+            self._db.executemany("UPDATE jobs SET written_at = ? WHERE key = ?", drifted)
+            self._db.executemany(UPSERT, read)
+        done.listed += len(page)
+        done.read += len(news)
+        done.gone += len(gone)
+        done.changed += (place.job_of_record(one.key) for one in news)
+
+    def _forget_after(self, key: str) -> int:
+        with self._db:
+            return self._db.execute("DELETE FROM jobs WHERE key > ?", (key,)).rowcount
+
+
+def cache_path(site: Site) -> Path | None:
+    """Where the copy of a site's records is kept; None for the embedded default, whose records are here already."""
+    settings = site.settings
+    if not settings.is_cloud:
+        return None
+    whose = "\n".join((settings["CLOUDFLARE_URL"], settings["BUCKET"], settings["PREFIX"]))
+    name = hashlib.sha256(whose.encode()).hexdigest()[:16]
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home, "holdfast", f"{name}.sqlite3")
+
+
+def _open(path: Path | None) -> sqlite3.Connection:
+    """The database, its tables made; in memory if the file cannot be used even when it is made anew."""
+    for place in (path, path, None) if path else (None,):
+        try:
+            if place:
+                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return _connect(str(place or ":memory:"))
+        except (OSError, sqlite3.Error):
+            if place:
+                with suppress(OSError):
+                    place.unlink()
+    raise AssertionError("SQLite cannot work in memory")
+
+
+def _connect(place: str) -> sqlite3.Connection:
+    db = sqlite3.connect(place, timeout=PATIENCE_S, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = OFF")  # what is lost is read again
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
+                db.execute("DROP TABLE IF EXISTS jobs")
+                for statement in TABLE:
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {SCHEMA}")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _row(listed: Listed, now: float, found: Found) -> dict[str, Any]:
+    """What is kept of a record that was just read."""
+    record = found.held.record if found.held else None
+    passing = found.problem is not None and found.is_passing
+    return {
+        "key": listed.key,
+        "version": "" if passing else listed.version,
+        "written_at": now - (found.held.age_s if found.held else listed.age_s),
+        "job": found.job,
+        "state": record and record.state.value,
+        "lease_s": record.lease_s if record and record.state in OWNED else None,
+        "share": record and _share(record.progress),
+        "eta_s": record and eta_s(record),
+        "labels": json.dumps(dict(record.labels) if record else {}),
+        "body": encode(record) if record else None,
+        "problem": found.problem,
+    }
+
+
+def _found(now: float, job: str, written_at: float, body: bytes | None, problem: str | None) -> Found:
+    if body is None:
+        return Found(job, None, problem)
+    return Found(job, Held(decode(body), "", max(now - written_at, 0.0)), problem)
+
+
+def _share(progress: Progress) -> float | None:
+    return progress.done / progress.total if progress.done is not None and progress.total else None
+
+
+def eta_s(record: JobRecord) -> float | None:
+    """Seconds from its last write to its end, if it goes on as it did; None if it does not run, or nobody can know."""
+    progress = record.progress
+    if record.state not in OWNED or not progress.rate or progress.done is None or not progress.total:
+        return None
+    return max(progress.total - progress.done, 0) / progress.rate
+
+
+def _where(query: Query, now: float) -> tuple[str, dict[str, Any]]:
+    """The condition for SQLite, and its values."""
+    parts = ["1"]
+    values: dict[str, Any] = {"now": now, "limit": -1 if query.limit is None else query.limit}
+    if query.states:
+        parts.append(f"state IN ({','.join(repr(state.value) for state in query.states)})")
+    if query.stale:
+        parts.append(STALE)
+    if query.since_s is not None:
+        parts.append("written_at >= :now - :since")
+        values["since"] = query.since_s
+    for number, (name, text) in enumerate(query.labels.items()):
+        parts.append(f"EXISTS (SELECT 1 FROM json_each(labels) WHERE key = :name{number} AND value = :text{number})")
+        values |= {f"name{number}": name, f"text{number}": text}
+    return " AND ".join(parts), values
