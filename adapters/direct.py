@@ -1,8 +1,9 @@
-"""One small PUT, signed by botocore's own signer and sent over a plain connection, without boto3's client around them.
+"""Small calls, signed by botocore's own signer and sent over plain connections, without boto3's client around them.
 
-A record is put for every job that is submitted, and at every heartbeat. boto3's client spends most of its time on what
-never changes from one call to the next (benchmarks/submitting.py). Only this one call is made so: it is sent once, as
-one piece, and needs no parsing but of errors. Where a proxy stands between, the client is used, as for all the rest.
+A record is put for every job that is submitted, and at every heartbeat; a look at all jobs lists and gets them by the
+thousand. boto3's client spends most of its time on what never changes from one call to the next, and on parsing
+(benchmarks/submitting.py, listing.py). Only what is small and sent once is done so. Where a proxy stands between, the
+client is used, as for all the rest.
 """
 
 import socket
@@ -10,12 +11,15 @@ import ssl
 import xml.etree.ElementTree as ET
 from collections import deque
 from collections.abc import Mapping
+from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from weakref import finalize
 
+from attrs import frozen
 from botocore import credentials as botocore_credentials
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -26,20 +30,29 @@ from urllib3.util import wait_for_read
 
 from adapters.boto import Credentials, Kind, certificates
 
-OPERATION: Final = "PutObject"
 IDLE_CONNECTIONS: Final = 64  # `submit` puts as many records at once
-LONGEST_ANSWER: Final = 1 << 16  # bytes; a proxy's page is no answer
+LONGEST: Final = {"PUT": 1 << 16, "GET": 1 << 28}  # bytes of an answer; a proxy's page is none
+OPERATIONS: Final = {"PUT": "PutObject", "GET": "GetObject"}
 OK: Final = 200
+EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
 PORTS: Final = {"http": 80, "https": 443}
 
 
 def is_plain_way(endpoint: str) -> bool:
-    """Whether no proxy stands between us and *endpoint*; a `DirectPut` knows nothing of those."""
+    """Whether no proxy stands between us and *endpoint*; a `Direct` knows nothing of those."""
     return urlsplit(endpoint).scheme not in get_environ_proxies(endpoint)
 
 
-class DirectPut:
-    """Puts small objects into one bucket; thread-safe.
+@frozen
+class Answer:
+    """What the store said: every header, and the whole body."""
+
+    headers: Message
+    body: bytes
+
+
+class Direct:
+    """Calls of one bucket; thread-safe.
 
     Args:
         endpoint: The store's, as boto3 takes it.
@@ -76,11 +89,37 @@ class DirectPut:
             ClientError: The store's answer is an error, in botocore's own form.
             HTTPClientError: There was no answer, or half of one: whether it landed is not known.
         """
-        head = self._head(key, body, headers)
+        answer = self._send("PUT", quote(key, safe="/-._~"), body, headers)
+        return answer.headers["ETag"] or _incomplete("an ETag")
+
+    def get(self, key: str) -> Answer:
+        """Read an object, whole, with its ETag and when it was written.
+
+        Raises:
+            ClientError: The store's answer is an error, in botocore's own form.
+            HTTPClientError: There was no answer, or half of one.
+        """
+        answer = self._send("GET", quote(key, safe="/-._~"))
+        for name in ("ETag", "Last-Modified"):
+            if not answer.headers[name]:
+                _incomplete(name)
+        return answer
+
+    def ask(self, **query: str) -> Answer:
+        """Ask the bucket itself, as a listing does.
+
+        Raises:
+            ClientError: The store's answer is an error, in botocore's own form.
+            HTTPClientError: There was no answer, or half of one.
+        """
+        return self._send("GET", f"?{urlencode(sorted(query.items()), quote_via=quote, safe='-._~')}")
+
+    def _send(self, method: str, place: str, body: bytes = b"", headers: Mapping[str, str] = EMPTY) -> Answer:
+        head = self._head(method, self._folder + place, body, headers)
         try:
             connection = self._connection()
             try:
-                answer, said = _exchange(connection, head + body)
+                answer, said = _exchange(connection, method, head + body)
             except BaseException:
                 connection.close()
                 raise
@@ -91,18 +130,19 @@ class DirectPut:
         else:
             self._idle.append(connection)
         if answer.status != OK:
-            raise ClientError(_error(answer.status, said), OPERATION)
-        return answer.headers["ETag"] or _no_version()
+            raise ClientError(_error(answer.status, said), OPERATIONS[method])
+        return Answer(answer.headers, said)
 
-    def _head(self, key: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    def _head(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
         """The signed request, up to its body."""
-        url = self._folder + quote(key, safe="/-._~")
-        request = AWSRequest("PUT", url, headers=dict(headers), data=body)
+        request = AWSRequest(method, url, headers=dict(headers), data=body)
         request.context.update(self._context)
         self._signer.add_auth(request)
         signed = {"Host": self._host, "Content-Length": str(len(body)), **request.headers}
         lines = (f"{name}: {value}" for name, value in signed.items())
-        return "\r\n".join([f"PUT {urlsplit(url).path} HTTP/1.1", *lines, "", ""]).encode("ascii")
+        parts = urlsplit(url)
+        target = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        return "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""]).encode("ascii")
 
     def _connection(self) -> HTTPConnection:
         """An idle connection that the store has not closed meanwhile, or a new one."""
@@ -140,19 +180,20 @@ def _trusting(certificates: str) -> ssl.SSLContext:
     return ssl.create_default_context(capath=certificates if folder else None, cafile=None if folder else certificates)
 
 
-def _exchange(connection: HTTPConnection, request: bytes) -> tuple[HTTPResponse, bytes]:
+def _exchange(connection: HTTPConnection, method: str, request: bytes) -> tuple[HTTPResponse, bytes]:
     """Send *request* in one piece, and take its answer whole."""
     connection.send(request)
-    answer = HTTPResponse(connection.sock, method="PUT")
+    answer = HTTPResponse(connection.sock, method=method)
     answer.begin()
-    said = answer.read(LONGEST_ANSWER)
-    if not answer.isclosed() and answer.read(1):
-        raise HTTPException("the answer has no end")
-    return answer, said
+    if answer.length is None and not answer.chunked:  # it would end wherever the connection does
+        raise HTTPException("the answer does not say how long it is")
+    if (answer.length or 0) > LONGEST[method]:
+        raise HTTPException(f"the answer has {answer.length} bytes")
+    return answer, answer.read()
 
 
-def _no_version() -> NoReturn:
-    raise HTTPClientError(error="the answer has no ETag")
+def _incomplete(what: str) -> NoReturn:
+    raise HTTPClientError(error=f"the answer has no {what}")
 
 
 def _error(status: int, body: bytes) -> Any:

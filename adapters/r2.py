@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +29,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from adapters.boto import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Credentials, lazy_client, store_place
 from adapters.boto_errors import S3, code_of, status_of, translating
-from adapters.direct import DirectPut, is_plain_way
+from adapters.direct import Direct, is_plain_way
+from adapters.listing import read_page
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import Absent, Listed, ObjectStore, Range, Stored, Version
@@ -64,7 +66,7 @@ class R2Store:
     """
 
     def __init__(
-        self, *, direct: DirectPut | None, control: "S3Client", bulk: "S3Client", bucket: str, clock: Clock
+        self, *, direct: Direct | None, control: "S3Client", bulk: "S3Client", bucket: str, clock: Clock
     ) -> None:
         self._direct = direct
         self._control = control
@@ -77,6 +79,10 @@ class R2Store:
         """See `ObjectStore.get`."""
         with translating(f"get {key}", S3):
             try:
+                if self._direct is not None:
+                    said = self._direct.get(key)
+                    written = parsedate_to_datetime(said.headers["Last-Modified"])
+                    return Stored(said.body, said.headers["ETag"], self._age_s(said.headers["Date"], written))
                 answer = self._control.get_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
                 if code_of(error) == NO_SUCH_KEY:
@@ -85,7 +91,7 @@ class R2Store:
             with closing(answer["Body"]) as body:
                 content = body.read()
             _expect_whole(answer, content, key)
-            return Stored(content, answer["ETag"], self._age_s(answer, answer["LastModified"]))
+            return Stored(content, answer["ETag"], self._age_s(_date(answer), answer["LastModified"]))
 
     def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`. What is small, or has a condition, is sent once."""
@@ -194,15 +200,32 @@ class R2Store:
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `ObjectStore.list`. A page has up to 1000 keys, and R2 charges it like a write."""
-        following: Any = {}
+        following: str | None = ""
         while following is not None:
             with translating(f"list {prefix}", S3):
-                page = self._bulk.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **following)
-                # The end of a page must be said, or a page that was cut short would say that there is nothing.
-                following = {"ContinuationToken": page["NextContinuationToken"]} if page["IsTruncated"] else None
-            for found in page.get("Contents", ()):
-                age_s = self._age_s(page, found["LastModified"])
-                yield Listed(key=found["Key"], size_bytes=found["Size"], version=found["ETag"], age_s=age_s)
+                page, following = (self._page if self._direct is None else self._page_directly)(prefix, following)
+            yield from page
+
+    def _page(self, prefix: str, following: str) -> tuple[Sequence[Listed], str | None]:
+        """A page of a listing, and how to go on."""
+        more: Any = {"ContinuationToken": following} if following else {}
+        page = self._bulk.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **more)
+        date = _date(page)
+        listed = [
+            Listed(found["Key"], found["Size"], found["ETag"], self._age_s(date, found["LastModified"]))
+            for found in page.get("Contents", ())
+        ]
+        # The end of a page must be said, or a page that was cut short would say that there is nothing.
+        return listed, page["NextContinuationToken"] if page["IsTruncated"] else None
+
+    def _page_directly(self, prefix: str, following: str) -> tuple[Sequence[Listed], str | None]:
+        """The same, in a tenth of the time."""
+        assert self._direct is not None  # noqa: S101 - tells the type checker
+        query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
+        answer = self._direct.ask(**query, **({"continuation-token": following} if following else {}))
+        rows, going_on = read_page(answer.body)
+        date = answer.headers["Date"]
+        return [Listed(row.key, row.size, row.etag, self._age_s(date, row.written)) for row in rows], going_on
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`. A store that does not take batches is asked key by key."""
@@ -252,15 +275,26 @@ class R2Store:
                     return None
                 raise
 
-    def _age_s(self, answer: Mapping[str, Any], written: datetime) -> float:
-        """Seconds from *written* to the moment of *answer*, both by the store's clock."""
-        try:
-            asked = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-        except (KeyError, ValueError):
-            asked = self._clock.now()
-        if asked.tzinfo is None:  # "-0000": UTC, by RFC 5322
-            asked = asked.replace(tzinfo=UTC)
-        return max(0.0, (asked - written).total_seconds())
+    def _age_s(self, date: str | None, written: datetime) -> float:
+        """Seconds from *written* to *date*, the moment of an answer, both by the store's clock."""
+        asked = _moment(date) if date else None
+        return max(0.0, ((asked or self._clock.now()) - written).total_seconds())
+
+
+@lru_cache(maxsize=64)
+def _moment(date: str) -> datetime | None:
+    """What an answer's `Date` says; None if that is nothing. A page of a listing asks for it a thousand times."""
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000": UTC, by RFC 5322
+
+
+def _date(answer: Mapping[str, Any]) -> str | None:
+    """When the store answered, in its own words."""
+    date: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return date
 
 
 def _expect_whole(answer: Mapping[str, Any], content: bytes, key: str) -> None:
@@ -285,7 +319,7 @@ def connect(
     )
     direct = None
     if is_plain_way(place):
-        direct = DirectPut(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=CONTROL)
+        direct = Direct(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=CONTROL)
     return R2Store(direct=direct, control=control, bulk=bulk, bucket=bucket, clock=clock)
 
 

@@ -10,7 +10,9 @@ import asyncio
 import hashlib
 import json
 import sys
+import time
 import uuid
+from bisect import bisect_left, bisect_right
 from collections import Counter, deque
 from collections.abc import Callable
 from email.utils import formatdate
@@ -143,7 +145,8 @@ class S3:
     """Buckets in one dictionary of paths; any bucket is there."""
 
     def __init__(self) -> None:
-        self._objects: dict[str, tuple[bytes, str, str]] = {}
+        self._objects: dict[str, tuple[bytes, str, float]] = {}
+        self._keys: list[str] = []  # sorted, once somebody lists; empty when a key has come or gone since
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], headers: Headers, body: bytes) -> Answer:
         """Answer one request."""
@@ -151,6 +154,7 @@ class S3:
             return self._put(path, headers, body)
         if method == "DELETE":
             self._objects.pop(path, None)
+            self._keys = []
             return 204, {}, b""
         if method == "POST" and "delete" in query:
             return self._delete_many(path, body)
@@ -174,7 +178,9 @@ class S3:
         if held and headers.get("if-match", held[1]) != held[1]:
             return _error(412, "PreconditionFailed")
         etag = f'"{_md5(body)}"'
-        self._objects[path] = body, etag, formatdate(usegmt=True)
+        if not held:
+            self._keys = []
+        self._objects[path] = body, etag, time.time()
         if source:
             return 200, {}, f"<CopyObjectResult><ETag>{escape(etag)}</ETag></CopyObjectResult>".encode()
         return 200, {"ETag": etag}, b""
@@ -184,7 +190,7 @@ class S3:
         if found is None:
             return _error(404, "NoSuchKey")
         body, etag, written = found
-        said = {"ETag": etag, "Last-Modified": written}
+        said = {"ETag": etag, "Last-Modified": formatdate(written, usegmt=True)}
         if "range" not in headers:
             return 200, said, body
         first, _, last = headers["range"].removeprefix("bytes=").partition("-")
@@ -197,23 +203,26 @@ class S3:
     def _delete_many(self, bucket: str, body: bytes) -> Answer:
         for piece in body.decode().split("<Key>")[1:]:
             self._objects.pop(f"{bucket.rstrip('/')}/{piece.partition('</Key>')[0]}", None)
+        self._keys = []
         return 200, {}, b"<DeleteResult/>"
 
     def _list(self, bucket: str, query: dict[str, list[str]]) -> Answer:
         start = f"/{bucket}/"
         prefix = start + query.get("prefix", [""])[0]
         after = query.get("continuation-token", [""])[0]
-        keys = sorted(key for key in self._objects if key.startswith(prefix) and key > after)
-        page = keys[:PAGE]
-        more = len(keys) > PAGE
+        self._keys = self._keys or sorted(self._objects)
+        first = bisect_right(self._keys, after) if after else bisect_left(self._keys, prefix)
+        page = [key for key in self._keys[first : first + PAGE + 1] if key.startswith(prefix)]
+        more = len(page) > PAGE
+        page = page[:PAGE]
         rows = "".join(self._row(key, key.removeprefix(start)) for key in page)
         token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
         head = f"<Name>{bucket}</Name><KeyCount>{len(page)}</KeyCount><IsTruncated>{str(more).lower()}</IsTruncated>"
         return 200, {}, f"<ListBucketResult>{head}{token}{rows}</ListBucketResult>".encode()
 
     def _row(self, key: str, name: str) -> str:
-        body, etag, _ = self._objects[key]
-        written = "2026-01-01T00:00:00.000Z"  # nothing that is measured looks at it
+        body, etag, moment = self._objects[key]
+        written = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(moment))
         return (
             f"<Contents><Key>{escape(name)}</Key><LastModified>{written}</LastModified>"
             f"<ETag>{escape(etag)}</ETag><Size>{len(body)}</Size></Contents>"

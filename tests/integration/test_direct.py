@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,20 +12,21 @@ from support.stub import DROP, Reply, Stub, s3_error
 from urllib3.util import wait_for_read
 
 from adapters.boto import CONTROL, Credentials
-from adapters.direct import IDLE_CONNECTIONS, DirectPut, is_plain_way
+from adapters.direct import IDLE_CONNECTIONS, Direct, is_plain_way
+from adapters.listing import Row, read_page
 
 KEYS = Credentials(key_id="a", secret="b")
 STORED = Reply(200, headers={"ETag": '"v"'})
-MakePut = Callable[[str], DirectPut]
+MakePut = Callable[[str], Direct]
 
 
 @pytest.fixture
 def put_to() -> Iterator[MakePut]:
     """Makes one for an endpoint, and closes it."""
-    made: list[DirectPut] = []
+    made: list[Direct] = []
 
-    def make(endpoint: str) -> DirectPut:
-        made.append(DirectPut(endpoint=endpoint, region="auto", credentials=KEYS, bucket="b", kind=CONTROL))
+    def make(endpoint: str) -> Direct:
+        made.append(Direct(endpoint=endpoint, region="auto", credentials=KEYS, bucket="b", kind=CONTROL))
         return made[-1]
 
     yield make
@@ -115,3 +117,53 @@ def test_a_proxy_is_left_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_plain_way("https://store.invalid")
     monkeypatch.setenv("no_proxy", "store.invalid")
     assert is_plain_way("https://store.invalid")
+
+
+CUT = [
+    pytest.param(Reply(200, b"whole", {"ETag": '"v"'}), id="no date"),
+    pytest.param(Reply(200, b"whole", {"Last-Modified": "Tue, 01 Jan 2030 00:00:00 GMT"}), id="no version"),
+    pytest.param(DROP, id="nothing"),
+]
+
+
+@pytest.mark.parametrize("answer", CUT)
+def test_half_an_answer_is_no_object(put_to: MakePut, stub: Stub, answer: Reply) -> None:
+    """A connection that breaks among the headers looks like their end."""
+    stub.script(answer)
+    with pytest.raises(HTTPClientError):
+        put_to(stub.url).get("k")
+
+
+PAGE = (
+    "<?xml version='1.0'?><ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>"
+    "<IsTruncated>{more}</IsTruncated>{token}<Contents><Key>a%2Fb+c</Key><Size>7</Size><ETag>&quot;v&quot;</ETag>"
+    "<LastModified>2030-01-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>"
+)
+
+
+def test_a_page_is_read() -> None:
+    """With or without a namespace; keys are decoded."""
+    written = datetime(2030, 1, 1, tzinfo=UTC)
+    last = PAGE.format(more="false", token="")
+    expected = ([Row("a/b c", 7, '"v"', written)], None)
+    assert read_page(last.encode()) == expected
+    assert read_page(last.replace(" xmlns='http://s3.amazonaws.com/doc/2006-03-01/'", "").encode()) == expected
+    token = "<NextContinuationToken>t</NextContinuationToken>"
+    assert read_page(PAGE.format(more="true", token=token).encode())[1] == "t"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<ListBucketResult></ListBucketResult>",
+        PAGE.format(more="true", token="").encode(),
+        PAGE.format(more="perhaps", token="").encode(),
+        PAGE.format(more="false", token="").encode()[:-30],
+        PAGE.format(more="false", token="").replace("<Size>7</Size>", "").encode(),
+    ],
+)
+def test_a_page_that_does_not_say_its_end_is_none(body: bytes) -> None:
+    """It would be taken for "there is no more", and what follows for absent."""
+    with pytest.raises(HTTPClientError):
+        read_page(body)

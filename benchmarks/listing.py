@@ -1,0 +1,98 @@
+"""`holdfast status` of 1,000, 10,000 and 100,000 jobs: the first look, another after 50 changes, and their memory.
+
+Beside them, what a look without an index would cost: a GET for each record, which is what the first look does.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from attrs import evolve
+from harness import Row, Stub, stub
+
+from client.bootstrap import Site, open_site
+from client.settings import from_environ
+from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Progress, Timestamps, encode
+from lifecycle.states import State
+
+SIZES: Final = (1_000, 10_000, 100_000)
+CHANGES: Final = 50
+WRITERS: Final = 32
+REFRESH_S: Final = 5.0
+
+LOOK: Final = """
+import json, sys, time
+from client import status
+began = time.perf_counter()
+from client.bootstrap import open_site
+from client.settings import current
+code = status.run(open_site(current()), [], status.query(states=["failed"]), as_json=False, watch=False)
+took_s = time.perf_counter() - began
+peak = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps({"s": took_s, "mib": peak}))
+"""
+
+
+def measure() -> Iterator[Row]:
+    """For each size."""
+    for count in SIZES:
+        with stub(0.0) as server, TemporaryDirectory() as folder:
+            site = open_site(from_environ(server.environ(Path(folder)), None))
+            fill(site, [a_record(number) for number in range(count)])
+            first = look(server, Path(folder))
+            changed = [evolve(a_record(number), beat=1) for number in range(0, count, count // CHANGES)]
+            fill(site, changed)
+            again = look(server, Path(folder))
+        what = f"status of {count:,} jobs"
+        rate = f"{count / first['s']:,.0f} records/s"
+        yield Row(f"{what}: first", f"{first['s']:.1f} s, {first['mib']:.0f} MiB", rate)
+        yield Row(
+            f"{what}: again, {len(changed)} changed",
+            f"{again['s']:.2f} s, {again['mib']:.0f} MiB",
+            f"{first['s'] / again['s']:.0f} x the first",
+            f"<= {REFRESH_S:g} s",
+            again["s"] <= REFRESH_S,
+        )
+
+
+def look(server: Stub, home: Path) -> dict[str, Any]:
+    """One look, in a process of its own."""
+    environ = {**server.environ(home), "XDG_CACHE_HOME": str(home / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK], env=environ, cwd=home, check=True, capture_output=True, text=True
+    )
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def fill(site: Site, records: list[JobRecord]) -> None:
+    """Put records into the bucket."""
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(lambda record: site.store.put(site.place.job(record.job).record, encode(record)), records))
+
+
+def a_record(number: int) -> JobRecord:
+    """One of a job in the middle of its life, or at its end."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.000+00:00", time.gmtime())
+    ref = CheckpointRef(f"{number}/checkpoints/e3/000007.json", "blake3:" + "0" * 64, 7, 700, 1 << 30, 1 << 24, now)
+    attempts = tuple(AttemptSummary(epoch, f"node-{number}-{epoch}", now, now, "vanished") for epoch in (1, 2, 3))
+    return JobRecord(
+        f"job-{number:06d}",
+        "series-sum",
+        {"seed": number},
+        state=(State.RUNNING, State.COMPLETED, State.QUEUED, State.FAILED)[min(number % 100, 3)],
+        epoch=3,
+        owner=f"node-{number}-3",
+        lease_s=120.0,
+        checkpoint=ref,
+        fallback=ref,
+        progress=Progress(700, 1000, 1.5),
+        attempts=attempts,
+        timestamps=Timestamps(now, now, now),
+    )
