@@ -1,16 +1,20 @@
 """SystemClock: the operating system's time, and Python's threads."""
 
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from lifecycle.ports.clock import Clock, Mailbox, Thread
 
 T = TypeVar("T")
+NICE: Final = 10
 
 
 class SystemMailbox(Generic[T]):
@@ -44,6 +48,14 @@ class SystemThread:
         return not self._thread.is_alive()
 
 
+def _yielding(run: Callable[[], None]) -> None:
+    """Run at a lower priority, where threads have one of their own: on Linux."""
+    with suppress(OSError):
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+    run()
+
+
 class SystemClock:
     """Real time."""
 
@@ -60,9 +72,9 @@ class SystemClock:
         if delay_s > 0:
             time.sleep(delay_s)
 
-    def start_thread(self, run: Callable[[], None], *, name: str) -> Thread:
+    def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> Thread:
         """See `lifecycle.ports.clock.Clock`."""
-        return SystemThread(run, name)
+        return SystemThread(partial(_yielding, run) if yields else run, name)
 
     def mailbox(self) -> Mailbox[T]:
         """See `lifecycle.ports.clock.Clock`."""

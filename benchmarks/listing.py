@@ -86,7 +86,7 @@ def a_record(number: int) -> JobRecord:
         f"job-{number:06d}",
         "series-sum",
         {"seed": number},
-        state=(State.RUNNING, State.COMPLETED, State.QUEUED, State.FAILED)[min(number % 100, 3)],
+        state=(State.RUNNING, State.FAILED, State.QUEUED, State.COMPLETED)[min(number % 100, 3)],
         epoch=3,
         owner=f"node-{number}-3",
         lease_s=120.0,

@@ -40,7 +40,7 @@ class Courier:
         self._journal = journal
         self._console = ConsoleCopy(services.store, keys, epoch=epoch, dirs=dirs)
         self._inbox: Mailbox[_Stop] = services.clock.mailbox()
-        self._thread: Thread = services.clock.start_thread(self._run, name=f"courier-{keys.job}")
+        self._thread: Thread = services.clock.start_thread(self._run, name=f"courier-{keys.job}", yields=True)
 
     def stop(self, *, timeout_s: float) -> bool:
         """Ship no more; True if the thread ended in time. Safe to repeat."""

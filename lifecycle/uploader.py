@@ -69,7 +69,7 @@ class Uploader:
         self._swept = False
         self._stopped = False
         self._committed_files: Snapshot | None = None
-        self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{engine.keys.job}")
+        self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{engine.keys.job}", yields=True)
 
     def submit(self, snapshot: Snapshot) -> None:
         """Put *snapshot* on the local queue. Never waits, never fails."""

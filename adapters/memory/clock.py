@@ -63,7 +63,7 @@ class ManualClock:
                 waiter = self._begin_wait(delay_s)
             waiter.awake.wait()
 
-    def start_thread(self, run: Callable[[], None], *, name: str) -> Thread:
+    def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> Thread:  # noqa: ARG002 - nothing takes time here
         """See `lifecycle.ports.clock.Clock`."""
         return _ManualThread(self, run, name)
 

@@ -45,8 +45,14 @@ class Clock(Protocol):
     def sleep(self, delay_s: float) -> None:
         """Wait *delay_s* seconds; zero or less returns at once."""
 
-    def start_thread(self, run: Callable[[], None], *, name: str) -> Thread:
-        """Start *run* in a daemon thread called *name*."""
+    def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> Thread:
+        """Start *run* in a daemon thread called *name*.
+
+        Args:
+            run: What to do.
+            name: For people.
+            yields: Others on this machine, the workload above all, come first; so do threads that it starts itself.
+        """
 
     def mailbox(self) -> Mailbox[T]:
         """Make a new, empty mailbox."""

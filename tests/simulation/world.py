@@ -207,7 +207,7 @@ class WorldClock:
         if delay_s > 0:
             self._world.wait(delay_s)
 
-    def start_thread(self, run: Callable[[], None], *, name: str) -> "WorldThread":
+    def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> "WorldThread":
         """See `Clock`."""
         if self._process is None:
             raise RuntimeError("threads belong to processes")

@@ -121,8 +121,8 @@ class MortalClock:
         self._clock.sleep(delay_s)
         self._fate.meet()
 
-    def start_thread(self, run: Callable[[], None], *, name: str) -> MortalThread:
-        return MortalThread(self._clock.start_thread(unless_dead(run), name=name), self._fate)
+    def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> MortalThread:
+        return MortalThread(self._clock.start_thread(unless_dead(run), name=name, yields=yields), self._fate)
 
     def mailbox(self) -> Any:
         return MortalMailbox(self._clock.mailbox(), self._fate)

@@ -2,7 +2,9 @@
 
 import math
 import os
+import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.clock import SystemClock
+from adapters.clock import NICE, SystemClock
 from adapters.memory.clock import ManualClock
 from lifecycle.ports.clock import Clock, Mailbox
 
@@ -246,3 +248,22 @@ def test_the_same_run_is_the_same_again() -> None:
     first = run()
     assert len(first) == 50
     assert all(run() == first for _ in range(10))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux")
+def test_a_thread_that_yields_comes_after_others() -> None:
+    """And so do those that it starts; this one does not."""
+    seen: queue.SimpleQueue[int] = queue.SimpleQueue()
+    clock, before = SystemClock(), os.getpriority(os.PRIO_PROCESS, 0)
+
+    def look() -> None:
+        seen.put(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    def both() -> None:
+        look()
+        clock.start_thread(look, name="child").join(10)
+
+    assert clock.start_thread(both, name="parent", yields=True).join(10)
+    assert [seen.get(timeout=1), seen.get(timeout=1)] == [NICE, NICE]
+    assert clock.start_thread(look, name="other").join(10)
+    assert seen.get(timeout=1) == before < NICE
