@@ -29,6 +29,7 @@ class LocalNode:
     """A host that nobody replaces."""
 
     name: str
+    kind: str = ""
 
     def reallocate(self, reason: str) -> None:
         """See `lifecycle.ports.node.Node`; here it only says so."""
@@ -44,10 +45,12 @@ class SaladNode:
 
     Attributes:
         name: The machine's id and this process.
+        kind: What kind of machine it is.
         imds: Where the metadata service is.
     """
 
     name: str
+    kind: str = ""
     imds: str = IMDS
 
     def reallocate(self, reason: str) -> None:
@@ -73,13 +76,13 @@ class SaladNode:
             log.warning("%s %s failed: %s", method, path, error)
 
 
-def this_node(environ: Mapping[str, str]) -> Node:
+def this_node(environ: Mapping[str, str], *, kind: str) -> Node:
     """The node that this process runs on. Its name holds the process id between dashes."""
     suffix = f"{os.getpid()}-{secrets.token_hex(3)}"
     machine = environ.get("SALAD_MACHINE_ID")
     if machine:
-        return SaladNode(f"{machine}-{suffix}")
-    return LocalNode(f"{socket.gethostname()}-{suffix}")
+        return SaladNode(f"{machine}-{suffix}", kind)
+    return LocalNode(f"{socket.gethostname()}-{suffix}", kind)
 
 
 if TYPE_CHECKING:

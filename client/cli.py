@@ -80,10 +80,12 @@ def parser() -> argparse.ArgumentParser:
 
     submit.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help="to find them by")
 
-    status = commands.add_parser("status", help="where the jobs stand")
-    _add_filters(status)
-    queue = commands.add_parser("queue", help="how many messages are available, in flight, delayed")
-    storage = commands.add_parser("storage", help="what is in the bucket, by job")
+    _add_filters(commands.add_parser("status", help="where the jobs stand"))
+    commands.add_parser("show", help="all about one job, as a timeline").add_argument("job", metavar="JOB")
+    _add_report(commands.add_parser("report", help="what the time went to: useful, or lost to what"))
+
+    commands.add_parser("queue", help="how many messages are available, in flight, delayed")
+    commands.add_parser("storage", help="what is in the bucket, by job")
 
     download = commands.add_parser("download", help="fetch outputs and logs, every hash verified")
     download.add_argument("directory", metavar="DIR", type=Path)
@@ -119,10 +121,10 @@ def parser() -> argparse.ArgumentParser:
     states.add_argument("--write", metavar="FILE", type=Path)
     states.add_argument("--diagram", action="store_true", help="only the Mermaid text")
 
-    settings = commands.add_parser("settings", help="every setting, its value, and where it came from")
+    commands.add_parser("settings", help="every setting, its value, and where it came from")
 
-    for command in (submit, status, queue, storage, reconcile, states, settings):
-        command.add_argument("--json", action="store_true", help="for machines: JSON, one object a line")
+    for name in ("submit", "status", "show", "report", "queue", "storage", "reconcile", "states", "settings"):
+        commands.choices[name].add_argument("--json", action="store_true", help="for machines: JSON, one object a line")
     return top
 
 
@@ -137,6 +139,17 @@ def _add_filters(status: argparse.ArgumentParser) -> None:
     status.add_argument("--reverse", action="store_true", help="the other way round")
     status.add_argument("--limit", metavar="N", type=_count, help="so many at most")
     status.add_argument("--watch", action="store_true", help="again every two seconds")
+
+
+def _add_report(report: argparse.ArgumentParser) -> None:
+    report.add_argument("--by", metavar="WHAT", default="all", help="a line for each job, node, kind or workload")
+    report.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help="only with this label")
+    report.add_argument("--since", metavar="TIME", help="only jobs that something happened to within TIME")
+    report.add_argument(
+        "--price", metavar="[KIND=]PRICE", action="append", default=[], help="of an hour, for this NODE_KIND or any"
+    )
+    report.add_argument("--csv", metavar="FILE", type=Path, help="write it there as well")
+    report.add_argument("--plot", metavar="FILE", type=Path, help="draw it there as well: SVG")
 
 
 def _count(text: str) -> int:
@@ -201,6 +214,26 @@ def _status(args: argparse.Namespace) -> int:
         limit=args.limit,
     )
     return status.run(_site(), args.jobs, query, as_json=args.json, watch=args.watch)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from client import show
+
+    return show.run(_site(), args.job, as_json=args.json)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from client import report, status
+
+    return report.run(
+        _site(),
+        status.query(labels=args.label, since=args.since),
+        by=args.by,
+        given=report.prices(args.price),
+        as_json=args.json,
+        file=args.csv,
+        plot=args.plot,
+    )
 
 
 def _queue(args: argparse.Namespace) -> int:

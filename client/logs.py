@@ -4,7 +4,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from attrs import define, field
@@ -75,7 +75,7 @@ class Printed:
 
     def go_on(self) -> bool:
         """Print what is new; whether anything has been printed by now."""
-        for key, version, number in self._found():
+        for key, version, number in self.found():
             before, length = self._seen.get(key, ("", 0))
             if before == version:
                 continue
@@ -92,7 +92,8 @@ class Printed:
             return f"{self.job} has no log of attempt {self.epoch}, only of {', '.join(map(str, others))}"
         return f"{self.job} has no log yet: one is stored every 20 s, and at an attempt's end"
 
-    def _found(self) -> Sequence[tuple[str, str, int]]:
+    def found(self) -> Sequence[tuple[str, str, int]]:
+        """Keys, versions and attempts of what is wanted, oldest first."""
         return [found for found in self._all() if self.epoch in {None, found[2]}]
 
     def _all(self) -> Sequence[tuple[str, str, int]]:
@@ -117,6 +118,24 @@ class Printed:
             self._attempt, self._line_open = number, False
         sys.stdout.write(new)
         self._line_open = not new.endswith("\n") if new else self._line_open
+
+
+def events(site: Site, job: str) -> Iterator[dict[str, Any]]:
+    """What the job's attempts did, oldest first, as far as it has been brought to the bucket.
+
+    Raises:
+        RetryableError: It cannot be read.
+    """
+    log = Printed(site, job, console=False, epoch=None)
+    for key, _, _ in log.found():
+        stored = site.store.get(key)
+        for line in stored.body.decode(errors="replace").splitlines() if stored else ():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                yield event
 
 
 def _readable(line: str) -> str:

@@ -154,8 +154,8 @@ def _since_s(at: str | None) -> float | None:
     return max(round((datetime.now(UTC) - moment).total_seconds(), 1), 0.0)
 
 
-def _for_people(seconds: float | None) -> str:
-    """Seconds in the two largest units, like `3h 20m`."""
+def duration(seconds: float | None) -> str:
+    """Seconds in the two largest units, like `3h 20m`; nothing for None."""
     if seconds is None:
         return ""
     whole = round(seconds)
@@ -179,15 +179,19 @@ def _cells(held: Held) -> tuple[str, ...]:
         "" if progress.rate is None else f"{progress.rate:g}/s",
         str(record.epoch),
         record.owner or "",
-        _for_people(eta_s(record)),
+        duration(eta_s(record)),
         "" if ref is None else f"#{ref.seq}" if ref.step is None else f"step {ref.step}",
         "" if age is None else f"{age:.0f}s",
         f"{human(record.backlog.bytes)}, {_since_s(record.backlog.since) or 0:.0f}s" if record.backlog else "",
         str(record.failures or ""),
         (record.error or "").partition("\n")[0][:WIDEST_ERROR],
     )
-    # What a workload wrote to stderr must not steer the operator's terminal.
-    return tuple("".join(char if char.isprintable() else " " for char in cell) for cell in cells)
+    return tuple(printable(cell) for cell in cells)
+
+
+def printable(text: str) -> str:
+    """*text* without what would steer the operator's terminal: a workload may have written it."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _print_table(index: Index, wanted: Query) -> None:

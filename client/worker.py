@@ -62,7 +62,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
     )
     workloads = load(site.settings.workloads)
     prove(site)
-    node = this_node(os.environ)
+    node = this_node(os.environ, kind=site.settings["NODE_KIND"])
     with own_directory(site.settings.work_dir, node.name) as directory:
         worker = Worker(
             Services(

@@ -80,6 +80,7 @@ class Attempt:
         )
         # Set as the attempt gets there.
         self._keeper: RecordKeeper
+        self._taken_at = 0.0
         self._journal: Journal
         self._heartbeat: Heartbeat
         self._courier: Courier
@@ -140,12 +141,11 @@ class Attempt:
 
     def _take(self) -> None:
         services, keys = self._services, self._call.keys
-        record = claim(
-            self._call, self._held, node=services.node.name, policy=services.policy, now=services.clock.now()
-        )
+        record = claim(self._call, self._held, node=services.node, policy=services.policy, now=services.clock.now())
         answer = services.ledger.write(keys.record, record, self._held.version if self._held else ABSENT)
         if isinstance(answer, Conflict):
             raise LeaseLostError(f"{keys.job}: somebody else took the lease first")
+        self._taken_at = services.clock.monotonic()
         gap_s = services.policy.write_gap.total_seconds()
         self._keeper = RecordKeeper(services.ledger, services.clock, key=keys.record, held=answer, write_gap_s=gap_s)
         self._journal = Journal(services.clock, epoch=record.epoch, node=services.node.name)
@@ -211,7 +211,8 @@ class Attempt:
         return ready
 
     def _supervise(self, launch: Launch, restored: Restored | None, child: RunningWorkload) -> Ending:
-        self._machine.fire(Trigger.START)
+        prepared_s = round(self._services.clock.monotonic() - self._taken_at, 3)
+        self._machine.fire(Trigger.START, change=lambda latest: latest.with_attempt(prepared_s=prepared_s))
         self._journal.write("running", workload=launch.workload.name)
         services = self._services
         engine = Engine(

@@ -236,7 +236,7 @@ class Checkpointer:
         return point
 
     def _count(self, saved: Saved, *, further: bool) -> None:
-        ref = self._last_good = saved.ref
+        ref = self._last_good = evolve(saved.ref, at=iso(self._on.services.clock.now()))
         self._failing_since = None
         self.commits += further
         self._on.journal.write("checkpoint", seq=ref.seq, step=ref.step, bytes=ref.bytes, sent=ref.sent)

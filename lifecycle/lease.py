@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from lifecycle.ledger import Held
 from lifecycle.message import Call
 from lifecycle.policy import Policy
+from lifecycle.ports.node import Node
 from lifecycle.record import KEPT_ATTEMPTS, AttemptSummary, JobRecord, iso
 from lifecycle.states import OWNED, State
 
@@ -54,7 +55,7 @@ def judge(call: Call, held: Held | None, rng: random.Random) -> Judgement:  # no
     return Judgement(Verdict.TAKE, "nobody owns it")
 
 
-def claim(call: Call, held: Held | None, *, node: str, policy: Policy, now: datetime) -> JobRecord:
+def claim(call: Call, held: Held | None, *, node: Node, policy: Policy, now: datetime) -> JobRecord:
     """The record with which *node* takes the lease: one epoch further, and what became of the last one written down."""
     base = held.record if held else call.draft
     if base is None:
@@ -66,16 +67,17 @@ def claim(call: Call, held: Held | None, *, node: str, policy: Policy, now: date
         if vanished:
             base = evolve(base.with_attempt(outcome="vanished"), ran_s=base.ran_s + vanished.useful_s)
     epoch, stamp = base.epoch + 1, iso(now)
+    attempt = AttemptSummary(epoch=epoch, node=node.name, kind=node.kind, started=stamp)
     return evolve(
         base,
         state=State.RECEIVED,
         epoch=epoch,
-        owner=node,
+        owner=node.name,
         lease_s=policy.lease.total_seconds(),
         beat=0,
         backlog=None,
         dispatch=max(base.dispatch, call.dispatch),
-        attempts=(*base.attempts, AttemptSummary(epoch=epoch, node=node, started=stamp))[-KEPT_ATTEMPTS:],
+        attempts=(*base.attempts, attempt)[-KEPT_ATTEMPTS:],
         timestamps=evolve(
             base.timestamps,
             submitted=base.timestamps.submitted or stamp,

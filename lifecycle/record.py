@@ -74,10 +74,12 @@ class AttemptSummary:
     Attributes:
         epoch: Its number.
         node: Its node's name.
+        kind: What kind of machine that is, as NODE_KIND says; empty if nobody said.
         started: ISO 8601 UTC, by that node's clock.
         ended: The same; None while it runs, and for ever if it vanished.
         outcome: The state or cause it ended with; `vanished` once somebody took over.
         resumed_step: The step of the checkpoint that it went on from; None if it started from the input.
+        prepared_s: Seconds from taking the lease to the workload's start: input loaded, checkpoint restored.
         useful_s: Seconds that its workload ran.
         steps: Steps done by it.
         commits: Checkpoints committed by it that went further than the one before.
@@ -86,9 +88,11 @@ class AttemptSummary:
     epoch: int
     node: str
     started: str
+    kind: str = ""
     ended: str | None = None
     outcome: str | None = None
     resumed_step: int | None = None
+    prepared_s: float = 0.0
     useful_s: float = 0.0
     steps: int = 0
     commits: int = 0

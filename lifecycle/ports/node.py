@@ -10,6 +10,10 @@ class Node(Protocol):
     def name(self) -> str:
         """Stable for the process's life, and no two processes' the same: `host-pid-random`, or the platform's id."""
 
+    @property
+    def kind(self) -> str:
+        """What kind of machine it is, for comparing them: as its operator calls it; empty if nobody said."""
+
     def reallocate(self, reason: str) -> None:
         """Ask to be replaced by another machine, if the platform can; *reason* is 1-1000 characters. Never raises."""
 

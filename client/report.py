@@ -1,0 +1,180 @@
+"""`holdfast report`: what the time of jobs went to: useful, or lost to what; by node, kind of machine, or job.
+
+From the records alone, so it costs what `status` costs. Prices turn the time that nodes worked into money.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from attrs import asdict, define, field
+
+from client.account import CAUSES, Entry, Spent, account, entries
+from client.bar import bar
+from client.bootstrap import Site
+from client.index import Index, Query, cache_path
+from client.plot import as_svg
+from client.status import printable
+from lifecycle.errors import ConfigError
+from lifecycle.record import JobRecord
+
+HOUR_S: Final = 3600.0
+ANY_KIND: Final = ""
+BY: Final = ("all", "job", "node", "kind", "workload")
+
+
+@define
+class Line:
+    """One line of the report: what it is of, its jobs and attempts, its time, and what that cost."""
+
+    name: str
+    jobs: set[str] = field(factory=set)
+    attempts: int = 0
+    spent: Spent = field(factory=Spent)
+    cost: float = 0.0
+
+    def add(self, job: str, spent: Spent, *, attempts: int, price: float) -> None:
+        """Count *spent* of *job*, at *price* an hour that a node works."""
+        self.jobs.add(job)
+        self.attempts += attempts
+        self.spent += spent
+        self.cost += spent.held / HOUR_S * price
+
+    def as_object(self) -> dict[str, Any]:
+        """For machines: hours, rounded to a second or so."""
+        hours = {f"{name}_h": round(seconds / HOUR_S, 4) for name, seconds in asdict(self.spent).items()}
+        share = round(self.spent.useful / self.spent.held, 4) if self.spent.held else None
+        return {
+            "name": self.name,
+            "jobs": len(self.jobs),
+            "attempts": self.attempts,
+            **hours,
+            "useful_share": share,
+            "cost": round(self.cost, 4),
+        }
+
+
+def prices(texts: Sequence[str]) -> dict[str, float]:
+    """Prices an hour, by kind of machine: `0.25` for any, `RTX 4090=0.25` for one.
+
+    Raises:
+        ConfigError: One is none.
+    """
+    read = {}
+    for text in texts:
+        kind, _, price = text.rpartition("=")
+        try:
+            read[kind] = float(price)
+        except ValueError as error:
+            raise ConfigError(f"--price {text!r} is neither PRICE nor KIND=PRICE, an hour") from error
+        if not 0 <= read[kind] < float("inf"):
+            raise ConfigError(f"--price {text!r} is no price")
+    return read
+
+
+def run(
+    site: Site,
+    wanted: Query,
+    *,
+    by: str,
+    given: Mapping[str, float],
+    as_json: bool,
+    file: Path | None,
+    plot: Path | None,
+) -> int:
+    """Print the report; as a table, or JSON, a line each.
+
+    Args:
+        site: Where.
+        wanted: Which jobs.
+        by: What a line is of, one of BY.
+        given: Prices an hour.
+        as_json: For machines.
+        file: Written as CSV too.
+        plot: Written as SVG too.
+
+    Returns:
+        0; 1 if a record could not be read, which stderr names.
+
+    Raises:
+        ConfigError: *by* is nothing that a line can be of.
+        OSError: A file cannot be written.
+    """
+    if by not in BY:
+        raise ConfigError(f"--by {by}: is none of {', '.join(BY)}")
+    with Index(site, cache_path(site)) as index:
+        with bar("reading records", None) as advance:
+            index.refresh(advance)
+        records = (found.held.record for found in index.jobs(wanted) if found.held)
+        lines = gather(records, by=by, given=given)
+        problems = index.problems()
+    if file:
+        with file.open("w", newline="") as out:
+            write_csv(lines, out)
+    if plot:
+        plot.write_text(as_svg([(line.name, line.spent) for line in lines]))
+    if as_json:
+        for line in lines:
+            print(json.dumps(line.as_object()))
+    else:
+        print_table(lines, with_cost=bool(given))
+    for problem in problems:
+        print(f"holdfast: {problem}", file=sys.stderr)
+    return int(bool(problems))
+
+
+def gather(records: Iterable[JobRecord], *, by: str, given: Mapping[str, float]) -> list[Line]:
+    """Add up; the longest first.
+
+    What a job waited in the queue before its first attempt is nobody's: it counts for the job, not for a node.
+    """
+    lines: dict[str, Line] = {}
+    for record in records:
+        found = list(entries(record))
+        for entry in found:
+            price = given.get(entry.attempt.kind, given.get(ANY_KIND, 0.0))
+            line = lines.setdefault(_name(by, record, entry), Line(_name(by, record, entry)))
+            line.add(record.job, entry.spent, attempts=1, price=price)
+        if by not in {"node", "kind"}:
+            line = lines.setdefault(_name(by, record, None), Line(_name(by, record, None)))
+            waited = account(record).idle - sum(entry.spent.idle for entry in found)  # before the first attempt
+            line.add(record.job, Spent(idle=max(waited, 0.0)), attempts=0, price=0.0)
+    return sorted(lines.values(), key=lambda line: (-line.spent.total, line.name))
+
+
+def _name(by: str, record: JobRecord, entry: Entry | None) -> str:
+    match by:
+        case "job":
+            return record.job
+        case "workload":
+            return record.workload
+        case "node" if entry:
+            return entry.attempt.node
+        case "kind" if entry:
+            return entry.attempt.kind or "(not said)"
+    return "all jobs"
+
+
+def print_table(lines: Sequence[Line], *, with_cost: bool) -> None:
+    """Hours, and their shares, for people."""
+    heads = ["", "jobs", "attempts", *(name.replace("_", " ") for name in CAUSES), "useful", *(["cost"] * with_cost)]
+    rows = [heads]
+    for line in lines:
+        hours = [f"{getattr(line.spent, name) / HOUR_S:.2f} h" for name in CAUSES]
+        share = f"{line.spent.useful / line.spent.held:.1%}" if line.spent.held else ""
+        cost = [f"{line.cost:.2f}"] * with_cost
+        rows.append([printable(line.name), str(len(line.jobs)), str(line.attempts), *hours, share, *cost])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        _, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join((row[0].ljust(widths[0]), *rest)).rstrip())
+
+
+def write_csv(lines: Sequence[Line], out: TextIO) -> None:
+    """The same as `--json` gives, with a line of heads."""
+    writer = csv.DictWriter(out, list(Line("").as_object()))
+    writer.writeheader()
+    writer.writerows(line.as_object() for line in lines)
