@@ -1,7 +1,8 @@
 """An S3 server for bulk bytes, in its own process: it takes and gives them as fast as Python can, and counts.
 
 Puts, ranged gets, heads, listings and multipart uploads, from memory; nothing is checked. With `--swallow` it keeps
-only lengths. `GET /__counts` gives requests and bytes received since the last time.
+only lengths; with `--round-trip` every answer takes so long. `GET /__counts` gives requests and bytes received since
+the last time.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import json
 import socket
 import sys
 import threading
+import time
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -22,7 +24,8 @@ Bodies = list[bytearray]
 class Bulk:
     """What is stored, and what has been counted."""
 
-    def __init__(self, *, swallow: bool) -> None:
+    def __init__(self, *, swallow: bool, round_trip_s: float) -> None:
+        self.round_trip_s = round_trip_s
         self.swallow = swallow
         self.objects: dict[str, tuple[int, Bodies]] = {}
         self.uploads: dict[str, dict[int, tuple[int, Bodies]]] = {}
@@ -76,6 +79,7 @@ class Connection:
         with self._bulk.lock:
             self._bulk.requests += 1
             self._bulk.received += size
+        time.sleep(self._bulk.round_trip_s)
         self._do(method, unquote(place.path), parse_qs(place.query, keep_blank_values=True), headers, (size, body))
         return True
 
@@ -162,7 +166,9 @@ def main() -> None:
     """Serve until stdin ends."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--swallow", action="store_true")
-    bulk = Bulk(swallow=parser.parse_args().swallow)
+    parser.add_argument("--round-trip", type=float, default=0.0, metavar="SECONDS")
+    args = parser.parse_args()
+    bulk = Bulk(swallow=args.swallow, round_trip_s=args.round_trip)
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
     print(listening.getsockname()[1], flush=True)
 
