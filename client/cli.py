@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from client.bootstrap import Site
@@ -109,6 +109,14 @@ def parser() -> argparse.ArgumentParser:
         if name == "retry":
             control.add_argument("--from-start", action="store_true", help="forget the checkpoints")
 
+    _add_keeping(commands)
+    for name in ("submit", "status", "show", "report", "queue", "storage", "reconcile", "states", "doctor", "settings"):
+        commands.choices[name].add_argument("--json", action="store_true", help="for machines: JSON, one object a line")
+    return top
+
+
+def _add_keeping(commands: Any) -> None:
+    """What keeps a place right, rather than a job."""
     purge = commands.add_parser("purge", help="remove everything under the prefix, or every message")
     purge.add_argument("what", choices=("storage", "queue"))
     purge.add_argument("--yes", action="store_true", help="do not ask")
@@ -121,11 +129,9 @@ def parser() -> argparse.ArgumentParser:
     states.add_argument("--write", metavar="FILE", type=Path)
     states.add_argument("--diagram", action="store_true", help="only the Mermaid text")
 
+    _add_setup(commands.add_parser("setup", help="make the queue and the bucket, or make them right"))
+    commands.add_parser("doctor", help="what is wrong with this place, and what to do about it")
     commands.add_parser("settings", help="every setting, its value, and where it came from")
-
-    for name in ("submit", "status", "show", "report", "queue", "storage", "reconcile", "states", "settings"):
-        commands.choices[name].add_argument("--json", action="store_true", help="for machines: JSON, one object a line")
-    return top
 
 
 def _add_filters(status: argparse.ArgumentParser) -> None:
@@ -150,6 +156,12 @@ def _add_report(report: argparse.ArgumentParser) -> None:
     )
     report.add_argument("--csv", metavar="FILE", type=Path, help="write it there as well")
     report.add_argument("--plot", metavar="FILE", type=Path, help="draw it there as well: SVG")
+
+
+def _add_setup(setup: argparse.ArgumentParser) -> None:
+    setup.add_argument("--yes", action="store_true", help="do not ask")
+    setup.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    setup.add_argument("--policies", action="store_true", help="print what each role's keys need, instead")
 
 
 def _count(text: str) -> int:
@@ -300,6 +312,20 @@ def _states(args: argparse.Namespace) -> int:
     from client import states
 
     return states.run(write=args.write, as_json=args.json, diagram=args.diagram)
+
+
+def _setup(args: argparse.Namespace) -> int:
+    from client import setup
+    from client.settings import current
+
+    settings = current()
+    return setup.print_policies(settings) if args.policies else setup.run(settings, yes=args.yes, dry_run=args.dry_run)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from client import doctor
+
+    return doctor.run(_site(), as_json=args.json)
 
 
 def _settings(args: argparse.Namespace) -> int:

@@ -1,0 +1,145 @@
+"""Looking at, making and changing the queue and the bucket themselves: for `holdfast setup` and `holdfast doctor` only.
+
+A worker needs none of this, and its keys need not allow it.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+from botocore.exceptions import ClientError
+
+from adapters.boto import CONTROL, Credentials, make_client, queue_place, store_place
+from adapters.boto_errors import S3, SQS, code_of, status_of, translating
+from adapters.sqs import MISSING_QUEUE
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+    from types_boto3_sqs.client import SQSClient
+
+AT_HOME = frozenset({"auto", "us-east-1"})  # regions that are not named to where they are
+NO_BUCKET = frozenset({"NoSuchBucket", "404"})
+Attributes = Mapping[str, str]
+
+
+@frozen
+class QueueAdmin:
+    """The queues of one account and region.
+
+    Attributes:
+        client: For quick calls.
+        url: The job queue's.
+    """
+
+    client: "SQSClient"
+    url: str
+
+    @property
+    def name(self) -> str:
+        """The job queue's name, the last part of its URL."""
+        return urlsplit(self.url).path.rstrip("/").rpartition("/")[2]
+
+    def attributes(self, url: str) -> Attributes | None:
+        """All attributes of a queue, as SQS names them; None if there is no such queue."""
+        with translating(f"look at {url}", SQS):
+            try:
+                answer = self.client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            except ClientError as error:
+                if code_of(error) in MISSING_QUEUE:
+                    return None
+                raise
+        return {str(name): str(value) for name, value in answer.get("Attributes", {}).items()}
+
+    def url_of(self, name: str) -> str | None:
+        """The URL of the queue called *name*; None if there is none."""
+        with translating(f"look for the queue {name}", SQS):
+            try:
+                return self.client.get_queue_url(QueueName=name)["QueueUrl"]
+            except ClientError as error:
+                if code_of(error) in MISSING_QUEUE:
+                    return None
+                raise
+
+    def create(self, name: str, attributes: Attributes) -> str:
+        """Make a queue, and return its URL. Safe to repeat with the same attributes."""
+        given: Any = dict(attributes)
+        with translating(f"create the queue {name}", SQS):
+            return self.client.create_queue(QueueName=name, Attributes=given)["QueueUrl"]
+
+    def change(self, url: str, attributes: Attributes) -> None:
+        """Set attributes of a queue; the others stay. Safe to repeat."""
+        given: Any = dict(attributes)
+        with translating(f"change {url}", SQS):
+            self.client.set_queue_attributes(QueueUrl=url, Attributes=given)
+
+
+@frozen
+class BucketAdmin:
+    """One bucket, in a region: R2's is `auto`."""
+
+    client: "S3Client"
+    bucket: str
+    region: str
+
+    def exists(self) -> bool:
+        """Whether it is there, as far as these keys may know.
+
+        Raises:
+            ConfigError: The keys are wrong, or may not ask.
+        """
+        with translating(f"look at the bucket {self.bucket}", S3):
+            try:
+                self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+            except ClientError as error:
+                if code_of(error) in NO_BUCKET or status_of(error) == 404:  # noqa: PLR2004 - not found
+                    return False
+                raise
+        return True
+
+    def time(self) -> datetime | None:
+        """What the store takes the time for, to a second; None if it does not say."""
+        with translating(f"look at the bucket {self.bucket}", S3):
+            answer = self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+        try:
+            return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        except (KeyError, ValueError):
+            return None
+
+    def create(self) -> None:
+        """Make it."""
+        elsewhere: Any = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+        with translating(f"create the bucket {self.bucket}", S3):
+            self.client.create_bucket(Bucket=self.bucket, **({} if self.region in AT_HOME else elsewhere))
+
+
+def queue_admin(*, url: str, credentials: Credentials) -> QueueAdmin:
+    """For the queue at *url*, whose account and region it is taken from; sends nothing.
+
+    Raises:
+        ConfigError: The URL or a key cannot be right.
+    """
+    endpoint, region = queue_place(url)
+    return QueueAdmin(make_client(SQS, CONTROL, endpoint=endpoint, region=region, credentials=credentials), url)
+
+
+def bucket_admin(*, endpoint: str, region: str, bucket: str, credentials: Credentials) -> BucketAdmin:
+    """For one bucket; sends nothing.
+
+    Raises:
+        ConfigError: The endpoint, the bucket's name or a key cannot be right.
+    """
+    place = store_place(endpoint, bucket)
+    return BucketAdmin(make_client(S3, CONTROL, endpoint=place, region=region, credentials=credentials), bucket, region)
+
+
+def redrive_of(attributes: Attributes) -> tuple[str, int] | None:
+    """Where a queue's dead letters go, an ARN, and after how many receives; None if nowhere."""
+    try:
+        policy = json.loads(attributes["RedrivePolicy"])
+        return str(policy["deadLetterTargetArn"]), int(policy["maxReceiveCount"])
+    except (KeyError, ValueError, TypeError):
+        return None

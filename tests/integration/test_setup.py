@@ -1,0 +1,191 @@
+"""`holdfast setup` and `holdfast doctor`, beside a server: what a newcomer gets wrong is told, and mended."""
+
+import io
+import json
+import re
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.stub import Reply, Stub, s3_error, sqs_error
+
+from adapters.admin import redrive_of
+from client import doctor, setup
+from client.bootstrap import open_site
+from client.cli import main
+from client.settings import Settings, from_environ
+
+Make = Callable[..., Settings]
+KEYS = {"AWS_ID": "AKIATEST", "AWS_KEY": "not-a-secret", "CLOUDFLARE_ID": "AKIATEST", "CLOUDFLARE_KEY": "not-a-secret"}
+
+
+@pytest.fixture
+def make(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Settings of a queue and a bucket that are not there yet."""
+    monkeypatch.chdir(tmp_path)
+
+    def of(*, fifo: bool = False, **more: str) -> Settings:
+        name = f"jobs-{uuid.uuid4().hex[:12]}"
+        queue = f"{moto_url}/123456789012/{name}{'.fifo' if fifo else ''}"
+        given = {
+            "QUEUE_URL": queue,
+            "CLOUDFLARE_URL": moto_url,
+            "CLOUDFLARE_REGION": "us-east-1",
+            "BUCKET": name,
+            **KEYS,
+            **more,
+        }
+        return from_environ(given, None)
+
+    return of
+
+
+def attributes(settings: Settings) -> dict[str, str]:
+    queues, _ = setup.admins(settings)
+    return dict(queues.attributes(queues.url) or {})
+
+
+def told(settings: Settings) -> dict[str, doctor.Finding]:
+    return {finding.what: finding for finding in doctor.findings(open_site(settings))}
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_from_nothing_to_a_place_where_nothing_is_wrong(make: Make, fifo: bool, capsys: Any) -> None:  # noqa: FBT001
+    """And once more changes nothing; nothing is left in the bucket."""
+    settings = make(fifo=fifo)
+    assert setup.run(settings, yes=False, dry_run=True) == 1
+    assert "to be made" in capsys.readouterr().out
+    assert attributes(settings) == {}
+    assert setup.run(settings, yes=True, dry_run=False) == 0
+    made = attributes(settings)
+    assert (made["MessageRetentionPeriod"], made["VisibilityTimeout"]) == ("1209600", "120")
+    redrive = redrive_of(made)
+    assert redrive is not None
+    assert (redrive[0].endswith("-dead.fifo" if fifo else "-dead"), redrive[1]) == (True, 1000)
+    capsys.readouterr()
+    assert setup.run(settings, yes=False, dry_run=False) == 0
+    assert "are as they should be" in capsys.readouterr().out
+    site = open_site(settings)
+    assert doctor.run(site, as_json=False) == 0
+    assert "nothing is wrong" in capsys.readouterr().out
+    assert list(site.store.list("")) == []
+
+
+def test_a_queue_of_somebody_else_is_mended_and_no_more(make: Make, sqs_client: Any, capsys: Any) -> None:
+    """Four days and three receives: doctor tells, setup shows and mends; what is right already stays."""
+    settings = make(fifo=True)
+    name = settings["QUEUE_URL"].rpartition("/")[2]
+    dead = sqs_client.create_queue(QueueName=f"mine-{name}", Attributes={"FifoQueue": "true"})["QueueUrl"]
+    arn = sqs_client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+    given = {"FifoQueue": "true", "MessageRetentionPeriod": "345600", "RedrivePolicy": policy, "DelaySeconds": "7"}
+    sqs_client.create_queue(QueueName=name, Attributes=given)
+    found = told(settings)
+    assert (found["retention"].is_fine, found["dead letters"].is_fine) == (False, False)
+    assert "keeps messages for 4 days" in found["retention"].said
+    assert "healthy jobs are buried" in found["dead letters"].said
+    assert doctor.run(open_site(settings), as_json=True) == 1
+    capsys.readouterr()
+    assert setup.run(settings, yes=True, dry_run=False) == 0
+    assert "MessageRetentionPeriod: 345600 -> 1209600" in capsys.readouterr().out
+    made = attributes(settings)
+    assert redrive_of(made) == (arn, 1000)
+    assert made["DelaySeconds"] == "7"
+
+
+def test_more_receives_than_ours_are_left_alone(make: Make, sqs_client: Any) -> None:
+    """They lose nothing."""
+    settings = make()
+    setup.run(settings, yes=True, dry_run=False)
+    redrive = redrive_of(attributes(settings))
+    assert redrive is not None
+    policy = json.dumps({"deadLetterTargetArn": redrive[0], "maxReceiveCount": 5000})
+    queues, _ = setup.admins(settings)
+    queues.change(queues.url, {"RedrivePolicy": policy})
+    assert list(setup.queue_steps(queues, settings)) == []
+
+
+def test_without_a_person_nothing_is_changed(make: Make, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says how to mean it; as the command."""
+    settings = make()
+    for name in ("QUEUE_URL", "CLOUDFLARE_URL", "BUCKET", *KEYS):
+        monkeypatch.setenv(name, str(settings[name]))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["setup"]) == 78
+    assert "say --yes if you mean it" in capsys.readouterr().err
+    assert attributes(settings) == {}
+
+
+def test_a_lease_longer_than_the_cap(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQS would show the message to a second worker: told before anything else is looked at."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LEASE", "13h")
+    assert main(["doctor"]) == 78
+    assert "LEASE=13h must be shorter than 12h" in capsys.readouterr().err
+
+
+def test_no_queue_and_no_bucket(make: Make) -> None:
+    """Each with what to do; another jurisdiction is thought of."""
+    found = told(make())
+    assert "holdfast setup" in found["queue"].remedy
+    assert ".eu.r2.cloudflarestorage.com" in found["bucket"].remedy
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (sqs_error(403, "InvalidClientTokenId"), "check AWS_ID and AWS_KEY"),
+        (sqs_error(403, "SignatureDoesNotMatch"), "check AWS_ID and AWS_KEY"),
+        (sqs_error(400, "ExpiredTokenException"), "check AWS_ID and AWS_KEY"),
+    ],
+)
+def test_wrong_keys_of_the_queue(make: Make, stub: Stub, reply: Reply, said: str) -> None:
+    """Told by the setting's name."""
+    stub.script(reply)
+    [finding] = doctor.queue_findings(open_site(make(QUEUE_URL=f"{stub.url}/1/q")))
+    assert finding.is_fine is False
+    assert said in finding.said
+
+
+def test_wrong_keys_of_the_bucket(make: Make, stub: Stub) -> None:
+    """Told by the setting's name."""
+    stub.script(s3_error(403, "SignatureDoesNotMatch"))
+    [finding] = doctor.store_findings(open_site(make(CLOUDFLARE_URL=stub.url)))
+    assert finding.is_fine is False
+    assert "check CLOUDFLARE_ID and CLOUDFLARE_KEY" in finding.said
+
+
+def test_a_clock_that_is_wrong(make: Make, stub: Stub) -> None:
+    """By the store's own `Date`."""
+    date = format_datetime(datetime.now(UTC) - timedelta(hours=3), usegmt=True)
+    page = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+    stub.script(Reply(200, page, {"Date": date, "Content-Type": "application/xml"}))
+    finding = doctor.clock(open_site(make(CLOUDFLARE_URL=stub.url)))
+    assert finding.is_fine is False
+    assert re.search(r"is \+108\d\d s off", finding.said)
+
+
+def test_policies_allow_what_the_docs_say(make: Make) -> None:
+    """The worker's, action by action; and valid JSON for IAM."""
+    settings = make()
+    made = setup.policies(settings["QUEUE_URL"], settings["BUCKET"])
+    assert json.loads(json.dumps(made)) == made
+    documented = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    [line] = re.findall(r"the worker needs sqs:([^(]*)\(", documented.replace("\n  ", " "))
+    actions = {f"sqs:{action.strip()}" for action in line.split(",")}
+    assert set(made["worker"]["iam"]["Statement"][0]["Action"]) == actions
+    assert all(role["iam"]["Version"] == "2012-10-17" for role in made.values())
+
+
+def test_the_embedded_default_needs_none(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is looked at all the same."""
+    monkeypatch.chdir(tmp_path)
+    settings = from_environ({}, None)
+    assert setup.run(settings, yes=False, dry_run=False) == 0
+    assert "needs no setup" in capsys.readouterr().out
+    assert doctor.run(open_site(settings), as_json=True) == 0
+    assert all(json.loads(line)["ok"] for line in capsys.readouterr().out.splitlines())
