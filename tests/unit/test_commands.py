@@ -387,3 +387,23 @@ def test_help_loads_nothing_heavy() -> None:
     script = f"import sys, client.cli; client.cli.parser(); print([m for m in '{heavy}'.split() if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+# ---- show, report, doctor ----
+
+
+def test_show_report_and_doctor_as_commands(site: Site, run: Run, tmp_path: Path) -> None:
+    """As people type them; what is asked for wrongly is told in a line."""
+    run("submit", "a", "--label", "set=x")
+    code, out, _ = run("show", "a")
+    assert code == 0
+    assert "labels        set=x" in out
+    assert json.loads(run("show", "a", "--json")[1])["labels"] == {"set": "x"}
+    assert run("show", "nowhere")[0] == 1
+    assert [json.loads(line)["jobs"] for line in run("report", "--by", "job", "--json")[1].splitlines()] == [1]
+    assert run("report", "--by", "colour")[0] == 78
+    assert run("report", "--plot", str(tmp_path / "none" / "x.svg"))[0] == 1
+    assert run("doctor")[0] == 0
+    assert run("setup", "--policies")[0] == 78
+    assert run("status", "--label", "set=x")[1].splitlines()[-1] == "1 jobs, 1 queued"
+    assert run("status", "--label", "set=y", "--reverse", "--limit", "1")[1].splitlines()[-1] == "0 jobs"
