@@ -119,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
     states.add_argument("--write", metavar="FILE", type=Path)
     states.add_argument("--diagram", action="store_true", help="only the Mermaid text")
 
+    _add_dashboard(commands.add_parser("dashboard", help="the web page: states, jobs, nodes, live"))
+
     settings = commands.add_parser("settings", help="every setting, its value, and where it came from")
 
     for command in (submit, status, queue, storage, reconcile, states, settings):
@@ -137,6 +139,15 @@ def _add_filters(status: argparse.ArgumentParser) -> None:
     status.add_argument("--reverse", action="store_true", help="the other way round")
     status.add_argument("--limit", metavar="N", type=_count, help="so many at most")
     status.add_argument("--watch", action="store_true", help="again every two seconds")
+
+
+def _add_dashboard(dashboard: argparse.ArgumentParser) -> None:
+    dashboard.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    dashboard.add_argument("--port", type=int, default=8765, help="where to listen (8765); 0: any that is free")
+    dashboard.add_argument("--token", help="who looks must have it; better DASHBOARD_TOKEN, which `ps` does not show")
+    dashboard.add_argument(
+        "--allow-host", metavar="NAME", action="append", default=[], help="a name that browsers call it by"
+    )
 
 
 def _count(text: str) -> int:
@@ -267,6 +278,13 @@ def _states(args: argparse.Namespace) -> int:
     from client import states
 
     return states.run(write=args.write, as_json=args.json, diagram=args.diagram)
+
+
+def _dashboard(args: argparse.Namespace) -> int:
+    from client import dashboard
+
+    dashboard.check_extra()
+    return dashboard.run(_site(), host=args.host, port=args.port, token=args.token, names=args.allow_host)
 
 
 def _settings(args: argparse.Namespace) -> int:

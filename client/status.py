@@ -154,7 +154,7 @@ def _since_s(at: str | None) -> float | None:
     return max(round((datetime.now(UTC) - moment).total_seconds(), 1), 0.0)
 
 
-def _for_people(seconds: float | None) -> str:
+def for_people(seconds: float | None) -> str:
     """Seconds in the two largest units, like `3h 20m`."""
     if seconds is None:
         return ""
@@ -179,7 +179,7 @@ def _cells(held: Held) -> tuple[str, ...]:
         "" if progress.rate is None else f"{progress.rate:g}/s",
         str(record.epoch),
         record.owner or "",
-        _for_people(eta_s(record)),
+        for_people(eta_s(record)),
         "" if ref is None else f"#{ref.seq}" if ref.step is None else f"step {ref.step}",
         "" if age is None else f"{age:.0f}s",
         f"{human(record.backlog.bytes)}, {_since_s(record.backlog.since) or 0:.0f}s" if record.backlog else "",
