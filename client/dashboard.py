@@ -15,6 +15,7 @@ NEEDED: Final = ("starlette", "jinja2", "uvicorn")
 SHORTEST_TOKEN: Final = 16
 TOKEN_BYTES: Final = 24
 STOP_S: Final = 3
+LAST_PORT: Final = 65535
 
 
 def check_extra() -> None:
@@ -72,10 +73,12 @@ def run(site: Site, *, host: str, port: int, token: str | None, names: Sequence[
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= LAST_PORT:
+        raise ConfigError(f"--port {port} is none: there are 0 to {LAST_PORT}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host.strip("[]"), port), family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise PermanentError(
             f"cannot listen at {host}, port {port}: {error}; choose others with --host and --port"
         ) from error

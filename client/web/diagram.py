@@ -152,7 +152,7 @@ WIDE: Final = Layout(
             State.INPUT_LOADED: (575, 130),
             State.RESUMED: (575, 360),
             State.RUNNING: (775, 130),
-            State.CHECKPOINTING: (775, 320),
+            State.CHECKPOINTING: (775, 306),
             State.COMPLETED: (1030, 120),
             State.FAILED: (1030, 205),
             SUPERSEDED: (1030, 290),
@@ -160,10 +160,10 @@ WIDE: Final = Layout(
         },
     ),
     groups={
-        "waiting": Box(110, 245, 184, 344),
-        "owned": Box(585, 245, 580, 344),
+        "waiting": Box(110, 237, 184, 360),
+        "owned": Box(585, 237, 580, 360),
         "working": Box(775, 233, 180, 292),
-        "over": Box(1030, 245, 184, 344),
+        "over": Box(1030, 237, 184, 360),
     },
     ways={
         "waiting-received": Way("M202 180 C260 180 250 232 304 236", 248, 178),
@@ -173,9 +173,9 @@ WIDE: Final = Layout(
         "received-resumed": Way("M420 273 C445 330 460 358 494 360", 470, 318),
         "input_loaded-running": Way("M651 130 L694 130", 671, 118),
         "resumed-running": Way("M630 332 C660 250 650 150 694 142", 628, 268),
-        "running-checkpointing": Way("M745 158 L745 287", 722, 190),
-        "checkpointing-running": Way("M805 292 L805 163", 805, 268),
-        "checkpointing-checkpointing": Way("M740 348 C740 382 810 382 810 353", 775, 366),
+        "running-checkpointing": Way("M745 158 L745 273", 722, 190),
+        "checkpointing-running": Way("M805 278 L805 163", 805, 252),
+        "checkpointing-checkpointing": Way("M740 334 C740 362 810 362 810 339", 775, 368),
         "working-completed": Way("M865 120 L949 120", 906, 108),
         "working-paused_for_timeout": Way(
             "M720 379 C720 470 720 455 680 455 L150 455 C110 455 110 440 110 403", 440, 443
@@ -225,18 +225,18 @@ NARROW: Final = Layout(
         "waiting": Box(169, 75, 326, 86),
         "owned": Box(169, 327, 302, 296),
         "working": Box(169, 401, 288, 124),
-        "over": Box(171, 557, 334, 86),
+        "over": Box(171, 562, 334, 96),
     },
     ways={
-        "waiting-received": Way("M222 118 C222 150 190 150 182 182", 232, 136),
-        "owned-received": Way("M26 214 C50 190 80 206 115 212", 66, 192),
-        "owned-released": Way("M276 179 L276 110", 299, 146),
+        "waiting-received": Way("M222 118 C222 150 190 150 182 182", 226, 162),
+        "owned-received": Way("M18 236 C50 252 85 244 115 228", 64, 226),
+        "owned-released": Way("M276 179 L276 110", 254, 138),
         "received-input_loaded": Way("M140 241 C130 260 110 262 96 272", 84, 258),
         "received-resumed": Way("M198 241 C208 260 228 262 242 272", 254, 258),
         "input_loaded-running": Way("M80 331 L80 364", 96, 348),
         "resumed-running": Way("M230 331 C210 356 150 345 118 366", 170, 342),
         "running-checkpointing": Way("M129 388 L204 388", 168, 378),
-        "checkpointing-running": Way("M209 408 L134 408", 168, 424),
+        "checkpointing-running": Way("M209 408 L134 408", 168, 431),
         "checkpointing-checkpointing": Way("M230 423 C230 448 286 448 286 428", 236, 452),
         "working-completed": Way("M48 463 L48 528", 50, 494),
         "working-paused_for_timeout": Way(
@@ -245,7 +245,7 @@ NARROW: Final = Layout(
         "owned-failed": Way("M212 475 L212 528", 212, 504),
         "owned-superseded": Way("M130 475 L130 528", 128, 504),
         "owned-cancelled": Way("M282 475 L282 528", 280, 494),
-        "waiting-cancelled": Way("M332 96 C341 96 341 96 341 110 L341 490 C341 508 312 505 306 528", 322, 160),
+        "waiting-cancelled": Way("M332 96 C341 96 341 96 341 110 L341 490 C341 508 312 505 306 528", 322, 146),
         "failed-queued": Way(
             "M212 587 C212 620 212 622 232 622 L330 622 C354 622 354 622 354 600 L354 40 "
             "C354 14 354 14 330 14 L82 14 C62 14 62 14 62 46",

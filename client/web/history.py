@@ -21,6 +21,7 @@ LOG: Final = re.compile(r"/e(\d+)\.jsonl$")
 MOST_LOGS: Final = 50  # of a job: the newest
 KEPT_LOGS: Final = 256  # of all jobs, in memory
 FIXED: Final = ("at", "epoch", "node", "event")
+NEEDS_RUNNING: Final = frozenset({State.RUNNING, State.COMPLETED, State.PAUSED_FOR_TIMEOUT})
 STARTS: Final = frozenset({"resumed", "input_loaded"})
 
 
@@ -159,7 +160,7 @@ def _reached(attempt: AttemptSummary, events: set[str], now: State) -> list[Stat
     """The owned states that an attempt went through, in order."""
     reached = [State.RECEIVED]
     saved = attempt.commits > 0 or "checkpoint" in events or now is State.CHECKPOINTING
-    ran = saved or attempt.useful_s > 0 or "running" in events or now in {State.RUNNING, State.COMPLETED}
+    ran = saved or attempt.useful_s > 0 or "running" in events or now in NEEDS_RUNNING
     resumed = attempt.resumed_step is not None or "resumed" in events or now is State.RESUMED
     if resumed:
         reached.append(State.RESUMED)

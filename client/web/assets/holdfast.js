@@ -101,6 +101,12 @@ function human(bytes) {
   return `${Number(bytes.toPrecision(3))} ${UNITS[unit]}`;
 }
 
+function moment(tick, ticks) {  // UTC, as everywhere on the page
+  const text = new Date(tick * 1000).toISOString();
+  const span = ticks.at(-1) - ticks[0];
+  return span < 3600 ? text.slice(11, 19) : span < 86400 ? text.slice(11, 16) : `${text.slice(5, 10)} ${text.slice(11, 16)}`;
+}
+
 async function draw() {
   const box = byId("plot-progress");
   if (!box) return;
@@ -125,15 +131,15 @@ function plot(box, data, lines, none) {
   if (plots[box.id]) { plots[box.id].setData(data); return; }
   box.textContent = "";
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
-  const axes = [axis];
+  const axes = [{ ...axis, space: 80, values: (_, ticks) => ticks.map((tick) => moment(tick, ticks)) }];
   for (const [name, , scale, format] of lines) {
     if (axes.some((one) => one.scale === scale)) continue;
     axes.push({ ...axis, scale, size: 70, label: scale === "y" && lines.every((one) => one[2] === "y") ? undefined : name, labelSize: 18, side: scale === "y" ? 3 : 1, grid: { ...axis.grid, show: scale === "y" }, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : format(tick))) });
   }
   const floor = (_, least, most) => [0, most > 0 ? most * 1.08 : 1];
   const scales = Object.fromEntries(lines.map((one) => [one[2], { range: floor }]));
-  const series = [{ label: "at" }, ...lines.map(([label, name, scale, format]) => ({ label, scale, stroke: colour(name), width: 2, spanGaps: true, points: { show: data[0].length < 80, size: 6 }, value: (_, value) => (value === null ? "–" : String(format(value))) }))];
-  plots[box.id] = new uPlot({ width: box.clientWidth - 26, height: 230, axes, scales, series, legend: { live: true } }, data, box);
+  const series = [{ label: "at", value: (_, at) => (at === null ? "–" : new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ")) }, ...lines.map(([label, name, scale, format]) => ({ label, scale, stroke: colour(name), width: 2, spanGaps: true, points: { show: data[0].length < 80, size: 6 }, value: (_, value) => (value === null ? "–" : String(format(value))) }))];
+  plots[box.id] = new uPlot({ width: box.clientWidth - 26, height: 230, axes, scales, series, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC") }, data, box);
 }
 
 function redraw() {
