@@ -149,7 +149,7 @@ def test_every_answer_says_what_browsers_may_load(web: TestClient) -> None:
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
     page = web.get("/")
     assert page.headers["cache-control"] == "no-store"
     assert all("src=" in tag for tag in re.findall(r"<script[^>]*>", page.text))
