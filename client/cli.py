@@ -131,6 +131,7 @@ def _add_keeping(commands: Any) -> None:
 
     _add_setup(commands.add_parser("setup", help="make the queue and the bucket, or make them right"))
     commands.add_parser("doctor", help="what is wrong with this place, and what to do about it")
+    _add_dashboard(commands.add_parser("dashboard", help="the web page: states, jobs, nodes, live"))
     commands.add_parser("settings", help="every setting, its value, and where it came from")
 
 
@@ -162,6 +163,15 @@ def _add_setup(setup: argparse.ArgumentParser) -> None:
     setup.add_argument("--yes", action="store_true", help="do not ask")
     setup.add_argument("--dry-run", action="store_true", help="only show what would be done")
     setup.add_argument("--policies", action="store_true", help="print what each role's keys need, instead")
+
+
+def _add_dashboard(dashboard: argparse.ArgumentParser) -> None:
+    dashboard.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    dashboard.add_argument("--port", type=int, default=8765, help="where to listen (8765); 0: any that is free")
+    dashboard.add_argument("--token", help="who looks must have it; better DASHBOARD_TOKEN, which `ps` does not show")
+    dashboard.add_argument(
+        "--allow-host", metavar="NAME", action="append", default=[], help="a name that browsers call it by"
+    )
 
 
 def _count(text: str) -> int:
@@ -326,6 +336,13 @@ def _doctor(args: argparse.Namespace) -> int:
     from client import doctor
 
     return doctor.run(_site(), as_json=args.json)
+
+
+def _dashboard(args: argparse.Namespace) -> int:
+    from client import dashboard
+
+    dashboard.check_extra()
+    return dashboard.run(_site(), host=args.host, port=args.port, token=args.token, names=args.allow_host)
 
 
 def _settings(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 from typing import Any, Final, Self
 
 from attrs import define, field, frozen
@@ -51,6 +51,9 @@ TABLE: Final = (
 )
 UPSERT: Final = """INSERT OR REPLACE INTO jobs VALUES (
     :key, :version, :written_at, :job, :state, :lease_s, :share, :eta_s, :labels, :body, :problem)"""
+CONTAINS: Final = """(instr(lower(job), :text) OR instr(lower(labels), :text) OR EXISTS (
+    SELECT 1 FROM json_each(CAST(body AS TEXT))
+    WHERE key IN ('owner', 'workload', 'error') AND instr(lower(value), :text)))"""
 STALE: Final = f"lease_s IS NOT NULL AND written_at + lease_s + {GRANTED_S} < :now"
 ORDERS: Final = {
     "job": "job",
@@ -71,18 +74,22 @@ class Query:
         labels: With all of these.
         stale: Only those whose owner's lease ran out.
         since_s: Only those whose record was written within so many seconds.
+        text: Only those with this in their id, label, owner, workload or error, in small letters or capitals.
         sort: One of ORDERS.
         backwards: The other way round.
         limit: So many at most; None: all.
+        offset: Without the first so many.
     """
 
     states: Sequence[State] = ()
     labels: Mapping[str, str] = field(factory=dict)
     stale: bool = False
     since_s: float | None = None
+    text: str = ""
     sort: str = "job"
     backwards: bool = False
     limit: int | None = None
+    offset: int = 0
 
 
 EVERYTHING: Final = Query()
@@ -99,7 +106,7 @@ class Refreshed:
 
 
 class Index:
-    """See the module. Safe to use from several threads; a context manager that closes itself.
+    """See the module. Safe to use from several threads, which need not wait for a refresh; a context manager.
 
     Args:
         site: Whose records.
@@ -110,7 +117,8 @@ class Index:
     def __init__(self, site: Site, path: Path | None, jobs: Sequence[str] = ()) -> None:
         self._site = site
         self._only = tuple(dict.fromkeys(jobs))
-        self._lock = RLock()
+        self._lock = Lock()
+        self._refreshing = Lock()
         self._db = _open(path)
 
     def __enter__(self) -> Self:
@@ -131,7 +139,7 @@ class Index:
         """
         done, after = Refreshed(), ""
         listing = iter(self._named() if self._only else self._site.store.list(self._site.place.records))
-        with self._lock, ThreadPoolExecutor(READERS, thread_name_prefix="index") as pool:
+        with self._refreshing, ThreadPoolExecutor(READERS, thread_name_prefix="index") as pool:
             while page := list(islice(listing, PAGE)):
                 self._take(page, after, done, pool)
                 after = page[-1].key
@@ -158,7 +166,7 @@ class Index:
         """The jobs of *query*, or why a job's record cannot be shown."""
         where, values = _where(query, self._now_s())
         order = f"{ORDERS[query.sort]} {'DESC' if query.backwards else 'ASC'} NULLS LAST, job"
-        rows = self._rows(f"SELECT rowid FROM jobs WHERE {where} ORDER BY {order} LIMIT :limit", values)
+        rows = self._rows(f"SELECT rowid FROM jobs WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset", values)
         chosen, now = [row for (row,) in rows], self._now_s()
         for start in range(0, len(chosen), PAGE):
             page = chosen[start : start + PAGE]
@@ -177,12 +185,11 @@ class Index:
     def _take(self, page: Sequence[Listed], after: str, done: Refreshed, pool: ThreadPoolExecutor) -> None:
         """Bring what is known of the keys from past *after* to the end of *page* up to what *page* says."""
         last, now = page[-1].key, self._now_s()
-        known = {
-            key: (version, written_at)
-            for key, version, written_at in self._db.execute(
-                "SELECT key, version, written_at FROM jobs WHERE key > ? AND key <= ?", (after, last)
-            )
-        }
+        rows = self._rows(
+            "SELECT key, version, written_at FROM jobs WHERE key > :after AND key <= :last",
+            {"after": after, "last": last},
+        )
+        known = {key: (version, written_at) for key, version, written_at in rows}
         here = {one.key for one in page}
         gone = [(key,) for key in known if key not in here]
         news = [one for one in page if not one.version or known.get(one.key, ("",))[0] != one.version]
@@ -192,8 +199,8 @@ class Index:
             if one.key in known and abs(known[one.key][1] - (now - one.age_s)) > DRIFT_S
         ]
         place = self._site.place
-        read = pool.map(lambda one: _row(one, now, read_one(self._site, place.job_of_record(one.key))), news)
-        with self._db:
+        read = list(pool.map(lambda one: _row(one, now, read_one(self._site, place.job_of_record(one.key))), news))
+        with self._lock, self._db:
             self._db.executemany("DELETE FROM jobs WHERE key = ?", gone)
             self._db.executemany("UPDATE jobs SET written_at = ? WHERE key = ?", drifted)
             self._db.executemany(UPSERT, read)
@@ -203,7 +210,7 @@ class Index:
         done.changed += (place.job_of_record(one.key) for one in news)
 
     def _forget_after(self, key: str) -> int:
-        with self._db:
+        with self._lock, self._db:
             return self._db.execute("DELETE FROM jobs WHERE key > ?", (key,)).rowcount
 
 
@@ -290,7 +297,8 @@ def eta_s(record: JobRecord) -> float | None:
 def _where(query: Query, now: float) -> tuple[str, dict[str, Any]]:
     """The condition for SQLite, and its values."""
     parts = ["1"]
-    values: dict[str, Any] = {"now": now, "limit": -1 if query.limit is None else query.limit}
+    limit = -1 if query.limit is None else query.limit
+    values: dict[str, Any] = {"now": now, "limit": limit, "offset": query.offset}
     if query.states:
         parts.append(f"state IN ({','.join(repr(state.value) for state in query.states)})")
     if query.stale:
@@ -298,6 +306,9 @@ def _where(query: Query, now: float) -> tuple[str, dict[str, Any]]:
     if query.since_s is not None:
         parts.append("written_at >= :now - :since")
         values["since"] = query.since_s
+    if query.text:
+        parts.append(CONTAINS)
+        values["text"] = query.text.lower()
     for number, (name, text) in enumerate(query.labels.items()):
         parts.append(f"EXISTS (SELECT 1 FROM json_each(labels) WHERE key = :name{number} AND value = :text{number})")
         values |= {f"name{number}": name, f"text{number}": text}

@@ -101,6 +101,7 @@ TABLE: Final = (
     Setting("IDLE_EXIT", parse, "0", "a worker without a job for so long ends; 0: never"),
     Setting("UPLOAD_LIMIT", _rate, "0", "the most that checkpoints send in a second, like 20M; 0: no limit"),
     Setting("NODE_KIND", _text, "", "what kind of machine this is, like RTX 4090: reports compare them by it"),
+    Setting("DASHBOARD_TOKEN", _text, "", "who looks at `holdfast dashboard` must have it", secret=True),
     Setting("HOLDFAST_HOME", _path, ".holdfast", "where the embedded queue and store lie"),
     Setting("WORK_DIR", _path, "", "where jobs run; unset: HOLDFAST_HOME/work"),
     Setting("WORKLOADS", _path, "", "the file of workloads; unset: workloads.toml, if there is one here"),

@@ -35,6 +35,7 @@ class Checkpointer:
         self._announces = False
         self._due_at = on.now() + on.launch.saving_interval.total_seconds()
         self._taken: Snapshot | None = None
+        self._taken_at: dict[int, float] = {}
         self._uncommitted: Uploaded | None = None
         self._retry_at = 0.0
         self._seen: Look = {}
@@ -109,6 +110,7 @@ class Checkpointer:
         if snapshot is None:
             return
         self._taken = snapshot
+        self._taken_at[snapshot.seq] = self._on.now()
         since = self._backlog.since if self._backlog else iso(self._on.services.clock.now())
         self._note_backlog(Backlog(snapshot.bytes, since))
         self._on.machine.fire(Trigger.CHECKPOINT)
@@ -239,7 +241,10 @@ class Checkpointer:
         ref = self._last_good = evolve(saved.ref, at=iso(self._on.services.clock.now()))
         self._failing_since = None
         self.commits += further
-        self._on.journal.write("checkpoint", seq=ref.seq, step=ref.step, bytes=ref.bytes, sent=ref.sent)
+        took_s = round(self._on.now() - self._taken_at[ref.seq], 3)
+        self._taken_at = {seq: at for seq, at in self._taken_at.items() if seq > ref.seq}
+        facts = {"seq": ref.seq, "step": ref.step, "bytes": ref.bytes, "sent": ref.sent, "took_s": took_s}
+        self._on.journal.write("checkpoint", **facts)
 
     def _goes_further(self, ref: CheckpointRef) -> bool:
         before = self._last_good

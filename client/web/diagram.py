@@ -1,0 +1,261 @@
+"""The state diagram as it is drawn: its arrows from the table of states, its places by hand, wide and narrow.
+
+The table says what there is; this says only where it lies. A state or an arrow of the table that has no place here
+fails a test, so the drawing cannot fall behind.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from attrs import frozen
+
+from lifecycle.states import EDGES, FINAL, OWNED, WAITING, State, Trigger
+
+SUPERSEDED: Final = State.SUPERSEDED
+WORKING: Final = frozenset({State.RUNNING, State.CHECKPOINTING})
+GROUPS: Final[Mapping[str, frozenset[State]]] = {
+    "owned": OWNED,
+    "waiting": WAITING,
+    "working": WORKING,
+    "over": FINAL | {SUPERSEDED},
+}
+LONGEST_LINE: Final = 14  # characters of a state's name that fit into a narrow box
+
+Pair = tuple[State, State]
+
+
+@frozen
+class Arrow:
+    """One arrow: edges of the table with the same two ends.
+
+    Attributes:
+        source: A state, or a group of GROUPS if the edge leaves each of its states.
+        destination: The state it enters.
+        triggers: What fires it.
+        pairs: The ends of the edges that it stands for.
+    """
+
+    source: str
+    destination: State
+    triggers: tuple[Trigger, ...]
+    pairs: frozenset[Pair]
+
+    @property
+    def name(self) -> str:
+        """For the page's marks."""
+        return f"{self.source}-{self.destination}"
+
+    @property
+    def label(self) -> str:
+        """Its triggers, for people."""
+        return ", ".join(self.triggers)
+
+
+def arrows() -> list[Arrow]:
+    """Every edge of the table, in as few arrows as say the same."""
+    sources: dict[tuple[Trigger, State], dict[State, None]] = {}
+    for edge in EDGES:
+        sources.setdefault((edge.trigger, edge.destination), {})[edge.source] = None
+    triggers: dict[tuple[str, State], list[Trigger]] = {}
+    pairs: dict[tuple[str, State], set[Pair]] = {}
+    for (trigger, destination), ends in sources.items():
+        for source, states in _grouped(ends, destination):
+            triggers.setdefault((source, destination), []).append(trigger)
+            pairs.setdefault((source, destination), set()).update((state, destination) for state in states)
+    return [Arrow(*ends, tuple(fired), frozenset(pairs[ends])) for ends, fired in triggers.items()]
+
+
+def _grouped(ends: Iterable[State], destination: State) -> list[tuple[str, list[State]]]:
+    """The sources of one trigger and destination: whole groups first, then what is left, one by one."""
+    left, found = list(ends), []
+    for name, group in GROUPS.items():
+        within = destination in group and name != "owned"  # `take` enters `received` from all that are owned
+        if group <= set(left) and not within:
+            found.append((name, sorted(group)))
+            left = [state for state in left if state not in group]
+    return [*found, *((state.value, [state]) for state in left)]
+
+
+@frozen
+class Box:
+    """A rectangle: its middle, and its size."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def left(self) -> float:
+        """Its left edge."""
+        return self.x - self.width / 2
+
+    @property
+    def top(self) -> float:
+        """Its upper edge."""
+        return self.y - self.height / 2
+
+
+@frozen
+class Way:
+    """How an arrow runs: an SVG path, and where its label stands (its middle)."""
+
+    path: str
+    x: float
+    y: float
+
+
+@frozen
+class Layout:
+    """Where everything lies.
+
+    Attributes:
+        name: For the page.
+        width: Of the drawing.
+        height: Of it.
+        boxes: Of the states.
+        groups: Of the groups.
+        ways: Of the arrows, by `Arrow.name`.
+    """
+
+    name: str
+    width: int
+    height: int
+    boxes: Mapping[State, Box]
+    groups: Mapping[str, Box]
+    ways: Mapping[str, Way]
+
+    def lines(self, state: State) -> list[str]:
+        """The state's name, in two lines where one would not fit."""
+        if self.boxes[state].width > 8 * LONGEST_LINE or len(state) <= LONGEST_LINE:
+            return [state.value]
+        head, _, tail = state.rpartition("_")
+        return [f"{head}_", tail]
+
+
+def _boxes(width: float, height: float, places: Mapping[State, tuple[float, float]]) -> dict[State, Box]:
+    return {state: Box(x, y, width, height) for state, (x, y) in places.items()}
+
+
+WIDE: Final = Layout(
+    name="wide",
+    width=1140,
+    height=500,
+    boxes=_boxes(
+        152,
+        56,
+        {
+            State.QUEUED: (110, 120),
+            State.RELEASED: (110, 245),
+            State.PAUSED_FOR_TIMEOUT: (110, 370),
+            State.RECEIVED: (385, 245),
+            State.INPUT_LOADED: (575, 130),
+            State.RESUMED: (575, 360),
+            State.RUNNING: (775, 130),
+            State.CHECKPOINTING: (775, 306),
+            State.COMPLETED: (1030, 120),
+            State.FAILED: (1030, 205),
+            SUPERSEDED: (1030, 290),
+            State.CANCELLED: (1030, 375),
+        },
+    ),
+    groups={
+        "waiting": Box(110, 237, 184, 360),
+        "owned": Box(585, 237, 580, 360),
+        "working": Box(775, 233, 180, 292),
+        "over": Box(1030, 237, 184, 360),
+    },
+    ways={
+        "waiting-received": Way("M202 180 C260 180 250 232 304 236", 248, 178),
+        "owned-received": Way("M295 372 C350 372 385 330 385 278", 338, 384),
+        "owned-released": Way("M295 290 C250 290 245 260 191 256", 246, 306),
+        "received-input_loaded": Way("M420 217 C445 160 460 132 494 130", 428, 158),
+        "received-resumed": Way("M420 273 C445 330 460 358 494 360", 470, 318),
+        "input_loaded-running": Way("M651 130 L694 130", 671, 118),
+        "resumed-running": Way("M630 332 C660 250 650 150 694 142", 628, 268),
+        "running-checkpointing": Way("M745 158 L745 273", 722, 190),
+        "checkpointing-running": Way("M805 278 L805 163", 805, 252),
+        "checkpointing-checkpointing": Way("M740 334 C740 362 810 362 810 339", 775, 368),
+        "working-completed": Way("M865 120 L949 120", 906, 108),
+        "working-paused_for_timeout": Way(
+            "M720 379 C720 470 720 455 680 455 L150 455 C110 455 110 440 110 403", 440, 443
+        ),
+        "owned-failed": Way("M875 205 L949 205", 911, 193),
+        "owned-superseded": Way("M875 290 L949 290", 909, 278),
+        "owned-cancelled": Way("M875 375 L949 375", 911, 363),
+        "waiting-cancelled": Way("M60 417 C60 482 60 482 100 482 L990 482 C1030 482 1030 460 1030 408", 440, 470),
+        "failed-queued": Way(
+            "M1106 205 C1134 205 1134 205 1134 180 L1134 60 C1134 24 1134 24 1100 24 L150 24 C110 24 110 30 110 87",
+            585,
+            12,
+        ),
+        "cancelled-queued": Way("M1106 375 C1134 375 1134 375 1134 350 L1134 180", 1134, 0),
+    },
+)
+
+NARROW: Final = Layout(
+    name="narrow",
+    width=360,
+    height=640,
+    boxes=_boxes(
+        98,
+        54,
+        {
+            State.QUEUED: (62, 78),
+            State.PAUSED_FOR_TIMEOUT: (169, 78),
+            State.RELEASED: (276, 78),
+            State.RECEIVED: (169, 214),
+            State.INPUT_LOADED: (80, 304),
+            State.RESUMED: (258, 304),
+            State.RUNNING: (80, 396),
+            State.CHECKPOINTING: (258, 396),
+        },
+    )
+    | _boxes(
+        78,
+        54,
+        {
+            State.COMPLETED: (48, 560),
+            SUPERSEDED: (130, 560),
+            State.FAILED: (212, 560),
+            State.CANCELLED: (294, 560),
+        },
+    ),
+    groups={
+        "waiting": Box(169, 75, 326, 86),
+        "owned": Box(169, 327, 302, 296),
+        "working": Box(169, 401, 288, 124),
+        "over": Box(171, 562, 334, 96),
+    },
+    ways={
+        "waiting-received": Way("M222 118 C222 150 190 150 182 182", 226, 162),
+        "owned-received": Way("M18 236 C50 252 85 244 115 228", 64, 226),
+        "owned-released": Way("M276 179 L276 110", 254, 138),
+        "received-input_loaded": Way("M140 241 C130 260 110 262 96 272", 84, 258),
+        "received-resumed": Way("M198 241 C208 260 228 262 242 272", 254, 258),
+        "input_loaded-running": Way("M80 331 L80 364", 96, 348),
+        "resumed-running": Way("M230 331 C210 356 150 345 118 366", 170, 342),
+        "running-checkpointing": Way("M129 388 L204 388", 168, 378),
+        "checkpointing-running": Way("M209 408 L134 408", 168, 431),
+        "checkpointing-checkpointing": Way("M230 423 C230 448 286 448 286 428", 236, 452),
+        "working-completed": Way("M48 463 L48 528", 50, 494),
+        "working-paused_for_timeout": Way(
+            "M25 401 C10 401 10 401 10 380 L10 150 C10 136 10 136 26 136 L150 136 C169 136 169 130 169 110", 110, 146
+        ),
+        "owned-failed": Way("M212 475 L212 528", 212, 504),
+        "owned-superseded": Way("M130 475 L130 528", 128, 504),
+        "owned-cancelled": Way("M282 475 L282 528", 280, 494),
+        "waiting-cancelled": Way("M332 96 C341 96 341 96 341 110 L341 490 C341 508 312 505 306 528", 322, 146),
+        "failed-queued": Way(
+            "M212 587 C212 620 212 622 232 622 L330 622 C354 622 354 622 354 600 L354 40 "
+            "C354 14 354 14 330 14 L82 14 C62 14 62 14 62 46",
+            200,
+            10,
+        ),
+        "cancelled-queued": Way("M294 587 L294 622", 294, 0),
+    },
+)
+
+LAYOUTS: Final = (WIDE, NARROW)
+SILENT: Final = frozenset({"cancelled-queued"})
+"""Arrows that run into another's way, whose label says what they are too."""

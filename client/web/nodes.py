@@ -1,0 +1,56 @@
+"""The nodes, as far as records tell of them: those that own a job. An idle worker writes nothing."""
+
+from attrs import define, field, frozen
+
+from client.index import Index, Query
+from client.status import is_stale
+from lifecycle.ledger import Held
+from lifecycle.states import OWNED, State
+
+OWNED_JOBS: Query = Query(states=[state for state in State if state in OWNED])
+
+
+@define
+class Node:
+    """A node: its jobs, seconds since it was last heard of, and whether it is within a lease."""
+
+    name: str
+    jobs: list[Held] = field(factory=list)
+    heard_s: float = float("inf")
+    is_alive: bool = False
+
+    @property
+    def rate(self) -> float | None:
+        """Steps a second of all its jobs; None if none of them says."""
+        rates = [held.record.progress.rate for held in self.jobs if held.record.progress.rate is not None]
+        return sum(rates) if rates and self.is_alive else None
+
+
+@frozen
+class Nodes:
+    """All of them, those that are alive first; how many are, and their steps a second."""
+
+    found: list[Node]
+
+    @property
+    def alive(self) -> int:
+        """How many are within a lease."""
+        return sum(node.is_alive for node in self.found)
+
+    @property
+    def rate(self) -> float:
+        """Steps a second of all."""
+        return sum(node.rate or 0.0 for node in self.found)
+
+
+def nodes_of(index: Index) -> Nodes:
+    """Who owns jobs, by the index."""
+    nodes: dict[str, Node] = {}
+    for found in index.jobs(OWNED_JOBS):
+        if found.held is None or found.held.record.owner is None:
+            continue
+        node = nodes.setdefault(found.held.record.owner, Node(found.held.record.owner))
+        node.jobs.append(found.held)
+        node.heard_s = min(node.heard_s, found.held.age_s)
+        node.is_alive = node.is_alive or not is_stale(found.held)
+    return Nodes(sorted(nodes.values(), key=lambda node: (not node.is_alive, node.name)))

@@ -1,0 +1,461 @@
+"""The web page over a site in memory: who may use it, what it escapes, what it shows and does."""
+
+import json
+import random
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+from attrs import evolve
+from starlette.testclient import TestClient
+
+from adapters.memory.clock import ManualClock
+from adapters.memory.queue import MemoryQueue
+from adapters.memory.store import MemoryStore
+from client import cli, dashboard
+from client.bootstrap import Site
+from client.index import Index
+from client.settings import from_environ
+from client.web import history
+from client.web.app import make_app
+from client.web.board import Board, News
+from client.web.console import TAIL_BYTES, Spot, clean, read_on
+from client.web.diagram import LAYOUTS, arrows
+from client.web.guard import Rules, is_loopback, names_of
+from client.web.stream import event
+from lifecycle.errors import ConfigError, PermanentError, RetryableError
+from lifecycle.keys import Place
+from lifecycle.ledger import Ledger
+from lifecycle.ports.store import Stored
+from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Progress, encode
+from lifecycle.states import EDGES, State
+
+HERE = "http://127.0.0.1:8765"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it here
+TOKEN = "a-token-that-is-long-enough"
+EVIL = '"><script>alert(1)</script>&<img src=x onerror=alert(1)>'
+AT = "2026-01-01T00:00:0{}+00:00"
+
+
+class FailingStore(MemoryStore):
+    """Fails where it is told to."""
+
+    broken = False
+
+    def get(self, key: str) -> Stored | None:
+        if self.broken:
+            raise RetryableError(f"get {key}: 503")
+        return super().get(key)
+
+
+@pytest.fixture
+def site() -> Site:
+    clock = ManualClock()
+    store = FailingStore(clock)
+    settings = from_environ({}, None)
+    ledger = Ledger(store, clock, random.Random(1))
+    return Site(settings, clock, MemoryQueue(clock), store, ledger, Place(""), "", settings.policy())
+
+
+def client_of(site: Site, rules: Rules | None = None) -> Iterator[TestClient]:
+    with Index(site, None) as index:
+        app = make_app(Board(site, index), rules or Rules(names_of("127.0.0.1")))
+        with TestClient(app, base_url=HERE, follow_redirects=False) as client:
+            yield client
+
+
+@pytest.fixture
+def web(site: Site) -> Iterator[TestClient]:
+    yield from client_of(site)
+
+
+@pytest.fixture
+def locked(site: Site) -> Iterator[TestClient]:
+    """One that wants a token."""
+    yield from client_of(site, Rules(names_of("127.0.0.1"), token=TOKEN))
+
+
+def put(site: Site, *records: JobRecord) -> None:
+    for record in records:
+        site.store.put(site.place.job(record.job).record, encode(record))
+
+
+def state_of(site: Site, job: str) -> State:
+    held = site.ledger.read(site.place.job(job).record)
+    assert held
+    return held.record.state
+
+
+def token_of(page: str) -> str:
+    found = re.search(r'name="form_token" value="([0-9a-f]{64})"', page)
+    assert found
+    return found[1]
+
+
+# ---- who may use it ----
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "", "127.0.0.1.evil.example", "10.0.0.1", "["])
+def test_a_name_that_is_not_ours_is_refused(web: TestClient, host: str) -> None:
+    """A DNS name that somebody pointed at this machine must not read the page."""
+    answer = web.get("/", headers={"Host": host})
+    assert answer.status_code == 421
+    assert "Jobs by state" not in answer.text
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1:8765", "[::1]:8765", "LOCALHOST"])
+def test_our_names_are_ours(web: TestClient, host: str) -> None:
+    """Through a tunnel the port is another."""
+    assert web.get("/", headers={"Host": host}).status_code == 200
+
+
+def test_names_for_an_address_of_the_network() -> None:
+    """A bare address cannot be rebound; a name must be the machine's own or allowed."""
+    rules = Rules(names_of(EVERYWHERE, ["Jobs.example"]), any_address=True)
+    assert rules.knows("192.168.7.7:8765")
+    assert rules.knows("[fe80::1]:8765")
+    assert rules.knows("jobs.example")
+    assert not rules.knows("evil.example:8765")
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9")] == [True] * 4
+    assert not any(is_loopback(host) for host in (EVERYWHERE, "::", "10.0.0.1", "jobs.example"))
+
+
+def test_without_the_token_nothing_is_shown(locked: TestClient, site: Site) -> None:
+    """Neither pages nor assets nor events; nor with a part of it, or with the token as the cookie."""
+    put(site, JobRecord("hidden", "s"))
+    name = Rules(frozenset(), token=TOKEN).pass_name
+    for path in ("/", "/jobs", "/jobs/hidden", "/nodes", "/events", "/assets/holdfast.js", f"/?token={TOKEN[:-1]}"):
+        assert locked.get(path).status_code == 401, path
+    assert locked.get("/", headers={"Cookie": f"{name}={TOKEN}"}).status_code == 401
+    assert locked.post("/jobs/hidden/cancel", headers={"Origin": HERE}).status_code == 401
+
+
+def test_the_token_becomes_a_cookie_and_leaves_the_address(locked: TestClient) -> None:
+    """So that neither history nor a bookmark of the page has it; the cookie is not the token."""
+    answer = locked.get(f"/jobs?state=failed&token={TOKEN}")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs?state=failed")
+    cookies = answer.headers.get_list("set-cookie")
+    assert all("HttpOnly" in one and "SameSite=" in one for one in cookies)
+    assert TOKEN not in "".join(cookies)
+    assert locked.get("/jobs").status_code == 200
+
+
+def test_every_answer_says_what_browsers_may_load(web: TestClient) -> None:
+    """No inline script anywhere, so the policy can forbid it; nothing is kept by caches."""
+    for path in ("/", "/jobs", "/nodes", "/nowhere", "/assets/holdfast.js"):
+        answer = web.get(path)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert answer.headers["referrer-policy"] == "same-origin"
+    page = web.get("/")
+    assert page.headers["cache-control"] == "no-store"
+    assert all("src=" in tag for tag in re.findall(r"<script[^>]*>", page.text))
+    assert not re.search(r"\son\w+=|\sstyle=", page.text)
+    assert not re.search(r"(?:src|href)=\"(?:https?:)?//", page.text)
+
+
+# ---- cancel and retry ----
+
+
+def test_cancel_and_retry_by_their_forms(web: TestClient, site: Site) -> None:
+    """A look changes nothing; the form that was shown does; then back to the job."""
+    put(site, JobRecord("a", "s"))
+    page = web.get("/jobs/a/cancel")
+    assert page.status_code == 200
+    assert state_of(site, "a") is State.QUEUED
+    form = {"form_token": token_of(page.text)}
+    answer = web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/a")
+    assert state_of(site, "a") is State.CANCELLED
+    assert web.post("/jobs/a/retry", data=form, headers={"Origin": HERE}).status_code == 303
+    assert state_of(site, "a") is State.QUEUED
+
+
+def test_retry_from_the_start_forgets_the_checkpoints(web: TestClient, site: Site) -> None:
+    """Only where the box is ticked."""
+    ref = CheckpointRef("m", "blake3:0", 1, step=7)
+    put(
+        site,
+        JobRecord("a", "s", state=State.FAILED, checkpoint=ref),
+        JobRecord("b", "s", state=State.FAILED, checkpoint=ref),
+    )
+    page = web.get("/jobs/a/retry").text
+    assert "step 7" in page
+    form = {"form_token": token_of(page)}
+    web.post("/jobs/a/retry", data=form, headers={"Origin": HERE})
+    web.post("/jobs/b/retry", data={**form, "anew": "1"}, headers={"Origin": HERE})
+    kept = [site.ledger.read(site.place.job(job).record) for job in "ab"]
+    assert [one.record.checkpoint for one in kept if one] == [ref, None]
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "", "http://127.0.0.1:1", "http://127.0.0.1:8765.evil"]
+)
+def test_a_form_of_another_site_does_nothing(web: TestClient, site: Site, origin: str) -> None:
+    """Even with the right token in it; another port is another site."""
+    put(site, JobRecord("a", "s"))
+    form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
+    answer = web.post("/jobs/a/cancel", data=form, headers={"Origin": origin} if origin else {})
+    assert answer.status_code == 403
+    assert state_of(site, "a") is State.QUEUED
+
+
+@pytest.mark.parametrize("form", [{}, {"form_token": ""}, {"form_token": "0" * 64}, {"form_token": "é"}])
+def test_a_form_without_our_token_does_nothing(web: TestClient, site: Site, form: dict[str, str]) -> None:
+    """Even from our own origin."""
+    put(site, JobRecord("a", "s"))
+    web.get("/jobs/a/cancel")
+    assert web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE}).status_code == 403
+    assert state_of(site, "a") is State.QUEUED
+
+
+def test_the_token_of_another_session_does_nothing(web: TestClient, site: Site) -> None:
+    """It is of the cookie's session."""
+    put(site, JobRecord("a", "s"))
+    form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
+    web.cookies.clear()
+    assert web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE}).status_code == 403
+    assert state_of(site, "a") is State.QUEUED
+
+
+def test_what_cannot_be_done_is_said(web: TestClient, site: Site) -> None:
+    """With the reason; a form that is too long is not read to its end; GET does nothing."""
+    put(site, JobRecord("a", "s", state=State.COMPLETED))
+    form = {"form_token": _form_token(web, site)}
+    answer = web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE})
+    assert answer.status_code == 409
+    assert "there is nothing to cancel" in answer.text
+    assert web.post("/jobs/none/cancel", data=form, headers={"Origin": HERE}).status_code == 404
+    assert web.post("/jobs/a/explode", data=form, headers={"Origin": HERE}).status_code == 404
+    assert web.get("/jobs/a/explode").status_code == 404
+    assert web.post("/jobs/a/cancel", data={"x": "y" * 9999}, headers={"Origin": HERE}).status_code == 413
+
+
+def _form_token(web: TestClient, site: Site) -> str:
+    put(site, JobRecord("other", "s"))
+    return token_of(web.get("/jobs/other/cancel").text)
+
+
+# ---- what is shown ----
+
+
+def test_every_text_is_escaped(web: TestClient, site: Site) -> None:
+    """Whatever a record, a log or an address says stands there as text."""
+    attempt = AttemptSummary(1, EVIL, AT.format(1), outcome=EVIL)
+    record = JobRecord(
+        "a",
+        EVIL,
+        params={EVIL: EVIL},
+        state=State.RUNNING,
+        owner=EVIL,
+        lease_s=60,
+        epoch=1,
+        error=EVIL,
+        labels={EVIL: EVIL},
+        interruptions={EVIL: 1},
+        attempts=(attempt,),
+    )
+    put(site, record)
+    site.store.put(".holdfast/records/odd.json", EVIL.encode())
+    line = {"at": AT.format(1), "epoch": 1, "node": EVIL, "event": EVIL, EVIL: EVIL}
+    site.store.put(site.place.job("a").log(1), (json.dumps(line) + "\nnonsense\n[]\n").encode())
+    for path in (
+        "/",
+        "/jobs",
+        "/jobs/a",
+        "/nodes",
+        "/jobs/a/cancel",
+        f"/jobs?text={EVIL}",
+        f"/jobs/{EVIL}",
+        "/jobs/odd",
+    ):
+        page = web.get(path).text
+        assert "<script>alert" not in page, path
+        assert "<img src=x" not in page, path
+    assert "&lt;script&gt;" in web.get("/jobs/a").text
+
+
+def test_an_event_is_one_event_whatever_is_in_it() -> None:
+    """A line end in what the workload writes cannot begin another."""
+    told = event("console", {"text": "a\n\nevent: news\ndata: {}\n\r\u2028"})
+    assert told.count("\n") == 3
+    assert json.loads(told.splitlines()[1].removeprefix("data: "))["text"].startswith("a\n\nevent: news")
+
+
+def test_the_diagram_has_the_live_count_of_each_state(web: TestClient, site: Site) -> None:
+    """Each a link to its jobs."""
+    put(site, *(JobRecord(f"j{n}", "s", state=State.FAILED) for n in range(3)), JobRecord("q", "s"))
+    page = web.get("/").text
+    for state in State:
+        assert f'href="/jobs?state={state}"' in page
+    assert re.findall(r'data-count="failed"[^>]*>(\d+)<', page) == ["3"] * len(LAYOUTS)
+    assert re.findall(r'data-count="queued"[^>]*>(\d+)<', page) == ["1"] * len(LAYOUTS)
+    assert re.findall(r'data-count="total">(\d+)<', page) == ["4"]
+
+
+def jobs_on(page: str) -> list[str]:
+    return re.findall(r'<th scope="row"><a href="/jobs/([^"]+)"', page)
+
+
+def test_jobs_by_pages_text_and_order(web: TestClient, site: Site) -> None:
+    """A page past the end is the last one; what an address says wrongly is as if it were not there."""
+    put(site, *(JobRecord(f"job{n:03d}", "s", progress=Progress(n, 1000)) for n in range(120)))
+    put(site, JobRecord("odd", "s", state=State.FAILED, error="No SPACE left", labels={"set": "Alpha"}))
+    assert jobs_on(web.get("/jobs").text) == [f"job{n:03d}" for n in range(50)]
+    assert jobs_on(web.get("/jobs?page=3").text) == [*(f"job{n:03d}" for n in range(100, 120)), "odd"]
+    assert jobs_on(web.get("/jobs?page=99").text)[-1] == "odd"
+    assert "page=3" in web.get("/jobs?page=2&text=job").text
+    assert jobs_on(web.get("/jobs?sort=progress").text)[0] == "job119"
+    assert 'aria-sort="descending"' in web.get("/jobs?sort=progress&reverse=1").text
+    for text in ("space", "ALPHA", "odd"):
+        assert jobs_on(web.get("/jobs", params={"text": text}).text) == ["odd"]
+    assert jobs_on(web.get("/jobs", params={"text": "%"}).text) == []
+    assert jobs_on(web.get("/jobs?state=failed").text) == ["odd"]
+    for wrong in ("page=x", "page=-1", "page=0", "sort=;DROP", "state=nonsense", "page=%C2%B2"):
+        assert len(jobs_on(web.get(f"/jobs?{wrong}").text)) == 50
+
+
+def test_nodes_are_those_that_own_a_job(web: TestClient, site: Site) -> None:
+    """Alive for as long as the lease; their rates added up."""
+    for job, node, lease_s in (("a", "n1", 120), ("b", "n2", 120), ("c", "gone", -2)):
+        put(site, JobRecord(job, "s", state=State.RUNNING, owner=node, lease_s=lease_s, progress=Progress(1, 9, 2.5)))
+    put(site, JobRecord("d", "s"))
+    page = web.get("/nodes").text
+    assert "<b>2</b> alive" in page
+    assert "<b>1</b> silent" in page
+    assert "<b>5</b> steps/s" in page
+
+
+def test_a_bucket_that_fails_is_said(web: TestClient, site: Site) -> None:
+    """On the page of a job, and that may be another time; one that is not there is not there."""
+    put(site, JobRecord("a", "s"))
+    assert isinstance(site.store, FailingStore)
+    assert web.get("/jobs/none").status_code == 404
+    site.store.broken = True
+    answer = web.get("/jobs/a")
+    assert answer.status_code == 503
+    assert "503" in answer.text
+
+
+# ---- the diagram, the way, the plots ----
+
+
+def test_every_edge_of_the_table_is_on_every_drawing() -> None:
+    """And nothing else is; so the drawing cannot fall behind the table."""
+    drawn = {(pair, trigger) for arrow in arrows() for pair in arrow.pairs for trigger in arrow.triggers}
+    assert drawn == {((edge.source, edge.destination), edge.trigger) for edge in EDGES}
+    for layout in LAYOUTS:
+        assert set(layout.boxes) == set(State)
+        assert set(layout.ways) == {arrow.name for arrow in arrows()}
+        for box in (*layout.boxes.values(), *layout.groups.values()):
+            assert 0 <= box.left <= box.left + box.width <= layout.width
+            assert 0 <= box.top <= box.top + box.height <= layout.height
+
+
+def happening(at: int, event_: str, epoch: int = 1, **facts: object) -> history.Happening:
+    return history.Happening(history.moment(AT.format(at)), epoch, "n", event_, facts)
+
+
+def test_the_way_of_a_job() -> None:
+    """A node that vanished, one that took over and ran to the end."""
+    gone = AttemptSummary(1, "n1", AT.format(0), outcome="vanished", useful_s=5, commits=1)
+    last = AttemptSummary(2, "n2", AT.format(5), AT.format(9), "completed", resumed_step=7, useful_s=4)
+    record = JobRecord("a", "s", state=State.COMPLETED, epoch=2, attempts=(gone, last))
+    s = State
+    assert history.way(record, []) == {
+        (s.QUEUED, s.RECEIVED),
+        (s.RECEIVED, s.INPUT_LOADED),
+        (s.INPUT_LOADED, s.RUNNING),
+        (s.RUNNING, s.CHECKPOINTING),
+        (s.CHECKPOINTING, s.RUNNING),
+        (s.RUNNING, s.RECEIVED),
+        (s.RECEIVED, s.RESUMED),
+        (s.RESUMED, s.RUNNING),
+        (s.RUNNING, s.COMPLETED),
+    }
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.SUPERSEDED])
+@pytest.mark.parametrize("outcome", [None, "timeout", "vanished", "cancelled", "invalid", "drained", "workload_failed"])
+def test_every_step_of_a_way_is_an_edge_of_the_table(state: State, outcome: str | None) -> None:
+    """Whatever the record says."""
+    edges = {(edge.source, edge.destination) for edge in EDGES}
+    attempts = tuple(AttemptSummary(n, "n", AT.format(n), outcome=outcome, useful_s=n % 2) for n in range(1, 4))
+    record = JobRecord("a", "s", state=state, epoch=3, attempts=attempts)
+    for happened in ([], [happening(1, "resumed", 3), happening(2, "checkpoint", 3)]):
+        taken = history.way(record, happened)
+        assert taken <= edges, taken - edges
+
+
+def test_progress_and_rate_over_time() -> None:
+    """From the logs, up to what the record says now; no rate across attempts."""
+    happened = [
+        happening(0, "input_loaded"),
+        happening(2, "checkpoint", step=20),
+        happening(3, "checkpoint", step="odd"),
+        happening(4, "resumed", 2, step=20),
+        happening(6, "checkpoint", 2, step=60),
+    ]
+    record = JobRecord("a", "s", progress=Progress(70, 100, 5.0))
+    record = evolve(record, timestamps=evolve(record.timestamps, updated=AT.format(8)))
+    points = history.progress_plot(record, happened)
+    assert [(done, rate) for _, done, rate in points] == [(0, None), (20, 10), (20, None), (60, 20), (70, 5)]
+    assert [at - points[0][0] for at, _, _ in points] == [0, 2, 4, 6, 8]
+
+
+# ---- the console ----
+
+
+def test_the_console_goes_on_where_it_was(site: Site) -> None:
+    """Across segments and attempts; a character that is cut is shown once it is whole."""
+    keys = site.place.job("a")
+    euro = "€".encode()
+    site.store.put(keys.console(1, 0), b"one\n" + euro[:2])
+    pieces = read_on(site, "a", None)
+    assert [(one.text, str(one.end)) for one in pieces] == [("one\n", "1-0-4")]
+    site.store.put(keys.console(1, 0), b"one\n" + euro)
+    site.store.put(keys.console(1, 1), b"two")
+    site.store.put(keys.console(2, 0), b"\x1b[31mred\x1b[0m\r50 %\r\n")
+    pieces = read_on(site, "a", Spot.parse("1-0-4"))
+    assert [(one.epoch, one.text) for one in pieces] == [(1, "€"), (1, "two"), (2, "red\n50 %\n")]
+    assert read_on(site, "a", pieces[-1].end) == []
+
+
+def test_of_a_long_console_the_end_is_shown(site: Site) -> None:
+    """A place that is none is as good as none."""
+    site.store.put(site.place.job("a").console(1, 0), b"x" * (3 * TAIL_BYTES))
+    assert sum(len(one.text) for one in read_on(site, "a", None)) == TAIL_BYTES
+    assert [Spot.parse(text) for text in ("", "1-2", "a-b-c", "1-2-3-4", "9" * 40 + "-1-1")] == [None] * 5
+    assert clean("\x1b]0;title\x07plain") == "plain"
+
+
+# ---- the command ----
+
+
+def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what to type, and exit code 1."""
+    monkeypatch.setattr(dashboard, "NEEDED", ("starlette", "no_such_package"))
+    assert cli.main(["dashboard"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "no_such_package" in said
+    assert "pip install 'holdfast-jobs[dashboard]'" in said
+
+
+def test_what_nobody_can_listen_at_is_one_line(site: Site) -> None:
+    """So is a token that is short."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PermanentError, match="cannot listen at"):
+        dashboard.run(site, host="127.0.0.1", port=taken.getsockname()[1], token=None, names=[])
+    with pytest.raises(ConfigError, match="--port 99999 is none"):
+        dashboard.run(site, host="127.0.0.1", port=99999, token=None, names=[])
+    with pytest.raises(ConfigError, match="has 3 characters"):
+        dashboard.run(site, host="127.0.0.1", port=0, token="abc", names=[])
+
+
+def test_news_before_the_first_refresh_has_no_time() -> None:
+    """Nothing was read yet, and the page says so rather than zero jobs as of now."""
+    assert News().at is None
+    assert News().total == 0
