@@ -296,6 +296,17 @@ def test_the_diagram_has_the_live_count_of_each_state(web: TestClient, site: Sit
     assert re.findall(r'data-count="total">(\d+)<', page) == ["4"]
 
 
+def test_what_changed_last_comes_first(web: TestClient, site: Site) -> None:
+    """On the first page; and what is stale has no time to go, as nobody works on it."""
+    for job in ("old", "mid", "new"):
+        put(site, JobRecord(job, "s", state=State.RUNNING, owner="n", lease_s=25, progress=Progress(1, 101, 1.0)))
+        site.clock.sleep(20)
+    page = web.get("/").text
+    assert jobs_on(page) == ["new", "mid", "old"]
+    to_go = re.findall(r'data-label="To go">([^<]*)<', page)
+    assert [bool(text) for text in to_go] == [True, False, False]
+
+
 def jobs_on(page: str) -> list[str]:
     return re.findall(r'<th scope="row"><a href="/jobs/([^"]+)"', page)
 
