@@ -46,7 +46,7 @@ examples: $(VENV)/dev $(VENV)/examples ## real programs, killed twice: OpenMM, P
 model: ## check the model of the protocol, all of it, with spin (apt-get install spin gcc)
 	@tests/model/check
 
-bench: $(VENV)/dev $(VENV)/peers ## measure, beside the peers: saving, start-up, submit, memory, calls an hour; ARGS=saving for a part
+bench: $(VENV)/dev $(VENV)/peers ## measure, beside the peers: saving, start-up, submit, memory, calls an hour, the dashboard; ARGS=saving for a part
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 image: ## build the container image, where there is a Docker engine

@@ -1,6 +1,6 @@
 """`make bench`: measure, and print a table. Ratios are of one run; absolute figures are this machine's.
 
-Usage: python benchmarks/run.py [listing] [saving] [startup] [submitting] [working]
+Usage: python benchmarks/run.py [dashboard] [listing] [saving] [startup] [submitting] [working]
 """
 
 import os
@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import dashboard
 import listing
 import saving
 import startup
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 PARTS: Final[dict[str, Callable[[], Iterator[Row]]]] = {
+    "dashboard": dashboard.measure,
     "listing": listing.measure,
     "saving": saving.measure,
     "startup": startup.measure,

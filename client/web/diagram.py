@@ -173,8 +173,8 @@ WIDE: Final = Layout(
         "received-resumed": Way("M420 273 C445 330 460 358 494 360", 470, 318),
         "input_loaded-running": Way("M651 130 L694 130", 671, 118),
         "resumed-running": Way("M630 332 C660 250 650 150 694 142", 628, 268),
-        "running-checkpointing": Way("M745 158 L745 273", 722, 190),
-        "checkpointing-running": Way("M805 278 L805 163", 805, 252),
+        "running-checkpointing": Way("M730 158 L730 273", 730, 190),
+        "checkpointing-running": Way("M812 278 L812 163", 812, 246),
         "checkpointing-checkpointing": Way("M740 334 C740 362 810 362 810 339", 775, 368),
         "working-completed": Way("M865 120 L949 120", 906, 108),
         "working-paused_for_timeout": Way(

@@ -59,9 +59,9 @@ def row(found: Found) -> Row:
     record = found.held.record
     progress = record.progress
     share = progress.done / progress.total if progress.done is not None and progress.total else None
-    left = eta_s(record)
-    eta = None if left is None else max(left - found.held.age_s, 0.0)
-    return Row(found.job, found.held, found.problem, is_stale(found.held), share, eta)
+    stale, left = is_stale(found.held), eta_s(record)
+    eta = None if left is None or stale else max(left - found.held.age_s, 0.0)
+    return Row(found.job, found.held, found.problem, stale, share, eta)
 
 
 @frozen
@@ -138,7 +138,7 @@ class Pages:
     async def overview(self, request: Request) -> Response:
         """The diagram with the jobs in each state, and what changed last."""
         await self._board.look()
-        query = Query(sort="updated", backwards=True, limit=LATEST)
+        query = Query(sort="updated", limit=LATEST)
         rows = await _in_thread(lambda: self._rows(query))
         return self._page("overview.html", request, rows=rows, taken=set(), here=None, choice=None)
 

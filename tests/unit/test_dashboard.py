@@ -1,68 +1,22 @@
-"""The web page over a site in memory: who may use it, what it escapes, what it shows and does."""
+"""The web page: who may use it, and what it takes as an order."""
 
-import json
-import random
 import re
-import socket
 from collections.abc import Iterator
 
 import pytest
-from attrs import evolve
 from starlette.testclient import TestClient
+from support.page import EVERYWHERE, HERE, TOKEN, client_of, new_site, put, state_of, token_of
 
-from adapters.memory.clock import ManualClock
-from adapters.memory.queue import MemoryQueue
-from adapters.memory.store import MemoryStore
-from client import cli, dashboard
 from client.bootstrap import Site
-from client.index import Index
-from client.settings import from_environ
-from client.web import history
-from client.web.app import make_app
-from client.web.board import Board, News
-from client.web.console import TAIL_BYTES, Spot, clean, read_on
-from client.web.diagram import LAYOUTS, arrows
 from client.web.guard import Rules, is_loopback, names_of
-from client.web.stream import event
-from lifecycle.errors import ConfigError, PermanentError, RetryableError
-from lifecycle.keys import Place
-from lifecycle.ledger import Ledger
-from lifecycle.ports.store import Stored
-from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Progress, encode
-from lifecycle.states import EDGES, State
-
-HERE = "http://127.0.0.1:8765"
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound to it here
-TOKEN = "a-token-that-is-long-enough"
-EVIL = '"><script>alert(1)</script>&<img src=x onerror=alert(1)>'
-AT = "2026-01-01T00:00:0{}+00:00"
-
-
-class FailingStore(MemoryStore):
-    """Fails where it is told to."""
-
-    broken = False
-
-    def get(self, key: str) -> Stored | None:
-        if self.broken:
-            raise RetryableError(f"get {key}: 503")
-        return super().get(key)
+from lifecycle.record import CheckpointRef, JobRecord
+from lifecycle.states import State
 
 
 @pytest.fixture
 def site() -> Site:
-    clock = ManualClock()
-    store = FailingStore(clock)
-    settings = from_environ({}, None)
-    ledger = Ledger(store, clock, random.Random(1))
-    return Site(settings, clock, MemoryQueue(clock), store, ledger, Place(""), "", settings.policy())
-
-
-def client_of(site: Site, rules: Rules | None = None) -> Iterator[TestClient]:
-    with Index(site, None) as index:
-        app = make_app(Board(site, index), rules or Rules(names_of("127.0.0.1")))
-        with TestClient(app, base_url=HERE, follow_redirects=False) as client:
-            yield client
+    """An empty one."""
+    return new_site()
 
 
 @pytest.fixture
@@ -74,23 +28,6 @@ def web(site: Site) -> Iterator[TestClient]:
 def locked(site: Site) -> Iterator[TestClient]:
     """One that wants a token."""
     yield from client_of(site, Rules(names_of("127.0.0.1"), token=TOKEN))
-
-
-def put(site: Site, *records: JobRecord) -> None:
-    for record in records:
-        site.store.put(site.place.job(record.job).record, encode(record))
-
-
-def state_of(site: Site, job: str) -> State:
-    held = site.ledger.read(site.place.job(job).record)
-    assert held
-    return held.record.state
-
-
-def token_of(page: str) -> str:
-    found = re.search(r'name="form_token" value="([0-9a-f]{64})"', page)
-    assert found
-    return found[1]
 
 
 # ---- who may use it ----
@@ -237,225 +174,3 @@ def test_what_cannot_be_done_is_said(web: TestClient, site: Site) -> None:
 def _form_token(web: TestClient, site: Site) -> str:
     put(site, JobRecord("other", "s"))
     return token_of(web.get("/jobs/other/cancel").text)
-
-
-# ---- what is shown ----
-
-
-def test_every_text_is_escaped(web: TestClient, site: Site) -> None:
-    """Whatever a record, a log or an address says stands there as text."""
-    attempt = AttemptSummary(1, EVIL, AT.format(1), outcome=EVIL)
-    record = JobRecord(
-        "a",
-        EVIL,
-        params={EVIL: EVIL},
-        state=State.RUNNING,
-        owner=EVIL,
-        lease_s=60,
-        epoch=1,
-        error=EVIL,
-        labels={EVIL: EVIL},
-        interruptions={EVIL: 1},
-        attempts=(attempt,),
-    )
-    put(site, record)
-    site.store.put(".holdfast/records/odd.json", EVIL.encode())
-    line = {"at": AT.format(1), "epoch": 1, "node": EVIL, "event": EVIL, EVIL: EVIL}
-    site.store.put(site.place.job("a").log(1), (json.dumps(line) + "\nnonsense\n[]\n").encode())
-    for path in (
-        "/",
-        "/jobs",
-        "/jobs/a",
-        "/nodes",
-        "/jobs/a/cancel",
-        f"/jobs?text={EVIL}",
-        f"/jobs/{EVIL}",
-        "/jobs/odd",
-    ):
-        page = web.get(path).text
-        assert "<script>alert" not in page, path
-        assert "<img src=x" not in page, path
-    assert "&lt;script&gt;" in web.get("/jobs/a").text
-
-
-def test_an_event_is_one_event_whatever_is_in_it() -> None:
-    """A line end in what the workload writes cannot begin another."""
-    told = event("console", {"text": "a\n\nevent: news\ndata: {}\n\r\u2028"})
-    assert told.count("\n") == 3
-    assert json.loads(told.splitlines()[1].removeprefix("data: "))["text"].startswith("a\n\nevent: news")
-
-
-def test_the_diagram_has_the_live_count_of_each_state(web: TestClient, site: Site) -> None:
-    """Each a link to its jobs."""
-    put(site, *(JobRecord(f"j{n}", "s", state=State.FAILED) for n in range(3)), JobRecord("q", "s"))
-    page = web.get("/").text
-    for state in State:
-        assert f'href="/jobs?state={state}"' in page
-    assert re.findall(r'data-count="failed"[^>]*>(\d+)<', page) == ["3"] * len(LAYOUTS)
-    assert re.findall(r'data-count="queued"[^>]*>(\d+)<', page) == ["1"] * len(LAYOUTS)
-    assert re.findall(r'data-count="total">(\d+)<', page) == ["4"]
-
-
-def jobs_on(page: str) -> list[str]:
-    return re.findall(r'<th scope="row"><a href="/jobs/([^"]+)"', page)
-
-
-def test_jobs_by_pages_text_and_order(web: TestClient, site: Site) -> None:
-    """A page past the end is the last one; what an address says wrongly is as if it were not there."""
-    put(site, *(JobRecord(f"job{n:03d}", "s", progress=Progress(n, 1000)) for n in range(120)))
-    put(site, JobRecord("odd", "s", state=State.FAILED, error="No SPACE left", labels={"set": "Alpha"}))
-    assert jobs_on(web.get("/jobs").text) == [f"job{n:03d}" for n in range(50)]
-    assert jobs_on(web.get("/jobs?page=3").text) == [*(f"job{n:03d}" for n in range(100, 120)), "odd"]
-    assert jobs_on(web.get("/jobs?page=99").text)[-1] == "odd"
-    assert "page=3" in web.get("/jobs?page=2&text=job").text
-    assert jobs_on(web.get("/jobs?sort=progress").text)[0] == "job119"
-    assert 'aria-sort="descending"' in web.get("/jobs?sort=progress&reverse=1").text
-    for text in ("space", "ALPHA", "odd"):
-        assert jobs_on(web.get("/jobs", params={"text": text}).text) == ["odd"]
-    assert jobs_on(web.get("/jobs", params={"text": "%"}).text) == []
-    assert jobs_on(web.get("/jobs?state=failed").text) == ["odd"]
-    for wrong in ("page=x", "page=-1", "page=0", "sort=;DROP", "state=nonsense", "page=%C2%B2"):
-        assert len(jobs_on(web.get(f"/jobs?{wrong}").text)) == 50
-
-
-def test_nodes_are_those_that_own_a_job(web: TestClient, site: Site) -> None:
-    """Alive for as long as the lease; their rates added up."""
-    for job, node, lease_s in (("a", "n1", 120), ("b", "n2", 120), ("c", "gone", -2)):
-        put(site, JobRecord(job, "s", state=State.RUNNING, owner=node, lease_s=lease_s, progress=Progress(1, 9, 2.5)))
-    put(site, JobRecord("d", "s"))
-    page = web.get("/nodes").text
-    assert "<b>2</b> alive" in page
-    assert "<b>1</b> silent" in page
-    assert "<b>5</b> steps/s" in page
-
-
-def test_a_bucket_that_fails_is_said(web: TestClient, site: Site) -> None:
-    """On the page of a job, and that may be another time; one that is not there is not there."""
-    put(site, JobRecord("a", "s"))
-    assert isinstance(site.store, FailingStore)
-    assert web.get("/jobs/none").status_code == 404
-    site.store.broken = True
-    answer = web.get("/jobs/a")
-    assert answer.status_code == 503
-    assert "503" in answer.text
-
-
-# ---- the diagram, the way, the plots ----
-
-
-def test_every_edge_of_the_table_is_on_every_drawing() -> None:
-    """And nothing else is; so the drawing cannot fall behind the table."""
-    drawn = {(pair, trigger) for arrow in arrows() for pair in arrow.pairs for trigger in arrow.triggers}
-    assert drawn == {((edge.source, edge.destination), edge.trigger) for edge in EDGES}
-    for layout in LAYOUTS:
-        assert set(layout.boxes) == set(State)
-        assert set(layout.ways) == {arrow.name for arrow in arrows()}
-        for box in (*layout.boxes.values(), *layout.groups.values()):
-            assert 0 <= box.left <= box.left + box.width <= layout.width
-            assert 0 <= box.top <= box.top + box.height <= layout.height
-
-
-def happening(at: int, event_: str, epoch: int = 1, **facts: object) -> history.Happening:
-    return history.Happening(history.moment(AT.format(at)), epoch, "n", event_, facts)
-
-
-def test_the_way_of_a_job() -> None:
-    """A node that vanished, one that took over and ran to the end."""
-    gone = AttemptSummary(1, "n1", AT.format(0), outcome="vanished", useful_s=5, commits=1)
-    last = AttemptSummary(2, "n2", AT.format(5), AT.format(9), "completed", resumed_step=7, useful_s=4)
-    record = JobRecord("a", "s", state=State.COMPLETED, epoch=2, attempts=(gone, last))
-    s = State
-    assert history.way(record, []) == {
-        (s.QUEUED, s.RECEIVED),
-        (s.RECEIVED, s.INPUT_LOADED),
-        (s.INPUT_LOADED, s.RUNNING),
-        (s.RUNNING, s.CHECKPOINTING),
-        (s.CHECKPOINTING, s.RUNNING),
-        (s.RUNNING, s.RECEIVED),
-        (s.RECEIVED, s.RESUMED),
-        (s.RESUMED, s.RUNNING),
-        (s.RUNNING, s.COMPLETED),
-    }
-
-
-@pytest.mark.parametrize("state", [state for state in State if state is not State.SUPERSEDED])
-@pytest.mark.parametrize("outcome", [None, "timeout", "vanished", "cancelled", "invalid", "drained", "workload_failed"])
-def test_every_step_of_a_way_is_an_edge_of_the_table(state: State, outcome: str | None) -> None:
-    """Whatever the record says."""
-    edges = {(edge.source, edge.destination) for edge in EDGES}
-    attempts = tuple(AttemptSummary(n, "n", AT.format(n), outcome=outcome, useful_s=n % 2) for n in range(1, 4))
-    record = JobRecord("a", "s", state=state, epoch=3, attempts=attempts)
-    for happened in ([], [happening(1, "resumed", 3), happening(2, "checkpoint", 3)]):
-        taken = history.way(record, happened)
-        assert taken <= edges, taken - edges
-
-
-def test_progress_and_rate_over_time() -> None:
-    """From the logs, up to what the record says now; no rate across attempts."""
-    happened = [
-        happening(0, "input_loaded"),
-        happening(2, "checkpoint", step=20),
-        happening(3, "checkpoint", step="odd"),
-        happening(4, "resumed", 2, step=20),
-        happening(6, "checkpoint", 2, step=60),
-    ]
-    record = JobRecord("a", "s", progress=Progress(70, 100, 5.0))
-    record = evolve(record, timestamps=evolve(record.timestamps, updated=AT.format(8)))
-    points = history.progress_plot(record, happened)
-    assert [(done, rate) for _, done, rate in points] == [(0, None), (20, 10), (20, None), (60, 20), (70, 5)]
-    assert [at - points[0][0] for at, _, _ in points] == [0, 2, 4, 6, 8]
-
-
-# ---- the console ----
-
-
-def test_the_console_goes_on_where_it_was(site: Site) -> None:
-    """Across segments and attempts; a character that is cut is shown once it is whole."""
-    keys = site.place.job("a")
-    euro = "€".encode()
-    site.store.put(keys.console(1, 0), b"one\n" + euro[:2])
-    pieces = read_on(site, "a", None)
-    assert [(one.text, str(one.end)) for one in pieces] == [("one\n", "1-0-4")]
-    site.store.put(keys.console(1, 0), b"one\n" + euro)
-    site.store.put(keys.console(1, 1), b"two")
-    site.store.put(keys.console(2, 0), b"\x1b[31mred\x1b[0m\r50 %\r\n")
-    pieces = read_on(site, "a", Spot.parse("1-0-4"))
-    assert [(one.epoch, one.text) for one in pieces] == [(1, "€"), (1, "two"), (2, "red\n50 %\n")]
-    assert read_on(site, "a", pieces[-1].end) == []
-
-
-def test_of_a_long_console_the_end_is_shown(site: Site) -> None:
-    """A place that is none is as good as none."""
-    site.store.put(site.place.job("a").console(1, 0), b"x" * (3 * TAIL_BYTES))
-    assert sum(len(one.text) for one in read_on(site, "a", None)) == TAIL_BYTES
-    assert [Spot.parse(text) for text in ("", "1-2", "a-b-c", "1-2-3-4", "9" * 40 + "-1-1")] == [None] * 5
-    assert clean("\x1b]0;title\x07plain") == "plain"
-
-
-# ---- the command ----
-
-
-def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With what to type, and exit code 1."""
-    monkeypatch.setattr(dashboard, "NEEDED", ("starlette", "no_such_package"))
-    assert cli.main(["dashboard"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "no_such_package" in said
-    assert "pip install 'holdfast-jobs[dashboard]'" in said
-
-
-def test_what_nobody_can_listen_at_is_one_line(site: Site) -> None:
-    """So is a token that is short."""
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PermanentError, match="cannot listen at"):
-        dashboard.run(site, host="127.0.0.1", port=taken.getsockname()[1], token=None, names=[])
-    with pytest.raises(ConfigError, match="--port 99999 is none"):
-        dashboard.run(site, host="127.0.0.1", port=99999, token=None, names=[])
-    with pytest.raises(ConfigError, match="has 3 characters"):
-        dashboard.run(site, host="127.0.0.1", port=0, token="abc", names=[])
-
-
-def test_news_before_the_first_refresh_has_no_time() -> None:
-    """Nothing was read yet, and the page says so rather than zero jobs as of now."""
-    assert News().at is None
-    assert News().total == 0

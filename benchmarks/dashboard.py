@@ -1,0 +1,117 @@
+"""The web page over 10,000 local jobs, a fifth of them owned: pages, and when an open one hears of a change."""
+
+import json
+import statistics
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from attrs import evolve
+from harness import HOLDFAST, Row, environ
+
+from client.bootstrap import Site, open_site
+from client.settings import from_environ
+from lifecycle.ports.store import ABSENT
+from lifecycle.record import JobRecord, Progress, encode
+from lifecycle.states import State
+
+JOBS: Final = 10_000
+ROUNDS: Final = 15
+CHANGES: Final = 10
+PAGE_MS: Final = 1000
+UPDATE_S: Final = 5.0
+STATES: Final = (State.RUNNING, State.QUEUED, State.COMPLETED, State.COMPLETED, State.FAILED)
+PAGES: Final = ("", "jobs", "jobs?page=150&sort=progress", "jobs?text=job-0777", "jobs/job-07777", "nodes")
+
+
+def measure() -> Iterator[Row]:
+    """Make the records, serve them, look at each page, and change a record now and then."""
+    with TemporaryDirectory() as folder:
+        home = Path(folder)
+        env = environ(home)
+        site = open_site(from_environ(env, None))
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda number: put(site, number), range(JOBS)))
+        with served(env, home) as (address, began), urllib.request.urlopen(f"{address}events") as stream:  # noqa: S310 - our own
+            while news(stream)["total"] < JOBS:
+                pass
+            yield Row(f"dashboard, {JOBS} jobs: start until all are counted", f"{time.perf_counter() - began:.1f} s")
+            for path in PAGES:
+                took_ms = 1000 * statistics.median(timed(address + path) for _ in range(ROUNDS))
+                yield Row(
+                    f"  GET /{path}", f"{took_ms:.0f} ms", f"median of {ROUNDS}", f"<= {PAGE_MS} ms", took_ms <= PAGE_MS
+                )
+            latencies = [until_told(site, stream, number) for number in range(CHANGES)]
+            worst = max(latencies)
+            yield Row(
+                "  a record changes until an open page is told",
+                f"{statistics.median(latencies):.1f} s",
+                f"the slowest of {CHANGES}: {worst:.1f} s",
+                f"<= {UPDATE_S:.0f} s",
+                worst <= UPDATE_S,
+            )
+
+
+def record_of(number: int) -> JobRecord:
+    """One of the jobs."""
+    state = STATES[number % len(STATES)]
+    owner = f"node-{number:05d}" if state is State.RUNNING else None
+    progress = Progress(number, JOBS, 2.0)
+    return JobRecord(f"job-{number:05d}", "bench", state=state, owner=owner, lease_s=3600, progress=progress)
+
+
+def put(site: Site, number: int) -> None:
+    """Store one of them."""
+    record = record_of(number)
+    site.store.put(site.place.job(record.job).record, encode(record), expected=ABSENT)
+
+
+@contextmanager
+def served(env: dict[str, str], home: Path) -> Iterator[tuple[str, float]]:
+    """Run the command: the address that it prints, and when it was started."""
+    began = time.perf_counter()
+    with subprocess.Popen(
+        [HOLDFAST, "dashboard", "--port", "0"], env=env, cwd=home, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - tells the type checker
+        try:
+            yield process.stdout.readline().split()[-1], began
+        finally:
+            process.terminate()
+
+
+def timed(address: str) -> float:
+    """Seconds to load a page whole."""
+    began = time.perf_counter()
+    with urllib.request.urlopen(address) as answer:  # noqa: S310 - our own server
+        answer.read()
+    return time.perf_counter() - began
+
+
+def news(stream: Iterator[bytes]) -> dict[str, object]:
+    """The next news of an open stream."""
+    is_news = False
+    for line in stream:
+        if line.startswith(b"event:"):
+            is_news = line.strip() == b"event: news"
+        elif is_news and line.startswith(b"data: "):
+            found: dict[str, object] = json.loads(line.removeprefix(b"data: "))
+            return found
+    raise RuntimeError("the stream has ended")
+
+
+def until_told(site: Site, stream: Iterator[bytes], number: int) -> float:
+    """Seconds from a write to the news of it."""
+    record = record_of(number)
+    changed = evolve(record, progress=evolve(record.progress, done=1_000_000))
+    site.store.put(site.place.job(record.job).record, encode(changed))
+    began = time.perf_counter()
+    while record.job not in (news(stream)["changed"] or ()):
+        pass
+    return time.perf_counter() - began
