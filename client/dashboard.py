@@ -80,7 +80,7 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host.strip("[]"), port), family=family)
     except OSError as error:
         raise PermanentError(
-            f"cannot listen at {host}, port {port}: {error}; choose others with --host and --port"
+            f"cannot listen at {host}, port {port}: {(error.strerror or str(error)).partition(' (')[0]}; choose others with --host and --port"
         ) from error
 
 

@@ -138,7 +138,7 @@ function plot(box, data, lines, none) {
   }
   const floor = (_, least, most) => [0, most > 0 ? most * 1.08 : 1];
   const scales = Object.fromEntries(lines.map((one) => [one[2], { range: floor }]));
-  const series = [{ label: "at", value: (_, at) => (at === null ? "–" : new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ")) }, ...lines.map(([label, name, scale, format]) => ({ label, scale, stroke: colour(name), width: 2, spanGaps: true, points: { show: data[0].length < 80, size: 6 }, value: (_, value) => (value === null ? "–" : String(format(value))) }))];
+  const series = [{ label: "at", value: (_, at) => (at === null ? "–" : new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ")) }, ...lines.map(([label, name, scale, format]) => ({ label, scale, stroke: colour(name), width: 2, points: { show: data[0].length < 80, size: 6 }, value: (_, value) => (value === null ? "–" : String(format(value))) }))];
   plots[box.id] = new uPlot({ width: box.clientWidth - 26, height: 230, axes, scales, series, tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC") }, data, box);
 }
 
