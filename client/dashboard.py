@@ -79,8 +79,9 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host.strip("[]"), port), family=family)
     except OSError as error:
+        why = (error.strerror or str(error)).partition(" (")[0]
         raise PermanentError(
-            f"cannot listen at {host}, port {port}: {error}; choose others with --host and --port"
+            f"cannot listen at {host}, port {port}: {why}; choose others with --host, --port"
         ) from error
 
 
