@@ -12,9 +12,10 @@ OWNED_JOBS: Query = Query(states=[state for state in State if state in OWNED])
 
 @define
 class Node:
-    """A node: its jobs, seconds since it was last heard of, and whether it is within a lease."""
+    """A node: what kind of machine, its jobs, seconds since it was last heard of, and whether it is within a lease."""
 
     name: str
+    kind: str = ""
     jobs: list[Held] = field(factory=list)
     heard_s: float = float("inf")
     is_alive: bool = False
@@ -42,6 +43,15 @@ class Nodes:
         """Steps a second of all."""
         return sum(node.rate or 0.0 for node in self.found)
 
+    @property
+    def kinds(self) -> list[tuple[str, int, float]]:
+        """Of each kind of machine that is said: its name, how many are alive, and their steps a second a node."""
+        alive: dict[str, list[float]] = {}
+        for node in self.found:
+            if node.is_alive and node.kind:
+                alive.setdefault(node.kind, []).append(node.rate or 0.0)
+        return [(kind, len(rates), sum(rates) / len(rates)) for kind, rates in sorted(alive.items())]
+
 
 def nodes_of(index: Index) -> Nodes:
     """Who owns jobs, by the index."""
@@ -51,6 +61,7 @@ def nodes_of(index: Index) -> Nodes:
             continue
         node = nodes.setdefault(found.held.record.owner, Node(found.held.record.owner))
         node.jobs.append(found.held)
+        node.kind = found.held.record.attempts[-1].kind if found.held.record.attempts else node.kind
         node.heard_s = min(node.heard_s, found.held.age_s)
         node.is_alive = node.is_alive or not is_stale(found.held)
     return Nodes(sorted(nodes.values(), key=lambda node: (not node.is_alive, node.name)))

@@ -124,14 +124,17 @@ def test_jobs_by_pages_text_and_order(web: TestClient, site: Site) -> None:
 
 
 def test_nodes_are_those_that_own_a_job(web: TestClient, site: Site) -> None:
-    """Alive for as long as the lease; their rates added up."""
-    for job, node, lease_s in (("a", "n1", 120), ("b", "n2", 120), ("c", "gone", -2)):
-        put(site, JobRecord(job, "s", state=State.RUNNING, owner=node, lease_s=lease_s, progress=Progress(1, 9, 2.5)))
+    """Alive for as long as the lease; their rates added up, and compared by kind of machine."""
+    for job, node, lease_s, kind in (("a", "n1", 120, "A<4090>"), ("b", "n2", 120, ""), ("c", "gone", -2, "A<4090>")):
+        attempts = (AttemptSummary(1, node, "2030-01-01T00:00:00+00:00", kind=kind),)
+        record = JobRecord(job, "s", state=State.RUNNING, owner=node, lease_s=lease_s, attempts=attempts)
+        put(site, evolve(record, progress=Progress(1, 9, 2.5)))
     put(site, JobRecord("d", "s"))
     page = web.get("/nodes").text
     assert "<b>2</b> alive" in page
     assert "<b>1</b> silent" in page
     assert "<b>5</b> steps/s" in page
+    assert "A&lt;4090&gt;: <b>1</b> alive, <b>2.5</b> steps/s each</p>" in page
 
 
 def test_a_bucket_that_fails_is_said(web: TestClient, site: Site) -> None:
