@@ -1,9 +1,11 @@
 """Thousands of histories of the real code, and the proof that the checker would notice."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,6 +86,8 @@ def quiet(root: Path, *faults: Fault) -> Outcome:
 
 
 @pytest.fixture
-def _prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+def _prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("lifecycle.watch.TICK_S", 1.0)
-    monkeypatch.setattr("logging.root.manager.disable", run.SILENT)
+    logging.disable(run.SILENT)
+    yield
+    logging.disable(logging.NOTSET)  # which also forgets what each logger remembers of its level
