@@ -5,6 +5,7 @@ Without moto, the tests that need it are skipped; in CI they fail.
 
 import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -39,6 +40,15 @@ def _no_aws_of_the_host() -> Iterator[None]:
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """A command quiets the log of its process, and the process goes on to the next test here."""
+    logger = logging.getLogger("holdfast")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
