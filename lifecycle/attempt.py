@@ -77,6 +77,7 @@ class Attempt:
                 State.FAILED: self._delete,
                 State.CANCELLED: self._delete,
             },
+            observed=lambda edge: services.observer.entered(edge, self._keeper.record),
         )
         # Set as the attempt gets there.
         self._keeper: RecordKeeper
@@ -147,8 +148,15 @@ class Attempt:
             raise LeaseLostError(f"{keys.job}: somebody else took the lease first")
         self._taken_at = services.clock.monotonic()
         gap_s = services.policy.write_gap.total_seconds()
-        self._keeper = RecordKeeper(services.ledger, services.clock, key=keys.record, held=answer, write_gap_s=gap_s)
-        self._journal = Journal(services.clock, epoch=record.epoch, node=services.node.name)
+        self._keeper = RecordKeeper(
+            services.ledger,
+            services.clock,
+            key=keys.record,
+            held=answer,
+            write_gap_s=gap_s,
+            observer=services.observer,
+        )
+        self._journal = Journal(services.clock, services.observer, epoch=record.epoch, node=services.node.name)
         self._journal.write("received", message=self._delivery.message_id, receives=self._delivery.receives)
 
     def _queue_snapshot(self, edge: Edge) -> None:
@@ -317,6 +325,7 @@ class Attempt:
             self._keep_logs(self._ending)
         if state in FINAL:
             shutil.rmtree(self._dirs.root, ignore_errors=True)
+        self._services.observer.left(self._keeper.record)
 
     def _keep_logs(self, ending: Ending) -> None:
         self._courier.ship()

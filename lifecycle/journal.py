@@ -9,6 +9,7 @@ from typing import Any, Final
 from lifecycle.errors import HoldfastError
 from lifecycle.keys import JobKeys
 from lifecycle.ports.clock import Clock
+from lifecycle.ports.observer import Observer
 from lifecycle.ports.store import ObjectStore
 from lifecycle.record import iso
 
@@ -18,8 +19,9 @@ KEPT_LINES: Final = 5000
 class Journal:
     """Lines `{"at", "epoch", "node", "event", …}`, the newest KEPT_LINES of them. Thread-safe."""
 
-    def __init__(self, clock: Clock, *, epoch: int, node: str) -> None:
+    def __init__(self, clock: Clock, observer: Observer, *, epoch: int, node: str) -> None:
         self._clock = clock
+        self._observer = observer
         self._epoch = epoch
         self._node = node
         self._lines: list[str] = []
@@ -32,6 +34,7 @@ class Journal:
         self._lines.append(json.dumps(line, default=str))
         self._written += 1
         del self._lines[:-KEPT_LINES]
+        self._observer.noted(line)
 
     def flush(self, store: ObjectStore, keys: JobKeys) -> None:
         """Bring the log to the bucket, if there is anything new. Never fails."""

@@ -12,6 +12,7 @@ from lifecycle.errors import ConfigError, InvalidRecordError, LeaseLostError, Pe
 from lifecycle.ledger import Conflict, Held, Ledger
 from lifecycle.machine import Change
 from lifecycle.ports.clock import Clock
+from lifecycle.ports.observer import Observer
 from lifecycle.record import JobRecord
 from lifecycle.states import OWNED
 
@@ -27,11 +28,15 @@ class RecordKeeper:
         key: The record's key.
         held: The record as this attempt's take wrote it.
         write_gap_s: The least seconds between two writes.
+        observer: Is told of each write that landed.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, key: str, held: Held, write_gap_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger, clock: Clock, *, key: str, held: Held, write_gap_s: float, observer: Observer
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._observer = observer
         self._key = key
         self._held = held
         self._gap_s = write_gap_s
@@ -74,6 +79,7 @@ class RecordKeeper:
                 if isinstance(answer, Held):
                     self._held = answer
                     self._forget(notes)
+                    self._observer.wrote(answer.record)
                     return answer.record
                 self._adopt(answer)
         raise UnknownOutcomeError(f"{self._key}: somebody else wrote it {MERGES} times in between")

@@ -31,6 +31,7 @@ class Lifecycle:
         initial: The state of the record as it was read.
         record: Called with the edge and the caller's change before the state changes.
         entered: For some states, what happens once they are entered; called with the edge.
+        observed: Called with every edge that was followed, before that.
     """
 
     def __init__(
@@ -39,8 +40,9 @@ class Lifecycle:
         *,
         record: Callable[[Edge, Change], None],
         entered: Mapping[State, Callable[[Edge], None]],
+        observed: Callable[[Edge], None],
     ) -> None:
-        self._model = _Position(initial, record, entered)
+        self._model = _Position(initial, record, entered, observed)
 
     @property
     def state(self) -> State:
@@ -71,6 +73,13 @@ class _Position:
     state: str
     record: Callable[[Edge, Change], None]
     entered: Mapping[State, Callable[[Edge], None]]
+    observed: Callable[[Edge], None]
+
+    def follow(self, edge: Edge) -> None:
+        """What comes after a change of state."""
+        self.observed(edge)
+        if edge.destination in self.entered:
+            self.entered[edge.destination](edge)
 
 
 @cache
@@ -84,14 +93,10 @@ def _machine() -> Machine:
             edge.destination,
             conditions=[_condition(edge.guard)] if edge.guard else None,
             before=[lambda event, edge=edge: event.model.record(edge, event.kwargs["change"])],
-            after=[lambda event, edge=edge: event.model.entered.get(edge.destination, _nothing)(edge)],
+            after=[lambda event, edge=edge: event.model.follow(edge)],
         )
     return machine
 
 
 def _condition(guard: Guard) -> Callable[[EventData], bool]:
     return lambda event: guard(event.kwargs["facts"])
-
-
-def _nothing(_: Edge) -> None:
-    pass

@@ -9,9 +9,11 @@ from attrs import frozen
 from lifecycle.blocks import SIZES, Sizes
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
+from lifecycle.observers import NOBODY
 from lifecycle.policy import Policy
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.node import Node
+from lifecycle.ports.observer import Observer
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.runner import Workload, WorkloadRunner
 from lifecycle.ports.store import ObjectStore
@@ -35,6 +37,7 @@ class Services:
         bucket: The bucket's name, empty for the embedded default.
         work_dir: A directory of this process alone.
         sizes: How checkpoints are cut.
+        observer: Is told what happens.
         alive: Called at least every heartbeat, for a health check.
     """
 
@@ -52,3 +55,4 @@ class Services:
     work_dir: Path
     alive: Callable[[], None]
     sizes: Sizes = SIZES
+    observer: Observer = NOBODY

@@ -17,8 +17,10 @@ from adapters.workloads import load
 from lifecycle.keys import JobKeys, Place
 from lifecycle.ledger import Held, Ledger
 from lifecycle.message import announce
+from lifecycle.observers import Observers
 from lifecycle.policy import Policy
 from lifecycle.ports.clock import Clock
+from lifecycle.ports.observer import Observer
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT, ObjectStore
@@ -91,6 +93,7 @@ class Cluster:
         step_s: float = 1.0,
         check: str | None = None,
         workload: Mapping[str, object] = MappingProxyType({}),
+        observers: Iterable[Observer] = (),
         **policy: object,
     ) -> Worker:
         self.names += 1
@@ -111,6 +114,7 @@ class Cluster:
                 bucket="",
                 work_dir=self.root / f"node{self.names}",
                 alive=lambda: None,
+                observer=Observers(*observers),
             )
         )
 

@@ -30,10 +30,12 @@ def test_every_trigger_in_every_state_follows_its_row_or_is_illegal(state: State
     for facts in ALL_FACTS:
         recorded: list[Edge] = []
         entered: list[Edge] = []
+        observed: list[Edge] = []
         machine = Lifecycle(
             state,
             record=lambda edge, _, recorded=recorded: recorded.append(edge),
             entered=dict.fromkeys(State, entered.append),
+            observed=observed.append,
         )
         edge = edge_for(state, trigger, facts)
         if edge is None:
@@ -43,9 +45,10 @@ def test_every_trigger_in_every_state_follows_its_row_or_is_illegal(state: State
             assert machine.state is state
             assert not recorded
             assert not entered
+            assert not observed
         else:
             assert machine.fire(trigger, facts=facts) is edge.destination
-            assert recorded == entered == [edge]
+            assert recorded == entered == observed == [edge]
 
 
 def test_a_state_that_cannot_be_recorded_is_not_entered() -> None:
@@ -55,7 +58,7 @@ def test_a_state_that_cannot_be_recorded_is_not_entered() -> None:
     def refuse(edge: Edge, change: object) -> None:
         raise ConnectionError(edge.destination)
 
-    machine = Lifecycle(State.QUEUED, record=refuse, entered={State.RECEIVED: entered.append})
+    machine = Lifecycle(State.QUEUED, record=refuse, entered={State.RECEIVED: entered.append}, observed=entered.append)
     with pytest.raises(ConnectionError):
         machine.fire(Trigger.TAKE)
     assert machine.state is State.QUEUED

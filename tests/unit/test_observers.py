@@ -1,0 +1,81 @@
+"""Who looks at a worker is told everything, and can harm nothing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from support.cluster import Cluster
+
+from lifecycle.record import JobRecord
+from lifecycle.states import Edge, State, Trigger
+
+
+@define
+class Notebook:
+    """Writes down what it is told."""
+
+    edges: list[Edge] = field(factory=list)
+    written: list[JobRecord] = field(factory=list)
+    lines: list[Mapping[str, Any]] = field(factory=list)
+    left_behind: list[JobRecord] = field(factory=list)
+
+    def entered(self, edge: Edge, record: JobRecord) -> None:
+        assert record.epoch, "no edge is told before the lease is ours"
+        self.edges.append(edge)
+
+    def wrote(self, record: JobRecord) -> None:
+        self.written.append(record)
+
+    def noted(self, line: Mapping[str, Any]) -> None:
+        self.lines.append(line)
+
+    def left(self, record: JobRecord) -> None:
+        self.left_behind.append(record)
+
+
+class Faulty:
+    """Fails at whatever it is told."""
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: object) -> None:
+            raise RuntimeError(name)
+
+        return fail
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+def test_an_observer_is_told_of_every_edge_write_and_line(cluster: Cluster) -> None:
+    """Edges in the order of the machine, each written record, each line of the log, and then that it is over."""
+    cluster.submit("a")
+    notebook = Notebook()
+    cluster.worker(observers=[notebook]).run()
+    triggers = [edge.trigger for edge in notebook.edges]
+    saved = [Trigger.CHECKPOINT, Trigger.COMMIT]
+    assert triggers == [
+        Trigger.TAKE,
+        Trigger.LOAD_INPUT,
+        Trigger.START,
+        *saved * 4,
+        Trigger.CHECKPOINT,
+        Trigger.COMPLETE,
+    ]
+    assert [record.write_id for record in notebook.written][-1] == cluster.record("a").write_id
+    assert [line["event"] for line in notebook.lines].count("checkpoint") == 4
+    assert notebook.lines[-1]["event"] == "completed"
+    assert [record.state for record in notebook.left_behind] == [State.COMPLETED]
+
+
+def test_an_observer_that_fails_harms_nothing(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    """The job gets to its end, the next observer is told all the same, and the log says who failed."""
+    cluster.submit("a")
+    notebook = Notebook()
+    cluster.worker(observers=[Faulty(), notebook]).run()
+    assert cluster.output("a") == "45150"
+    assert [record.state for record in notebook.left_behind] == [State.COMPLETED]
+    assert "Faulty failed; the job goes on" in caplog.text
