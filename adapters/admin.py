@@ -3,7 +3,11 @@
 A worker needs none of this, and its keys need not allow it.
 """
 
+import base64
+import hashlib
+import io
 import json
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -12,6 +16,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 from botocore.exceptions import ClientError
+from botocore.handlers import add_expect_header
 
 from adapters.boto import CONTROL, Credentials, make_client, queue_place, store_place
 from adapters.boto_errors import S3, SQS, code_of, status_of, translating
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
 AT_HOME = frozenset({"auto", "us-east-1"})  # regions that are not named to where they are
 NO_BUCKET = frozenset({"NoSuchBucket", "404"})
+BAD_BYTES = frozenset({"BadDigest", "InvalidDigest"})
 Attributes = Mapping[str, str]
 
 
@@ -108,6 +114,30 @@ class BucketAdmin:
             return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         except (KeyError, ValueError):
             return None
+
+    def refuses_wrong_bytes(self, key: str) -> bool:
+        """Whether it refuses a body that is not what its Content-MD5 says; if not, it lies at *key* now."""
+        digest = base64.b64encode(hashlib.md5(b"sent", usedforsecurity=False).digest()).decode()
+        with translating(f"put {key}", S3):
+            try:
+                self.client.put_object(Bucket=self.bucket, Key=key, Body=b"something else", ContentMD5=digest)
+            except ClientError as error:
+                if code_of(error) in BAD_BYTES:
+                    return True
+                raise
+        return False
+
+    def put_with_expect_s(self, key: str) -> float:
+        """Seconds that a small put to *key* takes for a client that waits for "100 Continue", as boto3 does."""
+        events = self.client.meta.events
+        events.register("before-call.s3", add_expect_header)
+        try:
+            with translating(f"put {key}", S3):
+                began = time.perf_counter()
+                self.client.put_object(Bucket=self.bucket, Key=key, Body=io.BytesIO(b"small"))
+                return time.perf_counter() - began
+        finally:
+            events.unregister("before-call.s3", add_expect_header)
 
     def create(self) -> None:
         """Make it."""

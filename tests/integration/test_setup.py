@@ -1,5 +1,7 @@
 """`holdfast setup` and `holdfast doctor`, beside a server: what a newcomer gets wrong is told, and mended."""
 
+import base64
+import hashlib
 import io
 import json
 import re
@@ -167,6 +169,30 @@ def test_a_clock_that_is_wrong(make: Make, stub: Stub) -> None:
     finding = doctor.clock(open_site(make(CLOUDFLARE_URL=stub.url)))
     assert finding.is_fine is False
     assert re.search(r"is \+108\d\d s off", finding.said)
+
+
+def test_a_bucket_that_takes_wrong_bytes_is_told(make: Make, stub: Stub) -> None:
+    """Whoever refuses them is well; whoever takes them loses nothing, since all that is read is verified."""
+    bucket = setup.admins(make(CLOUDFLARE_URL=stub.url))[1]
+    stub.script(s3_error(400, "BadDigest"))
+    assert doctor.checksums(bucket, "k").is_fine
+    sent = stub.requests[-1]
+    assert base64.b64decode(sent.headers["content-md5"]) != hashlib.md5(sent.body, usedforsecurity=False).digest()
+    stub.script(Reply(200, b"", {"ETag": '"e"'}))
+    assert doctor.checksums(bucket, "k").is_fine is None
+
+
+def test_a_store_that_never_says_continue_is_told(make: Make, stub: Stub) -> None:
+    """Who waits for it, as boto3 does, loses a second a put; what we send afterwards does not ask for it."""
+    bucket = setup.admins(make(CLOUDFLARE_URL=stub.url))[1]
+    stub.script(Reply(200, b"", {"ETag": '"e"'}))
+    assert "costs nothing" in doctor.expecting(bucket, "k").said
+    stub.says_continue = False
+    assert "never comes: boto3 by itself loses 1.0 s a put" in doctor.expecting(bucket, "k").said
+    assert stub.requests[-1].headers["expect"] == "100-continue"
+    stub.script(s3_error(400, "BadDigest"))
+    bucket.refuses_wrong_bytes("k")
+    assert "expect" not in stub.requests[-1].headers
 
 
 def test_policies_allow_what_the_docs_say(make: Make) -> None:

@@ -60,10 +60,12 @@ class Stub:
     Attributes:
         url: Its endpoint.
         requests: What came, in order.
+        says_continue: Whether it answers `Expect: 100-continue`, as Cloudflare does not.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
+        self.says_continue = True
         self._replies: deque[Reply] = deque()
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -115,6 +117,9 @@ class Stub:
                     self.close_connection = True  # the length that it gave may be a lie
 
             do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer  # noqa: N815 - the base class's names
+
+            def handle_expect_100(self) -> bool:
+                return super().handle_expect_100() if stub.says_continue else True
 
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""
