@@ -6,8 +6,10 @@ from attrs import frozen
 
 from adapters.clock import SystemClock
 from client.settings import Settings
+from client.webhooks import telling
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
+from lifecycle.notices import Telling
 from lifecycle.policy import Policy
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import JobQueue
@@ -27,6 +29,7 @@ class Site:
         place: Where the jobs lie.
         bucket: The bucket's name; empty for the embedded default.
         policy: The numbers.
+        telling: Who is told of changes of state; None is nobody.
     """
 
     settings: Settings
@@ -37,6 +40,7 @@ class Site:
     place: Place
     bucket: str
     policy: Policy
+    telling: Telling | None = None
 
 
 def open_site(settings: Settings) -> Site:
@@ -56,6 +60,7 @@ def open_site(settings: Settings) -> Site:
         place=Place(settings["PREFIX"]),
         bucket=settings["BUCKET"] if settings.is_cloud else "",
         policy=settings.policy(),
+        telling=telling(settings, clock),
     )
 
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from adapters.durations import parse, show
+from client.webhooks import check, read_key, read_states, read_url
 from lifecycle.errors import ConfigError
 from lifecycle.policy import Policy
 
@@ -101,6 +102,10 @@ TABLE: Final = (
     Setting("IDLE_EXIT", parse, "0", "a worker without a job for so long ends; 0: never"),
     Setting("UPLOAD_LIMIT", _rate, "0", "the most that checkpoints send in a second, like 20M; 0: no limit"),
     Setting("NODE_KIND", _text, "", "what kind of machine this is, like RTX 4090: reports compare them by it"),
+    Setting("WEBHOOK_URL", read_url, "", "is told of every change of state; unset: nobody is", secret=True),
+    Setting("WEBHOOK_KEY", read_key, "", "signs what it is told", secret=True),
+    Setting("WEBHOOK_KEY_PREVIOUS", read_key, "", "signs it as well, while keys change", secret=True),
+    Setting("WEBHOOK_STATES", read_states, "", "only those states are told, like completed,failed; unset: nearly all"),
     Setting("DASHBOARD_TOKEN", _text, "", "who looks at `holdfast dashboard` must have it", secret=True),
     Setting("HOLDFAST_HOME", _path, ".holdfast", "where the embedded queue and store lie"),
     Setting("WORK_DIR", _path, "", "where jobs run; unset: HOLDFAST_HOME/work"),
@@ -229,6 +234,7 @@ def _check(settings: Settings) -> None:
     missing = [name for name in CLOUD_NEEDS if settings.is_cloud and not settings[name]]
     if missing:
         raise ConfigError(f"QUEUE_URL is set, so {', '.join(missing)} must be set too")
+    check(settings)
     lease, beat = settings["LEASE"], settings["HEARTBEAT"]
     if beat * BEATS_IN_A_LEASE > lease:
         raise ConfigError(

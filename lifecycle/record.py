@@ -14,11 +14,12 @@ import cattrs
 from attrs import asdict, evolve, field, fields_dict, frozen
 
 from lifecycle.errors import InvalidRecordError
+from lifecycle.outbox import EMPTY, Outbox
 from lifecycle.states import FINAL, OWNED, State
 from lifecycle.strict import strict_converter
 
 SCHEMA: Final = 1
-MAX_BYTES: Final = 1 << 20  # 50 attempts and an error's tail take about 20 KiB
+MAX_BYTES: Final = 1 << 20  # 50 attempts and an error's tail take about 20 KiB, a full outbox 40
 KEPT_ATTEMPTS: Final = 50
 
 
@@ -164,6 +165,7 @@ class JobRecord:
         labels: What whoever submitted it calls it by; for finding it, and nothing else.
         demo: Whether it came as a message of the demo that Holdfast grows from, whose file names are then kept too.
         timestamps: For people.
+        outbox: Changes of state that are still to be told; in the JSON only if there ever was one.
         unknown: Fields of the JSON that this version does not know; written back as they were.
     """
 
@@ -192,6 +194,7 @@ class JobRecord:
     labels: Mapping[str, str] = field(factory=dict)
     demo: bool = False
     timestamps: Timestamps = Timestamps()
+    outbox: Outbox = EMPTY
     unknown: Mapping[str, Any] = field(factory=dict, repr=False)
 
     @property
@@ -236,6 +239,8 @@ def encode(record: JobRecord) -> bytes:
     """*record* as it lies in the bucket."""
     known = asdict(record)
     unknown = known.pop("unknown")
+    if record.outbox == EMPTY:
+        del known["outbox"]
     return json.dumps({"schema": SCHEMA, **unknown, **known}, separators=(",", ":")).encode()
 
 

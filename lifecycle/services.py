@@ -9,6 +9,7 @@ from attrs import frozen
 from lifecycle.blocks import SIZES, Sizes
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
+from lifecycle.notices import Telling
 from lifecycle.observers import NOBODY
 from lifecycle.policy import Policy
 from lifecycle.ports.clock import Clock
@@ -38,6 +39,7 @@ class Services:
         work_dir: A directory of this process alone.
         sizes: How checkpoints are cut.
         observer: Is told what happens.
+        telling: Who is told of changes of state; None is nobody.
         alive: Called at least every heartbeat, for a health check.
     """
 
@@ -56,3 +58,4 @@ class Services:
     alive: Callable[[], None]
     sizes: Sizes = SIZES
     observer: Observer = NOBODY
+    telling: Telling | None = None
