@@ -17,6 +17,7 @@ from adapters.workloads import load
 from lifecycle.keys import JobKeys, Place
 from lifecycle.ledger import Held, Ledger
 from lifecycle.message import announce
+from lifecycle.notices import Telling
 from lifecycle.observers import Observers
 from lifecycle.policy import Policy
 from lifecycle.ports.clock import Clock
@@ -94,6 +95,7 @@ class Cluster:
         check: str | None = None,
         workload: Mapping[str, object] = MappingProxyType({}),
         observers: Iterable[Observer] = (),
+        telling: Telling | None = None,
         **policy: object,
     ) -> Worker:
         self.names += 1
@@ -115,6 +117,7 @@ class Cluster:
                 work_dir=self.root / f"node{self.names}",
                 alive=lambda: None,
                 observer=Observers(*observers),
+                telling=telling,
             )
         )
 
