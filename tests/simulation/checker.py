@@ -18,6 +18,7 @@ from lifecycle.restore import Proof, decompressed, pieces_of
 from lifecycle.states import OWNED, State
 
 if TYPE_CHECKING:
+    from simulation.herald import WatchedHerald
     from simulation.ports import WatchedStore
 
 PLACE: Final = Place("sim")
@@ -78,6 +79,7 @@ class Checker:
     planned: dict[str, Planned]
     interval_s: dict[str, float] = field(factory=dict)
     store: "WatchedStore" = field(init=False)
+    herald: "WatchedHerald" = field(init=False)
     records: dict[str, JobRecord] = field(factory=dict)
     written_at: dict[str, float] = field(factory=dict)
     epochs: dict[tuple[str, str], int] = field(factory=dict)
@@ -173,6 +175,7 @@ class Checker:
             self._ownership(job, before, after)
             self._counts(before, after)
             self._cancel(before, after)
+        self.herald.wrote(before, after)
         self.records[job] = after
         self.written_at[job] = self.world.time
         self._all_there(after)

@@ -33,6 +33,7 @@ class Ending:
         for job, record in checker.records.items():
             self._ended_right(job, record)
             self._tidy(job, record)
+        self.history.herald.expect_all_told()
         if left := self.history.queue.jobs():
             raise checker.broken(TIDY, f"messages are left: {left}")
         for node in self.history.nodes:

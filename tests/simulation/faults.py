@@ -68,6 +68,10 @@ TROUBLES: Final = (
     "reconcile",
 )
 
+RECEIVER_DOWN: Final = "receiver down"
+DELIVERY: Final = "deliver"
+"""The kind of call that brings a notice."""
+
 SPOILING: Final = frozenset({"object damaged", "object cut short", "object gone"})
 """Those of them that spoil what was committed."""
 
@@ -104,6 +108,19 @@ def draw(rng: random.Random) -> tuple[Fault, ...]:
     """The faults of one history: none to a dozen; in some histories of a few kinds only, so that those pile up."""
     favoured = rng.sample(CALLS, 2) if rng.random() < 0.5 else CALLS
     return tuple(_fault(rng, favoured) for _ in range(rng.choice((0, 1, 2, 3, 4, 6, 9, 12))))
+
+
+def draw_for_receiver(rng: random.Random) -> tuple[Fault, ...]:
+    """What goes wrong besides, where there are webhooks: the receiver is down, or something happens at a delivery."""
+    return tuple(_receiver_fault(rng) for _ in range(rng.choice((0, 0, 1, 2, 4))))
+
+
+def _receiver_fault(rng: random.Random) -> Fault:
+    lasts_s = round(rng.choice((2.0, 12.0, rng.uniform(20, 200))), 1)
+    if rng.random() < 0.4:
+        return Fault(RECEIVER_DOWN, at=round(rng.uniform(0, FAULTY_S), 2), lasts_s=lasts_s)
+    what = rng.choice([mishap for mishap in MISHAPS if mishap != "short answer"])
+    return Fault(what, call=DELIVERY, nth=rng.choice((1, 2, 3, 4, rng.randint(1, 20))), lasts_s=lasts_s)
 
 
 def _fault(rng: random.Random, favoured: tuple[str, ...] | list[str]) -> Fault:

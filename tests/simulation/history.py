@@ -22,18 +22,21 @@ from simulation.checker import (
     Violation,
 )
 from simulation.ending import Ending
-from simulation.faults import ANY, FAULTY_S, MISHAPS, Fault, draw
+from simulation.faults import ANY, FAULTY_S, MISHAPS, Fault, draw, draw_for_receiver
+from simulation.herald import WatchedHerald
 from simulation.ports import Road, WatchedQueue, WatchedRunner, WatchedStore
 from simulation.troubles import Troubles
 from simulation.world import Process, World, WorldClock
 
 from adapters.node import LocalNode
 from adapters.retrying import RetryingQueue, RetryingStore
+from adapters.webhook import RetryingHerald
 from adapters.workloads import load
 from lifecycle.blocks import Sizes
 from lifecycle.errors import ConfigError
 from lifecycle.ledger import Ledger
 from lifecycle.message import announce
+from lifecycle.notices import Telling
 from lifecycle.policy import Policy
 from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT
@@ -65,6 +68,8 @@ INVALID: Final = 0.06
 """The share of jobs whose input is wrong."""
 ALWAYS_FAILING: Final = 0.08
 """The share of jobs whose workload fails, whenever it is tried."""
+WEBHOOKS: Final = 0.4
+"""The share of histories with webhooks."""
 HEALED_S: Final = 4 * 3600.0
 """So long after the last fault everything must have ended."""
 RECONCILE_EVERY_S: Final = 300.0
@@ -129,11 +134,13 @@ class History:
     root: Path
     steps: int | None
     workers: int
+    webhooks: bool
     policy: Policy = POLICY
     world: World = field(init=False)
     checker: Checker = field(init=False)
     store: WatchedStore = field(init=False)
     queue: WatchedQueue = field(init=False)
+    herald: WatchedHerald = field(init=False)
     troubles: Troubles = field(init=False)
     nodes: list[Node] = field(factory=list)
     calls: Counter[str] = field(factory=Counter)
@@ -145,6 +152,7 @@ class History:
         self.world = World(self.seed)
         rng = self.world.rng
         self.checker = Checker(self.world, planned={})
+        self.herald = self.checker.herald = WatchedHerald(self.world, self.checker, is_on=self.webhooks)
         self.store = self.checker.store = WatchedStore(self.world, self.checker)
         self.queue = WatchedQueue(
             self.world, self.checker, fifo=rng.random() < FIFO, max_receives=rng.choice(MAX_RECEIVES)
@@ -235,6 +243,7 @@ class History:
                 bucket="",
                 work_dir=disk or self.root / process.name,
                 alive=lambda: None,
+                telling=Telling(RetryingHerald(road.to(self.herald, "herald"), clock)) if self.webhooks else None,
             )
         )
         node = Node(process, disk or self.root / process.name, road, runner, worker)
@@ -310,6 +319,7 @@ class History:
     def _heal(self) -> None:
         self.world.tell("", "all faults stop")
         self.healed = True
+        self.herald.down_until = min(self.herald.down_until, self.world.time)
         for node in self.nodes:
             node.road.heal()
             self.checker.troubled(node.process)
@@ -326,7 +336,7 @@ class History:
             raise self.checker.broken(LIVENESS, f"four hours after the last fault: {states}")
 
     def _all_over(self) -> bool:
-        return all(record.is_settled for record in self.checker.records.values())
+        return all(record.is_settled and not record.outbox.notices for record in self.checker.records.values())
 
 
 def play(
@@ -336,6 +346,7 @@ def play(
     *,
     steps: int | None = None,
     workers: int = WORKERS,
+    webhooks: bool | None = None,
 ) -> Outcome:
     """The history of *seed*.
 
@@ -345,13 +356,19 @@ def play(
         faults: Instead of the seed's own.
         steps: One job, of so many steps, instead of the seed's own.
         workers: How many there are at first.
+        webhooks: Whether changes of state are told, instead of what the seed says.
     """
+    rng = random.Random(f"webhooks {seed}")  # one of its own, so that histories without them are as they ever were
+    chosen = rng.random() < WEBHOOKS
+    webhooks = chosen if webhooks is None else webhooks
     drawn = draw(random.Random(seed)) if faults is None else faults
+    if faults is None and webhooks:
+        drawn += draw_for_receiver(rng)
     random.seed(seed)  # tenacity draws its pauses from there
     directory = root / f"seed{seed}"
     directory.mkdir(parents=True)
     try:
-        history = History(seed, drawn, directory, steps, workers)
+        history = History(seed, drawn, directory, steps, workers, webhooks)
         with (
             patch("lifecycle.restore.Target.take", history.if_there_is_room(Target.take)),
             patch("lifecycle.preparation._fetch_piece", history.if_there_is_room(_fetch_piece)),

@@ -76,13 +76,13 @@ def test_at_every_call_of_a_whole_job(what: str, tmp_path: Path) -> None:
 def test_a_whole_job_pauses_and_resumes(tmp_path: Path) -> None:
     """The history that the test above walks through has everything in it."""
     told = "\n".join(what for _, _, what in quiet(tmp_path).history)
-    for part in ("paused_for_timeout", "epoch 2", "checkpoint 6", "completed"):
+    for part in ("paused_for_timeout", "epoch 2", "checkpoint 6", "completed", "hears that job0:2:"):
         assert part in told
 
 
 def quiet(root: Path, *faults: Fault) -> Outcome:
-    """One job, two workers, and no faults but these."""
-    return play(1, root, faults, steps=WHOLE_JOB, workers=2)
+    """One job, two workers, a receiver of webhooks, and no faults but these."""
+    return play(1, root, faults, steps=WHOLE_JOB, workers=2, webhooks=True)
 
 
 @pytest.fixture

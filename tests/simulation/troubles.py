@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any, Self
 from unittest.mock import patch
 
 from simulation.checker import OPERATOR, PLACE
-from simulation.faults import SPOILING, Fault
+from simulation.faults import RECEIVER_DOWN, SPOILING, Fault
 from simulation.ports import Road
 from simulation.world import Process, WorldClock
 
 from adapters.retrying import RetryingQueue, RetryingStore
+from adapters.webhook import RetryingHerald
 from client import control, reconcile
 from client.bootstrap import Site
 from client.settings import from_environ
+from client.telling import _Round
 from lifecycle.errors import HoldfastError
 from lifecycle.keys import epoch_of
 from lifecycle.ledger import Ledger
+from lifecycle.notices import Telling
 
 if TYPE_CHECKING:
     from simulation.history import History, Node
@@ -54,6 +57,9 @@ class Troubles:
             self._world.spawn(self._operator.process, lambda: self._operate(fault.what, job), name=fault.what)
         elif fault.what == "reconcile":
             self.reconcile()
+        elif fault.what == RECEIVER_DOWN:
+            self._world.tell("receiver", str(fault))
+            history.herald.down_until = max(history.herald.down_until, self._world.time + fault.lasts_s)
         elif history.nodes:
             self._upset_node(history.nodes[int(fault.pick * len(history.nodes))], fault)
 
@@ -98,8 +104,11 @@ class Troubles:
 
     def _operate(self, what: str, job: str) -> None:
         try:
-            self._world.tell(OPERATOR, f"{what} {job}: {ACTS[what](self._site(self._operator), job)}")
+            site = self._site(self._operator)
+            self._world.tell(OPERATOR, f"{what} {job}: {ACTS[what](site, job)}")
             self._checker.unannounced.discard(job)
+            if site.telling:
+                _Round(site, site.telling).tell(job)
         except HoldfastError as error:
             self._world.tell(OPERATOR, f"{what} {job}: {error}")
 
@@ -112,6 +121,7 @@ class Troubles:
             contextlib.redirect_stderr(io.StringIO()),
             patch("client.records.ThreadPoolExecutor", _Inline),
             patch("client.reconcile.ThreadPoolExecutor", _Inline),
+            patch("client.telling.ThreadPoolExecutor", _Inline),
         ):
             reconcile.run(self._site(None), older=self._history.policy.lease, dry_run=False, as_json=False)
 
@@ -119,6 +129,7 @@ class Troubles:
         history, clock = self._history, WorldClock(self._world, road.process if road else None)
         store: Any = RetryingStore(road.to(history.store, "store"), clock) if road else history.store
         queue: Any = RetryingQueue(road.to(history.queue, "queue"), clock) if road else history.queue
+        herald: Any = RetryingHerald(road.to(history.herald, "herald"), clock) if road else history.herald
         return Site(
             settings=from_environ({}, None),
             clock=clock,
@@ -128,6 +139,7 @@ class Troubles:
             place=PLACE,
             bucket="",
             policy=history.policy,
+            telling=Telling(herald) if history.webhooks else None,
         )
 
 
