@@ -11,6 +11,7 @@ from typing import Final
 from attrs import evolve
 
 from client.bootstrap import Site
+from lifecycle.demo import STATE
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
 from lifecycle.keys import is_job_id
 from lifecycle.ledger import Conflict, Held
@@ -96,7 +97,11 @@ def _reopen(site: Site, job: str, *, from_start: bool) -> str:
             control=Control(),
             timestamps=evolve(record.timestamps, finished=None),
         )
-        return evolve(opened, checkpoint=None, fallback=None) if from_start else opened
+        if not from_start:
+            return opened
+        if record.demo:  # before the record: whoever takes the job must not find it any more
+            site.store.delete([f"{site.place.job(job).folder}{STATE}"])
+        return evolve(opened, checkpoint=None, fallback=None, ran_s=0.0)
 
     record = _change(site, job, change)
     keys = site.place.job(job)

@@ -23,7 +23,7 @@ from lifecycle.ledger import Conflict
 from lifecycle.message import announce
 from lifecycle.ports.queue import Message
 from lifecycle.ports.store import ABSENT
-from lifecycle.record import JobRecord, Timestamps, iso
+from lifecycle.record import JobRecord, Timestamps, expect_room, iso
 
 WRITERS: Final = 64  # a round trip takes far longer than our part of it
 SENDERS: Final = 8
@@ -162,6 +162,7 @@ class Batch:
             order.job, order.workload, order.params, dispatch=FIRST_DISPATCH, labels=order.labels, timestamps=stamps
         )
         try:
+            expect_room(record)
             answer = self.site.ledger.write(self.site.place.job(order.job).record, record, ABSENT)
         except ConfigError as error:
             self.wrong = self.wrong or error

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from lifecycle.errors import RejectedMessageError
+from lifecycle.errors import InvalidRecordError, RejectedMessageError
 from lifecycle.keys import JobKeys, Place, is_job_id
 from lifecycle.ports.queue import Message
-from lifecycle.record import JobRecord
+from lifecycle.record import JobRecord, expect_room
 
 VERSION: Final = 1
 MAX_BYTES: Final = 256 << 10
@@ -54,7 +54,8 @@ def announce_anew(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: st
         return following
     folder = keys.folder.rstrip("/")
     body = {"bucket": bucket, "folder": folder, "parameters": dict(record.params), "dispatch": dispatch}
-    return Message(body=json.dumps(body), job=following.job, dedup=following.dedup)
+    announcement = f"{folder}:{record.epoch}:{dispatch}"  # its prefix is its own, and so another's id may be the same
+    return Message(body=json.dumps(body), job=record.job, dedup=hashlib.sha256(announcement.encode()).hexdigest())
 
 
 def read(body: str, *, place: Place, bucket: str) -> Call:
@@ -88,7 +89,8 @@ def read(body: str, *, place: Place, bucket: str) -> Call:
     workload, params = raw["workload"], raw.get("params", {})
     if not isinstance(workload, str) or not workload:
         raise RejectedMessageError("`workload` is not a name")
-    return Call(call.keys, call.dispatch, JobRecord(job=job, workload=workload, params=_object(params, "params")))
+    draft = JobRecord(job=job, workload=workload, params=_object(params, "params"))
+    return Call(call.keys, call.dispatch, _with_room(draft))
 
 
 def _demo(raw: Mapping[str, Any], bucket: str) -> Call:
@@ -104,7 +106,15 @@ def _demo(raw: Mapping[str, Any], bucket: str) -> Call:
     job = _job_id(last)
     params = _object(raw.get("parameters", {}), "parameters")
     draft = JobRecord(job=job, workload=SERIES_SUM, params=params, demo=True)
-    return Call(Place(prefix).job(job), _dispatch(raw), draft)
+    return Call(Place(prefix).job(job), _dispatch(raw), _with_room(draft))
+
+
+def _with_room(draft: JobRecord) -> JobRecord:
+    try:
+        expect_room(draft)
+    except InvalidRecordError as error:
+        raise RejectedMessageError(str(error)) from error
+    return draft
 
 
 def _job_id(value: object) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from lifecycle.errors import CorruptCheckpointError, HoldfastError
+from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.keys import JobKeys
 from lifecycle.machine import Change
 from lifecycle.message import Call, announce_anew
@@ -77,7 +77,7 @@ class Settlement:
     def _publish(self, record: JobRecord) -> Change:
         try:
             publish(self._services.store, self._services.clock, self._keys, record)
-        except CorruptCheckpointError as error:
+        except PermanentError as error:  # something committed is damaged, or a name that no key can have
             why = f"the outputs cannot be published: {error}"
             log.error("%s: %s", record.job, why)  # noqa: TRY400 - the traceback would say nothing more
             return lambda latest: unpublishable(latest, why)

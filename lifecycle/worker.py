@@ -6,7 +6,7 @@ import shutil
 from datetime import timedelta
 from typing import Final
 
-from lifecycle.attempt import Attempt
+from lifecycle.attempt import JOIN_S, Attempt
 from lifecycle.ending import Ending
 from lifecycle.errors import (
     ConfigError,
@@ -17,10 +17,12 @@ from lifecycle.errors import (
     RetryableError,
     UnknownOutcomeError,
 )
+from lifecycle.heartbeat import Heartbeat
+from lifecycle.keeper import RecordKeeper
 from lifecycle.lease import Judgement, Verdict, judge
-from lifecycle.ledger import Conflict, Held
-from lifecycle.machine import Change
+from lifecycle.ledger import Held
 from lifecycle.message import Call, read
+from lifecycle.observers import NOBODY
 from lifecycle.ports.queue import Delivery
 from lifecycle.record import iso
 from lifecycle.services import Services
@@ -144,12 +146,23 @@ class Worker:
             case Verdict.REJECT:
                 self._reject(delivery, judgement.why)
             case Verdict.PUBLISH if held is not None:
-                settlement.publish(held.record, lambda change: self._mark(call, held, change))
+                self._publish(call, delivery, held, settlement)
 
-    def _mark(self, call: Call, held: Held, change: Change) -> None:
-        answer = self._services.ledger.write(call.keys.record, change(held.record), held.version)
-        if isinstance(answer, Conflict):
-            raise RetryableError(f"{call.keys.job}: its record was changed meanwhile")
+    def _publish(self, call: Call, delivery: Delivery, held: Held, settlement: Settlement) -> None:
+        """Publish what an attempt completed and could not publish.
+
+        That may take long, so a heart beats: it keeps the delivery ours, and lets a health check know that we live.
+        """
+        services = self._services
+        gap_s = services.policy.write_gap.total_seconds()
+        keeper = RecordKeeper(
+            services.ledger, services.clock, key=call.keys.record, held=held, write_gap_s=gap_s, observer=NOBODY
+        )
+        heartbeat = Heartbeat(services, keeper=keeper, delivery=delivery, events=services.clock.mailbox())
+        try:
+            settlement.publish(held.record, keeper.write)
+        finally:
+            heartbeat.stop(timeout_s=JOIN_S)
 
     def _try(self, call: Call, delivery: Delivery, held: Held | None, settlement: Settlement) -> None:
         """Make an attempt at the job."""
