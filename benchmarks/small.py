@@ -26,8 +26,7 @@ HERE: Final = Path(__file__).parent
 COUNT: Final = 1000
 SIZE: Final = 256 << 10
 TURNS: Final = 5
-ROUND_TRIP_S: Final = 0.04  # as benchmarks/submitting.py has it
-TARGET: Final = 3.0
+ROUND_TRIPS_S: Final = ((0.04, 3.0), (0.0, 3.0), (0.2, None))  # and what is promised, if anything is
 GIB: Final = 1 << 30
 
 OURS: Final = ("us", "raw")
@@ -44,14 +43,14 @@ class Took:
 
 
 def measure() -> Iterator[Row]:
-    """As over a network, and as over none, where only CPUs count; about four minutes."""
+    """As over a network, as over none, where only CPUs count, and with a store far away; about five minutes."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         place = Path(name)
         folder = place / "many"
         folder.mkdir()
         for number in range(COUNT):
             (folder / f"{number:04d}").write_bytes(random.randbytes(SIZE))
-        for round_trip_s, target in ((ROUND_TRIP_S, TARGET), (0.0, TARGET)):
+        for round_trip_s, target in ROUND_TRIPS_S:
             with sink(place, round_trip_s=round_trip_s) as server:
                 yield from compared(round_trip_s, target, in_turns(server, place, folder))
 
@@ -97,7 +96,7 @@ def children_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def compared(round_trip_s: float, target: float, took: dict[str, list[Took]]) -> Iterator[Row]:
+def compared(round_trip_s: float, target: float | None, took: dict[str, list[Took]]) -> Iterator[Row]:
     """Ours beside the best of the peers; then what bounds all of them, and CPU."""
     seconds = {name: statistics.median(each.s for each in turns) for name, turns in took.items()}
     best = min((name for name in seconds if name not in OURS), key=seconds.__getitem__)
@@ -105,7 +104,8 @@ def compared(round_trip_s: float, target: float, took: dict[str, list[Took]]) ->
     peers = ", ".join(f"{name} {seconds[name]:.2f} s" for name in seconds if name not in OURS)
     what = f"{COUNT} files of 256 KiB, TLS, round trip of {round_trip_s * 1000:.0f} ms"
     value = f"{seconds['us']:.2f} s, {ratio:.2f} x the best ({best})"
-    yield Row(what, value, peers, f"at least {target:.1f} x", ratio >= target)
+    promised = f"at least {target:.1f} x" if target else ""
+    yield Row(what, value, peers, promised, not target or ratio >= target)
     bound = seconds[best] / seconds["raw"]
     yield Row("  bytes alone, from memory, unhashed", f"{seconds['raw']:.2f} s, {bound:.2f} x the best", "the bound")
     yield Row("  CPU of the client", cpu(took["us"]), ", ".join(f"{name} {cpu(took[name])}" for name in took))

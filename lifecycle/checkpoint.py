@@ -26,7 +26,7 @@ from lifecycle.ports.store import ObjectStore
 from lifecycle.record import CheckpointRef
 from lifecycle.snapshot import Snapshot, SnapshotFile
 
-SAMPLE: Final = 1 / 16  # of what is read at once: compressed, to see whether it pays
+SAMPLE: Final = 1 / 32  # of what is read at once: compressed, to see whether it pays
 SMALLEST_SAMPLE: Final = 4 << 10
 WORTH: Final = 1.15  # times smaller, at least (facts: performance, 5)
 DECIDED_FOR: Final = 16 << 20  # bytes of a file that one sample speaks for

@@ -18,7 +18,7 @@ from lifecycle.crew import Crew, Pace
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore
 
-SENDERS: Final = 4  # packs on their way at once; more gain nothing on two cores
+SENDERS: Final = 8  # packs on their way at once, of a size each: a store far away is waited for, not computed for
 PACED_S: Final = 2.0  # with a cap, a pack holds what may be sent in this time
 SMALLEST_PACED: Final = 1 << 20
 ALIGNED: Final = 64  # bytes: where a file is read to begins at a multiple, whatever came before it
