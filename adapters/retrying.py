@@ -23,7 +23,7 @@ from tenacity import (
 from lifecycle.errors import RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
-from lifecycle.ports.store import Absent, Listed, ObjectStore, Range, Stored, Version
+from lifecycle.ports.store import Absent, Body, Listed, ObjectStore, Range, Stored, Version
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ class RetryingStore:
         """See `ObjectStore.get`."""
         return _call(READ, self._clock, f"get {key}", lambda: self._store.get(key))
 
-    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`."""
         if expected is not None:
             return self._store.put(key, body, expected=expected)
