@@ -90,6 +90,7 @@ def _add_keeping(commands: Any) -> None:
     _add_setup(commands.add_parser("setup", help="make the queue and the bucket, or make them right"))
     commands.add_parser("doctor", help="what is wrong with this place, and what to do about it")
     _add_dashboard(commands.add_parser("dashboard", help="the web page: states, jobs, nodes, live"))
+    _add_exporter(commands.add_parser("exporter", help="metrics of queue, bucket and jobs, for Prometheus"))
     commands.add_parser("settings", help="every setting, its value, and where it came from")
 
 
@@ -130,6 +131,12 @@ def _add_dashboard(dashboard: argparse.ArgumentParser) -> None:
     dashboard.add_argument(
         "--allow-host", metavar="NAME", action="append", default=[], help="a name that browsers call it by"
     )
+
+
+def _add_exporter(exporter: argparse.ArgumentParser) -> None:
+    exporter.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    exporter.add_argument("--port", type=int, default=9471, help="where to listen (9471); 0: any that is free")
+    exporter.add_argument("--every", metavar="TIME", default="15s", help="not read again before so long (15s)")
 
 
 def _count(text: str) -> int:

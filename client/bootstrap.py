@@ -2,9 +2,10 @@
 
 import random
 
-from attrs import frozen
+from attrs import field, frozen
 
 from adapters.clock import SystemClock
+from adapters.retries import Retries
 from client.settings import Settings
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
@@ -27,6 +28,7 @@ class Site:
         place: Where the jobs lie.
         bucket: The bucket's name; empty for the embedded default.
         policy: The numbers.
+        retries: Tells of every call that is made again.
     """
 
     settings: Settings
@@ -37,6 +39,7 @@ class Site:
     place: Place
     bucket: str
     policy: Policy
+    retries: Retries = field(factory=Retries)
 
 
 def open_site(settings: Settings) -> Site:
@@ -46,7 +49,8 @@ def open_site(settings: Settings) -> Site:
         ConfigError: The settings cannot be used.
     """
     clock = SystemClock()
-    queue, store = _cloud(settings, clock) if settings.is_cloud else _local(settings, clock)
+    retries = Retries()
+    queue, store = _cloud(settings, clock, retries) if settings.is_cloud else _local(settings, clock)
     return Site(
         settings=settings,
         clock=clock,
@@ -56,6 +60,7 @@ def open_site(settings: Settings) -> Site:
         place=Place(settings["PREFIX"]),
         bucket=settings["BUCKET"] if settings.is_cloud else "",
         policy=settings.policy(),
+        retries=retries,
     )
 
 
@@ -66,7 +71,7 @@ def _local(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
     return LocalQueue(settings.home / "queue.sqlite3", clock), LocalStore(settings.home / "bucket", clock)
 
 
-def _cloud(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
+def _cloud(settings: Settings, clock: Clock, retries: Retries) -> tuple[JobQueue, ObjectStore]:
     from adapters import r2, sqs
     from adapters.retrying import RetryingQueue, RetryingStore
 
@@ -86,4 +91,4 @@ def _cloud(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
         bucket=settings["BUCKET"],
         clock=clock,
     )
-    return RetryingQueue(queue, clock), RetryingStore(store, clock)
+    return RetryingQueue(queue, clock, retries), RetryingStore(store, clock, retries)

@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    from client.masking import masked
+
+    return masked(" ".join(str(error).split()))
 
 
 def _site() -> "Site":
@@ -210,6 +212,18 @@ def _dashboard(args: argparse.Namespace) -> int:
 
     dashboard.check_extra()
     return dashboard.run(_site(), host=args.host, port=args.port, token=args.token, names=args.allow_host)
+
+
+def _exporter(args: argparse.Namespace) -> int:
+    from adapters.durations import parse
+    from client import exporter
+    from lifecycle.errors import ConfigError
+
+    try:
+        every = parse(args.every)
+    except ValueError as error:
+        raise ConfigError(f"--every {error}") from error
+    return exporter.run(_site(), host=args.host, port=args.port, every=every)
 
 
 def _settings(args: argparse.Namespace) -> int:

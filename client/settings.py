@@ -22,6 +22,7 @@ from lifecycle.policy import Policy
 FILE: Final = "holdfast.toml"
 UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 BEATS_IN_A_LEASE: Final = 4
+LAST_PORT: Final = 65535
 LONGEST_LEASE: Final = timedelta(hours=12)
 CLOUD_NEEDS: Final = ("AWS_ID", "AWS_KEY", "CLOUDFLARE_URL", "CLOUDFLARE_ID", "CLOUDFLARE_KEY", "BUCKET")
 
@@ -58,6 +59,21 @@ def _positive(value: str) -> timedelta:
 def _count(value: str) -> int:
     if not value.isdigit() or int(value) < 1:
         raise ValueError("is no whole number from 1 on")
+    return int(value)
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value.lower() not in choices:
+            raise ValueError(f"is none of {', '.join(choices)}")
+        return value.lower()
+
+    return read
+
+
+def _port(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) > LAST_PORT:
+        raise ValueError(f"is no port from 0 to {LAST_PORT}")
     return int(value)
 
 
@@ -101,6 +117,12 @@ TABLE: Final = (
     Setting("IDLE_EXIT", parse, "0", "a worker without a job for so long ends; 0: never"),
     Setting("UPLOAD_LIMIT", _rate, "0", "the most that checkpoints send in a second, like 20M; 0: no limit"),
     Setting("NODE_KIND", _text, "", "what kind of machine this is, like RTX 4090: reports compare them by it"),
+    Setting(
+        "LOG_FORMAT", _one_of("auto", "json", "text"), "auto", "the worker's log; auto: text on a terminal, else json"
+    ),
+    Setting("LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "the least level that is logged"),
+    Setting("METRICS_PORT", _port, "0", "where a worker shows its metrics to Prometheus; 0: nowhere"),
+    Setting("METRICS_HOST", _text, "127.0.0.1", "the address it does so at; 0.0.0.0 in a container"),
     Setting("DASHBOARD_TOKEN", _text, "", "who looks at `holdfast dashboard` must have it", secret=True),
     Setting("HOLDFAST_HOME", _path, ".holdfast", "where the embedded queue and store lie"),
     Setting("WORK_DIR", _path, "", "where jobs run; unset: HOLDFAST_HOME/work"),

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,8 +21,10 @@ from adapters.node import this_node
 from adapters.process import ProcessRunner
 from adapters.workloads import load
 from client.bootstrap import Site
+from client.telemetry import watching
 from lifecycle.canary import prove_conditions
 from lifecycle.errors import ConfigError
+from lifecycle.observers import Observers
 from lifecycle.services import Services
 from lifecycle.worker import Worker
 
@@ -50,11 +51,8 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
     Raises:
         ConfigError: A setting, a credential, the queue or the bucket is wrong; no job was taken.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
-    logging.getLogger("holdfast").setLevel(logging.INFO)
-    logging.getLogger("transitions").setLevel(logging.WARNING)
+    node = this_node(os.environ, kind=site.settings["NODE_KIND"])
+    observers = watching(site, node)
     policy = evolve(
         site.policy,
         idle_exit=site.policy.idle_exit if idle_exit is None else idle_exit,
@@ -62,7 +60,6 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
     )
     workloads = load(site.settings.workloads)
     prove(site)
-    node = this_node(os.environ, kind=site.settings["NODE_KIND"])
     with own_directory(site.settings.work_dir, node.name) as directory:
         worker = Worker(
             Services(
@@ -78,6 +75,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 place=site.place,
                 bucket=site.bucket,
                 work_dir=directory,
+                observer=Observers(*observers),
                 alive=lambda: touch(site.settings.work_dir / ALIVE),
             )
         )

@@ -123,11 +123,11 @@ class Worker:
         try:
             held = services.ledger.read(call.keys.record)
         except InvalidRecordError as error:
-            log.error("%s", error)  # noqa: TRY400 - the traceback would say nothing more
+            log.error("%s", error, extra={"job": call.keys.job})  # noqa: TRY400 - the traceback would say nothing more
             settlement.hand_back(UNINTELLIGIBLE)
             return
         except HoldfastError as error:
-            log.warning("%s: the record cannot be read: %s", call.keys.job, error)
+            log.warning("%s: the record cannot be read: %s", call.keys.job, error, extra={"job": call.keys.job})
             settlement.hand_back(UNREADABLE)
             return
         self._act(judge(call, held, services.rng), call, delivery, held, settlement)
@@ -135,7 +135,8 @@ class Worker:
     def _act(
         self, judgement: Judgement, call: Call, delivery: Delivery, held: Held | None, settlement: Settlement
     ) -> None:
-        log.info("%s: %s: %s", call.keys.job, judgement.verdict.value, judgement.why)
+        job = call.keys.job
+        log.info("%s: %s: %s", job, judgement.verdict.value, judgement.why, extra={"job": job})
         match judgement.verdict:
             case Verdict.TAKE:
                 self._try(call, delivery, held, settlement)
@@ -173,10 +174,10 @@ class Worker:
         try:
             ending = attempt.run()
         except LeaseLostError as error:
-            log.info("%s", error)
+            log.info("%s", error, extra={"job": call.keys.job})
             settlement.hand_back(self._policy.lease)
         except UnknownOutcomeError as error:
-            log.warning("%s: the lease may be ours or not: %s", call.keys.job, error)
+            log.warning("%s: the lease may be ours or not: %s", call.keys.job, error, extra={"job": call.keys.job})
             settlement.hand_back(UNREADABLE)
         else:
             self._attempts += 1
@@ -188,7 +189,8 @@ class Worker:
     def _heed(self, job: str, ending: Ending | None) -> None:
         if ending is None:
             return
-        log.info("%s: %s%s", job, ending.cause, f": {ending.error}" if ending.error else "")
+        why = f": {ending.error}" if ending.error else ""
+        log.info("%s: %s%s", job, ending.cause, why, extra={"job": job})
         if ending.wants_new_node:
             self._unfit = True
             self._services.node.reallocate(ending.error or ending.cause)
