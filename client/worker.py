@@ -22,8 +22,10 @@ from adapters.node import this_node
 from adapters.process import ProcessRunner
 from adapters.workloads import load
 from client.bootstrap import Site
+from client.tracing import tracing
 from lifecycle.canary import prove_conditions
 from lifecycle.errors import ConfigError
+from lifecycle.observers import Observers
 from lifecycle.services import Services
 from lifecycle.worker import Worker
 
@@ -63,7 +65,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
     workloads = load(site.settings.workloads)
     prove(site)
     node = this_node(os.environ, kind=site.settings["NODE_KIND"])
-    with own_directory(site.settings.work_dir, node.name) as directory:
+    with tracing(site, node, os.environ) as traces, own_directory(site.settings.work_dir, node.name) as directory:
         worker = Worker(
             Services(
                 queue=site.queue,
@@ -79,6 +81,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 bucket=site.bucket,
                 work_dir=directory,
                 alive=lambda: touch(site.settings.work_dir / ALIVE),
+                observer=Observers(traces),
             )
         )
         drain_on_signals(worker, policy.stop_grace)
