@@ -22,6 +22,7 @@ from adapters.process import ProcessRunner
 from adapters.workloads import load
 from client.bootstrap import Site
 from client.telemetry import watching
+from client.tracing import tracing
 from lifecycle.canary import prove_conditions
 from lifecycle.errors import ConfigError
 from lifecycle.observers import Observers
@@ -60,7 +61,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
     )
     workloads = load(site.settings.workloads)
     prove(site)
-    with own_directory(site.settings.work_dir, node.name) as directory:
+    with tracing(site, node, os.environ) as traces, own_directory(site.settings.work_dir, node.name) as directory:
         worker = Worker(
             Services(
                 queue=site.queue,
@@ -75,8 +76,8 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 place=site.place,
                 bucket=site.bucket,
                 work_dir=directory,
-                observer=Observers(*observers),
                 alive=lambda: touch(site.settings.work_dir / ALIVE),
+                observer=Observers(*observers, traces),
             )
         )
         drain_on_signals(worker, policy.stop_grace)
