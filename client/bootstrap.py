@@ -5,6 +5,7 @@ import random
 from attrs import frozen
 
 from adapters.clock import SystemClock
+from adapters.signing import SigningQueue
 from client.settings import Settings
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
@@ -47,6 +48,9 @@ def open_site(settings: Settings) -> Site:
     """
     clock = SystemClock()
     queue, store = _cloud(settings, clock) if settings.is_cloud else _local(settings, clock)
+    bucket, signer = settings["BUCKET"] if settings.is_cloud else "", settings.signer()
+    if signer.is_on:
+        queue = SigningQueue(queue, signer, bucket=bucket, prefix=settings["PREFIX"])
     return Site(
         settings=settings,
         clock=clock,
@@ -54,7 +58,7 @@ def open_site(settings: Settings) -> Site:
         store=store,
         ledger=Ledger(store, clock, random.SystemRandom()),
         place=Place(settings["PREFIX"]),
-        bucket=settings["BUCKET"] if settings.is_cloud else "",
+        bucket=bucket,
         policy=settings.policy(),
     )
 

@@ -18,12 +18,14 @@ from attrs import frozen
 from adapters.durations import parse, show
 from lifecycle.errors import ConfigError
 from lifecycle.policy import Policy
+from lifecycle.signing import Signer
 
 FILE: Final = "holdfast.toml"
 UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 BEATS_IN_A_LEASE: Final = 4
 LONGEST_LEASE: Final = timedelta(hours=12)
 CLOUD_NEEDS: Final = ("AWS_ID", "AWS_KEY", "CLOUDFLARE_URL", "CLOUDFLARE_ID", "CLOUDFLARE_KEY", "BUCKET")
+SHORTEST_KEY: Final = 16  # characters
 
 
 def _text(value: str) -> str:
@@ -38,6 +40,12 @@ def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("is no http or https address")
+    return value
+
+
+def _signing_key(value: str) -> str:
+    if len(value) < SHORTEST_KEY or not (value.isascii() and value.isprintable()) or " " in value:
+        raise ValueError(f"must have {SHORTEST_KEY} characters or more, plain ASCII without blanks")
     return value
 
 
@@ -101,6 +109,8 @@ TABLE: Final = (
     Setting("IDLE_EXIT", parse, "0", "a worker without a job for so long ends; 0: never"),
     Setting("UPLOAD_LIMIT", _rate, "0", "the most that checkpoints send in a second, like 20M; 0: no limit"),
     Setting("NODE_KIND", _text, "", "what kind of machine this is, like RTX 4090: reports compare them by it"),
+    Setting("JOB_SIGNING_KEY", _signing_key, "", "signs messages; workers with it take signed ones only", secret=True),
+    Setting("JOB_SIGNING_KEY_OTHER", _signing_key, "", "a key that is taken as well, while keys change", secret=True),
     Setting("DASHBOARD_TOKEN", _text, "", "who looks at `holdfast dashboard` must have it", secret=True),
     Setting("HOLDFAST_HOME", _path, ".holdfast", "where the embedded queue and store lie"),
     Setting("WORK_DIR", _path, "", "where jobs run; unset: HOLDFAST_HOME/work"),
@@ -148,6 +158,10 @@ class Settings:
             return Path(self["WORKLOADS"])
         usual = Path("workloads.toml")
         return usual if usual.exists() else None
+
+    def signer(self) -> Signer:
+        """Who signs messages, and whose are taken."""
+        return Signer(self["JOB_SIGNING_KEY"].encode(), self["JOB_SIGNING_KEY_OTHER"].encode())
 
     def policy(self) -> Policy:
         """The numbers for a worker."""
@@ -229,6 +243,8 @@ def _check(settings: Settings) -> None:
     missing = [name for name in CLOUD_NEEDS if settings.is_cloud and not settings[name]]
     if missing:
         raise ConfigError(f"QUEUE_URL is set, so {', '.join(missing)} must be set too")
+    if settings["JOB_SIGNING_KEY_OTHER"] and not settings["JOB_SIGNING_KEY"]:
+        raise ConfigError("JOB_SIGNING_KEY_OTHER is set, so JOB_SIGNING_KEY must be set too: it is the one that signs")
     lease, beat = settings["LEASE"], settings["HEARTBEAT"]
     if beat * BEATS_IN_A_LEASE > lease:
         raise ConfigError(

@@ -79,6 +79,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 bucket=site.bucket,
                 work_dir=directory,
                 alive=lambda: touch(site.settings.work_dir / ALIVE),
+                signer=site.settings.signer(),
             )
         )
         drain_on_signals(worker, policy.stop_grace)
