@@ -73,20 +73,17 @@ def _local(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
 def _cloud(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
     from adapters import r2, sqs
     from adapters.retrying import RetryingQueue, RetryingStore
+    from client.keys import queue_keys, store_keys
 
     queue = sqs.connect(
         url=settings["QUEUE_URL"],
-        key_id=settings["AWS_ID"],
-        secret=settings["AWS_KEY"],
-        token=settings["AWS_TOKEN"] or None,
+        credentials=queue_keys(settings, clock),
         clock=clock,
     )
     store = r2.connect(
         endpoint=settings["CLOUDFLARE_URL"],
         region=settings["CLOUDFLARE_REGION"],
-        key_id=settings["CLOUDFLARE_ID"],
-        secret=settings["CLOUDFLARE_KEY"],
-        token=settings["CLOUDFLARE_TOKEN"] or None,
+        credentials=store_keys(settings, clock),
         bucket=settings["BUCKET"],
         clock=clock,
     )

@@ -24,7 +24,8 @@ FILE: Final = "holdfast.toml"
 UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 BEATS_IN_A_LEASE: Final = 4
 LONGEST_LEASE: Final = timedelta(hours=12)
-CLOUD_NEEDS: Final = ("AWS_ID", "AWS_KEY", "CLOUDFLARE_URL", "CLOUDFLARE_ID", "CLOUDFLARE_KEY", "BUCKET")
+CLOUD_NEEDS: Final = ("CLOUDFLARE_URL", "BUCKET")
+KEY_OWNERS: Final = ("AWS", "CLOUDFLARE")
 SHORTEST_KEY: Final = 16  # characters
 
 
@@ -92,11 +93,15 @@ TABLE: Final = (
     Setting("AWS_ID", _text, "", "access key id for SQS"),
     Setting("AWS_KEY", _text, "", "secret access key for SQS", secret=True),
     Setting("AWS_TOKEN", _text, "", "session token for SQS, with short-lived keys", secret=True),
+    Setting("AWS_CREDENTIALS_FILE", _path, "", "a file with short-lived keys for SQS, read again when it is time"),
+    Setting("AWS_CREDENTIALS_COMMAND", _text, "", "a command that prints such keys, run again", secret=True),
     Setting("CLOUDFLARE_URL", _url, "", "the R2 (or any S3) endpoint"),
     Setting("CLOUDFLARE_REGION", _text, "auto", "its region"),
     Setting("CLOUDFLARE_ID", _text, "", "access key id for it"),
     Setting("CLOUDFLARE_KEY", _text, "", "secret access key for it", secret=True),
     Setting("CLOUDFLARE_TOKEN", _text, "", "session token for it, with short-lived keys", secret=True),
+    Setting("CLOUDFLARE_CREDENTIALS_FILE", _path, "", "a file with short-lived keys for it, as for SQS"),
+    Setting("CLOUDFLARE_CREDENTIALS_COMMAND", _text, "", "a command that prints such keys, run again", secret=True),
     Setting("BUCKET", _text, "", "the bucket"),
     Setting("PREFIX", _prefix, "", "all jobs lie under it"),
     Setting("LEASE", _positive, "120s", "how long a silent owner is taken for alive"),
@@ -240,9 +245,8 @@ def _read_file(file: Path) -> dict[str, str]:
 
 
 def _check(settings: Settings) -> None:
-    missing = [name for name in CLOUD_NEEDS if settings.is_cloud and not settings[name]]
-    if missing:
-        raise ConfigError(f"QUEUE_URL is set, so {', '.join(missing)} must be set too")
+    if settings.is_cloud:
+        _check_cloud(settings)
     if settings["JOB_SIGNING_KEY_OTHER"] and not settings["JOB_SIGNING_KEY"]:
         raise ConfigError("JOB_SIGNING_KEY_OTHER is set, so JOB_SIGNING_KEY must be set too: it is the one that signs")
     lease, beat = settings["LEASE"], settings["HEARTBEAT"]
@@ -257,6 +261,23 @@ def _check(settings: Settings) -> None:
             f"LEASE={show(lease)} must be shorter than 12h, for which SQS hides a message at most "
             f"(from {settings.values['LEASE'].origin})"
         )
+
+
+def _check_cloud(settings: Settings) -> None:
+    needed = {*CLOUD_NEEDS, *(name for owner in KEY_OWNERS for name in _key_settings(settings, owner))}
+    missing = [row.name for row in TABLE if row.name in needed and not settings[row.name]]
+    if missing:
+        raise ConfigError(f"QUEUE_URL is set, so {', '.join(missing)} must be set too")
+
+
+def _key_settings(settings: Settings, owner: str) -> tuple[str, ...]:
+    """Where *owner*'s keys come from: one of three ways."""
+    ways = ((f"{owner}_ID", f"{owner}_KEY"), (f"{owner}_CREDENTIALS_FILE",), (f"{owner}_CREDENTIALS_COMMAND",))
+    given = [way for way in ways if any(settings[name] for name in way)]
+    if len(given) > 1:
+        several = " and ".join(name for way in given for name in way if settings[name])
+        raise ConfigError(f"{several} are set, and it is not clear which keys to use: leave one way of giving them")
+    return given[0] if given else ways[0]
 
 
 def _shown(row: Setting, value: Any) -> str:
