@@ -29,6 +29,9 @@ KEY_OWNERS: Final = ("AWS", "CLOUDFLARE")
 SHORTEST_KEY: Final = 16  # characters
 
 
+_USER: Final = re.compile(r"//.*@")  # of a URL; what comes before the last @ may be a password
+
+
 def _text(value: str) -> str:
     return value
 
@@ -41,6 +44,8 @@ def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("is no http or https address")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("has a user or a password in it, which belong into settings of their own")
     return value
 
 
@@ -121,6 +126,10 @@ TABLE: Final = (
     Setting("WORK_DIR", _path, "", "where jobs run; unset: HOLDFAST_HOME/work"),
     Setting("WORKLOADS", _path, "", "the file of workloads; unset: workloads.toml, if there is one here"),
 )
+
+
+SECRETS: Final = tuple(row.name for row in TABLE if row.secret)
+"""Names of what no workload, output or log may have."""
 
 
 @frozen
@@ -215,7 +224,7 @@ def from_environ(environ: Mapping[str, str], file: Path | None) -> Settings:
         try:
             values[row.name] = Value(row.read(text) if text else "", origin)
         except ValueError as error:
-            shown = _mask(text) if row.secret else text
+            shown = _mask(text) if row.secret else _USER.sub("//…@", text)
             raise ConfigError(f"{row.name}={shown!r} (from {origin}) {error}") from error
     settings = Settings(values)
     _check(settings)

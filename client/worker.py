@@ -22,6 +22,7 @@ from adapters.node import this_node
 from adapters.process import ProcessRunner
 from adapters.workloads import load
 from client.bootstrap import Site
+from client.settings import SECRETS
 from lifecycle.canary import prove_conditions
 from lifecycle.errors import ConfigError
 from lifecycle.services import Services
@@ -69,7 +70,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 queue=site.queue,
                 store=site.store,
                 ledger=site.ledger,
-                runner=ProcessRunner(),
+                runner=ProcessRunner(withheld=SECRETS),
                 node=node,
                 clock=site.clock,
                 rng=random.SystemRandom(),
