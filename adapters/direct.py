@@ -21,14 +21,13 @@ from urllib.parse import quote, urlencode, urlsplit
 from weakref import finalize
 
 from attrs import frozen
-from botocore import credentials as botocore_credentials
 from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.utils import get_environ_proxies
 from urllib3.util import wait_for_read
 
-from adapters.boto import Credentials, Kind, certificates
+from adapters.boto import Credentials, Keys, Kind, certificates, signing_keys
 from lifecycle.ports.store import Body
 
 IDLE_CONNECTIONS: Final = 64  # `submit` puts as many records at once
@@ -59,18 +58,18 @@ class Direct:
     Args:
         endpoint: The store's, as boto3 takes it.
         region: Signed, and checked by nobody but AWS.
-        credentials: Whose.
+        credentials: Whose; a call that is refused goes out again if they have changed.
         bucket: Where to.
         kind: For the time-outs, and whether bodies are hashed for the signature; without TLS they always are.
     """
 
-    def __init__(self, *, endpoint: str, region: str, credentials: Credentials, bucket: str, kind: Kind) -> None:
+    def __init__(self, *, endpoint: str, region: str, credentials: Keys, bucket: str, kind: Kind) -> None:
         self._folder = f"{endpoint.rstrip('/')}/{bucket}/"
         self._place = urlsplit(endpoint)
         self._host = self._place.netloc.removesuffix(f":{PORTS[self._place.scheme]}")  # as it is signed
         self._kind = kind
-        keys = botocore_credentials.Credentials(credentials.key_id, credentials.secret, credentials.token)
-        self._signer = _Signer(keys, "s3", region)
+        self._credentials = credentials
+        self._region = region
         self._signs_body = kind.signs_body or self._place.scheme != "https"
         self._tls = _trusting(certificates()) if self._place.scheme == "https" else None
         self._idle: deque[HTTPConnection] = deque()
@@ -117,6 +116,15 @@ class Direct:
         return self._send("GET", f"?{urlencode(sorted(query.items()), quote_via=quote, safe='-._~')}")
 
     def _send(self, method: str, place: str, body: Body = b"", headers: Mapping[str, str] = EMPTY) -> Answer:
+        try:
+            return self._send_once(method, place, body, headers)
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if isinstance(self._credentials, Credentials) or not self._credentials.renewed_after(status):
+                raise
+        return self._send_once(method, place, body, headers)  # what was refused has changed nothing
+
+    def _send_once(self, method: str, place: str, body: Body, headers: Mapping[str, str]) -> Answer:
         head = self._head(method, self._folder + place, body, headers)
         try:
             connection = self._connection()
@@ -139,7 +147,7 @@ class Direct:
         """The signed request, up to its body."""
         request = AWSRequest(method, url, headers=dict(headers))
         request.context["payload"] = hashlib.sha256(body).hexdigest() if self._signs_body else UNSIGNED_PAYLOAD
-        self._signer.add_auth(request)
+        _Signer(signing_keys(self._credentials), "s3", self._region).add_auth(request)
         signed = {"Host": self._host, "Content-Length": str(len(body)), **request.headers}
         lines = (f"{name}: {value}" for name, value in signed.items())
         parts = urlsplit(url)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from adapters.boto import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Credentials, lazy_client, store_place
+from adapters.boto import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Keys, lazy_client, store_place
 from adapters.boto_errors import S3, code_of, status_of, translating
 from adapters.direct import Direct, is_plain_way
 from adapters.listing import read_page
@@ -314,16 +314,13 @@ def _expect_whole(answer: Mapping[str, Any], content: bytes, key: str) -> None:
         raise RetryableError(f"get {key}: {len(content)} bytes came of {answer['ContentLength']}")
 
 
-def connect(
-    *, endpoint: str, region: str, key_id: str, secret: str, token: str | None, bucket: str, clock: Clock
-) -> R2Store:
+def connect(*, endpoint: str, region: str, credentials: Keys, bucket: str, clock: Clock) -> R2Store:
     """Make an `R2Store` with clients of its own; sends nothing.
 
     Raises:
         ConfigError: The endpoint, the bucket's name or a key cannot be right.
     """
     place = store_place(endpoint, bucket)
-    credentials = Credentials(key_id=key_id, secret=secret, token=token)
     control, bulk = (
         lazy_client(S3, kind, endpoint=place, region=region, credentials=credentials) for kind in (CONTROL, BULK)
     )

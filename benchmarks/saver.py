@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters import r2
+from adapters.boto import Credentials
 from adapters.clock import SystemClock
 from adapters.retrying import RetryingStore
 from lifecycle.blocks import SIZES, Known
@@ -23,7 +24,7 @@ from lifecycle.record import CheckpointRef
 from lifecycle.restore import restore
 from lifecycle.snapshot import Snapshot, SnapshotFile
 
-KEYS = {"key_id": "AKIATESTTESTTESTTEST", "secret": "not-a-secret"}
+KEYS = Credentials(key_id="AKIATESTTESTTESTTEST", secret="not-a-secret")  # noqa: S106
 REF = "ref.json"
 
 
@@ -39,7 +40,7 @@ def memory_mib(field: str) -> float:
 def store(url: str, bucket: str) -> RetryingStore:
     """The store, as a worker uses it."""
     clock = SystemClock()
-    return RetryingStore(r2.connect(endpoint=url, region="auto", **KEYS, token=None, bucket=bucket, clock=clock), clock)
+    return RetryingStore(r2.connect(endpoint=url, region="auto", credentials=KEYS, bucket=bucket, clock=clock), clock)
 
 
 def warm(used: RetryingStore) -> None:

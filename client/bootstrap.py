@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from adapters.clock import SystemClock
 from adapters.retries import Retries
+from adapters.signing import SigningQueue
 from client.settings import Settings
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
@@ -51,6 +52,9 @@ def open_site(settings: Settings) -> Site:
     clock = SystemClock()
     retries = Retries()
     queue, store = _cloud(settings, clock, retries) if settings.is_cloud else _local(settings, clock)
+    bucket, signer = settings["BUCKET"] if settings.is_cloud else "", settings.signer()
+    if signer.is_on:
+        queue = SigningQueue(queue, signer, bucket=bucket, prefix=settings["PREFIX"])
     return Site(
         settings=settings,
         clock=clock,
@@ -58,7 +62,7 @@ def open_site(settings: Settings) -> Site:
         store=store,
         ledger=Ledger(store, clock, random.SystemRandom()),
         place=Place(settings["PREFIX"]),
-        bucket=settings["BUCKET"] if settings.is_cloud else "",
+        bucket=bucket,
         policy=settings.policy(),
         retries=retries,
     )
@@ -74,20 +78,17 @@ def _local(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
 def _cloud(settings: Settings, clock: Clock, retries: Retries) -> tuple[JobQueue, ObjectStore]:
     from adapters import r2, sqs
     from adapters.retrying import RetryingQueue, RetryingStore
+    from client.keys import queue_keys, store_keys
 
     queue = sqs.connect(
         url=settings["QUEUE_URL"],
-        key_id=settings["AWS_ID"],
-        secret=settings["AWS_KEY"],
-        token=settings["AWS_TOKEN"] or None,
+        credentials=queue_keys(settings, clock),
         clock=clock,
     )
     store = r2.connect(
         endpoint=settings["CLOUDFLARE_URL"],
         region=settings["CLOUDFLARE_REGION"],
-        key_id=settings["CLOUDFLARE_ID"],
-        secret=settings["CLOUDFLARE_KEY"],
-        token=settings["CLOUDFLARE_TOKEN"] or None,
+        credentials=store_keys(settings, clock),
         bucket=settings["BUCKET"],
         clock=clock,
     )

@@ -21,6 +21,7 @@ from adapters.node import this_node
 from adapters.process import ProcessRunner
 from adapters.workloads import load
 from client.bootstrap import Site
+from client.settings import SECRETS
 from client.telemetry import watching
 from client.tracing import tracing
 from lifecycle.canary import prove_conditions
@@ -67,7 +68,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 queue=site.queue,
                 store=site.store,
                 ledger=site.ledger,
-                runner=ProcessRunner(),
+                runner=ProcessRunner(withheld=SECRETS),
                 node=node,
                 clock=site.clock,
                 rng=random.SystemRandom(),
@@ -78,6 +79,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 work_dir=directory,
                 alive=lambda: touch(site.settings.work_dir / ALIVE),
                 observer=Observers(*observers, traces),
+                signer=site.settings.signer(),
             )
         )
         drain_on_signals(worker, policy.stop_grace)

@@ -17,6 +17,7 @@ from lifecycle.ports.observer import Observer
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.runner import Workload, WorkloadRunner
 from lifecycle.ports.store import ObjectStore
+from lifecycle.signing import UNSIGNED, Signer
 
 
 @frozen
@@ -38,6 +39,7 @@ class Services:
         work_dir: A directory of this process alone.
         sizes: How checkpoints are cut.
         observer: Is told what happens.
+        signer: Whose signature a message must have.
         alive: Called at least every heartbeat, for a health check.
     """
 
@@ -56,3 +58,4 @@ class Services:
     alive: Callable[[], None]
     sizes: Sizes = SIZES
     observer: Observer = NOBODY
+    signer: Signer = UNSIGNED

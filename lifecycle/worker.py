@@ -112,7 +112,7 @@ class Worker:
         """Do with one message what its record says."""
         services = self._services
         try:
-            call = read(delivery.body, place=services.place, bucket=services.bucket)
+            call = read(delivery.body, place=services.place, bucket=services.bucket, signer=services.signer)
         except RejectedMessageError as error:
             self._reject(delivery, str(error))
             return

@@ -26,6 +26,7 @@ from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT, ObjectStore
 from lifecycle.record import JobRecord
 from lifecycle.services import Services
+from lifecycle.signing import UNSIGNED, Signer
 from lifecycle.worker import Worker
 
 POLICY = Policy(
@@ -94,6 +95,7 @@ class Cluster:
         check: str | None = None,
         workload: Mapping[str, object] = MappingProxyType({}),
         observers: Iterable[Observer] = (),
+        signer: Signer = UNSIGNED,
         **policy: object,
     ) -> Worker:
         self.names += 1
@@ -115,6 +117,7 @@ class Cluster:
                 work_dir=self.root / f"node{self.names}",
                 alive=lambda: None,
                 observer=Observers(*observers),
+                signer=signer,
             )
         )
 
