@@ -102,7 +102,7 @@ def _status(args: argparse.Namespace) -> int:
         backwards=args.reverse,
         limit=args.limit,
     )
-    return status.run(_site(), args.jobs, query, as_json=args.json, watch=args.watch)
+    return status.run(_site(), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -122,6 +122,7 @@ def _report(args: argparse.Namespace) -> int:
         as_json=args.json,
         file=args.csv,
         plot=args.plot,
+        archived=args.archived,
     )
 
 
@@ -183,6 +184,18 @@ def _reconcile(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise ConfigError(f"--older {error}") from error
     return reconcile.run(_site(), older=older, dry_run=args.dry_run, as_json=args.json)
+
+
+def _archive(args: argparse.Namespace) -> int:
+    from adapters.durations import parse
+    from client import archive
+    from lifecycle.errors import ConfigError
+
+    try:
+        older = parse(args.older)
+    except ValueError as error:
+        raise ConfigError(f"--older {error}") from error
+    return archive.run(_site(), older=older, dry_run=args.dry_run, as_json=args.json)
 
 
 def _states(args: argparse.Namespace) -> int:

@@ -6,17 +6,21 @@ From the records alone, so it costs what `status` costs. Prices turn the time th
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from attrs import asdict, define, field
 
 from client.account import CAUSES, Entry, Spent, account, entries
+from client.archived import Archive
 from client.bar import bar
 from client.bootstrap import Site
-from client.index import Index, Query, cache_path
+from client.database import cache_path
+from client.index import Index, Query
 from client.plot import as_svg
+from client.records import Found
 from client.status import printable
 from lifecycle.errors import ConfigError
 from lifecycle.record import JobRecord
@@ -84,6 +88,7 @@ def run(
     as_json: bool,
     file: Path | None,
     plot: Path | None,
+    archived: bool = False,
 ) -> int:
     """Print the report; as a table, or JSON, a line each.
 
@@ -95,6 +100,7 @@ def run(
         as_json: For machines.
         file: Written as CSV too.
         plot: Written as SVG too.
+        archived: Whether archived jobs count too.
 
     Returns:
         0; 1 if a record could not be read, which stderr names.
@@ -108,9 +114,12 @@ def run(
     with Index(site, cache_path(site)) as index:
         with bar("reading records", None) as advance:
             index.refresh(advance)
-        records = (found.held.record for found in index.jobs(wanted) if found.held)
-        lines = gather(records, by=by, given=given)
         problems = index.problems()
+        everything = index.jobs(wanted)
+        if archived:
+            everything = chain(everything, _archived(site, index, wanted, problems))
+        records = (found.held.record for found in everything if found.held)
+        lines = gather(records, by=by, given=given)
     if file:
         with file.open("w", newline="") as out:
             write_csv(lines, out)
@@ -124,6 +133,16 @@ def run(
     for problem in problems:
         print(f"holdfast: {problem}", file=sys.stderr)
     return int(bool(problems))
+
+
+def _archived(site: Site, index: Index, wanted: Query, problems: list[str]) -> Iterator[Found]:
+    archive = Archive(site, index.db, without_live=True)
+    with bar("reading the archive", None) as advance:
+        archive.refresh(advance)
+    for found in archive.jobs(wanted):
+        if found.held is None:
+            problems.append(found.problem or found.job)
+        yield found
 
 
 def gather(records: Iterable[JobRecord], *, by: str, given: Mapping[str, float]) -> list[Line]:

@@ -73,6 +73,7 @@ def _facts(held: Held) -> Iterator[str]:
         "interruptions": ", ".join(f"{count} x {cause}" for cause, count in record.interruptions.items()),
         "messages": f"{record.dispatch} sent; {counters}",
         "times": ", ".join(f"{name} {at}" for name, at in stamps),
+        "archived": f"in {record.archived}" if record.archived else "",
         "error": (record.error or "").replace("\n", " | "),
     }
     yield from (f"{name:<14}{text}" for name, text in facts.items() if text)

@@ -15,7 +15,8 @@ from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client import status
 from client.bootstrap import Site
-from client.index import EVERYTHING, Index, Query, cache_path, eta_s
+from client.database import cache_path
+from client.index import EVERYTHING, Index, Query, eta_s
 from client.settings import from_environ
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.keys import Place
