@@ -130,6 +130,13 @@ def _add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--price", metavar="[KIND=]PRICE", action="append", default=[], help="of an hour, for this NODE_KIND or any"
     )
+    report.add_argument(
+        "--call-price",
+        metavar="KIND=PRICE",
+        action="append",
+        default=[],
+        help="of a million calls: queue, write or read",
+    )
     report.add_argument("--archived", action="store_true", help="archived jobs too")
     report.add_argument("--csv", metavar="FILE", type=Path, help="write it there as well")
     report.add_argument("--plot", metavar="FILE", type=Path, help="draw it there as well: SVG")

@@ -112,7 +112,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from client import report, status
+    from client import calls, report, status
 
     return report.run(
         _site(),
@@ -123,6 +123,7 @@ def _report(args: argparse.Namespace) -> int:
         file=args.csv,
         plot=args.plot,
         archived=args.archived,
+        call_prices=calls.prices(args.call_price),
     )
 
 

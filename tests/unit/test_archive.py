@@ -141,7 +141,7 @@ def test_all_about_an_archived_job_can_still_be_asked(
     assert show.run(site, "a", as_json=False) == 0
     told = capsys.readouterr().out
     assert "archived      in " in told
-    assert "e1  ended" in told
+    assert "e1  n  ended" in told
     assert download.run(site, tmp_path / "got", ["a"], state=False) == 0
     assert (tmp_path / "got/a/output/o.txt").read_text() == "1"
     assert verify.run(site, ["a"]) == 0
