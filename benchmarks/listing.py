@@ -4,6 +4,7 @@ Beside them, what a look without an index would cost: a GET for each record, whi
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from client.settings import from_environ
 from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Progress, Timestamps, encode
 from lifecycle.states import State
 
-SIZES: Final = (1_000, 10_000, 100_000)
+SIZES: Final = tuple(map(int, os.environ.get("SIZES", "1000,10000,100000").split(",")))
 CHANGES: Final = 50
 WRITERS: Final = 32
 REFRESH_S: Final = 5.0

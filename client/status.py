@@ -41,6 +41,8 @@ HEADS: Final = (
     "failures",
     "error",
 )
+STYLES: Final = {"completed": "green", "failed": "red", "running (stale)": "red", "running": "cyan"}
+SHRINKING: Final = ("job", "owner", "error")  # columns that give way where a terminal is narrow
 WIDEST_ERROR: Final = 60
 MEASURED: Final = 1000  # jobs that the columns' widths are taken from
 Jobs = Index | Archive
@@ -257,12 +259,16 @@ def _refreshed(index: Jobs) -> str:
 
 
 def rich_table(index: Jobs, wanted: Query, trouble: str = "") -> "Table":
-    """The table for a terminal; every text stands there as it is, brackets included."""
+    """The table for a terminal, a line for each job; every text stands there as it is, brackets included."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*HEADS, caption=Text(summary(index, evolve(wanted, limit=None)) + trouble))
-    for one in index.jobs(wanted):
-        if one.held:
-            table.add_row(*(Text(cell) for cell in _cells(one.held)))
+    rows = [_cells(one.held) for one in index.jobs(wanted) if one.held]
+    table = Table(box=None, caption=Text(summary(index, evolve(wanted, limit=None)) + trouble), caption_justify="left")
+    shown = [number for number, _ in enumerate(HEADS) if any(row[number] for row in rows)]
+    for number in shown:
+        table.add_column(HEADS[number], no_wrap=HEADS[number] not in SHRINKING)  # those that may wrap give way first
+    for row in rows:
+        cells = (Text(row[number], STYLES.get(row[number], ""), no_wrap=True, overflow="ellipsis") for number in shown)
+        table.add_row(*cells)
     return table
