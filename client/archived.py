@@ -12,13 +12,13 @@ from itertools import islice
 from typing import Any, Final
 
 from attrs import asdict, define, frozen
-from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError
+from zstandard import ZstdCompressor, ZstdError
 
 from client.bootstrap import Site
 from client.database import Database
 from client.index import EVERYTHING, ORDERS, Query, share, where
 from client.records import READERS, Found
-from lifecycle.archive import LEVEL, Spot, read_frame
+from lifecycle.archive import LEVEL, Spot, read_frame, unpack
 from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.ledger import Held
 from lifecycle.record import JobRecord
@@ -171,7 +171,7 @@ class Archive:
         if stored is None:
             raise PermanentError(f"{key} is gone since it was listed; try again")
         try:
-            lines = ZstdDecompressor().decompress(stored.body, max_output_size=LARGEST_CONTENTS).splitlines()
+            lines = unpack(stored.body, LARGEST_CONTENTS).splitlines()
             converter = strict_converter()
             return [_row(converter.structure(json.loads(line), Entry)) for line in lines]
         except (ZstdError, ValueError, TypeError, ExceptionGroup) as error:

@@ -14,7 +14,7 @@ from typing import Final
 
 import cattrs
 from attrs import asdict, evolve, frozen
-from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError
+from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError, frame_content_size
 
 from lifecycle.errors import InvalidRecordError, PermanentError
 from lifecycle.keys import JobKeys, Place
@@ -93,10 +93,21 @@ def read_frame(store: ObjectStore, place: Place, spot: Spot) -> list[JobRecord]:
     if frame is None or len(frame) != spot.length:
         raise PermanentError(f"the archive's segment {key} is missing or too short")
     try:
-        lines = ZstdDecompressor().decompress(frame, max_output_size=LARGEST_FRAME).splitlines()
+        lines = unpack(frame, LARGEST_FRAME).splitlines()
     except ZstdError as error:
         raise PermanentError(f"the archive's segment {key} is damaged at {spot.offset}: {error}") from error
     return [evolve(decode(line), archived=spot.segment) for line in lines]
+
+
+def unpack(frame: bytes, most: int) -> bytes:
+    """What a zstd frame holds, *most* bytes of it at most.
+
+    Raises:
+        ZstdError: It is none, or says that it holds more.
+    """
+    if not 0 <= frame_content_size(frame) <= most:
+        raise ZstdError(f"the frame does not say that it holds {most} bytes at most")
+    return ZstdDecompressor().decompress(frame)
 
 
 def is_archived(store: ObjectStore, keys: JobKeys) -> bool:

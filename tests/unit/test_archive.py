@@ -228,7 +228,8 @@ def test_a_damaged_segment_is_named(site: Site, clock: ManualClock, capsys: pyte
     put(site, over("b"))
     clock.advance(SECONDS + 1)
     run(site)
-    for spoilt in (b"x" * len(body), body[:5], None):
+    vast = (b"\x28\xb5\x2f\xfd\xe0" + b"\x7f" * 8).ljust(len(body), b"\0")  # a frame that says it holds 2^62 bytes
+    for spoilt in (b"x" * len(body), body[:5], vast, None):
         capsys.readouterr()
         site.store.delete([key]) if spoilt is None else site.store.put(key, spoilt)
         assert status.run(site, [], status.query(), as_json=True, watch=False, archived=True) == 1
