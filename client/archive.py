@@ -68,11 +68,10 @@ class Chosen:
 
 @define
 class Outcome:
-    """What a run did: jobs that went, by state; bytes of records, and of segments; what went wrong, a line each."""
+    """What a run did: jobs that went, by state; bytes of segments; what went wrong, a line each."""
 
     gone: Counter[str] = field(factory=Counter)
-    before: int = 0
-    after: int = 0
+    bytes: int = 0
     problems: list[str] = field(factory=list)
 
 
@@ -138,7 +137,7 @@ def archive(site: Site, records: Iterable[JobRecord], older: timedelta, done: Ou
                 site.store.put(site.place.contents(name), contents(entries))
                 stones = pool.map(lambda each: _bury(site, each[0], each[1], done), marked)
                 buried += [one for (one, _), is_there in zip(marked, stones, strict=True) if is_there]
-            done.after += len(body)
+            done.bytes += len(body)
     site.store.delete([site.place.job(one.job).record for one in buried])
     yield from (one.held.record for one in buried)
 
@@ -190,5 +189,5 @@ def _note(job: str, error: HoldfastError, done: Outcome) -> None:
 
 def _tell(done: Outcome, *, dry_run: bool) -> None:
     states = ", ".join(f"{count} {state}" for state, count in done.gone.most_common())
-    size = f", in {human(done.after)}" if done.after else ""
+    size = f", in {human(done.bytes)}" if done.bytes else ""
     print(f"{done.gone.total()} jobs {'would be ' if dry_run else ''}archived{size}{': ' if states else ''}{states}")

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
-from client.account import Entry, entries
+from client.account import Entry
 from lifecycle.blocks import SIZES
 from lifecycle.courier import INTERVAL_S
 from lifecycle.errors import ConfigError
@@ -100,7 +100,7 @@ def of_job(record: JobRecord) -> Calls:
 
 def _beat_s(record: JobRecord) -> float:
     """Seconds between two beats: as the newest attempt shows, or as few as its lease allows."""
-    newest = list(entries(record))[-1:]
-    if newest and record.beat > 1 and newest[0].spent.held > 0:
-        return max(newest[0].spent.held / record.beat, 1.0)
+    newest = record.attempts[-1] if record.attempts else None
+    if newest and record.beat > 1 and newest.prepared_s + newest.useful_s > 0:
+        return max((newest.prepared_s + newest.useful_s) / record.beat, 1.0)
     return record.lease_s / BEATS_A_LEASE if record.lease_s else USUAL_BEAT_S
