@@ -472,3 +472,43 @@ def test_cancel_and_retry_of_an_archived_job_say_so(site: Site, clock: ManualClo
     for act in (control.cancel, control.retry, control.retry_from_start):
         with pytest.raises(PermanentError, match="is archived"):
             act(site, "a")
+
+
+# ---- that these tests would notice ----
+
+
+def test_a_worker_that_does_not_look_is_found_out(
+    clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins the job again, or makes it anew."""
+    monkeypatch.setattr("lifecycle.worker.is_archived", lambda *_: False)
+    for number, body in enumerate(BODIES):
+        with pytest.raises(AssertionError):
+            test_race_message_of_an_archived_job(clock, tmp_path / str(number), body)
+
+
+def test_a_mark_without_a_condition_is_found_out(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a job away that was opened again."""
+
+    def mark(site: Site, one: Any, name: str, _: object) -> bool:
+        site.store.put(site.place.job(one.job).record, encode(evolve(one.held.record, archived=name)))
+        return True
+
+    monkeypatch.setattr(archive, "_mark", mark)
+    with pytest.raises(AssertionError):
+        test_race_retry_against_archiving(clock)
+
+
+def test_records_that_go_before_their_tombstones_are_found_out(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A death in between would leave a job that nobody can find."""
+    real = archive.put_tombstone
+
+    def too_late(store: Any, keys: Any, tombstone: Any) -> None:
+        store.delete([keys.record])
+        real(store, keys, tombstone)
+
+    monkeypatch.setattr(archive, "put_tombstone", too_late)
+    with pytest.raises(AssertionError):
+        test_race_archiving_dies(clock, "after")
