@@ -31,6 +31,7 @@ TABLES: Final = {
         f"CREATE TABLE jobs ({COLUMNS})",
         "CREATE INDEX versions ON jobs (key, version, written_at)",
         "CREATE INDEX states ON jobs (state, lease_s, written_at)",
+        "CREATE INDEX problems ON jobs (job) WHERE problem IS NOT NULL",
     ),
     "archived": (f"CREATE TABLE archived ({COLUMNS}, segment TEXT, offset INTEGER, length INTEGER, line INTEGER)",),
     "segments": ("CREATE TABLE segments (key TEXT PRIMARY KEY)",),

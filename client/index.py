@@ -178,16 +178,26 @@ class Index:
             if one.key in known and abs(known[one.key][1] - (now - one.age_s)) > DRIFT_S
         ]
         place = self._site.place
-        read = list(pool.map(lambda one: _row(one, now, self._read(self._site, place.job_of_record(one.key))), news))
-        self.db.change(
-            ("DELETE FROM jobs WHERE key = ?", gone),
-            ("UPDATE jobs SET written_at = ? WHERE key = ?", drifted),
-            (UPSERT, read),
-        )
+        read = list(pool.map(lambda one: self._read_row(one, now), news))
+        if gone or drifted or read:
+            self.db.change(
+                ("DELETE FROM jobs WHERE key = ?", gone),
+                ("UPDATE jobs SET written_at = ? WHERE key = ?", drifted),
+                (UPSERT, read),
+            )
         done.listed += len(page)
         done.read += len(news)
         done.gone += len(gone)
         done.changed += (place.job_of_record(one.key) for one in news)
+
+    def _read_row(self, listed: Listed, listed_at: float) -> dict[str, Any]:
+        """A record as it is kept.
+
+        Its age is of the moment at which it was read, which may be long after the listing: taken for that one's, it
+        would make all that was read slowly look changed at the next.
+        """
+        found = self._read(self._site, self._site.place.job_of_record(listed.key))
+        return _row(listed, self._now_s() if found.held else listed_at, found)
 
     def _forget_after(self, key: str) -> int:
         return self.db.change(("DELETE FROM jobs WHERE key > ?", [(key,)]))

@@ -99,6 +99,24 @@ def test_a_refresh_reads_what_has_changed(site: Site, store: CountingStore, tmp_
         assert next(iter(index.jobs(Query(states=(State.FAILED,))))).held.record.error == "no"  # type: ignore[union-attr]
 
 
+def test_a_slow_reading_makes_nothing_older(site: Site, store: CountingStore, clock: ManualClock) -> None:
+    """A record's age is of the moment at which it was read; else the next refresh would write all of them anew."""
+    many(site, 3)
+    real = store.get
+
+    def slow(key: str) -> Stored | None:
+        clock.advance(100)
+        return real(key)
+
+    store.get = slow  # type: ignore[method-assign]
+    with Index(site, None) as index:
+        index.refresh()
+        assert [round(found.held.age_s) for found in index.jobs() if found.held] == [300, 300, 300]
+        before = index.db._db.total_changes
+        assert index.refresh().read == 0
+        assert index.db._db.total_changes == before
+
+
 def test_everything_gone_is_gone(site: Site, store: CountingStore) -> None:
     """An empty listing is no reason to keep what was there."""
     many(site, 3)
