@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from client.bootstrap import Site
-from client.index import Index, cache_path
+from client.database import cache_path
+from client.index import Index
 from lifecycle.errors import ConfigError, PermanentError
 
 NEEDED: Final = ("starlette", "jinja2", "uvicorn")

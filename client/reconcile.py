@@ -12,14 +12,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from typing import Final
 
 from attrs import evolve, frozen
 
 from client.bootstrap import Site
 from client.records import READERS, read_all
+from lifecycle.archive import is_archived
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.ledger import Held
 from lifecycle.message import announce_anew
+from lifecycle.record import iso
+from lifecycle.states import State
+
+USED: Final = "this id is archived, so no worker begins it: cancelled; submit its work under another id"
 
 
 @frozen
@@ -39,7 +45,11 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
     missing, problems = [], 0
     for found in read_all(site):
         if found.held and is_forgotten(found.held, older):
-            missing.append(found.held)
+            if found.held.record.attempts or not is_archived(site.store, site.place.job(found.job)):
+                missing.append(found.held)
+                continue
+            problems += 1
+            print(f"holdfast: {found.job}: {_refuse(site, found.held, dry_run=dry_run)}", file=sys.stderr)
         elif found.problem:
             print(f"holdfast: {found.problem}", file=sys.stderr)
             problems += 1
@@ -58,6 +68,16 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
     if not as_json:
         print(f"{len(missing)} jobs had no fresh message")
     return int(bool(problems))
+
+
+def _refuse(site: Site, held: Held, *, dry_run: bool) -> str:
+    """End a job whose id was archived while it was submitted anew: no worker would ever begin it."""
+    if not dry_run:
+        stamps = evolve(held.record.timestamps, finished=iso(site.clock.now()))
+        refused = evolve(held.record, state=State.CANCELLED, epoch=held.record.epoch + 1, error=USED, timestamps=stamps)
+        with suppress(RetryableError, PermanentError):  # the next run finds it again
+            site.ledger.write(site.place.job(held.record.job).record, refused, held.version)
+    return USED
 
 
 def is_forgotten(held: Held, older: timedelta) -> bool:

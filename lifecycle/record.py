@@ -165,6 +165,7 @@ class JobRecord:
         control: What operators ask.
         labels: What whoever submitted it calls it by; for finding it, and nothing else.
         demo: Whether it came as a message of the demo that Holdfast grows from, whose file names are then kept too.
+        archived: The archive's segment that it was put into. From then on nobody changes it, and it will be removed.
         timestamps: For people.
         unknown: Fields of the JSON that this version does not know; written back as they were.
     """
@@ -193,6 +194,7 @@ class JobRecord:
     control: Control = Control()
     labels: Mapping[str, str] = field(factory=dict)
     demo: bool = False
+    archived: str | None = None
     timestamps: Timestamps = Timestamps()
     unknown: Mapping[str, Any] = field(factory=dict, repr=False)
 

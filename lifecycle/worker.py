@@ -6,6 +6,7 @@ import shutil
 from datetime import timedelta
 from typing import Final
 
+from lifecycle.archive import is_archived
 from lifecycle.attempt import JOIN_S, Attempt
 from lifecycle.ending import Ending
 from lifecycle.errors import (
@@ -122,6 +123,8 @@ class Worker:
             return
         try:
             held = services.ledger.read(call.keys.record)
+            first = held is None or not held.record.attempts
+            archived = first and is_archived(services.store, call.keys)
         except InvalidRecordError as error:
             log.error("%s", error, extra={"job": call.keys.job})  # noqa: TRY400 - the traceback would say nothing more
             settlement.hand_back(UNINTELLIGIBLE)
@@ -130,7 +133,7 @@ class Worker:
             log.warning("%s: the record cannot be read: %s", call.keys.job, error, extra={"job": call.keys.job})
             settlement.hand_back(UNREADABLE)
             return
-        self._act(judge(call, held, services.rng), call, delivery, held, settlement)
+        self._act(judge(call, held, services.rng, archived=archived), call, delivery, held, settlement)
 
     def _act(
         self, judgement: Judgement, call: Call, delivery: Delivery, held: Held | None, settlement: Settlement
