@@ -19,7 +19,8 @@ from prometheus_client.registry import Collector
 from adapters.measures import EXPORTER
 from adapters.metrics import RetryCounter, Values, age_s, families, serve
 from client.bootstrap import Site
-from client.index import Index, Query, cache_path
+from client.database import cache_path
+from client.index import Index, Query
 from client.telemetry import log_as_set
 from lifecycle.errors import ConfigError, HoldfastError
 from lifecycle.record import JobRecord
