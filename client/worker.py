@@ -23,7 +23,7 @@ from adapters.workloads import load
 from client.bootstrap import Site
 from client.settings import SECRETS
 from client.telemetry import watching
-from client.tracing import tracing
+from client.tracing import HEADERS, tracing
 from lifecycle.canary import prove_conditions
 from lifecycle.errors import ConfigError
 from lifecycle.observers import Observers
@@ -68,7 +68,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 queue=site.queue,
                 store=site.store,
                 ledger=site.ledger,
-                runner=ProcessRunner(withheld=SECRETS),
+                runner=ProcessRunner(withheld=(*SECRETS, *HEADERS)),
                 node=node,
                 clock=site.clock,
                 rng=random.SystemRandom(),

@@ -16,6 +16,7 @@ from support.turnstile import issue
 from acceptance.conftest import cloud
 from client.arguments import parser
 from client.settings import TABLE
+from client.tracing import HEADERS
 from lifecycle.message import announce
 from lifecycle.ports.queue import Message
 from lifecycle.record import JobRecord
@@ -41,6 +42,8 @@ COMMANDS = {
     "download": ["out", "--state"],
     "logs": ["fails", "--console"],
     "verify": ["tells"],
+    "archive": ["--older", "1d"],
+    "exporter": ["--port", "-1"],
     "cancel": ["fails"],
     "retry": ["fails"],
     "reconcile": ["--older", "0"],
@@ -55,9 +58,9 @@ PAGES = ("", "jobs", "jobs/tells", "jobs/fails", "nodes")
 
 
 def secrets() -> dict[str, str]:
-    """One for each secret setting, recognisable; but for the commands that give keys, which go in place of keys."""
+    """One for each secret setting, and for a collector; but for the commands that give keys, which go in place of keys."""
     names = [row.name for row in TABLE if row.secret and not row.name.endswith("_COMMAND")]
-    return {name: f"{MARK}{name.lower().replace('_', '-')}-0123456789" for name in names}
+    return {name: f"{MARK}{name.lower().replace('_', '-')}-0123456789" for name in (*names, *HEADERS)}
 
 
 @pytest.fixture(params=["files", "keys", "commands"])
