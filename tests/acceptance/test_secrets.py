@@ -58,7 +58,7 @@ PAGES = ("", "jobs", "jobs/tells", "jobs/fails", "nodes")
 
 
 def secrets() -> dict[str, str]:
-    """One for each secret setting, and for a collector; but for the commands that give keys, which go in place of keys."""
+    """One for each secret setting, and for a collector; but for commands that give keys, which go in place of keys."""
     names = [row.name for row in TABLE if row.secret and not row.name.endswith("_COMMAND")]
     return {name: f"{MARK}{name.lower().replace('_', '-')}-0123456789" for name in (*names, *HEADERS)}
 
