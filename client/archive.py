@@ -93,7 +93,7 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
             index.refresh(advance)
         wanted = Query(states=sorted(FINAL), before_s=older.total_seconds())
         jobs = (found.held for found in index.jobs(wanted) if found.held)
-        ripe = (held.record for held in jobs if is_ripe(held, older))
+        ripe = (held.record for held in jobs if is_ripe(site, held, older))
         with bar("archiving", None) as advance:
             while batch := list(islice(ripe, BATCH)):
                 for record in batch if dry_run else archive(site, batch, older, done):
@@ -108,10 +108,15 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
     return int(bool(done.problems))
 
 
-def is_ripe(held: Held, older: timedelta) -> bool:
-    """Whether the job is over, with nothing left to do, and has been for *older*; or was marked by an earlier run."""
+def is_ripe(site: Site, held: Held, older: timedelta) -> bool:
+    """Whether the job is over, with nothing left to do, and has been for *older*; or was marked by an earlier run.
+
+    Changes of its state that are still to be told are something to do, where anybody is told: `holdfast reconcile`.
+    """
     record = held.record
-    return record.is_settled and (record.archived is not None or held.age_s >= older.total_seconds())
+    has_more_to_tell = site.telling is not None and bool(record.outbox.notices)
+    is_old = held.age_s >= older.total_seconds() and not has_more_to_tell
+    return record.is_settled and (record.archived is not None or is_old)
 
 
 def archive(site: Site, records: Iterable[JobRecord], older: timedelta, done: Outcome) -> Iterator[JobRecord]:
@@ -147,7 +152,7 @@ def _choose(site: Site, job: str, older: timedelta, done: Outcome) -> Chosen | N
     keys = site.place.job(job)
     try:
         held = site.ledger.read(keys.record)
-        if held is None or held.record.job != job or not is_ripe(held, older):
+        if held is None or held.record.job != job or not is_ripe(site, held, older):
             return None
         at = iso(site.clock.now() - timedelta(seconds=held.age_s))
         may_be_done = held.record.archived is not None or not held.record.attempts  # or of an id that was used twice

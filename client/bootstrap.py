@@ -8,8 +8,10 @@ from adapters.clock import SystemClock
 from adapters.retries import Retries
 from adapters.signing import SigningQueue
 from client.settings import Settings
+from client.webhooks import telling
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
+from lifecycle.notices import Telling
 from lifecycle.policy import Policy
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import JobQueue
@@ -30,6 +32,7 @@ class Site:
         bucket: The bucket's name; empty for the embedded default.
         policy: The numbers.
         retries: Tells of every call that is made again.
+        telling: Who is told of changes of state; None is nobody.
     """
 
     settings: Settings
@@ -41,6 +44,7 @@ class Site:
     bucket: str
     policy: Policy
     retries: Retries = field(factory=Retries)
+    telling: Telling | None = None
 
 
 def open_site(settings: Settings) -> Site:
@@ -65,6 +69,7 @@ def open_site(settings: Settings) -> Site:
         bucket=bucket,
         policy=settings.policy(),
         retries=retries,
+        telling=telling(settings, clock),
     )
 
 

@@ -4,6 +4,8 @@ Messages get lost: to retention, to a dead-letter queue, to a purge, to a crash 
 that is not settled, that nobody owns, and whose record nobody has touched for a while gets a message. The message is
 sent first and numbered in the record second: a number in the record means that such a message was sent, so receivers
 may drop older ones.
+
+Changes of state that nobody is left to tell of, because whoever made them died or the receiver was down, are told.
 """
 
 import json
@@ -18,6 +20,7 @@ from attrs import evolve, frozen
 
 from client.bootstrap import Site
 from client.records import READERS, read_all
+from client.telling import is_untold, summary, tell
 from lifecycle.archive import is_archived
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.ledger import Held
@@ -42,14 +45,16 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
     Returns:
         0; 1 if a record could not be read or a message not be sent.
     """
-    missing, problems = [], 0
+    missing, untold, problems = [], [], 0
     for found in read_all(site):
         if found.held and is_forgotten(found.held, older):
             if found.held.record.attempts or not is_archived(site.store, site.place.job(found.job)):
-                missing.append(found.held)
+                missing.append(found.held)  # whoever takes it delivers what lies in its outbox
                 continue
             problems += 1
             print(f"holdfast: {found.job}: {_refuse(site, found.held, dry_run=dry_run)}", file=sys.stderr)
+        elif found.held and site.telling and is_untold(found.held, older):
+            untold.append(found.job)
         elif found.problem:
             print(f"holdfast: {found.problem}", file=sys.stderr)
             problems += 1
@@ -67,6 +72,7 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
             print(f"{announced.job}: {'needs a message' if dry_run else 'message sent'}")
     if not as_json:
         print(f"{len(missing)} jobs had no fresh message")
+    problems += _tell(site, untold, dry_run=dry_run, as_json=as_json)
     return int(bool(problems))
 
 
@@ -78,6 +84,24 @@ def _refuse(site: Site, held: Held, *, dry_run: bool) -> str:
         with suppress(RetryableError, PermanentError):  # the next run finds it again
             site.ledger.write(site.place.job(held.record.job).record, refused, held.version)
     return USED
+
+
+def _tell(site: Site, untold: list[str], *, dry_run: bool, as_json: bool) -> int:
+    """Deliver what no attempt will; returns for how many jobs that did not succeed."""
+    if dry_run:
+        for job in [] if as_json else untold:
+            print(f"{job}: has changes that are not told yet")
+        return 0
+    told = tell(site, untold)
+    for one in told:
+        if as_json:
+            print(json.dumps({"job": one.job, "told": one.delivered, "left": one.left, "problem": one.problem}))
+        elif one.delivered:
+            print(f"{one.job}: {one.delivered} changes told")
+    left = [one for one in told if one.problem]
+    if left and not as_json:
+        print(f"holdfast: {summary(left)}", file=sys.stderr)
+    return len(left)
 
 
 def is_forgotten(held: Held, older: timedelta) -> bool:

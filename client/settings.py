@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from adapters.durations import parse, show
+from client.webhooks import check, read_key, read_states, read_url
 from lifecycle.errors import ConfigError
 from lifecycle.policy import Policy
 from lifecycle.signing import Signer
@@ -143,6 +144,10 @@ TABLE: Final = (
     Setting("METRICS_HOST", _text, "127.0.0.1", "the address it does so at; 0.0.0.0 in a container"),
     Setting("JOB_SIGNING_KEY", _signing_key, "", "signs messages; workers with it take signed ones only", secret=True),
     Setting("JOB_SIGNING_KEY_OTHER", _signing_key, "", "a key that is taken as well, while keys change", secret=True),
+    Setting("WEBHOOK_URL", read_url, "", "is told of every change of state; unset: nobody is", secret=True),
+    Setting("WEBHOOK_KEY", read_key, "", "signs what it is told", secret=True),
+    Setting("WEBHOOK_KEY_PREVIOUS", read_key, "", "signs it as well, while keys change", secret=True),
+    Setting("WEBHOOK_STATES", read_states, "", "only those states are told, like completed,failed; unset: nearly all"),
     Setting("DASHBOARD_TOKEN", _text, "", "who looks at `holdfast dashboard` must have it", secret=True),
     Setting("HOLDFAST_HOME", _path, ".holdfast", "where the embedded queue and store lie"),
     Setting("WORK_DIR", _path, "", "where jobs run; unset: HOLDFAST_HOME/work"),
@@ -280,6 +285,7 @@ def _check(settings: Settings) -> None:
         _check_cloud(settings)
     if settings["JOB_SIGNING_KEY_OTHER"] and not settings["JOB_SIGNING_KEY"]:
         raise ConfigError("JOB_SIGNING_KEY_OTHER is set, so JOB_SIGNING_KEY must be set too: it is the one that signs")
+    check(settings)
     lease, beat = settings["LEASE"], settings["HEARTBEAT"]
     if beat * BEATS_IN_A_LEASE > lease:
         raise ConfigError(

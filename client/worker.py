@@ -77,6 +77,7 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 place=site.place,
                 bucket=site.bucket,
                 work_dir=directory,
+                telling=site.telling,
                 alive=lambda: touch(site.settings.work_dir / ALIVE),
                 observer=Observers(*observers, traces),
                 signer=site.settings.signer(),

@@ -27,10 +27,12 @@ from lifecycle.lease import claim
 from lifecycle.ledger import Conflict, Held
 from lifecycle.machine import Change, Lifecycle
 from lifecycle.message import Call
+from lifecycle.notices import Notices
 from lifecycle.ports.clock import Mailbox
 from lifecycle.ports.queue import Delivery
 from lifecycle.ports.runner import JobDirs, Launch, RunningWorkload
 from lifecycle.ports.store import ABSENT
+from lifecycle.postman import Postman
 from lifecycle.preparation import EarlyEnd, Preparation, Ready
 from lifecycle.record import JobRecord
 from lifecycle.restore import Restored
@@ -77,14 +79,16 @@ class Attempt:
                 State.FAILED: self._delete,
                 State.CANCELLED: self._delete,
             },
-            observed=lambda edge: services.observer.entered(edge, self._keeper.record),
+            observed=self._observe,
         )
+        self._notices = Notices(services.telling, call.keys, node=services.node.name, clock=services.clock)
         # Set as the attempt gets there.
         self._keeper: RecordKeeper
         self._taken_at = 0.0
         self._journal: Journal
         self._heartbeat: Heartbeat
         self._courier: Courier
+        self._postman: Postman | None = None
         self._ending: Ending | None = None
         self._demo: DemoFiles | None = None
         self._child: RunningWorkload | None = None
@@ -115,6 +119,8 @@ class Attempt:
             journal=self._journal,
             dirs=self._dirs,
         )
+        if self._services.telling:
+            self._postman = Postman(self._services, self._services.telling.herald, self._call.keys, keeper=self._keeper)
         try:
             self._ending = self._carry()
             self._end(self._ending)
@@ -129,21 +135,26 @@ class Attempt:
 
     def _write_record(self, edge: Edge, change: Change) -> None:
         """Bring the change to the record, when the edge says; if that fails, the state stays as it was."""
+        notice = self._notices.of(edge, self._ending)
 
         def enter(record: JobRecord) -> JobRecord:
-            return evolve(change(record), state=edge.destination)
+            return notice(evolve(change(record), state=edge.destination))
 
         if edge.trigger is Trigger.TAKE:
-            self._take()
+            self._take(notice)
         elif edge.write is Write.AT_ONCE:
             self._keeper.write(enter)
         elif edge.write is Write.NEXT_BEAT:
             self._keeper.note(edge.trigger, enter)
 
-    def _take(self) -> None:
+    def _observe(self, edge: Edge) -> None:
+        self._notices.entered()
+        self._services.observer.entered(edge, self._keeper.record)
+
+    def _take(self, notice: Change) -> None:
         services, keys = self._services, self._call.keys
         record = claim(self._call, self._held, node=services.node, policy=services.policy, now=services.clock.now())
-        answer = services.ledger.write(keys.record, record, self._held.version if self._held else ABSENT)
+        answer = services.ledger.write(keys.record, notice(record), self._held.version if self._held else ABSENT)
         if isinstance(answer, Conflict):
             raise LeaseLostError(f"{keys.job}: somebody else took the lease first")
         self._taken_at = services.clock.monotonic()
@@ -307,6 +318,8 @@ class Attempt:
     def _end_superseded(self, why: str) -> None:
         """Another epoch owns the job: end the workload at once, and write nothing more."""
         log.warning("%s: superseded: %s", self._call.keys.job, why)
+        if self._postman:
+            self._postman.stop()
         if self._child:
             self._child.kill()
         if self._uploader:
@@ -323,6 +336,8 @@ class Attempt:
         state = self._machine.state
         if self._courier.stop(timeout_s=JOIN_S) and state is not State.SUPERSEDED and self._ending:
             self._keep_logs(self._ending)
+        if self._postman and state is not State.SUPERSEDED:
+            self._postman.finish()
         if state in FINAL:
             shutil.rmtree(self._dirs.root, ignore_errors=True)
         self._services.observer.left(self._keeper.record)

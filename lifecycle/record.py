@@ -14,11 +14,12 @@ import cattrs
 from attrs import asdict, evolve, field, fields_dict, frozen
 
 from lifecycle.errors import InvalidRecordError
+from lifecycle.outbox import EMPTY, Outbox
 from lifecycle.states import FINAL, OWNED, State
 from lifecycle.strict import strict_converter
 
 SCHEMA: Final = 1
-MAX_BYTES: Final = 1 << 20  # 50 attempts and an error's tail take about 20 KiB
+MAX_BYTES: Final = 1 << 20  # 50 attempts and an error's tail take about 20 KiB, a full outbox 40
 LARGEST_NEW: Final = MAX_BYTES // 2  # the rest is for what attempts add
 DEEPEST: Final = 100  # JSON in JSON: far below where Python's recursion ends
 KEPT_ATTEMPTS: Final = 50
@@ -167,6 +168,7 @@ class JobRecord:
         demo: Whether it came as a message of the demo that Holdfast grows from, whose file names are then kept too.
         archived: The archive's segment that it was put into. From then on nobody changes it, and it will be removed.
         timestamps: For people.
+        outbox: Changes of state that are still to be told; in the JSON only if there ever was one.
         unknown: Fields of the JSON that this version does not know; written back as they were.
     """
 
@@ -196,6 +198,7 @@ class JobRecord:
     demo: bool = False
     archived: str | None = None
     timestamps: Timestamps = Timestamps()
+    outbox: Outbox = EMPTY
     unknown: Mapping[str, Any] = field(factory=dict, repr=False)
 
     @property
@@ -261,6 +264,8 @@ def encode(record: JobRecord) -> bytes:
     """*record* as it lies in the bucket."""
     known = asdict(record)
     unknown = known.pop("unknown")
+    if record.outbox == EMPTY:
+        del known["outbox"]
     return json.dumps({"schema": SCHEMA, **unknown, **known}, separators=(",", ":")).encode()
 
 

@@ -9,6 +9,7 @@ from attrs import frozen
 from lifecycle.blocks import SIZES, Sizes
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
+from lifecycle.notices import Telling
 from lifecycle.observers import NOBODY
 from lifecycle.policy import Policy
 from lifecycle.ports.clock import Clock
@@ -40,6 +41,7 @@ class Services:
         sizes: How checkpoints are cut.
         observer: Is told what happens.
         signer: Whose signature a message must have.
+        telling: Who is told of changes of state; None is nobody.
         alive: Called at least every heartbeat, for a health check.
     """
 
@@ -59,3 +61,4 @@ class Services:
     sizes: Sizes = SIZES
     observer: Observer = NOBODY
     signer: Signer = UNSIGNED
+    telling: Telling | None = None

@@ -14,6 +14,7 @@ from client import control
 from client.index import ORDERS, Query, eta_s
 from client.records import Found, read_one
 from client.status import as_object, is_stale
+from client.telling import tell_quietly
 from client.web import history
 from client.web.board import Board
 from client.web.guard import Rules, read_form
@@ -255,6 +256,7 @@ class Pages:
     def _act(self, request: Request, job: str, act: str, do: control.Act) -> Response:
         try:
             do(self._board.site, job)
+            tell_quietly(self._board.site, [job])
         except HoldfastError as error:
             status = 503 if isinstance(error, RetryableError | ConfigError) else 409
             return self._confirm(request, job, act, status=status, problem=f"{job}: {error}")

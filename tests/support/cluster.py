@@ -17,6 +17,7 @@ from adapters.workloads import load
 from lifecycle.keys import JobKeys, Place
 from lifecycle.ledger import Held, Ledger
 from lifecycle.message import announce
+from lifecycle.notices import Telling
 from lifecycle.observers import Observers
 from lifecycle.policy import Policy
 from lifecycle.ports.clock import Clock
@@ -96,6 +97,7 @@ class Cluster:
         workload: Mapping[str, object] = MappingProxyType({}),
         observers: Iterable[Observer] = (),
         signer: Signer = UNSIGNED,
+        telling: Telling | None = None,
         **policy: object,
     ) -> Worker:
         self.names += 1
@@ -118,6 +120,7 @@ class Cluster:
                 alive=lambda: None,
                 observer=Observers(*observers),
                 signer=signer,
+                telling=telling,
             )
         )
 
