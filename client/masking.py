@@ -1,17 +1,13 @@
 """What a command prints when it failed, without secrets."""
 
-from urllib.parse import urlsplit
-
 from adapters.masking import Mask
 from client.settings import TABLE, Settings, current
 from lifecycle.errors import ConfigError
 
 
 def mask_of(settings: Settings) -> Mask:
-    """Masks every secret setting, and a password in an address."""
-    values = [str(settings[row.name]) for row in TABLE if row.secret and settings[row.name]]
-    addresses = [urlsplit(str(settings[name])).password for name in ("QUEUE_URL", "CLOUDFLARE_URL")]
-    return Mask([*values, *(password for password in addresses if password)])
+    """Masks every secret setting."""
+    return Mask([str(settings[row.name]) for row in TABLE if row.secret and settings[row.name]])
 
 
 def masked(text: str) -> str:

@@ -24,6 +24,7 @@ from lifecycle.record import JobRecord
 pytestmark = pytest.mark.acceptance
 
 MARK = "hush-"
+HOOK = f"http://127.0.0.1:9/{MARK}hook"  # nobody listens there
 WORKLOADS = """[tells]
 command = ["sh", "-c", "env; env > $HOLDFAST_OUTPUT_DIR/env.txt; env > $HOLDFAST_CHECKPOINT_DIR/env.txt"]
 [fails]
@@ -60,7 +61,9 @@ PAGES = ("", "jobs", "jobs/tells", "jobs/fails", "nodes")
 def secrets() -> dict[str, str]:
     """One for each secret setting, and for a collector; but for commands that give keys, which go in place of keys."""
     names = [row.name for row in TABLE if row.secret and not row.name.endswith("_COMMAND")]
-    return {name: f"{MARK}{name.lower().replace('_', '-')}-0123456789" for name in (*names, *HEADERS)}
+    return {name: f"{MARK}{name.lower().replace('_', '-')}-0123456789" for name in (*names, *HEADERS)} | {
+        "WEBHOOK_URL": HOOK
+    }
 
 
 @pytest.fixture(params=["files", "keys", "commands"])

@@ -28,6 +28,7 @@ from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
 from lifecycle.message import announce
+from lifecycle.notices import Telling, noticed
 from lifecycle.ports.queue import Message
 from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, encode
 from lifecycle.states import State
@@ -118,6 +119,17 @@ def test_a_record_comes_back_as_it_was(site: Site, clock: ManualClock) -> None:
     assert evolve(found.record, archived=None) == record
     assert found.record.archived == tombstone.spot.segment
     assert abs(found.age_s - SECONDS) < 5
+
+
+def test_what_is_still_to_be_told_stays(site: Site) -> None:
+    """Where anybody is told; if webhooks were switched off, nobody waits for them."""
+    record = over("a")
+    put(site, noticed(record, site.place.job("a"), number=1, at=site.clock.now()))
+    told = evolve(site, telling=Telling(herald=None))  # type: ignore[arg-type]
+    held = site.ledger.read(site.place.job("a").record)
+    assert held is not None
+    assert not archive.is_ripe(told, held, timedelta(0))
+    assert archive.is_ripe(site, held, timedelta(0))
 
 
 def test_a_day_at_least(site: Site) -> None:
