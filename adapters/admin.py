@@ -18,7 +18,7 @@ from attrs import frozen
 from botocore.exceptions import ClientError
 from botocore.handlers import add_expect_header
 
-from adapters.boto import CONTROL, Credentials, make_client, queue_place, store_place
+from adapters.boto import CONTROL, Keys, make_client, queue_place, store_place
 from adapters.boto_errors import S3, SQS, code_of, status_of, translating
 from adapters.sqs import MISSING_QUEUE
 
@@ -146,7 +146,7 @@ class BucketAdmin:
             self.client.create_bucket(Bucket=self.bucket, **({} if self.region in AT_HOME else elsewhere))
 
 
-def queue_admin(*, url: str, credentials: Credentials) -> QueueAdmin:
+def queue_admin(*, url: str, credentials: Keys) -> QueueAdmin:
     """For the queue at *url*, whose account and region it is taken from; sends nothing.
 
     Raises:
@@ -156,7 +156,7 @@ def queue_admin(*, url: str, credentials: Credentials) -> QueueAdmin:
     return QueueAdmin(make_client(SQS, CONTROL, endpoint=endpoint, region=region, credentials=credentials), url)
 
 
-def bucket_admin(*, endpoint: str, region: str, bucket: str, credentials: Credentials) -> BucketAdmin:
+def bucket_admin(*, endpoint: str, region: str, bucket: str, credentials: Keys) -> BucketAdmin:
     """For one bucket; sends nothing.
 
     Raises:

@@ -12,14 +12,16 @@ import re
 from collections.abc import Callable
 from functools import cache, partial
 from threading import RLock
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import boto3
 from attrs import field, frozen
 from botocore.config import Config
+from botocore.credentials import ReadOnlyCredentials
 from botocore.handlers import add_expect_header
 from botocore.httpsession import get_cert_path
+from botocore.session import Session as BotocoreSession
 
 from adapters.boto_errors import S3, Service, translating
 from lifecycle.errors import ConfigError, PermanentError
@@ -65,6 +67,19 @@ class Credentials:
     token: str | None = field(default=None, repr=False)
 
 
+class Renewable(Protocol):
+    """Keys that change; botocore's own form, and more. Thread-safe."""
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """Those to sign a call with; raises `ConfigError` if there are none."""
+
+    def renewed_after(self, status: int) -> bool:
+        """Whether there are other keys now than this thread got last, and sent a call with that got *status*."""
+
+
+Keys = Credentials | Renewable
+
+
 def queue_place(url: str) -> tuple[str, str]:
     """The endpoint and the region of a queue's URL; an emulator's has no region, and gets one.
 
@@ -96,7 +111,7 @@ def store_place(url: str, bucket: str) -> str:
     return f"{endpoint}{path}"
 
 
-def make_client(service: Service, kind: Kind, *, endpoint: str, region: str, credentials: Credentials) -> Any:
+def make_client(service: Service, kind: Kind, *, endpoint: str, region: str, credentials: Keys) -> Any:
     """Make a client, which any threads may share; sends nothing.
 
     Raises:
@@ -105,24 +120,25 @@ def make_client(service: Service, kind: Kind, *, endpoint: str, region: str, cre
     check_keys(service, credentials)
     try:
         with _MAKING, translating(f"make a client for {endpoint}", service):
-            client = _session().client(
+            session, keys = _signing_with(credentials)
+            client = session.client(
                 service.name,
                 endpoint_url=endpoint,
                 region_name=region,
-                aws_access_key_id=credentials.key_id,
-                aws_secret_access_key=credentials.secret,
-                aws_session_token=credentials.token,
+                **keys,
                 config=_config(service, kind, secure=endpoint.startswith("https:")),
             )
     except (ValueError, PermanentError) as error:
         raise ConfigError(f"no client for {endpoint} in region {region!r}: {error}; check {service.place}") from error
+    if not isinstance(credentials, Credentials):
+        client.meta.events.register_first("needs-retry", partial(_again_if_renewed, credentials))
     if service is S3:
         # Cloudflare sends no "100 Continue", and botocore waits a second for it on every upload of a file.
         client.meta.events.unregister("before-call.s3", add_expect_header)
     return client
 
 
-def lazy_client(service: Service, kind: Kind, *, credentials: Credentials, **place: str) -> Any:
+def lazy_client(service: Service, kind: Kind, *, credentials: Keys, **place: str) -> Any:
     """`make_client`, put off to the first use: a client takes 50 to 100 ms, and many a command needs one of four.
 
     Raises:
@@ -146,12 +162,25 @@ class _Lazy:
         return getattr(self._made, name)
 
 
-def check_keys(service: Service, credentials: Credentials) -> None:
+def signing_keys(credentials: Keys) -> ReadOnlyCredentials:
+    """Those to sign one call with, in botocore's form.
+
+    Raises:
+        ConfigError: They are to be read, and cannot be.
+    """
+    if isinstance(credentials, Credentials):
+        return ReadOnlyCredentials(credentials.key_id, credentials.secret, credentials.token)
+    return credentials.get_frozen_credentials()
+
+
+def check_keys(service: Service, credentials: Keys) -> None:
     """Find what a slip of the pen does to a key, before it is sent.
 
     Raises:
         ConfigError: One cannot be a key.
     """
+    if not isinstance(credentials, Credentials):
+        return  # checked whenever they are read
     for value in (credentials.key_id, credentials.secret, credentials.token or "-"):
         if not (value.isascii() and value.isprintable()) or not value or " " in value:
             raise ConfigError(f"a key is empty, or has a blank or a strange character in it; check {service.keys}")
@@ -161,6 +190,38 @@ def certificates() -> str:
     """The file or folder of those certificates that boto3 trusts here."""
     own = _session()._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")  # noqa: SLF001
     return str(own or get_cert_path(True))
+
+
+@frozen
+class _Provider:
+    """Where a session of botocore finds its keys."""
+
+    keys: Renewable
+
+    def load_credentials(self) -> Renewable:
+        """As botocore asks for them."""
+        return self.keys
+
+
+def _signing_with(credentials: Keys) -> tuple[Any, dict[str, str | None]]:
+    """A session, and what else a client needs to sign with *credentials*."""
+    if isinstance(credentials, Credentials):
+        return _session(), {
+            "aws_access_key_id": credentials.key_id,
+            "aws_secret_access_key": credentials.secret,
+            "aws_session_token": credentials.token,
+        }
+    own = BotocoreSession()
+    own.register_component("data_loader", _session()._session.get_component("data_loader"))  # noqa: SLF001
+    own.register_component("credential_provider", _Provider(credentials))
+    return boto3.Session(botocore_session=own), {}
+
+
+def _again_if_renewed(credentials: Renewable, *, attempts: int, response: Any, **_: Any) -> float | None:
+    """For botocore: send a call once more, at once, if it was refused and there are other keys by now."""
+    if attempts > 1 or response is None:
+        return None
+    return 0.0 if credentials.renewed_after(response[0].status_code) else None
 
 
 @cache

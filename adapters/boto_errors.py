@@ -43,8 +43,10 @@ class Service:
     place: str
 
 
-SQS: Final = Service(name="sqs", keys="AWS_ID and AWS_KEY", place="QUEUE_URL")
-S3: Final = Service(name="s3", keys="CLOUDFLARE_ID and CLOUDFLARE_KEY", place="BUCKET and CLOUDFLARE_URL")
+SQS: Final = Service(name="sqs", keys="AWS_ID and AWS_KEY, or AWS_CREDENTIALS_…", place="QUEUE_URL")
+S3: Final = Service(
+    name="s3", keys="CLOUDFLARE_ID and CLOUDFLARE_KEY, or CLOUDFLARE_CREDENTIALS_…", place="BUCKET and CLOUDFLARE_URL"
+)
 
 
 class Remedy(Enum):

@@ -1,11 +1,12 @@
-"""Small calls, signed by botocore's own signer and sent over plain connections, without boto3's client around them.
+"""Calls signed by botocore's own signer and sent over plain connections, without boto3's client around them.
 
 A record is put for every job that is submitted, and at every heartbeat; a look at all jobs lists and gets them by the
 thousand. boto3's client spends most of its time on what never changes from one call to the next, and on parsing
-(benchmarks/submitting.py, listing.py). Only what is small and sent once is done so. Where a proxy stands between, the
-client is used, as for all the rest.
+(benchmarks/submitting.py, listing.py). A pack is put so as well: from the memory that it was put together in. Whatever
+is done so is sent once. Where a proxy stands between, the client is used, as for all the rest.
 """
 
+import hashlib
 import socket
 import ssl
 import xml.etree.ElementTree as ET
@@ -20,17 +21,17 @@ from urllib.parse import quote, urlencode, urlsplit
 from weakref import finalize
 
 from attrs import frozen
-from botocore import credentials as botocore_credentials
-from botocore.auth import S3SigV4Auth
+from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError
 from botocore.utils import get_environ_proxies
 from urllib3.util import wait_for_read
 
-from adapters.boto import Credentials, Kind, certificates
+from adapters.boto import Credentials, Keys, Kind, certificates, signing_keys
+from lifecycle.ports.store import Body
 
 IDLE_CONNECTIONS: Final = 64  # `submit` puts as many records at once
+PIECE: Final = 1 << 20  # sent at once: a time-out is for so much, not for a whole pack
 LONGEST: Final = {"PUT": 1 << 16, "GET": 1 << 28}  # bytes of an answer; a proxy's page is none
 OPERATIONS: Final = {"PUT": "PutObject", "GET": "GetObject"}
 OK: Final = 200
@@ -57,30 +58,30 @@ class Direct:
     Args:
         endpoint: The store's, as boto3 takes it.
         region: Signed, and checked by nobody but AWS.
-        credentials: Whose.
+        credentials: Whose; a call that is refused goes out again if they have changed.
         bucket: Where to.
-        kind: For the time-outs.
+        kind: For the time-outs, and whether bodies are hashed for the signature; without TLS they always are.
     """
 
-    def __init__(self, *, endpoint: str, region: str, credentials: Credentials, bucket: str, kind: Kind) -> None:
+    def __init__(self, *, endpoint: str, region: str, credentials: Keys, bucket: str, kind: Kind) -> None:
         self._folder = f"{endpoint.rstrip('/')}/{bucket}/"
         self._place = urlsplit(endpoint)
         self._host = self._place.netloc.removesuffix(f":{PORTS[self._place.scheme]}")  # as it is signed
         self._kind = kind
-        keys = botocore_credentials.Credentials(credentials.key_id, credentials.secret, credentials.token)
-        self._signer = S3SigV4Auth(keys, "s3", region)
-        self._context = {"client_config": Config(s3={"payload_signing_enabled": True})}
+        self._credentials = credentials
+        self._region = region
+        self._signs_body = kind.signs_body or self._place.scheme != "https"
         self._tls = _trusting(certificates()) if self._place.scheme == "https" else None
         self._idle: deque[HTTPConnection] = deque()
         self.close = finalize(self, _close_all, self._idle)
 
-    def put(self, key: str, body: bytes, *, headers: Mapping[str, str]) -> str:
-        """Send it, once, with its SHA-256.
+    def put(self, key: str, body: Body, *, headers: Mapping[str, str] = EMPTY) -> str:
+        """Send it, once.
 
         Args:
             key: ASCII.
             body: All of it.
-            headers: `Content-MD5`, and a condition: `If-Match` or `If-None-Match`.
+            headers: `Content-MD5`, say, and a condition: `If-Match` or `If-None-Match`.
 
         Returns:
             The ETag, quotes included.
@@ -114,12 +115,21 @@ class Direct:
         """
         return self._send("GET", f"?{urlencode(sorted(query.items()), quote_via=quote, safe='-._~')}")
 
-    def _send(self, method: str, place: str, body: bytes = b"", headers: Mapping[str, str] = EMPTY) -> Answer:
+    def _send(self, method: str, place: str, body: Body = b"", headers: Mapping[str, str] = EMPTY) -> Answer:
+        try:
+            return self._send_once(method, place, body, headers)
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if isinstance(self._credentials, Credentials) or not self._credentials.renewed_after(status):
+                raise
+        return self._send_once(method, place, body, headers)  # what was refused has changed nothing
+
+    def _send_once(self, method: str, place: str, body: Body, headers: Mapping[str, str]) -> Answer:
         head = self._head(method, self._folder + place, body, headers)
         try:
             connection = self._connection()
             try:
-                answer, said = _exchange(connection, method, head + body)
+                answer, said = _exchange(connection, method, head, body)
             except BaseException:
                 connection.close()
                 raise
@@ -133,11 +143,11 @@ class Direct:
             raise ClientError(_error(answer.status, said), OPERATIONS[method])
         return Answer(answer.headers, said)
 
-    def _head(self, method: str, url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    def _head(self, method: str, url: str, body: Body, headers: Mapping[str, str]) -> bytes:
         """The signed request, up to its body."""
-        request = AWSRequest(method, url, headers=dict(headers), data=body)
-        request.context.update(self._context)
-        self._signer.add_auth(request)
+        request = AWSRequest(method, url, headers=dict(headers))
+        request.context["payload"] = hashlib.sha256(body).hexdigest() if self._signs_body else UNSIGNED_PAYLOAD
+        _Signer(signing_keys(self._credentials), "s3", self._region).add_auth(request)
         signed = {"Host": self._host, "Content-Length": str(len(body)), **request.headers}
         lines = (f"{name}: {value}" for name, value in signed.items())
         parts = urlsplit(url)
@@ -169,6 +179,15 @@ class Direct:
         return connection
 
 
+class _Signer(S3SigV4Auth):
+    """botocore's, which hashes no body itself: a request brings along what is said of its own."""
+
+    def payload(self, request: AWSRequest) -> str:
+        """What stands for the body in what is signed."""
+        said: str = request.context["payload"]
+        return said
+
+
 def _close_all(connections: deque[HTTPConnection]) -> None:
     while connections:
         connections.pop().close()
@@ -180,9 +199,15 @@ def _trusting(certificates: str) -> ssl.SSLContext:
     return ssl.create_default_context(capath=certificates if folder else None, cafile=None if folder else certificates)
 
 
-def _exchange(connection: HTTPConnection, method: str, request: bytes) -> tuple[HTTPResponse, bytes]:
-    """Send *request* in one piece, and take its answer whole."""
-    connection.send(request)
+def _exchange(connection: HTTPConnection, method: str, head: bytes, body: Body) -> tuple[HTTPResponse, bytes]:
+    """Send a request, in one piece if it is small, and take its answer whole."""
+    if len(body) <= PIECE:
+        connection.send(b"".join((head, body)))
+    else:
+        connection.send(head)
+        view = memoryview(body)
+        for start in range(0, len(body), PIECE):
+            connection.send(view[start : start + PIECE])
     answer = HTTPResponse(connection.sock, method=method)
     answer.begin()
     if answer.length is None and not answer.chunked:  # it would end wherever the connection does

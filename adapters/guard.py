@@ -37,11 +37,13 @@ def main(exit_file: str, console: "Console", command: list[str]) -> None:
         become(command, its_end)
     os.close(its_end)
     os.set_blocking(output, False)
-    code = watch(child, ended, output, console)
-    if code is not None:
-        console.take(output)
-        write_down(exit_file, code)
-    os.killpg(0, signal.SIGKILL)
+    try:
+        code = watch(child, ended, output, console)
+        if code is not None:
+            console.take(output)
+            write_down(exit_file, code)
+    finally:  # also where the disk is full, or the workload has removed the folder: nothing of it runs on
+        os.killpg(0, signal.SIGKILL)
 
 
 def become(command: list[str], output: int) -> None:

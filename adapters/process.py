@@ -12,7 +12,7 @@ import signal
 import string
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,10 +39,12 @@ class ProcessRunner:
 
     Args:
         python: The interpreter that `{python}` in a command stands for, and that the guard runs in.
+        withheld: Names of variables that workloads do not get, besides all that begin like the worker's own.
     """
 
-    def __init__(self, python: str = sys.executable) -> None:
+    def __init__(self, python: str = sys.executable, *, withheld: Iterable[str] = ()) -> None:
         self._python = python
+        self._withheld = frozenset(withheld)
 
     def start(self, launch: Launch) -> RunningWorkload:
         """See the port."""
@@ -56,7 +58,7 @@ class ProcessRunner:
         guard = subprocess.Popen(  # noqa: S603 - the guard, which starts a program of the image's own workloads.toml
             [self._python, "-I", "-S", str(GUARD), str(dirs.control / EXIT), *console, *command],
             cwd=dirs.root,
-            env=_environment(launch, params),
+            env=self._environment(launch, params),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -72,7 +74,7 @@ class ProcessRunner:
             ended = subprocess.run(  # noqa: S603 - a program of the image's own workloads.toml
                 self._command(launch, launch.workload.check, snapshot=snapshot),
                 cwd=snapshot,
-                env=_environment(launch, launch.dirs.control / "params.json"),
+                env=self._environment(launch, launch.dirs.control / "params.json"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -101,6 +103,25 @@ class ProcessRunner:
         if shutil.which(filled[0], path=path) is None:
             raise PermanentError(f"workload {launch.workload.name!r}: there is no program {filled[0]!r} on this image")
         return filled
+
+    def _environment(self, launch: Launch, params: Path) -> dict[str, str]:
+        dirs = launch.dirs
+        withheld = self._withheld
+        ours = {n: value for n, value in os.environ.items() if not (n.startswith(SECRET) or n in withheld)}
+        return {
+            **ours,
+            **launch.workload.environment,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(SDK), ours.get("PYTHONPATH")))),
+            "HOLDFAST_JOB": launch.job,
+            "HOLDFAST_ATTEMPT": str(launch.epoch),
+            "HOLDFAST_RESUMED": str(int(launch.resumed)),
+            "HOLDFAST_PARAMS": str(params),
+            "HOLDFAST_INPUT_DIR": str(dirs.input),
+            "HOLDFAST_CHECKPOINT_DIR": str(dirs.checkpoint),
+            "HOLDFAST_OUTPUT_DIR": str(dirs.output),
+            "HOLDFAST_CONTROL_DIR": str(dirs.control),
+            "HOLDFAST_SAVING_INTERVAL": str(launch.saving_interval.total_seconds()),
+        }
 
 
 class RunningProcess:
@@ -255,25 +276,6 @@ def _fill(word: str, values: Mapping[str, Any], launch: Launch) -> str:
         return word.format_map({name: str(values[name]) for name in fields})
     except (ValueError, IndexError, AttributeError) as error:
         raise PermanentError(f"workload {launch.workload.name!r}: {word!r} cannot be filled in: {error}") from error
-
-
-def _environment(launch: Launch, params: Path) -> dict[str, str]:
-    dirs = launch.dirs
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(SECRET)}
-    return {
-        **ours,
-        **launch.workload.environment,
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(SDK), ours.get("PYTHONPATH")))),
-        "HOLDFAST_JOB": launch.job,
-        "HOLDFAST_ATTEMPT": str(launch.epoch),
-        "HOLDFAST_RESUMED": str(int(launch.resumed)),
-        "HOLDFAST_PARAMS": str(params),
-        "HOLDFAST_INPUT_DIR": str(dirs.input),
-        "HOLDFAST_CHECKPOINT_DIR": str(dirs.checkpoint),
-        "HOLDFAST_OUTPUT_DIR": str(dirs.output),
-        "HOLDFAST_CONTROL_DIR": str(dirs.control),
-        "HOLDFAST_SAVING_INTERVAL": str(launch.saving_interval.total_seconds()),
-    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:

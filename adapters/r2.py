@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, Any, Final
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
-from adapters.boto import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Credentials, lazy_client, store_place
+from adapters.boto import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Keys, lazy_client, store_place
 from adapters.boto_errors import S3, code_of, status_of, translating
 from adapters.direct import Direct, is_plain_way
 from adapters.listing import read_page
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.store import Absent, Listed, ObjectStore, Range, Stored, Version
+from lifecycle.ports.store import Absent, Body, Listed, ObjectStore, Range, Stored, Version
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -58,7 +58,8 @@ class R2Store:
     """One bucket.
 
     Args:
-        direct: Puts small objects, sending once; None lets *control* do it.
+        direct: Puts and gets small objects, sending once; None lets *control* do it.
+        packer: Puts large ones, sending once; None lets *bulk* do it.
         control: A client that sends once, for small objects.
         bulk: A client that is patient and tries again, for what is big or safe to repeat.
         bucket: Its name.
@@ -66,9 +67,17 @@ class R2Store:
     """
 
     def __init__(
-        self, *, direct: Direct | None, control: "S3Client", bulk: "S3Client", bucket: str, clock: Clock
+        self,
+        *,
+        direct: Direct | None,
+        packer: Direct | None,
+        control: "S3Client",
+        bulk: "S3Client",
+        bucket: str,
+        clock: Clock,
     ) -> None:
         self._direct = direct
+        self._packer = packer
         self._control = control
         self._bulk = bulk
         self._bucket = bucket
@@ -93,7 +102,7 @@ class R2Store:
             _expect_whole(answer, content, key)
             return Stored(content, answer["ETag"], self._age_s(_date(answer), answer["LastModified"]))
 
-    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`. What is small, or has a condition, is sent once."""
         if expected is None and len(body) > SMALL_BYTES:
             return self._put_large(key, body)
@@ -111,11 +120,12 @@ class R2Store:
                 "ETag"
             ]
 
-    def _put_large(self, key: str, body: bytes | bytearray) -> Version:
+    def _put_large(self, key: str, body: Body) -> Version:
         """Over HTTPS neither hashed nor signed, which would cost more than sending it: its hash is in a manifest."""
-        unchanged: Any = body  # the stubs know no bytearray; botocore does
         with translating(f"put {key}", S3):
-            return self._bulk.put_object(Bucket=self._bucket, Key=key, Body=unchanged)["ETag"]
+            if self._packer is not None:
+                return self._packer.put(key, body)
+            return self._bulk.put_object(Bucket=self._bucket, Key=key, Body=bytes(body))["ETag"]
 
     def get_range(self, wanted: Range) -> bytes | None:
         """See `ObjectStore.get_range`."""
@@ -304,23 +314,23 @@ def _expect_whole(answer: Mapping[str, Any], content: bytes, key: str) -> None:
         raise RetryableError(f"get {key}: {len(content)} bytes came of {answer['ContentLength']}")
 
 
-def connect(
-    *, endpoint: str, region: str, key_id: str, secret: str, token: str | None, bucket: str, clock: Clock
-) -> R2Store:
+def connect(*, endpoint: str, region: str, credentials: Keys, bucket: str, clock: Clock) -> R2Store:
     """Make an `R2Store` with clients of its own; sends nothing.
 
     Raises:
         ConfigError: The endpoint, the bucket's name or a key cannot be right.
     """
     place = store_place(endpoint, bucket)
-    credentials = Credentials(key_id=key_id, secret=secret, token=token)
     control, bulk = (
         lazy_client(S3, kind, endpoint=place, region=region, credentials=credentials) for kind in (CONTROL, BULK)
     )
-    direct = None
+    direct = packer = None
     if is_plain_way(place):
-        direct = Direct(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=CONTROL)
-    return R2Store(direct=direct, control=control, bulk=bulk, bucket=bucket, clock=clock)
+        direct, packer = (
+            Direct(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=kind)
+            for kind in (CONTROL, BULK)
+        )
+    return R2Store(direct=direct, packer=packer, control=control, bulk=bulk, bucket=bucket, clock=clock)
 
 
 if TYPE_CHECKING:

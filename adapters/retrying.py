@@ -20,10 +20,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from adapters.retries import Retries
 from lifecycle.errors import RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
-from lifecycle.ports.store import Absent, Listed, ObjectStore, Range, Stored, Version
+from lifecycle.ports.store import Absent, Body, Listed, ObjectStore, Range, Stored, Version
 
 T = TypeVar("T")
 
@@ -61,27 +62,28 @@ class RetryingQueue:
     Args:
         queue: The queue.
         clock: For the pauses.
+        retries: Is told of each call that is made again.
     """
 
-    def __init__(self, queue: JobQueue, clock: Clock) -> None:
+    def __init__(self, queue: JobQueue, clock: Clock, retries: Retries | None = None) -> None:
         self._queue = queue
-        self._clock = clock
+        self._again = _Again("queue", clock, retries or Retries())
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
         """See `JobQueue.receive`."""
-        return _call(RECEIVE, self._clock, "receive", lambda: self._queue.receive(hidden=hidden, wait=wait))
+        return self._again(RECEIVE, "receive", lambda: self._queue.receive(hidden=hidden, wait=wait))
 
     def extend(self, delivery: Delivery, *, hidden: timedelta) -> bool:
         """See `JobQueue.extend`. Tried twice, quickly."""
-        return _call(HEARTBEAT, self._clock, "extend", lambda: self._queue.extend(delivery, hidden=hidden))
+        return self._again(HEARTBEAT, "extend", lambda: self._queue.extend(delivery, hidden=hidden))
 
     def release(self, delivery: Delivery, *, delay: timedelta) -> None:
         """See `JobQueue.release`."""
-        _call(WRITE, self._clock, "release", lambda: self._queue.release(delivery, delay=delay))
+        self._again(WRITE, "release", lambda: self._queue.release(delivery, delay=delay))
 
     def delete(self, delivery: Delivery) -> None:
         """See `JobQueue.delete`."""
-        _call(WRITE, self._clock, "delete", lambda: self._queue.delete(delivery))
+        self._again(WRITE, "delete", lambda: self._queue.delete(delivery))
 
     def send(self, messages: Sequence[Message]) -> list[SendFailure]:
         """See `JobQueue.send`. Only what was not accepted is sent again."""
@@ -93,15 +95,15 @@ class RetryingQueue:
             left = [failure.message for failure in failures]
             return failures
 
-        return _call(SEND, self._clock, "send", send, again_if=bool)
+        return self._again(SEND, "send", send, again_if=bool)
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> bool:
         """See `JobQueue.dead_letter`. After a lost answer there may be two copies."""
-        return _call(WRITE, self._clock, "dead-letter", lambda: self._queue.dead_letter(delivery, reason=reason))
+        return self._again(WRITE, "dead-letter", lambda: self._queue.dead_letter(delivery, reason=reason))
 
     def depth(self) -> Depth:
         """See `JobQueue.depth`."""
-        return _call(READ, self._clock, "depth", self._queue.depth)
+        return self._again(READ, "depth", self._queue.depth)
 
     def purge(self) -> None:
         """See `JobQueue.purge`. Not retried: a queue that is busy purging stays so for a minute."""
@@ -114,44 +116,45 @@ class RetryingStore:
     Args:
         store: The store.
         clock: For the pauses.
+        retries: Is told of each call that is made again.
     """
 
-    def __init__(self, store: ObjectStore, clock: Clock) -> None:
+    def __init__(self, store: ObjectStore, clock: Clock, retries: Retries | None = None) -> None:
         self._store = store
-        self._clock = clock
+        self._again = _Again("store", clock, retries or Retries())
 
     def get(self, key: str) -> Stored | None:
         """See `ObjectStore.get`."""
-        return _call(READ, self._clock, f"get {key}", lambda: self._store.get(key))
+        return self._again(READ, f"get {key}", lambda: self._store.get(key))
 
-    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`."""
         if expected is not None:
             return self._store.put(key, body, expected=expected)
-        return _call(WRITE, self._clock, f"put {key}", lambda: self._store.put(key, body))
+        return self._again(WRITE, f"put {key}", lambda: self._store.put(key, body))
 
     def get_range(self, wanted: Range) -> bytes | None:
         """See `ObjectStore.get_range`."""
-        return _call(TRANSFER, self._clock, f"get {wanted}", lambda: self._store.get_range(wanted))
+        return self._again(TRANSFER, f"get {wanted}", lambda: self._store.get_range(wanted))
 
     def put_file(self, key: str, path: Path) -> None:
         """See `ObjectStore.put_file`."""
-        _call(TRANSFER, self._clock, f"upload {key}", lambda: self._store.put_file(key, path))
+        self._again(TRANSFER, f"upload {key}", lambda: self._store.put_file(key, path))
 
     def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
         """See `ObjectStore.assemble`."""
-        return _call(TRANSFER, self._clock, f"assemble {key}", lambda: self._store.assemble(key, parts))
+        return self._again(TRANSFER, f"assemble {key}", lambda: self._store.assemble(key, parts))
 
     def list(self, prefix: str) -> Iterator[Listed]:
         """See `ObjectStore.list`. A listing that breaks off is taken up again after the last key that it gave."""
         listing = _Listing(self._store, prefix)
-        while page := _call(READ, self._clock, f"list {prefix}", listing.page):
+        while page := self._again(READ, f"list {prefix}", listing.page):
             yield from page
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`."""
         doomed = tuple(keys)  # an iterator could not be gone through again
-        _call(WRITE, self._clock, "delete", lambda: self._store.delete(doomed))
+        self._again(WRITE, "delete", lambda: self._store.delete(doomed))
 
 
 class _Listing:
@@ -186,46 +189,54 @@ class _Listing:
         return page
 
 
-def _call(
-    policy: Policy, clock: Clock, what: str, call: Callable[[], T], *, again_if: Callable[[T], bool] | None = None
-) -> T:
-    """Make *call* until it succeeds, as often as *policy* allows; what the last one gave or raised is the outcome.
+@frozen
+class _Again:
+    """Makes calls of the port called *port* until they succeed; tells *retries* of each that it makes again."""
 
-    Args:
-        policy: How often.
-        clock: For the pauses.
-        what: For the log.
-        call: Safe to repeat.
-        again_if: Says of a result that it is no success yet.
-    """
-    again: Any = retry_if_exception_type(RetryableError)
-    if again_if is not None:
-        again |= retry_if_result(again_if)
+    port: str
+    clock: Clock
+    retries: Retries
 
-    def tell(state: RetryCallState) -> None:
+    def __call__(
+        self, policy: Policy, what: str, call: Callable[[], T], *, again_if: Callable[[T], bool] | None = None
+    ) -> T:
+        """Make *call* as often as *policy* allows; what the last one gave or raised is the outcome.
+
+        Args:
+            policy: How often.
+            what: For the log; its first word is the call's name.
+            call: Safe to repeat.
+            again_if: Says of a result that it is no success yet.
+        """
+        again: Any = retry_if_exception_type(RetryableError)
+        if again_if is not None:
+            again |= retry_if_result(again_if)
+
+        def conclude(state: RetryCallState) -> Any:
+            return state.outcome.result() if state.outcome is not None else None
+
+        retrying = Retrying(
+            sleep=self.clock.sleep,
+            stop=stop_after_attempt(policy.attempts),
+            wait=wait_random_exponential(multiplier=policy.first_s, max=policy.longest_s),
+            retry=again,
+            before_sleep=lambda state: self._tell(policy, what, state),
+            retry_error_callback=conclude,
+        )
+        return retrying(call)
+
+    def _tell(self, policy: Policy, what: str, state: RetryCallState) -> None:
         outcome = state.outcome
-        why = outcome.exception() if outcome is not None and outcome.failed else "not all of it was accepted"
+        error = outcome.exception() if outcome is not None and outcome.failed else None
+        self.retries.tell(f"{self.port} {what.partition(' ')[0]}", error)
         log.warning(
             "%s: try %d of %d: %s; again in %.1f s",
             what,
             state.attempt_number,
             policy.attempts,
-            why,
+            error or "not all of it was accepted",
             state.upcoming_sleep,
         )
-
-    def conclude(state: RetryCallState) -> Any:
-        return state.outcome.result() if state.outcome is not None else None
-
-    retrying = Retrying(
-        sleep=clock.sleep,
-        stop=stop_after_attempt(policy.attempts),
-        wait=wait_random_exponential(multiplier=policy.first_s, max=policy.longest_s),
-        retry=again,
-        before_sleep=tell,
-        retry_error_callback=conclude,
-    )
-    return retrying(call)
 
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import define
 from botocore.exceptions import ClientError
 
-from adapters.boto import CALL_THREADS, CONTROL, RECEIVE, Credentials, lazy_client, queue_place
+from adapters.boto import CALL_THREADS, CONTROL, RECEIVE, Keys, lazy_client, queue_place
 from adapters.boto_errors import SQS, code_of, translating
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
@@ -250,14 +250,13 @@ class SqsQueue:
                 return None
 
 
-def connect(*, url: str, key_id: str, secret: str, token: str | None, clock: Clock) -> SqsQueue:
+def connect(*, url: str, credentials: Keys, clock: Clock) -> SqsQueue:
     """Make an `SqsQueue` with clients of its own; sends nothing. Region and endpoint are read from *url*.
 
     Raises:
         ConfigError: The URL or a key cannot be right.
     """
     endpoint, region = queue_place(url)
-    credentials = Credentials(key_id=key_id, secret=secret, token=token)
     control, receiver = (
         lazy_client(SQS, kind, endpoint=endpoint, region=region, credentials=credentials) for kind in (CONTROL, RECEIVE)
     )

@@ -14,6 +14,7 @@ from attrs import frozen
 
 BIN: Final = Path(sys.executable).parent
 HOLDFAST: Final = str(BIN / "holdfast")
+ROOT: Final = Path(__file__).parents[1]
 STUB: Final = Path(__file__).with_name("stub.py")
 BUCKET: Final = "bench"
 

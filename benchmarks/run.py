@@ -1,6 +1,6 @@
 """`make bench`: measure, and print a table. Ratios are of one run; absolute figures are this machine's.
 
-Usage: python benchmarks/run.py [dashboard] [listing] [saving] [startup] [submitting] [working]
+Usage: python benchmarks/run.py [dashboard] [felt] [listing] [saving] [small] [startup] [submitting] [working]
 """
 
 import os
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Final
 
 import dashboard
+import felt
 import listing
 import saving
+import small
 import startup
 import submitting
 import working
@@ -23,8 +25,10 @@ from rich.table import Table
 
 PARTS: Final[dict[str, Callable[[], Iterator[Row]]]] = {
     "dashboard": dashboard.measure,
+    "felt": felt.measure,
     "listing": listing.measure,
     "saving": saving.measure,
+    "small": small.measure,
     "startup": startup.measure,
     "submitting": submitting.measure,
     "working": working.measure,

@@ -1,4 +1,4 @@
-"""Checkpoints: what is sent, how fast, with how much memory, and what the workload feels of it; beside the peers.
+"""Checkpoints: what is sent, how fast, and with how much memory; beside the peers.
 
 `make bench` installs the peers; rclone is used if the distribution's is there.
 """
@@ -17,18 +17,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
-from harness import BIN, BUCKET, Row, holdfast
+from harness import BIN, BUCKET, ROOT, Row
 
+PEERS: Final = Path(__file__).with_name("peers.py")
 SAVER: Final = Path(__file__).with_name("saver.py")
 SERVER: Final = Path(__file__).with_name("bulk.py")
-ROOT: Final = Path(__file__).parents[1]
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 PAGE: Final = 4096
 HUGE_GIB: Final = 10
-INTERVAL_S: Final = 30
-LOOP_S: Final = 75
-ROUND_TRIP_S: Final = 0.04  # as benchmarks/submitting.py has it
 
 
 @frozen
@@ -41,7 +38,8 @@ class Bench:
     def do(self, what: str, *folders: Path) -> dict[str, Any]:
         """Have one thing done in a process of its own."""
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-        words = [sys.executable, str(SAVER), self.url, BUCKET, what, *map(str, folders)]
+        script = PEERS if what.startswith("boto3") else SAVER
+        words = [sys.executable, str(script), self.url, BUCKET, what, *map(str, folders)]
         done = subprocess.run(words, env=environ, cwd=self.place, check=True, capture_output=True, text=True)
         told: dict[str, Any] = json.loads(done.stdout)
         return told
@@ -61,9 +59,9 @@ class Bench:
 
 
 @contextmanager
-def bench(*, swallow: bool = False, round_trip_s: float = 0.0) -> Iterator[Bench]:
+def bench(*, swallow: bool = False) -> Iterator[Bench]:
     """Run the server, and make a place for files."""
-    words = [sys.executable, str(SERVER), "--round-trip", str(round_trip_s), *(["--swallow"] if swallow else [])]
+    words = [sys.executable, str(SERVER), *(["--swallow"] if swallow else [])]
     with (
         tempfile.TemporaryDirectory(prefix="holdfast-bench-") as place,
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server,
@@ -76,12 +74,10 @@ def bench(*, swallow: bool = False, round_trip_s: float = 0.0) -> Iterator[Bench
 
 
 def measure() -> Iterator[Row]:
-    """All of it; about ten minutes."""
+    """All of it; about five minutes."""
     yield from deltas()
     yield from speed()
-    yield from small_files()
     yield from memory()
-    yield from felt()
 
 
 def deltas() -> Iterator[Row]:
@@ -161,29 +157,6 @@ def speed() -> Iterator[Row]:
             yield compared(f"1 GiB, {what}, hashing included", took, 1.0)
 
 
-def small_files() -> Iterator[Row]:
-    """A thousand files of 256 KiB, for the first time: as over a network, and as over none, where only CPUs count."""
-    yield thousand_files(ROUND_TRIP_S, 3.0)
-    yield thousand_files(0.0, None)
-
-
-def thousand_files(round_trip_s: float, target: float | None) -> Row:
-    """The best of three of each, in turns."""
-    with bench(round_trip_s=round_trip_s) as at:
-        folder = noise(at.place / "many", {f"{number:04d}": 256 << 10 for number in range(1000)})
-        took: dict[str, list[float]] = {"us": [], "boto3": [], "obstore": [], "s5cmd": []}
-        for _ in range(3):
-            took["us"].append(at.do("save", folder)["saved"][0]["s"])
-            took["boto3"].append(at.do("boto3-up", folder)["s"])
-            if has("obstore"):
-                took["obstore"].append(at.do("obstore-up", folder)["s"])
-            if s5cmd := program_of("s5cmd"):
-                words = ["--endpoint-url", at.url, "cp", f"{folder}/*", f"s3://{BUCKET}/m/"]
-                took["s5cmd"].append(at.run(s5cmd, *words))
-        what = f"1,000 files of 256 KiB, first upload, round trip of {round_trip_s * 1000:.0f} ms"
-        return compared(what, took, target)
-
-
 def memory() -> Iterator[Row]:
     """What saving 10 GiB takes."""
     with bench(swallow=True) as at:
@@ -194,75 +167,13 @@ def memory() -> Iterator[Row]:
         yield Row(f"saving {HUGE_GIB} GiB: memory above idle", f"{more:.0f} MiB", took, "at most 200 MiB", more <= 200)
 
 
-def felt() -> Iterator[Row]:
-    """What a workload feels: how much slower its loop is, and how long it stands still."""
-    with bench(swallow=True) as at:
-        for name in "ab":
-            noise(at.place / name, {f"{number}": GIB // 10 for number in range(10)})
-        (at.place / "workloads.toml").write_text('[loop]\ncommand = "{python} {here}/loop.py {seconds}"\n')
-        (at.place / "loop.py").write_text(LOOP)
-        rates: dict[bool, list[float]] = {True: [], False: []}
-        pauses: list[float] = []
-        for turn in range(2):
-            for saves in (False, True):
-                told = loop(at, f"loop-{turn}-{int(saves)}", saves=saves)
-                rates[saves].append(told["rate"])
-                pauses += told["pauses"]
-        loss = 1 - max(rates[True]) / max(rates[False])
-        worst = max(pauses) * 1000
-        what = f"a loop beside 1 GiB saved every {INTERVAL_S} s: slower by"
-        yield Row(what, f"{loss:.2%}", "the same loop, nothing saved", "at most 1 %", loss <= 0.01)
-        yield Row("announcing 1 GiB in 10 files: pause", f"{worst:.1f} ms", "", "at most 50 ms", worst <= 50)
-
-
-LOOP: Final = """
-import json, os, sys, time
-import holdfast
-
-job = holdfast.job()
-here = os.path.dirname(os.path.abspath(__file__))
-count, pauses, began, saved = 0, [], time.perf_counter(), 0
-while (now := time.perf_counter()) - began < float(sys.argv[1]):
-    for _ in range(100_000):
-        count += 1
-    if job.checkpoint_due():
-        saved += 1
-        start = time.perf_counter()
-        with job.checkpoint(step=saved) as directory:
-            for name in os.listdir(os.path.join(here, "ab"[saved % 2])):
-                os.link(os.path.join(here, "ab"[saved % 2], name), os.path.join(directory, name))
-        pauses.append(time.perf_counter() - start)
-with open(os.path.join(job.output_dir, "told"), "w") as file:
-    json.dump({"rate": count / (now - began), "pauses": pauses}, file)
-"""
-
-
-def loop(at: Bench, job: str, *, saves: bool) -> dict[str, Any]:
-    """Run the loop as a job, saving or not; what it told."""
-    home = at.place / "home"
-    home.mkdir(exist_ok=True)
-    environ = {
-        **{name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}},
-        "HOLDFAST_HOME": str(home),
-        "WORKLOADS": str(at.place / "workloads.toml"),
-        "STATE_SAVING_INTERVAL": f"{INTERVAL_S if saves else 3600}s",
-    }
-    holdfast(environ, home, "submit", job, "--workload", "loop", "--param", f"seconds={LOOP_S}")
-    holdfast(environ, home, "worker", "--max-jobs", "1")
-    holdfast(environ, home, "download", "out", job)
-    told: dict[str, Any] = json.loads((home / "out" / job / "output" / "told").read_text())
-    return told
-
-
-def compared(what: str, took: dict[str, list[float]], target: float | None) -> Row:
+def compared(what: str, took: dict[str, list[float]], target: float) -> Row:
     """The best of ours beside the best of each peer's."""
     best = {name: min(times) for name, times in took.items() if times}
     ours = best.pop("us")
     ratio = min(best.values()) / ours
     peers = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in best.items())
     value = f"{ours:.2f} s, {ratio:.2f} x the best"
-    if target is None:
-        return Row(what, value, peers)
     return Row(what, value, peers, f"at least {target:.1f} x", ratio >= target)
 
 
@@ -297,8 +208,3 @@ def program_of(name: str) -> str | None:
     """A peer's program, if it is installed."""
     beside = BIN / name
     return str(beside) if beside.exists() else shutil.which(name)
-
-
-def has(module: str) -> bool:
-    """Whether a peer's module is installed."""
-    return subprocess.run([sys.executable, "-c", f"import {module}"], check=False, capture_output=True).returncode == 0

@@ -68,7 +68,19 @@ def parser() -> argparse.ArgumentParser:
             control.add_argument("--from-start", action="store_true", help="forget the checkpoints")
 
     _add_keeping(commands)
-    for name in ("submit", "status", "show", "report", "queue", "storage", "reconcile", "states", "doctor", "settings"):
+    for name in (
+        "submit",
+        "status",
+        "show",
+        "report",
+        "queue",
+        "storage",
+        "reconcile",
+        "archive",
+        "states",
+        "doctor",
+        "settings",
+    ):
         commands.choices[name].add_argument("--json", action="store_true", help="for machines: JSON, one object a line")
     return top
 
@@ -83,6 +95,10 @@ def _add_keeping(commands: Any) -> None:
     reconcile.add_argument("--older", metavar="TIME", default="1h", help="not touched for so long (1h)")
     reconcile.add_argument("--dry-run", action="store_true", help="only say which")
 
+    archive = commands.add_parser("archive", help="move the records of jobs long over out of the live set")
+    archive.add_argument("--older", metavar="TIME", default="30d", help="over for so long (30d)")
+    archive.add_argument("--dry-run", action="store_true", help="only say which")
+
     states = commands.add_parser("states", help="the state diagram and its tables")
     states.add_argument("--write", metavar="FILE", type=Path)
     states.add_argument("--diagram", action="store_true", help="only the Mermaid text")
@@ -90,6 +106,7 @@ def _add_keeping(commands: Any) -> None:
     _add_setup(commands.add_parser("setup", help="make the queue and the bucket, or make them right"))
     commands.add_parser("doctor", help="what is wrong with this place, and what to do about it")
     _add_dashboard(commands.add_parser("dashboard", help="the web page: states, jobs, nodes, live"))
+    _add_exporter(commands.add_parser("exporter", help="metrics of queue, bucket and jobs, for Prometheus"))
     commands.add_parser("settings", help="every setting, its value, and where it came from")
 
 
@@ -100,6 +117,7 @@ def _add_filters(status: argparse.ArgumentParser) -> None:
     status.add_argument("--stale", action="store_true", help="only those whose owner's lease ran out")
     status.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help="only with this label")
     status.add_argument("--since", metavar="TIME", help="only those that something happened to within TIME")
+    status.add_argument("--archived", action="store_true", help="those in the archive, instead of the live ones")
     status.add_argument("--sort", metavar="BY", default="job", help="by job, state, updated, progress or eta")
     status.add_argument("--reverse", action="store_true", help="the other way round")
     status.add_argument("--limit", metavar="N", type=_count, help="so many at most")
@@ -113,6 +131,14 @@ def _add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--price", metavar="[KIND=]PRICE", action="append", default=[], help="of an hour, for this NODE_KIND or any"
     )
+    report.add_argument(
+        "--call-price",
+        metavar="KIND=PRICE",
+        action="append",
+        default=[],
+        help="of a million calls: queue, write or read",
+    )
+    report.add_argument("--archived", action="store_true", help="archived jobs too")
     report.add_argument("--csv", metavar="FILE", type=Path, help="write it there as well")
     report.add_argument("--plot", metavar="FILE", type=Path, help="draw it there as well: SVG")
 
@@ -130,6 +156,12 @@ def _add_dashboard(dashboard: argparse.ArgumentParser) -> None:
     dashboard.add_argument(
         "--allow-host", metavar="NAME", action="append", default=[], help="a name that browsers call it by"
     )
+
+
+def _add_exporter(exporter: argparse.ArgumentParser) -> None:
+    exporter.add_argument("--host", default="127.0.0.1", help="where to listen (127.0.0.1)")
+    exporter.add_argument("--port", type=int, default=9471, help="where to listen (9471); 0: any that is free")
+    exporter.add_argument("--every", metavar="TIME", default="15s", help="not read again before so long (15s)")
 
 
 def _count(text: str) -> int:

@@ -2,9 +2,11 @@
 
 import random
 
-from attrs import frozen
+from attrs import field, frozen
 
 from adapters.clock import SystemClock
+from adapters.retries import Retries
+from adapters.signing import SigningQueue
 from client.settings import Settings
 from client.webhooks import telling
 from lifecycle.keys import Place
@@ -29,6 +31,7 @@ class Site:
         place: Where the jobs lie.
         bucket: The bucket's name; empty for the embedded default.
         policy: The numbers.
+        retries: Tells of every call that is made again.
         telling: Who is told of changes of state; None is nobody.
     """
 
@@ -40,6 +43,7 @@ class Site:
     place: Place
     bucket: str
     policy: Policy
+    retries: Retries = field(factory=Retries)
     telling: Telling | None = None
 
 
@@ -50,7 +54,11 @@ def open_site(settings: Settings) -> Site:
         ConfigError: The settings cannot be used.
     """
     clock = SystemClock()
-    queue, store = _cloud(settings, clock) if settings.is_cloud else _local(settings, clock)
+    retries = Retries()
+    queue, store = _cloud(settings, clock, retries) if settings.is_cloud else _local(settings, clock)
+    bucket, signer = settings["BUCKET"] if settings.is_cloud else "", settings.signer()
+    if signer.is_on:
+        queue = SigningQueue(queue, signer, bucket=bucket, prefix=settings["PREFIX"])
     return Site(
         settings=settings,
         clock=clock,
@@ -58,8 +66,9 @@ def open_site(settings: Settings) -> Site:
         store=store,
         ledger=Ledger(store, clock, random.SystemRandom()),
         place=Place(settings["PREFIX"]),
-        bucket=settings["BUCKET"] if settings.is_cloud else "",
+        bucket=bucket,
         policy=settings.policy(),
+        retries=retries,
         telling=telling(settings, clock),
     )
 
@@ -71,24 +80,21 @@ def _local(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
     return LocalQueue(settings.home / "queue.sqlite3", clock), LocalStore(settings.home / "bucket", clock)
 
 
-def _cloud(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
+def _cloud(settings: Settings, clock: Clock, retries: Retries) -> tuple[JobQueue, ObjectStore]:
     from adapters import r2, sqs
     from adapters.retrying import RetryingQueue, RetryingStore
+    from client.keys import queue_keys, store_keys
 
     queue = sqs.connect(
         url=settings["QUEUE_URL"],
-        key_id=settings["AWS_ID"],
-        secret=settings["AWS_KEY"],
-        token=settings["AWS_TOKEN"] or None,
+        credentials=queue_keys(settings, clock),
         clock=clock,
     )
     store = r2.connect(
         endpoint=settings["CLOUDFLARE_URL"],
         region=settings["CLOUDFLARE_REGION"],
-        key_id=settings["CLOUDFLARE_ID"],
-        secret=settings["CLOUDFLARE_KEY"],
-        token=settings["CLOUDFLARE_TOKEN"] or None,
+        credentials=store_keys(settings, clock),
         bucket=settings["BUCKET"],
         clock=clock,
     )
-    return RetryingQueue(queue, clock), RetryingStore(store, clock)
+    return RetryingQueue(queue, clock, retries), RetryingStore(store, clock, retries)

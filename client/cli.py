@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    from client.masking import masked
+
+    return masked(" ".join(str(error).split()))
 
 
 def _site() -> "Site":
@@ -102,7 +104,7 @@ def _status(args: argparse.Namespace) -> int:
         backwards=args.reverse,
         limit=args.limit,
     )
-    return status.run(_site(), args.jobs, query, as_json=args.json, watch=args.watch)
+    return status.run(_site(), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -112,7 +114,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from client import report, status
+    from client import calls, report, status
 
     return report.run(
         _site(),
@@ -122,6 +124,8 @@ def _report(args: argparse.Namespace) -> int:
         as_json=args.json,
         file=args.csv,
         plot=args.plot,
+        archived=args.archived,
+        call_prices=calls.prices(args.call_price),
     )
 
 
@@ -185,6 +189,18 @@ def _reconcile(args: argparse.Namespace) -> int:
     return reconcile.run(_site(), older=older, dry_run=args.dry_run, as_json=args.json)
 
 
+def _archive(args: argparse.Namespace) -> int:
+    from adapters.durations import parse
+    from client import archive
+    from lifecycle.errors import ConfigError
+
+    try:
+        older = parse(args.older)
+    except ValueError as error:
+        raise ConfigError(f"--older {error}") from error
+    return archive.run(_site(), older=older, dry_run=args.dry_run, as_json=args.json)
+
+
 def _states(args: argparse.Namespace) -> int:
     from client import states
 
@@ -210,6 +226,18 @@ def _dashboard(args: argparse.Namespace) -> int:
 
     dashboard.check_extra()
     return dashboard.run(_site(), host=args.host, port=args.port, token=args.token, names=args.allow_host)
+
+
+def _exporter(args: argparse.Namespace) -> int:
+    from adapters.durations import parse
+    from client import exporter
+    from lifecycle.errors import ConfigError
+
+    try:
+        every = parse(args.every)
+    except ValueError as error:
+        raise ConfigError(f"--every {error}") from error
+    return exporter.run(_site(), host=args.host, port=args.port, every=every)
 
 
 def _settings(args: argparse.Namespace) -> int:

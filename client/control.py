@@ -12,6 +12,8 @@ from attrs import evolve
 
 from client.bootstrap import Site
 from client.telling import tell_quietly
+from lifecycle.archive import is_archived
+from lifecycle.demo import STATE
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
 from lifecycle.keys import is_job_id
 from lifecycle.ledger import Conflict, Held
@@ -21,6 +23,7 @@ from lifecycle.record import Control, JobRecord, iso
 from lifecycle.states import State, Trigger, is_legal
 
 UNANNOUNCED: Final = "is queued, but no message was sent ({}): run `holdfast reconcile --older 0`"
+ARCHIVED: Final = "is archived, and an archived job is not opened again: submit its work under another id"
 TRIES: Final = 10  # an owner writes once a heartbeat, so few are ever needed
 
 Act = Callable[[Site, str], str]
@@ -74,7 +77,7 @@ def retry(site: Site, job: str) -> str:
     """Open a failed or cancelled job again; it goes on from its last checkpoint.
 
     Raises:
-        PermanentError: There is no such job, or it is neither failed nor cancelled.
+        PermanentError: There is no such job, it is neither failed nor cancelled, or it is archived.
         RetryableError: The store or the queue cannot be reached; `holdfast reconcile` sends a missing message.
     """
     return _reopen(site, job, from_start=False)
@@ -88,6 +91,8 @@ def retry_from_start(site: Site, job: str) -> str:
 def _reopen(site: Site, job: str, *, from_start: bool) -> str:
     def change(held: Held) -> JobRecord:
         record = held.record
+        if record.archived or is_archived(site.store, site.place.job(job)):
+            raise PermanentError(ARCHIVED)
         if not is_legal(record.state, Trigger.RETRY):
             raise PermanentError(f"is {record.state}: only a failed or cancelled job is tried again")
         opened = evolve(
@@ -100,7 +105,11 @@ def _reopen(site: Site, job: str, *, from_start: bool) -> str:
             control=Control(),
             timestamps=evolve(record.timestamps, finished=None),
         )
-        return _noticed(site, evolve(opened, checkpoint=None, fallback=None) if from_start else opened, "retried")
+        if not from_start:
+            return _noticed(site, opened, "retried")
+        if record.demo:  # before the record: whoever takes the job must not find it any more
+            site.store.delete([f"{site.place.job(job).folder}{STATE}"])
+        return _noticed(site, evolve(opened, checkpoint=None, fallback=None, ran_s=0.0), "retried")
 
     record = _change(site, job, change)
     keys = site.place.job(job)
@@ -127,6 +136,8 @@ def _change(site: Site, job: str, change: Callable[[Held], JobRecord]) -> JobRec
     key = site.place.job(job).record
     for _ in range(TRIES):
         held = site.ledger.read(key)
+        if held is None and is_archived(site.store, site.place.job(job)):
+            raise PermanentError(ARCHIVED)
         if held is None:
             raise PermanentError(f"there is no such job under prefix {site.place.prefix!r}")
         answer = site.ledger.write(key, change(held), held.version)

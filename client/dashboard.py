@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from client.bootstrap import Site
-from client.index import Index, cache_path
+from client.database import cache_path
+from client.index import Index
 from lifecycle.errors import ConfigError, PermanentError
 
 NEEDED: Final = ("starlette", "jinja2", "uvicorn")
@@ -54,15 +55,16 @@ def run(site: Site, *, host: str, port: int, token: str | None, names: Sequence[
     from client.web.guard import Rules, is_loopback, names_of
     from client.web.server import serve
 
-    token = token or site.settings["DASHBOARD_TOKEN"] or None
+    shown, token = token, token or site.settings["DASHBOARD_TOKEN"] or None
     if token and len(token) < SHORTEST_TOKEN:
         raise ConfigError(f"the dashboard's token has {len(token)} characters: let it have {SHORTEST_TOKEN} or more")
     if not token and not is_loopback(host):
-        token = secrets.token_urlsafe(TOKEN_BYTES)
+        shown = token = secrets.token_urlsafe(TOKEN_BYTES)
     next(iter(site.store.list(site.place.records)), None)  # so that a wrong key is said here, and not on the page
     rules = Rules(names_of(host, names), any_address=not is_loopback(host), token=token)
     with _listen(host, port) as listening, Index(site, cache_path(site)) as index:
-        print(f"the dashboard is at {_address(host, listening, token)}", flush=True)
+        told = shown or (token and "$DASHBOARD_TOKEN")  # a secret of the settings is for whoever has it already
+        print(f"the dashboard is at {_address(host, listening, told)}", flush=True)
         if not is_loopback(host):
             print(
                 "holdfast: nothing is encrypted: let a proxy with TLS stand before it, or use a tunnel", file=sys.stderr

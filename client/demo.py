@@ -55,6 +55,7 @@ def run(*, cloud: bool = False) -> int:
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     environ = {**os.environ, **EMBEDDED, "HOLDFAST_HOME": str(home), "WORK_DIR": str(home / "work")}
+    environ |= {"LOG_FORMAT": "text", "METRICS_PORT": "0"}  # its workers are two, and their logs for people
     for name in CLOUD:
         if not cloud:
             environ[name] = ""

@@ -16,18 +16,17 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from attrs import frozen
-
 from adapters.admin import BucketAdmin, QueueAdmin, redrive_of
 from adapters.workloads import load
 from client.bootstrap import Site
+from client.finding import Finding
+from client.guarding import guarding
 from client.setup import MAX_RECEIVES, RETENTION_S, admins
 from lifecycle.canary import prove_conditions
 from lifecycle.errors import ConfigError, HoldfastError
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.store import Range
 
-FINE, WRONG, SKIPPED = "\u2713", "\u2717", "\u2013"
 SKEW_S: Final = 60.0  # signatures are refused from 15 minutes on; dates in records mislead people long before
 FEWEST_RECEIVES: Final = 100
 LARGE: Final = 8 << 20
@@ -36,28 +35,6 @@ FREE_BYTES: Final = 1 << 30
 EXPECT_S: Final = 0.9  # what a client that waits for "100 Continue" loses, nearly
 SLOW_S: Final = 1.0  # a beat is two calls, and has HEARTBEAT for them
 OURS: Final = ("lifecycle", "adapters", "client")
-
-
-@frozen
-class Finding:
-    """One line.
-
-    Attributes:
-        what: What was looked at.
-        is_fine: None if it could not be looked at.
-        said: What was found.
-        remedy: What to do; empty if nothing is.
-    """
-
-    what: str
-    is_fine: bool | None
-    said: str
-    remedy: str = ""
-
-    def line(self) -> str:
-        """For people."""
-        mark = {True: FINE, False: WRONG, None: SKIPPED}[self.is_fine]
-        return f"{mark} {self.what}: {self.said}" + (f"; {self.remedy}" if self.remedy else "")
 
 
 def run(site: Site, *, as_json: bool) -> int:
@@ -84,6 +61,7 @@ def findings(site: Site) -> Iterator[Finding]:
     yield packages()
     yield workloads(site)
     yield disk(site.settings.work_dir)
+    yield from guarding(site.settings, site.clock)
     yield from queue_findings(site)
     yield from store_findings(site)
 

@@ -5,13 +5,9 @@ last; so it costs what has changed. The copy is an SQLite file in the user's cac
 prefix, or only in memory. It is never the truth: whoever decides anything reads the record.
 """
 
-import hashlib
 import json
-import os
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -20,40 +16,23 @@ from typing import Any, Final, Self
 from attrs import define, field, frozen
 
 from client.bootstrap import Site
-from client.records import READERS, Found, read_one
+from client.database import Database
+from client.records import READERS, Found, read_live, read_one
 from lifecycle.ledger import Held
 from lifecycle.ports.store import Listed
 from lifecycle.record import JobRecord, Progress, decode, encode
 from lifecycle.states import OWNED, State
 
-SCHEMA: Final = 1
 PAGE: Final = 1000
-PATIENCE_S: Final = 30.0  # another process refreshes the same copy
 DRIFT_S: Final = 2.0  # two listings may tell a record's age so differently
 GRANTED_S: Final = 1.0  # ages are whole seconds: see JobRecord.is_owned
 
-TABLE: Final = (
-    """CREATE TABLE jobs (
-    key TEXT PRIMARY KEY,
-    version TEXT NOT NULL,     -- as listed; empty: to be read again
-    written_at REAL NOT NULL,  -- by this machine's clock
-    job TEXT NOT NULL,
-    state TEXT,
-    lease_s REAL,              -- while it is owned
-    share REAL,                -- of its steps that are done
-    eta_s REAL,                -- when it was written
-    labels TEXT NOT NULL,
-    body BLOB,
-    problem TEXT
-)""",
-    "CREATE INDEX versions ON jobs (key, version, written_at)",
-    "CREATE INDEX states ON jobs (state, lease_s, written_at)",
-)
 UPSERT: Final = """INSERT OR REPLACE INTO jobs VALUES (
     :key, :version, :written_at, :job, :state, :lease_s, :share, :eta_s, :labels, :body, :problem)"""
 CONTAINS: Final = """(instr(lower(job), :text) OR instr(lower(labels), :text) OR EXISTS (
     SELECT 1 FROM json_each(CAST(body AS TEXT))
     WHERE key IN ('owner', 'workload', 'error') AND instr(lower(value), :text)))"""
+MARKED: Final = """instr(CAST(body AS TEXT), '"archived":"')"""
 STALE: Final = f"lease_s IS NOT NULL AND written_at + lease_s + {GRANTED_S} < :now"
 ORDERS: Final = {
     "job": "job",
@@ -74,6 +53,7 @@ class Query:
         labels: With all of these.
         stale: Only those whose owner's lease ran out.
         since_s: Only those whose record was written within so many seconds.
+        before_s: Only those whose record was written longer ago than so many seconds, or is marked as archived.
         text: Only those with this in their id, label, owner, workload or error, in small letters or capitals.
         sort: One of ORDERS.
         backwards: The other way round.
@@ -85,6 +65,7 @@ class Query:
     labels: Mapping[str, str] = field(factory=dict)
     stale: bool = False
     since_s: float | None = None
+    before_s: float | None = None
     text: str = ""
     sort: str = "job"
     backwards: bool = False
@@ -117,15 +98,15 @@ class Index:
     def __init__(self, site: Site, path: Path | None, jobs: Sequence[str] = ()) -> None:
         self._site = site
         self._only = tuple(dict.fromkeys(jobs))
-        self._lock = Lock()
+        self._read = read_one if jobs else read_live
         self._refreshing = Lock()
-        self._db = _open(path)
+        self.db = Database(path)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._db.close()
+        self.db.close()
 
     def refresh(self, advance: Callable[[int], None] = lambda _: None) -> Refreshed:
         """Make it what the bucket holds now. What was read before a failure is kept.
@@ -154,38 +135,36 @@ class Index:
 
     def problems(self) -> list[str]:
         """Why records cannot be read, in the order of their jobs."""
-        return [why for (why,) in self._rows("SELECT problem FROM jobs WHERE problem IS NOT NULL ORDER BY job", {})]
+        return [why for (why,) in self.db.rows("SELECT problem FROM jobs WHERE problem IS NOT NULL ORDER BY job", {})]
 
     def count(self, query: Query = EVERYTHING) -> dict[str, int]:
         """How many jobs of *query* there are in each state, most first; `unknown` for those that cannot be read."""
-        where, values = _where(query, self._now_s())
-        order = f"SELECT ifnull(state, 'unknown'), count(*) FROM jobs WHERE {where} GROUP BY 1 ORDER BY 2 DESC, 1"
-        return dict(self._rows(order, values))
+        condition, values = where(query, self._now_s())
+        order = f"SELECT ifnull(state, 'unknown'), count(*) FROM jobs WHERE {condition} GROUP BY 1 ORDER BY 2 DESC, 1"
+        return dict(self.db.rows(order, values))
 
     def jobs(self, query: Query = EVERYTHING) -> Iterator[Found]:
         """The jobs of *query*, or why a job's record cannot be shown."""
-        where, values = _where(query, self._now_s())
+        condition, values = where(query, self._now_s())
         order = f"{ORDERS[query.sort]} {'DESC' if query.backwards else 'ASC'} NULLS LAST, job"
-        rows = self._rows(f"SELECT rowid FROM jobs WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset", values)
+        rows = self.db.rows(
+            f"SELECT rowid FROM jobs WHERE {condition} ORDER BY {order} LIMIT :limit OFFSET :offset", values
+        )
         chosen, now = [row for (row,) in rows], self._now_s()
         for start in range(0, len(chosen), PAGE):
             page = chosen[start : start + PAGE]
             wanted = ",".join(map(str, page))
-            rows = self._rows(f"SELECT rowid, job, written_at, body, problem FROM jobs WHERE rowid IN ({wanted})", {})
+            rows = self.db.rows(f"SELECT rowid, job, written_at, body, problem FROM jobs WHERE rowid IN ({wanted})", {})
             found = {row: _found(now, *rest) for row, *rest in rows}
             yield from (found[row] for row in page if row in found)
 
     def _now_s(self) -> float:
         return self._site.clock.now().timestamp()
 
-    def _rows(self, order: str, values: Mapping[str, Any]) -> list[Any]:
-        with self._lock:
-            return self._db.execute(order, values).fetchall()
-
     def _take(self, page: Sequence[Listed], after: str, done: Refreshed, pool: ThreadPoolExecutor) -> None:
         """Bring what is known of the keys from past *after* to the end of *page* up to what *page* says."""
         last, now = page[-1].key, self._now_s()
-        rows = self._rows(
+        rows = self.db.rows(
             "SELECT key, version, written_at FROM jobs WHERE key > :after AND key <= :last",
             {"after": after, "last": last},
         )
@@ -199,62 +178,29 @@ class Index:
             if one.key in known and abs(known[one.key][1] - (now - one.age_s)) > DRIFT_S
         ]
         place = self._site.place
-        read = list(pool.map(lambda one: _row(one, now, read_one(self._site, place.job_of_record(one.key))), news))
-        with self._lock, self._db:
-            self._db.executemany("DELETE FROM jobs WHERE key = ?", gone)
-            self._db.executemany("UPDATE jobs SET written_at = ? WHERE key = ?", drifted)
-            self._db.executemany(UPSERT, read)
+        read = list(pool.map(lambda one: self._read_row(one, now), news))
+        if gone or drifted or read:
+            self.db.change(
+                ("DELETE FROM jobs WHERE key = ?", gone),
+                ("UPDATE jobs SET written_at = ? WHERE key = ?", drifted),
+                (UPSERT, read),
+            )
         done.listed += len(page)
         done.read += len(news)
         done.gone += len(gone)
         done.changed += (place.job_of_record(one.key) for one in news)
 
+    def _read_row(self, listed: Listed, listed_at: float) -> dict[str, Any]:
+        """A record as it is kept.
+
+        Its age is of the moment at which it was read, which may be long after the listing: taken for that one's, it
+        would make all that was read slowly look changed at the next.
+        """
+        found = self._read(self._site, self._site.place.job_of_record(listed.key))
+        return _row(listed, self._now_s() if found.held else listed_at, found)
+
     def _forget_after(self, key: str) -> int:
-        with self._lock, self._db:
-            return self._db.execute("DELETE FROM jobs WHERE key > ?", (key,)).rowcount
-
-
-def cache_path(site: Site) -> Path | None:
-    """Where the copy of a site's records is kept; None for the embedded default, whose records are here already."""
-    settings = site.settings
-    if not settings.is_cloud:
-        return None
-    whose = "\n".join((settings["CLOUDFLARE_URL"], settings["BUCKET"], settings["PREFIX"]))
-    name = hashlib.sha256(whose.encode()).hexdigest()[:16]
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "holdfast", f"{name}.sqlite3")
-
-
-def _open(path: Path | None) -> sqlite3.Connection:
-    """The database, its tables made; in memory if the file cannot be used even when it is made anew."""
-    for place in (path, path, None) if path else (None,):
-        try:
-            if place:
-                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return _connect(str(place or ":memory:"))
-        except (OSError, sqlite3.Error):
-            if place:
-                with suppress(OSError):
-                    place.unlink()
-    raise AssertionError("SQLite cannot work in memory")
-
-
-def _connect(place: str) -> sqlite3.Connection:
-    db = sqlite3.connect(place, timeout=PATIENCE_S, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = OFF")  # what is lost is read again
-        with db:
-            db.execute("BEGIN IMMEDIATE")
-            if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:
-                db.execute("DROP TABLE IF EXISTS jobs")
-                for statement in TABLE:
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA}")
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
+        return self.db.change(("DELETE FROM jobs WHERE key > ?", [(key,)]))
 
 
 def _row(listed: Listed, now: float, found: Found) -> dict[str, Any]:
@@ -268,7 +214,7 @@ def _row(listed: Listed, now: float, found: Found) -> dict[str, Any]:
         "job": found.job,
         "state": record and record.state.value,
         "lease_s": record.lease_s if record and record.state in OWNED else None,
-        "share": record and _share(record.progress),
+        "share": record and share(record.progress),
         "eta_s": record and eta_s(record),
         "labels": json.dumps(dict(record.labels) if record else {}),
         "body": encode(record) if record else None,
@@ -282,7 +228,8 @@ def _found(now: float, job: str, written_at: float, body: bytes | None, problem:
     return Found(job, Held(decode(body), "", max(now - written_at, 0.0)), problem)
 
 
-def _share(progress: Progress) -> float | None:
+def share(progress: Progress) -> float | None:
+    """How much is done, of 1; None if nobody can know."""
     return progress.done / progress.total if progress.done is not None and progress.total else None
 
 
@@ -294,8 +241,8 @@ def eta_s(record: JobRecord) -> float | None:
     return max(progress.total - progress.done, 0) / progress.rate
 
 
-def _where(query: Query, now: float) -> tuple[str, dict[str, Any]]:
-    """The condition for SQLite, and its values."""
+def where(query: Query, now: float) -> tuple[str, dict[str, Any]]:
+    """The condition for SQLite, in a table whose columns are those of `jobs`, and its values."""
     parts = ["1"]
     limit = -1 if query.limit is None else query.limit
     values: dict[str, Any] = {"now": now, "limit": limit, "offset": query.offset}
@@ -306,6 +253,9 @@ def _where(query: Query, now: float) -> tuple[str, dict[str, Any]]:
     if query.since_s is not None:
         parts.append("written_at >= :now - :since")
         values["since"] = query.since_s
+    if query.before_s is not None:
+        parts.append(f"(written_at < :now - :before OR {MARKED})")
+        values["before"] = query.before_s
     if query.text:
         parts.append(CONTAINS)
         values["text"] = query.text.lower()

@@ -10,7 +10,8 @@ from typing import Any, Final
 from attrs import define, field
 
 from client.bootstrap import Site
-from lifecycle.errors import PermanentError
+from client.records import read_one
+from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.keys import is_job_id
 
 FIXED: Final = ("at", "epoch", "node", "event")
@@ -36,8 +37,11 @@ def run(site: Site, job: str, *, console: bool, epoch: int | None = None, follow
     Raises:
         PermanentError: There is no such job, or it has no log yet.
     """
-    if not is_job_id(job) or site.ledger.read(site.place.job(job).record) is None:
+    if not is_job_id(job):
         raise PermanentError(f"there is no job {job!r} under prefix {site.place.prefix!r}")
+    found = read_one(site, job)
+    if found.held is None:
+        raise RetryableError(found.problem) if found.is_passing else PermanentError(found.problem)
     printed = Printed(site, job, console=console, epoch=epoch)
     if not printed.go_on() and not follow:
         raise PermanentError(printed.nothing())

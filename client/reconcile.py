@@ -14,15 +14,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from typing import Final
 
 from attrs import evolve, frozen
 
 from client.bootstrap import Site
 from client.records import READERS, read_all
 from client.telling import is_untold, summary, tell
+from lifecycle.archive import is_archived
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.ledger import Held
 from lifecycle.message import announce_anew
+from lifecycle.record import iso
+from lifecycle.states import State
+
+USED: Final = "this id is archived, so no worker begins it: cancelled; submit its work under another id"
 
 
 @frozen
@@ -42,7 +48,11 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
     missing, untold, problems = [], [], 0
     for found in read_all(site):
         if found.held and is_forgotten(found.held, older):
-            missing.append(found.held)  # whoever takes it delivers what lies in its outbox
+            if found.held.record.attempts or not is_archived(site.store, site.place.job(found.job)):
+                missing.append(found.held)  # whoever takes it delivers what lies in its outbox
+                continue
+            problems += 1
+            print(f"holdfast: {found.job}: {_refuse(site, found.held, dry_run=dry_run)}", file=sys.stderr)
         elif found.held and site.telling and is_untold(found.held, older):
             untold.append(found.job)
         elif found.problem:
@@ -64,6 +74,16 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
         print(f"{len(missing)} jobs had no fresh message")
     problems += _tell(site, untold, dry_run=dry_run, as_json=as_json)
     return int(bool(problems))
+
+
+def _refuse(site: Site, held: Held, *, dry_run: bool) -> str:
+    """End a job whose id was archived while it was submitted anew: no worker would ever begin it."""
+    if not dry_run:
+        stamps = evolve(held.record.timestamps, finished=iso(site.clock.now()))
+        refused = evolve(held.record, state=State.CANCELLED, epoch=held.record.epoch + 1, error=USED, timestamps=stamps)
+        with suppress(RetryableError, PermanentError):  # the next run finds it again
+            site.ledger.write(site.place.job(held.record.job).record, refused, held.version)
+    return USED
 
 
 def _tell(site: Site, untold: list[str], *, dry_run: bool, as_json: bool) -> int:

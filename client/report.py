@@ -6,23 +6,29 @@ From the records alone, so it costs what `status` costs. Prices turn the time th
 import csv
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from attrs import asdict, define, field
 
 from client.account import CAUSES, Entry, Spent, account, entries
+from client.archived import Archive
 from client.bar import bar
 from client.bootstrap import Site
-from client.index import Index, Query, cache_path
+from client.calls import Calls, Prices, of_attempt, of_job
+from client.database import cache_path
+from client.index import Index, Query
 from client.plot import as_svg
+from client.records import Found
 from client.status import printable
 from lifecycle.errors import ConfigError
 from lifecycle.record import JobRecord
 
 HOUR_S: Final = 3600.0
 ANY_KIND: Final = ""
+LIST_PRICES: Final = Prices()
 BY: Final = ("all", "job", "node", "kind", "workload")
 
 
@@ -35,16 +41,22 @@ class Line:
     attempts: int = 0
     spent: Spent = field(factory=Spent)
     cost: float = 0.0
+    calls: Calls = field(factory=Calls)
 
-    def add(self, job: str, spent: Spent, *, attempts: int, price: float) -> None:
-        """Count *spent* of *job*, at *price* an hour that a node works."""
+    def add(self, job: str, spent: Spent, calls: Calls, *, attempts: int, price: float) -> None:
+        """Count *spent* and *calls* of *job*, at *price* an hour that a node works."""
         self.jobs.add(job)
         self.attempts += attempts
         self.spent += spent
+        self.calls += calls
         self.cost += spent.held / HOUR_S * price
 
-    def as_object(self) -> dict[str, Any]:
-        """For machines: hours, rounded to a second or so."""
+    def control(self, prices: Prices) -> float:
+        """What the calls to the queue and the bucket cost for each job, in dollars; an estimate."""
+        return self.calls.cost(prices) / len(self.jobs) if self.jobs else 0.0
+
+    def as_object(self, prices: Prices) -> dict[str, Any]:
+        """For machines: hours, rounded to a second or so; calls, and what they cost at *prices*."""
         hours = {f"{name}_h": round(seconds / HOUR_S, 4) for name, seconds in asdict(self.spent).items()}
         share = round(self.spent.useful / self.spent.held, 4) if self.spent.held else None
         return {
@@ -54,6 +66,11 @@ class Line:
             **hours,
             "useful_share": share,
             "cost": round(self.cost, 4),
+            "queue_calls": round(self.calls.queue),
+            "store_writes": round(self.calls.write),
+            "store_reads": round(self.calls.read),
+            "control_cost": round(self.calls.cost(prices), 6),
+            "control_cost_per_job": round(self.control(prices), 8),
         }
 
 
@@ -75,7 +92,7 @@ def prices(texts: Sequence[str]) -> dict[str, float]:
     return read
 
 
-def run(
+def run(  # noqa: PLR0913 - a form
     site: Site,
     wanted: Query,
     *,
@@ -84,6 +101,8 @@ def run(
     as_json: bool,
     file: Path | None,
     plot: Path | None,
+    archived: bool = False,
+    call_prices: Prices = LIST_PRICES,
 ) -> int:
     """Print the report; as a table, or JSON, a line each.
 
@@ -95,6 +114,8 @@ def run(
         as_json: For machines.
         file: Written as CSV too.
         plot: Written as SVG too.
+        archived: Whether archived jobs count too.
+        call_prices: Of a million calls to the queue and the bucket.
 
     Returns:
         0; 1 if a record could not be read, which stderr names.
@@ -108,28 +129,42 @@ def run(
     with Index(site, cache_path(site)) as index:
         with bar("reading records", None) as advance:
             index.refresh(advance)
-        records = (found.held.record for found in index.jobs(wanted) if found.held)
-        lines = gather(records, by=by, given=given)
         problems = index.problems()
+        everything = index.jobs(wanted)
+        if archived:
+            everything = chain(everything, _archived(site, index, wanted, problems))
+        records = (found.held.record for found in everything if found.held)
+        lines = gather(records, by=by, given=given)
     if file:
         with file.open("w", newline="") as out:
-            write_csv(lines, out)
+            write_csv(lines, out, call_prices)
     if plot:
         plot.write_text(as_svg([(line.name, line.spent) for line in lines]))
     if as_json:
         for line in lines:
-            print(json.dumps(line.as_object()))
+            print(json.dumps(line.as_object(call_prices)))
     else:
-        print_table(lines, with_cost=bool(given))
+        print_table(lines, call_prices, with_cost=bool(given))
     for problem in problems:
         print(f"holdfast: {problem}", file=sys.stderr)
     return int(bool(problems))
 
 
+def _archived(site: Site, index: Index, wanted: Query, problems: list[str]) -> Iterator[Found]:
+    archive = Archive(site, index.db, without_live=True)
+    with bar("reading the archive", None) as advance:
+        archive.refresh(advance)
+    for found in archive.jobs(wanted):
+        if found.held is None:
+            problems.append(found.problem or found.job)
+        yield found
+
+
 def gather(records: Iterable[JobRecord], *, by: str, given: Mapping[str, float]) -> list[Line]:
     """Add up; the longest first.
 
-    What a job waited in the queue before its first attempt is nobody's: it counts for the job, not for a node.
+    What a job waited in the queue before its first attempt is nobody's, and so are the calls that submit and publish
+    it: they count for the job, not for a node.
     """
     lines: dict[str, Line] = {}
     for record in records:
@@ -137,11 +172,11 @@ def gather(records: Iterable[JobRecord], *, by: str, given: Mapping[str, float])
         for entry in found:
             price = given.get(entry.attempt.kind, given.get(ANY_KIND, 0.0))
             line = lines.setdefault(_name(by, record, entry), Line(_name(by, record, entry)))
-            line.add(record.job, entry.spent, attempts=1, price=price)
+            line.add(record.job, entry.spent, of_attempt(record, entry), attempts=1, price=price)
         if by not in {"node", "kind"}:
             line = lines.setdefault(_name(by, record, None), Line(_name(by, record, None)))
             waited = account(record).idle - sum(entry.spent.idle for entry in found)  # before the first attempt
-            line.add(record.job, Spent(idle=max(waited, 0.0)), attempts=0, price=0.0)
+            line.add(record.job, Spent(idle=max(waited, 0.0)), of_job(record), attempts=0, price=0.0)
     return sorted(lines.values(), key=lambda line: (-line.spent.total, line.name))
 
 
@@ -158,23 +193,28 @@ def _name(by: str, record: JobRecord, entry: Entry | None) -> str:
     return "all jobs"
 
 
-def print_table(lines: Sequence[Line], *, with_cost: bool) -> None:
-    """Hours, and their shares, for people."""
-    heads = ["", "jobs", "attempts", *(name.replace("_", " ") for name in CAUSES), "useful", *(["cost"] * with_cost)]
-    rows = [heads]
+def print_table(lines: Sequence[Line], call_prices: Prices, *, with_cost: bool) -> None:
+    """Hours, and their shares, for people; then what the control plane cost, and how that was estimated."""
+    causes = [name.replace("_", " ") for name in CAUSES]
+    rows = [["", "jobs", "attempts", *causes, "useful share", *(["cost"] * with_cost), "calls/job", "control/job"]]
     for line in lines:
         hours = [f"{getattr(line.spent, name) / HOUR_S:.2f} h" for name in CAUSES]
         share = f"{line.spent.useful / line.spent.held:.1%}" if line.spent.held else ""
         cost = [f"{line.cost:.2f}"] * with_cost
-        rows.append([printable(line.name), str(len(line.jobs)), str(line.attempts), *hours, share, *cost])
+        control = [f"{line.calls.total / max(len(line.jobs), 1):.0f}", f"${line.control(call_prices):.6f}"]
+        rows.append([printable(line.name), str(len(line.jobs)), str(line.attempts), *hours, share, *cost, *control])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         _, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join((row[0].ljust(widths[0]), *rest)).rstrip())
+    print(
+        f"control/job: calls to queue and bucket, estimated from the records, at ${call_prices.queue:g} a million to"
+        f" the queue, ${call_prices.write:g} that write or list, ${call_prices.read:g} that read"
+    )
 
 
-def write_csv(lines: Sequence[Line], out: TextIO) -> None:
+def write_csv(lines: Sequence[Line], out: TextIO, call_prices: Prices) -> None:
     """The same as `--json` gives, with a line of heads."""
-    writer = csv.DictWriter(out, list(Line("").as_object()))
+    writer = csv.DictWriter(out, list(Line("").as_object(call_prices)))
     writer.writeheader()
-    writer.writerows(line.as_object() for line in lines)
+    writer.writerows(line.as_object(call_prices) for line in lines)

@@ -19,12 +19,19 @@ from adapters.durations import parse, show
 from client.webhooks import check, read_key, read_states, read_url
 from lifecycle.errors import ConfigError
 from lifecycle.policy import Policy
+from lifecycle.signing import Signer
 
 FILE: Final = "holdfast.toml"
 UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 BEATS_IN_A_LEASE: Final = 4
+LAST_PORT: Final = 65535
 LONGEST_LEASE: Final = timedelta(hours=12)
-CLOUD_NEEDS: Final = ("AWS_ID", "AWS_KEY", "CLOUDFLARE_URL", "CLOUDFLARE_ID", "CLOUDFLARE_KEY", "BUCKET")
+CLOUD_NEEDS: Final = ("CLOUDFLARE_URL", "BUCKET")
+KEY_OWNERS: Final = ("AWS", "CLOUDFLARE")
+SHORTEST_KEY: Final = 16  # characters
+
+
+_USER: Final = re.compile(r"//.*@")  # of a URL; what comes before the last @ may be a password
 
 
 def _text(value: str) -> str:
@@ -39,6 +46,14 @@ def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("is no http or https address")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("has a user or a password in it, which belong into settings of their own")
+    return value
+
+
+def _signing_key(value: str) -> str:
+    if len(value) < SHORTEST_KEY or not (value.isascii() and value.isprintable()) or " " in value:
+        raise ValueError(f"must have {SHORTEST_KEY} characters or more, plain ASCII without blanks")
     return value
 
 
@@ -59,6 +74,21 @@ def _positive(value: str) -> timedelta:
 def _count(value: str) -> int:
     if not value.isdigit() or int(value) < 1:
         raise ValueError("is no whole number from 1 on")
+    return int(value)
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if value.lower() not in choices:
+            raise ValueError(f"is none of {', '.join(choices)}")
+        return value.lower()
+
+    return read
+
+
+def _port(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) > LAST_PORT:
+        raise ValueError(f"is no port from 0 to {LAST_PORT}")
     return int(value)
 
 
@@ -85,11 +115,15 @@ TABLE: Final = (
     Setting("AWS_ID", _text, "", "access key id for SQS"),
     Setting("AWS_KEY", _text, "", "secret access key for SQS", secret=True),
     Setting("AWS_TOKEN", _text, "", "session token for SQS, with short-lived keys", secret=True),
+    Setting("AWS_CREDENTIALS_FILE", _path, "", "a file with short-lived keys for SQS, read again when it is time"),
+    Setting("AWS_CREDENTIALS_COMMAND", _text, "", "a command that prints such keys, run again", secret=True),
     Setting("CLOUDFLARE_URL", _url, "", "the R2 (or any S3) endpoint"),
     Setting("CLOUDFLARE_REGION", _text, "auto", "its region"),
     Setting("CLOUDFLARE_ID", _text, "", "access key id for it"),
     Setting("CLOUDFLARE_KEY", _text, "", "secret access key for it", secret=True),
     Setting("CLOUDFLARE_TOKEN", _text, "", "session token for it, with short-lived keys", secret=True),
+    Setting("CLOUDFLARE_CREDENTIALS_FILE", _path, "", "a file with short-lived keys for it, as for SQS"),
+    Setting("CLOUDFLARE_CREDENTIALS_COMMAND", _text, "", "a command that prints such keys, run again", secret=True),
     Setting("BUCKET", _text, "", "the bucket"),
     Setting("PREFIX", _prefix, "", "all jobs lie under it"),
     Setting("LEASE", _positive, "120s", "how long a silent owner is taken for alive"),
@@ -102,6 +136,14 @@ TABLE: Final = (
     Setting("IDLE_EXIT", parse, "0", "a worker without a job for so long ends; 0: never"),
     Setting("UPLOAD_LIMIT", _rate, "0", "the most that checkpoints send in a second, like 20M; 0: no limit"),
     Setting("NODE_KIND", _text, "", "what kind of machine this is, like RTX 4090: reports compare them by it"),
+    Setting(
+        "LOG_FORMAT", _one_of("auto", "json", "text"), "auto", "the worker's log; auto: text on a terminal, else json"
+    ),
+    Setting("LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "the least level that is logged"),
+    Setting("METRICS_PORT", _port, "0", "where a worker shows its metrics to Prometheus; 0: nowhere"),
+    Setting("METRICS_HOST", _text, "127.0.0.1", "the address it does so at; 0.0.0.0 in a container"),
+    Setting("JOB_SIGNING_KEY", _signing_key, "", "signs messages; workers with it take signed ones only", secret=True),
+    Setting("JOB_SIGNING_KEY_OTHER", _signing_key, "", "a key that is taken as well, while keys change", secret=True),
     Setting("WEBHOOK_URL", read_url, "", "is told of every change of state; unset: nobody is", secret=True),
     Setting("WEBHOOK_KEY", read_key, "", "signs what it is told", secret=True),
     Setting("WEBHOOK_KEY_PREVIOUS", read_key, "", "signs it as well, while keys change", secret=True),
@@ -111,6 +153,10 @@ TABLE: Final = (
     Setting("WORK_DIR", _path, "", "where jobs run; unset: HOLDFAST_HOME/work"),
     Setting("WORKLOADS", _path, "", "the file of workloads; unset: workloads.toml, if there is one here"),
 )
+
+
+SECRETS: Final = tuple(row.name for row in TABLE if row.secret)
+"""Names of what no workload, output or log may have."""
 
 
 @frozen
@@ -153,6 +199,10 @@ class Settings:
             return Path(self["WORKLOADS"])
         usual = Path("workloads.toml")
         return usual if usual.exists() else None
+
+    def signer(self) -> Signer:
+        """Who signs messages, and whose are taken."""
+        return Signer(self["JOB_SIGNING_KEY"].encode(), self["JOB_SIGNING_KEY_OTHER"].encode())
 
     def policy(self) -> Policy:
         """The numbers for a worker."""
@@ -201,7 +251,7 @@ def from_environ(environ: Mapping[str, str], file: Path | None) -> Settings:
         try:
             values[row.name] = Value(row.read(text) if text else "", origin)
         except ValueError as error:
-            shown = _mask(text) if row.secret else text
+            shown = _mask(text) if row.secret else _USER.sub("//…@", text)
             raise ConfigError(f"{row.name}={shown!r} (from {origin}) {error}") from error
     settings = Settings(values)
     _check(settings)
@@ -231,9 +281,10 @@ def _read_file(file: Path) -> dict[str, str]:
 
 
 def _check(settings: Settings) -> None:
-    missing = [name for name in CLOUD_NEEDS if settings.is_cloud and not settings[name]]
-    if missing:
-        raise ConfigError(f"QUEUE_URL is set, so {', '.join(missing)} must be set too")
+    if settings.is_cloud:
+        _check_cloud(settings)
+    if settings["JOB_SIGNING_KEY_OTHER"] and not settings["JOB_SIGNING_KEY"]:
+        raise ConfigError("JOB_SIGNING_KEY_OTHER is set, so JOB_SIGNING_KEY must be set too: it is the one that signs")
     check(settings)
     lease, beat = settings["LEASE"], settings["HEARTBEAT"]
     if beat * BEATS_IN_A_LEASE > lease:
@@ -247,6 +298,23 @@ def _check(settings: Settings) -> None:
             f"LEASE={show(lease)} must be shorter than 12h, for which SQS hides a message at most "
             f"(from {settings.values['LEASE'].origin})"
         )
+
+
+def _check_cloud(settings: Settings) -> None:
+    needed = {*CLOUD_NEEDS, *(name for owner in KEY_OWNERS for name in _key_settings(settings, owner))}
+    missing = [row.name for row in TABLE if row.name in needed and not settings[row.name]]
+    if missing:
+        raise ConfigError(f"QUEUE_URL is set, so {', '.join(missing)} must be set too")
+
+
+def _key_settings(settings: Settings, owner: str) -> tuple[str, ...]:
+    """Where *owner*'s keys come from: one of three ways."""
+    ways = ((f"{owner}_ID", f"{owner}_KEY"), (f"{owner}_CREDENTIALS_FILE",), (f"{owner}_CREDENTIALS_COMMAND",))
+    given = [way for way in ways if any(settings[name] for name in way)]
+    if len(given) > 1:
+        several = " and ".join(name for way in given for name in way if settings[name])
+        raise ConfigError(f"{several} are set, and it is not clear which keys to use: leave one way of giving them")
+    return given[0] if given else ways[0]
 
 
 def _shown(row: Setting, value: Any) -> str:

@@ -8,8 +8,10 @@ from typing import Any, Final
 from attrs import frozen
 
 from adapters.admin import Attributes, BucketAdmin, QueueAdmin, bucket_admin, queue_admin, redrive_of
-from adapters.boto import Credentials, queue_place
+from adapters.boto import queue_place
+from adapters.clock import SystemClock
 from adapters.sqs import FIFO_SUFFIX
+from client.keys import queue_keys, store_keys
 from client.purge import confirmed
 from client.settings import Settings
 from lifecycle.errors import ConfigError
@@ -86,10 +88,8 @@ def admins(settings: Settings) -> tuple[QueueAdmin, BucketAdmin]:
     Raises:
         ConfigError: A setting cannot be right.
     """
-    sqs = Credentials(key_id=settings["AWS_ID"], secret=settings["AWS_KEY"], token=settings["AWS_TOKEN"] or None)
-    s3 = Credentials(
-        key_id=settings["CLOUDFLARE_ID"], secret=settings["CLOUDFLARE_KEY"], token=settings["CLOUDFLARE_TOKEN"] or None
-    )
+    clock = SystemClock()
+    sqs, s3 = queue_keys(settings, clock), store_keys(settings, clock)
     place = {"endpoint": settings["CLOUDFLARE_URL"], "region": settings["CLOUDFLARE_REGION"]}
     queues = queue_admin(url=settings["QUEUE_URL"], credentials=sqs)
     return queues, bucket_admin(**place, bucket=settings["BUCKET"], credentials=s3)

@@ -9,12 +9,14 @@ from attrs import asdict
 
 from client.account import CAUSES, Entry, account, entries
 from client.bootstrap import Site
+from client.calls import Prices, of_attempt, of_job
 from client.logs import events
 from client.records import read_one
-from client.status import as_object, duration, printable
+from client.status import as_object, duration, is_stale, printable
 from client.storage import human
+from client.timeline import timeline
 from lifecycle.ledger import Held
-from lifecycle.record import CheckpointRef
+from lifecycle.record import CheckpointRef, JobRecord
 
 
 def run(site: Site, job: str, *, as_json: bool) -> int:
@@ -27,7 +29,7 @@ def run(site: Site, job: str, *, as_json: bool) -> int:
     if found.held is None:
         print(f"holdfast: {found.problem}", file=sys.stderr)
         return 1
-    told = list(events(site, job))
+    told = timeline(found.held.record, events(site, job))
     if as_json:
         print(json.dumps(as_json_object(found.held, told)))
         return 0
@@ -64,7 +66,7 @@ def _facts(held: Held) -> Iterator[str]:
         "job": record.job,
         "workload": f"{record.workload} {json.dumps(dict(record.params))}",
         "labels": ", ".join(f"{name}={text}" for name, text in record.labels.items()),
-        "state": f"{record.state}, written {duration(held.age_s)} ago",
+        "state": f"{record.state}{' (stale)' if is_stale(held) else ''}, written {duration(held.age_s)} ago",
         "owner": f"{record.owner}, lease of {duration(record.lease_s)}" if record.owner else "",
         "progress": "" if progress.done is None else f"{progress.done} of {progress.total or '?'}",
         "checkpoint": _checkpoint(record.checkpoint),
@@ -72,10 +74,20 @@ def _facts(held: Held) -> Iterator[str]:
         "result": f"{record.result.files} files, {human(record.result.bytes)}" if record.result else "",
         "interruptions": ", ".join(f"{count} x {cause}" for cause, count in record.interruptions.items()),
         "messages": f"{record.dispatch} sent; {counters}",
+        "calls": _calls(record),
         "times": ", ".join(f"{name} {at}" for name, at in stamps),
+        "archived": f"in {record.archived}" if record.archived else "",
         "error": (record.error or "").replace("\n", " | "),
     }
     yield from (f"{name:<14}{text}" for name, text in facts.items() if text)
+
+
+def _calls(record: JobRecord) -> str:
+    made = sum((of_attempt(record, entry) for entry in entries(record)), of_job(record))
+    return (
+        f"about {made.queue:.0f} to the queue, {made.write:.0f} that write or list and {made.read:.0f} that read in the"
+        f" bucket: ${made.cost(Prices()):.6f} at list prices"
+    )
 
 
 def _checkpoint(ref: CheckpointRef | None) -> str:
@@ -112,5 +124,6 @@ def _happened(told: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "what happened"
     for event in told:
         known = {"at", "epoch", "node", "event"}
+        node = f"  {event['node']}" if event.get("node") else ""
         facts = "  ".join(f"{name}={value}" for name, value in event.items() if name not in known and value is not None)
-        yield f"  {event.get('at')}  e{event.get('epoch')}  {event.get('event')}  {facts}".rstrip()
+        yield f"  {event.get('at')}  e{event.get('epoch')}{node}  {event.get('event')}  {facts}".rstrip()

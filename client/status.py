@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import asdict, evolve
 
 from adapters.durations import parse
+from client.archived import Archive
 from client.bar import bar
 from client.bootstrap import Site
-from client.index import ORDERS, Index, Query, cache_path, eta_s
+from client.database import cache_path
+from client.index import ORDERS, Index, Query, eta_s
 from client.storage import human
 from client.submit import label
-from lifecycle.errors import ConfigError
+from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.ledger import Held
 from lifecycle.record import Backlog, CheckpointRef
 from lifecycle.states import State
@@ -39,8 +41,11 @@ HEADS: Final = (
     "failures",
     "error",
 )
+STYLES: Final = {"completed": "green", "failed": "red", "running (stale)": "red", "running": "cyan"}
+SHRINKING: Final = ("job", "owner", "error")  # columns that give way where a terminal is narrow
 WIDEST_ERROR: Final = 60
 MEASURED: Final = 1000  # jobs that the columns' widths are taken from
+Jobs = Index | Archive
 SHOWN: Final = tuple(state.value for state in State if state is not State.SUPERSEDED)
 
 
@@ -80,25 +85,28 @@ def query(
     )
 
 
-def run(site: Site, jobs: Sequence[str], wanted: Query, *, as_json: bool, watch: bool) -> int:
+def run(site: Site, jobs: Sequence[str], wanted: Query, *, as_json: bool, watch: bool, archived: bool = False) -> int:
     """Print the jobs of *wanted*, or among those that are named the ones of it; once, or, watching, until interrupted.
+
+    With *archived* those in the archive, instead of the live ones.
 
     Returns:
         0; 1 if a record could not be read, which stderr names.
     """
-    path = None if jobs else cache_path(site)
-    with Index(site, path, jobs) as index:
+    path = None if jobs and not archived else cache_path(site)
+    with Index(site, path, jobs) as live:
+        index = Archive(site, live.db, jobs) if archived else live
         if watch and sys.stdout.isatty() and not as_json:
             return _watch(index, wanted)
+        problems: list[str] = []
         with bar("reading records", None) as advance:
             index.refresh(advance)
         if as_json:
-            for one in index.jobs(wanted):
-                if one.held:
-                    print(json.dumps(as_object(one.held)))
+            for one in _told(index, wanted, problems):
+                print(json.dumps(as_object(one)))
         else:
-            _print_table(index, wanted)
-        return _problems(index)
+            _print_table(index, wanted, problems)
+        return _problems([*problems, *index.problems()])
 
 
 def as_object(held: Held) -> dict[str, Any]:
@@ -127,6 +135,7 @@ def as_object(held: Held) -> dict[str, Any]:
         "cancel_asked": record.control.cancel,
         "attempts": [asdict(attempt) for attempt in record.attempts],
         "timestamps": asdict(record.timestamps),
+        "archived": record.archived,
     }
 
 
@@ -194,9 +203,18 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _print_table(index: Index, wanted: Query) -> None:
+def _told(index: Jobs, wanted: Query, problems: list[str]) -> Iterator[Held]:
+    """The records of *wanted*; of an archive, *problems* get why one cannot be shown, which is found out only now."""
+    for one in index.jobs(wanted):
+        if one.held:
+            yield one.held
+        elif isinstance(index, Archive):
+            problems.append(one.problem or one.job)
+
+
+def _print_table(index: Jobs, wanted: Query, problems: list[str]) -> None:
     """A table whose columns are as wide as those of its first jobs need: all of them need not be in memory."""
-    found = (_cells(one.held) for one in index.jobs(wanted) if one.held)
+    found = (_cells(held) for held in _told(index, wanted, problems))
     first = [HEADS, *islice(found, MEASURED)]
     if len(first) > 1:
         widths = [max(map(len, column)) for column in zip(*first, strict=True)]
@@ -206,38 +224,51 @@ def _print_table(index: Index, wanted: Query) -> None:
     print(summary(index, wanted))
 
 
-def summary(index: Index, wanted: Query) -> str:
+def summary(index: Jobs, wanted: Query) -> str:
     """How many jobs there are in each state, in a line; and how many of them have lost their owner."""
     counts, stale = index.count(wanted), sum(index.count(evolve(wanted, stale=True)).values())
     text = f"{sum(counts.values())} jobs" + "".join(f", {count} {state}" for state, count in counts.items())
     return text + (f"; {stale} of them stale" if stale else "")
 
 
-def _problems(index: Index) -> int:
-    problems = index.problems()
+def _problems(problems: Sequence[str]) -> int:
     for problem in problems:
         print(f"holdfast: {problem}", file=sys.stderr)
     return int(bool(problems))
 
 
-def _watch(index: Index, wanted: Query) -> int:
+def _watch(index: Jobs, wanted: Query) -> int:
     from rich.live import Live
 
     with Live(auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            index.refresh()
+            trouble = _refreshed(index)
             fitting = max(live.console.size.height - 6, 1)
-            live.update(rich_table(index, evolve(wanted, limit=min(wanted.limit or fitting, fitting))), refresh=True)
+            shown = evolve(wanted, limit=min(wanted.limit or fitting, fitting))
+            live.update(rich_table(index, shown, trouble), refresh=True)
             time.sleep(WATCH_S)
 
 
-def rich_table(index: Index, wanted: Query) -> "Table":
-    """The table for a terminal; every text stands there as it is, brackets included."""
+def _refreshed(index: Jobs) -> str:
+    """Refresh; what was read before is still worth looking at if that fails, which is said."""
+    try:
+        index.refresh()
+    except RetryableError as error:
+        return f"; not refreshed: {error}"
+    return ""
+
+
+def rich_table(index: Jobs, wanted: Query, trouble: str = "") -> "Table":
+    """The table for a terminal, a line for each job; every text stands there as it is, brackets included."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*HEADS, caption=Text(summary(index, evolve(wanted, limit=None))))
-    for one in index.jobs(wanted):
-        if one.held:
-            table.add_row(*(Text(cell) for cell in _cells(one.held)))
+    rows = [_cells(one.held) for one in index.jobs(wanted) if one.held]
+    table = Table(box=None, caption=Text(summary(index, evolve(wanted, limit=None)) + trouble), caption_justify="left")
+    shown = [number for number, _ in enumerate(HEADS) if any(row[number] for row in rows)]
+    for number in shown:
+        table.add_column(HEADS[number], no_wrap=HEADS[number] not in SHRINKING)  # those that may wrap give way first
+    for row in rows:
+        cells = (Text(row[number], STYLES.get(row[number], ""), no_wrap=True, overflow="ellipsis") for number in shown)
+        table.add_row(*cells)
     return table

@@ -17,13 +17,14 @@ from attrs import define, evolve, field, frozen
 from client.bar import bar
 from client.bootstrap import Site
 from client.upload import job_folders
+from lifecycle.archive import is_archived
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError
 from lifecycle.keys import is_job_id
 from lifecycle.ledger import Conflict
 from lifecycle.message import announce
 from lifecycle.ports.queue import Message
 from lifecycle.ports.store import ABSENT
-from lifecycle.record import JobRecord, Timestamps, iso
+from lifecycle.record import JobRecord, Timestamps, expect_room, iso
 
 WRITERS: Final = 64  # a round trip takes far longer than our part of it
 SENDERS: Final = 8
@@ -31,6 +32,7 @@ BATCH: Final = 10
 FIRST_DISPATCH: Final = 1
 
 SUBMITTED, ALREADY, FAILED, NOT_ANNOUNCED = OUTCOMES = ("submitted", "already submitted", "failed", "not announced")
+ARCHIVED: Final = "it is archived (`holdfast show` has it): submit its work under another id to do it again"
 MEND: Final = "submit the failed ones again; then `holdfast reconcile --older 0` sends the messages that are missing"
 
 
@@ -127,13 +129,16 @@ class Batch:
     Attributes:
         site: Where to.
         wrong: The first proof that the queue, the bucket or the credentials are wrong; nothing new is begun then.
+        has_archive: Whether any job was archived, so that each id is looked up there.
     """
 
     site: Site
     wrong: ConfigError | None = None
+    has_archive: bool = False
 
     def submit(self, orders: Iterable[Order]) -> Iterator[Outcome]:
         """See `submit`."""
+        self.has_archive = next(iter(self.site.store.list(self.site.place.archive_index)), None) is not None
         ready: list[JobRecord] = []
         batches: list[Future[list[Outcome]]] = []
         with ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(SENDERS) as senders:
@@ -161,8 +166,13 @@ class Batch:
         record = JobRecord(
             order.job, order.workload, order.params, dispatch=FIRST_DISPATCH, labels=order.labels, timestamps=stamps
         )
+        keys = self.site.place.job(order.job)
         try:
-            answer = self.site.ledger.write(self.site.place.job(order.job).record, record, ABSENT)
+            expect_room(record)
+            # A courtesy: should it be archived between here and the next line, no worker begins it all the same.
+            if self.has_archive and is_archived(self.site.store, keys):
+                return Outcome(order.job, ALREADY, ARCHIVED)
+            answer = self.site.ledger.write(keys.record, record, ABSENT)
         except ConfigError as error:
             self.wrong = self.wrong or error
             return None

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,8 +21,12 @@ from adapters.node import this_node
 from adapters.process import ProcessRunner
 from adapters.workloads import load
 from client.bootstrap import Site
+from client.settings import SECRETS
+from client.telemetry import watching
+from client.tracing import HEADERS, tracing
 from lifecycle.canary import prove_conditions
 from lifecycle.errors import ConfigError
+from lifecycle.observers import Observers
 from lifecycle.services import Services
 from lifecycle.worker import Worker
 
@@ -50,11 +53,8 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
     Raises:
         ConfigError: A setting, a credential, the queue or the bucket is wrong; no job was taken.
     """
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
-    logging.getLogger("holdfast").setLevel(logging.INFO)
-    logging.getLogger("transitions").setLevel(logging.WARNING)
+    node = this_node(os.environ, kind=site.settings["NODE_KIND"])
+    observers = watching(site, node)
     policy = evolve(
         site.policy,
         idle_exit=site.policy.idle_exit if idle_exit is None else idle_exit,
@@ -62,14 +62,13 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
     )
     workloads = load(site.settings.workloads)
     prove(site)
-    node = this_node(os.environ, kind=site.settings["NODE_KIND"])
-    with own_directory(site.settings.work_dir, node.name) as directory:
+    with tracing(site, node, os.environ) as traces, own_directory(site.settings.work_dir, node.name) as directory:
         worker = Worker(
             Services(
                 queue=site.queue,
                 store=site.store,
                 ledger=site.ledger,
-                runner=ProcessRunner(),
+                runner=ProcessRunner(withheld=(*SECRETS, *HEADERS)),
                 node=node,
                 clock=site.clock,
                 rng=random.SystemRandom(),
@@ -80,6 +79,8 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
                 work_dir=directory,
                 telling=site.telling,
                 alive=lambda: touch(site.settings.work_dir / ALIVE),
+                observer=Observers(*observers, traces),
+                signer=site.settings.signer(),
             )
         )
         drain_on_signals(worker, policy.stop_grace)

@@ -7,36 +7,31 @@ One way for large, small and growing files: they are read once, block by block, 
 after the other, whichever file it is of. So bytes follow the change, and requests follow the bytes.
 """
 
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import BinaryIO, Final
+from io import FileIO
+from typing import Final
 
 from attrs import define, field, frozen
 from zstandard import ZstdCompressor
 
 from lifecycle.blocks import Cursor, Index, Known, Layout, Sizes, Stretch, digests_of, entry_of
-from lifecycle.crew import Crew, Pace
+from lifecycle.crew import Pace
 from lifecycle.errors import LeaseLostError, TornSnapshotError
 from lifecycle.keys import JobKeys
 from lifecycle.manifest import DIGEST_BYTES, Extent, FileEntry, Manifest, digest_bytes, encode
+from lifecycle.packs import Packs
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore
 from lifecycle.record import CheckpointRef
 from lifecycle.snapshot import Snapshot, SnapshotFile
 
-SENDERS: Final = 4  # packs on their way at once; more gain nothing on two cores
-SAMPLE: Final = 1 / 16  # of what is read at once: compressed, to see whether it pays
+SAMPLE: Final = 1 / 32  # of what is read at once: compressed, to see whether it pays
 SMALLEST_SAMPLE: Final = 4 << 10
 WORTH: Final = 1.15  # times smaller, at least (facts: performance, 5)
 DECIDED_FOR: Final = 16 << 20  # bytes of a file that one sample speaks for
-PACED_S: Final = 2.0  # with a cap, a pack holds what may be sent in this time
-SMALLEST_PACED: Final = 1 << 20
 MOST_STORED: Final = 2.0  # times what is alive: when more is stored, the deadest packs are rewritten
 ENOUGH_STORED: Final = 1.75  # times the same: until no more than that is
-
-log = logging.getLogger("holdfast.checkpoint")
 
 
 @frozen
@@ -106,9 +101,9 @@ class Engine:
             if last and not snapshot.is_last and _is_like(files, last.manifest):
                 return None
             pack_sizes = {**self._sizes_before, **(last.manifest.packs if last else {}), **packs.sizes}
-            self._rewrite_dead(files, pack_sizes, cutter)
+            if self._rewrite_dead(files, pack_sizes, cutter):
+                snapshot.expect_whole()
             packs.finish()
-            snapshot.expect_whole()
             return self._conclude(snapshot, files, {**pack_sizes, **packs.sizes}, sent=sum(packs.sizes.values()))
         except LeaseLostError:
             raise
@@ -144,12 +139,12 @@ class Engine:
         )
         return Saved(ref, Known(manifest, {cut.file.path: cut.stretches for cut in files}))
 
-    def _rewrite_dead(self, files: list["Cut"], pack_sizes: dict[str, int], cutter: "_Cutter") -> None:
-        """Put what mostly dead packs still hold into new ones, if more than twice of what is alive is stored."""
+    def _rewrite_dead(self, files: list["Cut"], pack_sizes: dict[str, int], cutter: "_Cutter") -> bool:
+        """Put what mostly dead packs still hold into new ones, if more than twice that is stored; whether it was."""
         live = _live(files)
         stored, alive = sum(pack_sizes[pack] for pack in live), sum(live.values())
         if stored <= MOST_STORED * alive:
-            return
+            return False
         dead = set()
         for pack in sorted(live, key=lambda pack: live[pack] / pack_sizes[pack]):
             if stored <= ENOUGH_STORED * alive:
@@ -158,6 +153,7 @@ class Engine:
             stored -= pack_sizes[pack] - live[pack]
         for cut in files:
             cutter.move_out(cut, dead)
+        return True
 
     def _index(self, last: Known | None) -> Index:
         """All blocks that may be used again; those of each file of *last* together."""
@@ -168,7 +164,7 @@ class Engine:
             place += len(file)
         return Index([*known, *self._sent_before], starts)
 
-    def _remember(self, packs: "Packs", cutter: "_Cutter") -> None:
+    def _remember(self, packs: Packs, cutter: "_Cutter") -> None:
         """Note what has arrived of an upload that failed."""
         packs.settle()
         fresh = [stretch for stretch in cutter.placed() if stretch.extent.pack in packs.arrived]
@@ -179,75 +175,6 @@ class Engine:
         """A key that was never used: a try that came to nothing may still be on its way."""
         self._named += 1
         return self.keys.pack(self.epoch, f"{self._named:08d}")
-
-
-class Packs:
-    """Collects pieces into objects, and sends those in the background; holds a few in memory, and no more.
-
-    Args:
-        store: Where to.
-        clock: For threads.
-        name: Makes a new key.
-        sizes: How much goes into one.
-        pace: The cap on what is sent.
-    """
-
-    def __init__(self, store: ObjectStore, clock: Clock, *, name: Callable[[], str], sizes: Sizes, pace: Pace) -> None:
-        self._store = store
-        self._name = name
-        self._pace = pace
-        self._most = sizes.pack
-        if pace.limit:
-            self._most = min(sizes.pack, max(SMALLEST_PACED, int(pace.limit * PACED_S)))
-        self._crew = Crew(clock, name="send-pack", at_once=SENDERS)
-        self._key = ""
-        self._body = bytearray()
-        self.sizes: dict[str, int] = {}
-        """The size of each pack, in bytes, by key; the last one may still grow."""
-        self.arrived: set[str] = set()
-        """Those that the store has taken."""
-
-    def add(self, piece: memoryview | bytes) -> tuple[str, int]:
-        """Put *piece* into a pack, and return its key and the offset there."""
-        if self._body and len(self._body) + len(piece) > self._most:
-            self.close()
-        if not self._body:
-            self._key = self._name()
-        offset = len(self._body)
-        self._body += piece
-        self.sizes[self._key] = len(self._body)
-        return self._key, offset
-
-    def close(self) -> None:
-        """Send what has been collected; the next piece begins a new pack."""
-        if self._body:
-            self._crew.give(partial(self._send, self._key, self._take()))
-
-    def finish(self) -> None:
-        """Send everything, and wait until it has arrived.
-
-        Raises:
-            RetryableError: Not everything has.
-        """
-        if self._body:  # the last one, which is often the only one, needs no thread
-            self._send(self._key, self._take())
-        self._crew.finish()
-
-    def settle(self) -> None:
-        """Wait until nothing is on its way any more, whatever became of it."""
-        try:
-            self._crew.finish()
-        except Exception as error:  # noqa: BLE001 - the upload has failed already, and says why
-            log.debug("a pack has not arrived: %s", error)
-
-    def _take(self) -> bytearray:
-        body, self._body = self._body, bytearray()
-        return body
-
-    def _send(self, key: str, body: bytearray) -> None:
-        self._pace.wait(len(body))
-        self._store.put(key, body)
-        self.arrived.add(key)
 
 
 @define
@@ -271,7 +198,6 @@ class _Cutter:
     sizes: Sizes
     index: Index
     between: Callable[[], None]
-    _buffer: bytearray = field(init=False)
     _layout: Layout = field(init=False)
     _cuts: list[Cut] = field(factory=list, init=False)
     _zstd: ZstdCompressor = field(factory=lambda: ZstdCompressor(level=1), init=False)
@@ -279,7 +205,6 @@ class _Cutter:
     _compresses: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._buffer = bytearray(self.sizes.read)
         self._layout = Layout(self.sizes.small)
 
     def cut(self, file: SnapshotFile) -> Cut:
@@ -292,9 +217,9 @@ class _Cutter:
         if start is None and file.size >= self.sizes.pack:
             self.packs.close()  # so that its packs are parts of it, which publishing can copy within the store
         self._begin(block)
-        with file.source.open("rb") as source:
+        with file.source.open("rb", buffering=0) as source:
             for content in self._pieces(source, file, 0, file.size):
-                self._add(content, digests_of(content, block), block, cursor)
+                self._add(digests_of(content, block), len(content), block, cursor)
         return self._finished(file, block)
 
     def move_out(self, cut: Cut, dead: set[str]) -> None:
@@ -302,14 +227,14 @@ class _Cutter:
         if all(stretch.extent.pack not in dead for stretch in cut.stretches):
             return
         self._begin(cut.block)
-        with cut.file.source.open("rb") as source:
+        with cut.file.source.open("rb", buffering=0) as source:
             for stretch in cut.stretches:
                 start, length = self._layout.size, stretch.extent.length
                 if stretch.extent.pack not in dead:
                     self._layout.add(stretch)
                     continue
                 for content in self._pieces(source, cut.file, start, length):
-                    self._place(content, digests_of(content, cut.block), cut.block)
+                    self._place(digests_of(content, cut.block), 0, len(content), cut.block)
         self._cuts.remove(cut)
         cut.stretches = self._finished(cut.file, cut.block).stretches
 
@@ -328,34 +253,36 @@ class _Cutter:
         self._cuts.append(cut)
         return cut
 
-    def _pieces(self, source: BinaryIO, file: SnapshotFile, start: int, length: int) -> Iterator[memoryview]:
-        source.seek(start)
-        whole = memoryview(self._buffer)
+    def _pieces(self, source: FileIO, file: SnapshotFile, start: int, length: int) -> Iterator[memoryview]:
+        """What stands in *source*, piece by piece, each in the room where a pack would have it."""
+        if start:
+            source.seek(start)
         while length:
             self.between()
-            content = whole[: min(length, self.sizes.read)]
-            if source.readinto(content) != len(content):  # type: ignore[attr-defined]
-                raise TornSnapshotError(file.path, "it became shorter")
+            content = self.packs.room(min(length, self.sizes.read))
+            done = 0
+            while done < len(content):
+                count = source.readinto(content[done:])
+                if not count:
+                    raise TornSnapshotError(file.path, "it became shorter")
+                done += count
             yield content
             length -= len(content)
 
-    def _add(self, content: memoryview, digests: bytes, block: int, cursor: Cursor) -> None:
-        """The file goes on with *content*."""
-        if not self.index.stretches:
-            self._place(content, digests, block)
-            return
+    def _add(self, digests: bytes, size: int, block: int, cursor: Cursor) -> None:
+        """The file goes on with the *size* bytes in the room, whose blocks have *digests*."""
         total, done, fresh = len(digests) // DIGEST_BYTES, 0, 0
-        while done < total:
+        while done < total and self.index.stretches:
             rest = digests[done * DIGEST_BYTES :]
             found = self.index.at(cursor, rest, block) or self._elsewhere(cursor, rest, block)
             if found:
-                self._place_blocks(content, digests, block, fresh, done)
+                self._place_blocks(digests, size, block, fresh, done)
                 self._layout.add(found)
                 done += len(found)
                 fresh = done
             else:
                 done += 1
-        self._place_blocks(content, digests, block, fresh, total)
+        self._place_blocks(digests, size, block, fresh, total)
 
     def _elsewhere(self, cursor: Cursor, digests: bytes, block: int) -> Stretch | None:
         place = self.index.find(digests[:DIGEST_BYTES], block)
@@ -364,29 +291,30 @@ class _Cutter:
         cursor.stretch, cursor.number = place.stretch, place.number
         return self.index.at(cursor, digests, block)
 
-    def _place_blocks(self, content: memoryview, digests: bytes, block: int, first: int, end: int) -> None:
+    def _place_blocks(self, digests: bytes, size: int, block: int, first: int, end: int) -> None:
         if first < end:
             piece = digests[first * DIGEST_BYTES : end * DIGEST_BYTES]
-            self._place(content[first * block : end * block], piece, block)
+            self._place(piece, first * block, min(end * block, size), block)
 
-    def _place(self, content: memoryview, digests: bytes, block: int) -> None:
-        """Put blocks that are nowhere yet into a pack."""
+    def _place(self, digests: bytes, first: int, end: int, block: int) -> None:
+        """Put blocks that are nowhere yet, the bytes *first* to *end* of what is in the room, into a pack."""
         if self._layout.size >= self._judged_until:
             self._judged_until = self._layout.size + DECIDED_FOR
-            self._compresses = self._pays(content)
+            self._compresses = self._pays(self.packs.seen(first, end))
         if not self._compresses:
-            self._lay(content, None, digests, block)
+            self._lay(self.packs.keep(first, end), end - first, None, digests, block)
             return
-        for start in range(0, len(content), self.sizes.frame):
-            raw = content[start : start + self.sizes.frame]
-            frame = self._zstd.compress(raw)
-            of_these = digests[start // block * DIGEST_BYTES : (start + self.sizes.frame) // block * DIGEST_BYTES]
-            self._lay(raw, frame if len(frame) < len(raw) else None, of_these, block)
+        for start in range(first, end, self.sizes.frame):
+            stop = min(start + self.sizes.frame, end)
+            of_these = digests[(start - first) // block * DIGEST_BYTES : -(-(stop - first) // block) * DIGEST_BYTES]
+            frame = self._zstd.compress(self.packs.seen(start, stop))
+            if len(frame) < stop - start:
+                self._lay(self.packs.add(frame), stop - start, len(frame), of_these, block)
+            else:
+                self._lay(self.packs.keep(start, stop), stop - start, None, of_these, block)
 
-    def _lay(self, raw: memoryview, frame: bytes | None, digests: bytes, block: int) -> None:
-        pack, offset = self.packs.add(raw if frame is None else frame)
-        extent = Extent(pack, offset, len(raw), "", None if frame is None else len(frame))
-        self._layout.add(Stretch(extent, block, digests))
+    def _lay(self, place: tuple[str, int], size: int, stored: int | None, digests: bytes, block: int) -> None:
+        self._layout.add(Stretch(Extent(*place, size, "", stored), block, digests))
 
     def _pays(self, content: memoryview) -> bool:
         size = max(int(len(content) * SAMPLE), SMALLEST_SAMPLE)

@@ -2,7 +2,8 @@
 
 `state.txt` (four lines: start, end, finished step, sum) and `logs.txt` follow each committed checkpoint; `logs.txt` is
 the history over all attempts. They are copies for people and for that demo's scripts: nothing here ever reads them as
-the truth, but for one case: a job that has no record yet goes on from the `state.txt` that the demo's own worker left.
+the truth, but for one case: a job that never had a checkpoint goes on from the `state.txt` that the demo's own worker
+left, unless `holdfast retry --from-start` has removed it.
 Line format: the demo's logs, as `../shared/facts/field.md` describes them.
 """
 

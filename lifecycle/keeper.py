@@ -63,8 +63,9 @@ class RecordKeeper:
         """
         with self._lock:
             for _ in range(MERGES):
-                notes = dict(self._notes)
                 wanted = self._held.record
+                # An end that landed unnoticed is the last word: what was noted before it stands in it already.
+                notes = dict(self._notes) if wanted.state in OWNED else {}
                 for noted in (*notes.values(), change):
                     wanted = noted(wanted)
                 self._keep_gap()
@@ -101,6 +102,8 @@ class RecordKeeper:
             raise LeaseLostError(
                 f"{self._key}: epoch {found.record.epoch} of {found.record.owner} stands there, not our {ours.epoch}"
             )
+        if _attempt_of(found.record) != _attempt_of(ours):  # purged, submitted again, and taken: epochs begin anew
+            raise LeaseLostError(f"{self._key}: it was made anew, and another attempt stands there")
         self._held = found
 
     def _keep_gap(self) -> None:
@@ -110,3 +113,8 @@ class RecordKeeper:
         for topic, noted in notes.items():
             if self._notes.get(topic) is noted:
                 del self._notes[topic]
+
+
+def _attempt_of(record: JobRecord) -> tuple[str, str] | None:
+    """Who made the newest attempt, and when: nobody makes two at one moment."""
+    return (record.attempts[-1].node, record.attempts[-1].started) if record.attempts else None

@@ -38,6 +38,19 @@ class Place:
         """The prefix of the start-up canary's own keys."""
         return self._under(".holdfast/canary/")
 
+    @property
+    def archive_index(self) -> str:
+        """The prefix of what the archive's segments hold: one object for each segment."""
+        return self._under(".holdfast/archive/index/")
+
+    def contents(self, name: str) -> str:
+        """What segment *name* holds, written once."""
+        return f"{self.archive_index}{name}.jsonl.zst"
+
+    def segment(self, name: str) -> str:
+        """Records of jobs that are over, written once."""
+        return self._under(f".holdfast/archive/segments/{name}.jsonl.zst")
+
     def job(self, job: str) -> "JobKeys":
         """The keys of one job."""
         return JobKeys(self, job)
@@ -63,6 +76,11 @@ class JobKeys:
     def record(self) -> str:
         """The one mutable key."""
         return f"{self.place.records}{self.job}.json"
+
+    @property
+    def tombstone(self) -> str:
+        """Written once, when the record goes to the archive; never removed."""
+        return self.place._under(f".holdfast/archive/jobs/{self.job}.json")  # noqa: SLF001 - one idea in two classes
 
     @property
     def input(self) -> str:

@@ -36,8 +36,15 @@ class Judgement:
     delay: timedelta = timedelta(0)
 
 
-def judge(call: Call, held: Held | None, rng: random.Random) -> Judgement:  # noqa: PLR0911 - a list of cases
-    """What to do with *call*, the record being *held* (None: the store says that there is none)."""
+def judge(  # noqa: PLR0911 - a list of cases
+    call: Call, held: Held | None, rng: random.Random, *, archived: bool = False
+) -> Judgement:
+    """What to do with *call*, the record being *held* (None: the store says that there is none).
+
+    A job that is *archived* is over, whatever stands in the place of its record.
+    """
+    if archived:
+        return Judgement(Verdict.DISCARD, "the job is archived")
     if held is None:
         if call.draft is None:
             return Judgement(Verdict.REJECT, f"no record of job {call.keys.job} at {call.keys.record}")

@@ -6,6 +6,8 @@ Three bodies are understood:
 - a whole job, for whoever can send to the queue but has no client: `{"job": "md-7", "workload": "relax",
   "params": {…}}`; its record is made by the worker that first receives it;
 - a message of the demo that Holdfast grows from: `{"bucket": "b", "folder": "runs/job0", "parameters": {…}}`.
+
+Each may be signed, and has to be where there is a key: `lifecycle.signing`.
 """
 
 import hashlib
@@ -15,10 +17,11 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from lifecycle.errors import RejectedMessageError
+from lifecycle.errors import InvalidRecordError, RejectedMessageError
 from lifecycle.keys import JobKeys, Place, is_job_id
 from lifecycle.ports.queue import Message
-from lifecycle.record import JobRecord
+from lifecycle.record import JobRecord, expect_room
+from lifecycle.signing import UNSIGNED, Signer, check_place
 
 VERSION: Final = 1
 MAX_BYTES: Final = 256 << 10
@@ -54,30 +57,32 @@ def announce_anew(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: st
         return following
     folder = keys.folder.rstrip("/")
     body = {"bucket": bucket, "folder": folder, "parameters": dict(record.params), "dispatch": dispatch}
-    return Message(body=json.dumps(body), job=following.job, dedup=following.dedup)
+    announcement = f"{folder}:{record.epoch}:{dispatch}"  # its prefix is its own, and so another's id may be the same
+    return Message(body=json.dumps(body), job=record.job, dedup=hashlib.sha256(announcement.encode()).hexdigest())
 
 
-def read(body: str, *, place: Place, bucket: str) -> Call:
+def read(body: str, *, place: Place, bucket: str, signer: Signer = UNSIGNED) -> Call:
     """Understand a message.
 
     Args:
         body: As received.
         place: Where this worker's jobs lie, for messages that do not say.
         bucket: The bucket that this worker serves; empty when it has none (the embedded default).
+        signer: Whose signature it must have.
 
     Raises:
-        RejectedMessageError: The body is not a job; the message says why in a line.
+        RejectedMessageError: The body is not a job, or not signed as it must be; the message says why in a line.
     """
     if len(body) > MAX_BYTES:
         raise RejectedMessageError(f"the body has {len(body)} characters, more than {MAX_BYTES}")
-    try:
-        raw = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise RejectedMessageError(f"the body is not JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise RejectedMessageError("the body is not a JSON object")
+    raw = _json_object(body)
+    signed = signer.opened(raw)
+    if signed is not None:
+        raw = _json_object(signed)
     if "folder" in raw:
         return _demo(raw, bucket)
+    if signed is not None:
+        check_place(raw, bucket=bucket, prefix=place.prefix)
     version = raw.get("holdfast", VERSION)
     if version != VERSION:
         raise RejectedMessageError(f"the message has version {version!r:.40}; this worker reads {VERSION}")
@@ -88,7 +93,18 @@ def read(body: str, *, place: Place, bucket: str) -> Call:
     workload, params = raw["workload"], raw.get("params", {})
     if not isinstance(workload, str) or not workload:
         raise RejectedMessageError("`workload` is not a name")
-    return Call(call.keys, call.dispatch, JobRecord(job=job, workload=workload, params=_object(params, "params")))
+    draft = JobRecord(job=job, workload=workload, params=_object(params, "params"))
+    return Call(call.keys, call.dispatch, _with_room(draft))
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RejectedMessageError(f"the body is not JSON: {error}") from error
+    if not isinstance(raw, dict):
+        raise RejectedMessageError("the body is not a JSON object")
+    return raw
 
 
 def _demo(raw: Mapping[str, Any], bucket: str) -> Call:
@@ -104,7 +120,15 @@ def _demo(raw: Mapping[str, Any], bucket: str) -> Call:
     job = _job_id(last)
     params = _object(raw.get("parameters", {}), "parameters")
     draft = JobRecord(job=job, workload=SERIES_SUM, params=params, demo=True)
-    return Call(Place(prefix).job(job), _dispatch(raw), draft)
+    return Call(Place(prefix).job(job), _dispatch(raw), _with_room(draft))
+
+
+def _with_room(draft: JobRecord) -> JobRecord:
+    try:
+        expect_room(draft)
+    except InvalidRecordError as error:
+        raise RejectedMessageError(str(error)) from error
+    return draft
 
 
 def _job_id(value: object) -> str:

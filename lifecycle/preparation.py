@@ -92,7 +92,7 @@ class Preparation:
         if workload.needs_input and not loaded:
             raise PermanentError(f"no input: neither {self.keys.input} nor {self.keys.input_file} is there")
         restored = self._restore(record)
-        resumed = restored is not None or (self.demo is not None and self.demo.fetch_state(self.dirs.checkpoint))
+        resumed = restored is not None or self._takes_up(record)
         launch = Launch(
             workload=workload,
             job=record.job,
@@ -122,7 +122,11 @@ class Preparation:
     def _load_input(self) -> int:
         """Fetch all that lies under `input/`, or else the one file `input.txt`; returns how many files."""
         store, keys = self.services.store, self.keys
-        found = [(listed, listed.key.removeprefix(keys.input)) for listed in store.list(keys.input)]
+        found = [
+            (listed, listed.key.removeprefix(keys.input))
+            for listed in store.list(keys.input)
+            if listed.size_bytes or not listed.key.endswith("/")  # browsers of buckets make "folders" so
+        ]
         if not found:
             found = [(listed, "input.txt") for listed in store.list(keys.input_file) if listed.key == keys.input_file]
         crew = Crew(self.services.clock, name="fetch-input", at_once=FETCHERS)
@@ -173,6 +177,11 @@ class Preparation:
         for directory in (self.dirs.snapshots, self.dirs.checkpoint, self.dirs.output):
             directory.mkdir(parents=True, exist_ok=True)
         return restored
+
+    def _takes_up(self, record: JobRecord) -> bool:
+        """Whether there is a state that the demo's own worker left; after our first checkpoint it is a copy of that."""
+        is_ours = any(attempt.commits for attempt in record.attempts)
+        return self.demo is not None and not is_ours and self.demo.fetch_state(self.dirs.checkpoint)
 
     def _between(self) -> None:
         """Between two files: is there any reason to stop?"""

@@ -33,6 +33,7 @@ def publish(store: ObjectStore, clock: Clock, keys: JobKeys, record: JobRecord) 
     Raises:
         RetryableError: Some may be missing; repeat it, or let the next receiver of the message do so.
         CorruptCheckpointError: A committed object is missing or damaged: nothing will bring it back.
+        PermanentError: The store will not have a key of that name; the manifest has the file all the same.
     """
     if record.result is None:
         return

@@ -20,6 +20,8 @@ from lifecycle.strict import strict_converter
 
 SCHEMA: Final = 1
 MAX_BYTES: Final = 1 << 20  # 50 attempts and an error's tail take about 20 KiB, a full outbox 40
+LARGEST_NEW: Final = MAX_BYTES // 2  # the rest is for what attempts add
+DEEPEST: Final = 100  # JSON in JSON: far below where Python's recursion ends
 KEPT_ATTEMPTS: Final = 50
 
 
@@ -108,7 +110,7 @@ class Result:
         files: How many.
         bytes: Their size, in bytes.
         published: Whether they lie under `output/` yet.
-        problem: Why they never will: something committed is missing from the bucket.
+        problem: Why they never will: something committed is missing from the bucket, or the store refuses a name.
     """
 
     manifest: CheckpointRef
@@ -164,6 +166,7 @@ class JobRecord:
         control: What operators ask.
         labels: What whoever submitted it calls it by; for finding it, and nothing else.
         demo: Whether it came as a message of the demo that Holdfast grows from, whose file names are then kept too.
+        archived: The archive's segment that it was put into. From then on nobody changes it, and it will be removed.
         timestamps: For people.
         outbox: Changes of state that are still to be told; in the JSON only if there ever was one.
         unknown: Fields of the JSON that this version does not know; written back as they were.
@@ -193,6 +196,7 @@ class JobRecord:
     control: Control = Control()
     labels: Mapping[str, str] = field(factory=dict)
     demo: bool = False
+    archived: str | None = None
     timestamps: Timestamps = Timestamps()
     outbox: Outbox = EMPTY
     unknown: Mapping[str, Any] = field(factory=dict, repr=False)
@@ -233,6 +237,27 @@ def iso(moment: datetime) -> str:
 @cache
 def _converter() -> cattrs.Converter:
     return strict_converter(State)
+
+
+def expect_room(record: JobRecord) -> None:
+    """Make sure that what somebody wants to be a job's first record can be read again whatever attempts add to it.
+
+    Raises:
+        InvalidRecordError: It is too large, or nested too deep.
+    """
+    if _is_deeper(record.params, DEEPEST):
+        raise InvalidRecordError(f"the parameters of {record.job} are nested more than {DEEPEST} deep")
+    size = len(encode(record))
+    if size > LARGEST_NEW:
+        raise InvalidRecordError(
+            f"the record of {record.job} would have {size} bytes, more than {LARGEST_NEW}: "
+            "bring large parameters as a file under input/"
+        )
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def encode(record: JobRecord) -> bytes:

@@ -232,7 +232,7 @@ class Target(Proof):
     def __init__(self, entry: FileEntry, path: Path) -> None:
         super().__init__(entry)
         self._path = path
-        self._part = path.with_name(f".{path.name}.part"[-255:])
+        self._part = path.with_name(_part_of(path.name))
         self._base: Path | None = None
         self.missing: list[Piece] = list(pieces_of(entry))
         """The pieces that are to be fetched."""
@@ -294,6 +294,11 @@ class Target(Proof):
         self.conclude()
         self._part.chmod(self.entry.mode & 0o777)
         self._part.replace(self._path)
+
+
+def _part_of(name: str) -> str:
+    """What a file is called until it is whole: as no other file of the folder is, however long *name* is."""
+    return f".holdfast-{digest_bytes(os.fsencode(name))[-16:]}.part"
 
 
 def read(

@@ -18,6 +18,7 @@ from lifecycle.ports.observer import Observer
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.runner import Workload, WorkloadRunner
 from lifecycle.ports.store import ObjectStore
+from lifecycle.signing import UNSIGNED, Signer
 
 
 @frozen
@@ -39,6 +40,7 @@ class Services:
         work_dir: A directory of this process alone.
         sizes: How checkpoints are cut.
         observer: Is told what happens.
+        signer: Whose signature a message must have.
         telling: Who is told of changes of state; None is nobody.
         alive: Called at least every heartbeat, for a health check.
     """
@@ -58,4 +60,5 @@ class Services:
     alive: Callable[[], None]
     sizes: Sizes = SIZES
     observer: Observer = NOBODY
+    signer: Signer = UNSIGNED
     telling: Telling | None = None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from lifecycle.errors import CorruptCheckpointError, HoldfastError
+from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.keys import JobKeys
 from lifecycle.machine import Change
 from lifecycle.message import Call, announce_anew
@@ -47,11 +47,11 @@ class Settlement:
         try:
             refused = self._services.queue.send([following])
         except HoldfastError as error:
-            log.warning("%s: no fresh message sent: %s", record.job, error)
+            log.warning("%s: no fresh message sent: %s", record.job, error, extra={"job": record.job})
             self.hand_back(timedelta(0))
             return
         if refused:
-            log.warning("%s: no fresh message sent: %s", record.job, refused[0].reason)
+            log.warning("%s: no fresh message sent: %s", record.job, refused[0].reason, extra={"job": record.job})
             self.hand_back(timedelta(0))
         else:
             self.delete()
@@ -69,7 +69,7 @@ class Settlement:
         try:
             mark(self._publish(record))
         except HoldfastError as error:
-            log.warning("%s: outputs not published yet: %s", record.job, error)
+            log.warning("%s: outputs not published yet: %s", record.job, error, extra={"job": record.job})
             self.hand_back(PUBLISH_AGAIN)
         else:
             self.delete()
@@ -77,9 +77,9 @@ class Settlement:
     def _publish(self, record: JobRecord) -> Change:
         try:
             publish(self._services.store, self._services.clock, self._keys, record)
-        except CorruptCheckpointError as error:
+        except PermanentError as error:  # something committed is damaged, or a name that no key can have
             why = f"the outputs cannot be published: {error}"
-            log.error("%s: %s", record.job, why)  # noqa: TRY400 - the traceback would say nothing more
+            log.error("%s: %s", record.job, why, extra={"job": record.job})  # noqa: TRY400 - the traceback would say nothing more
             return lambda latest: unpublishable(latest, why)
         return published
 
@@ -87,4 +87,4 @@ class Settlement:
         try:
             act()
         except HoldfastError as error:
-            log.warning("%s: could not %s the message: %s", self._keys.job, what, error)
+            log.warning("%s: could not %s the message: %s", self._keys.job, what, error, extra={"job": self._keys.job})

@@ -114,7 +114,8 @@ def take_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
         OSError: They cannot be moved.
     """
     target = _fresh(dirs, seq)
-    dirs.output.rename(target / dirs.output.name)
+    if dirs.output.exists():  # a program may remove what it needs no more: then it has no outputs, and the disk is well
+        dirs.output.rename(target / dirs.output.name)
     return Snapshot(seq, step, target, _in_order(_files(target)), is_last=True)
 
 

@@ -6,7 +6,8 @@ import shutil
 from datetime import timedelta
 from typing import Final
 
-from lifecycle.attempt import Attempt
+from lifecycle.archive import is_archived
+from lifecycle.attempt import JOIN_S, Attempt
 from lifecycle.ending import Ending
 from lifecycle.errors import (
     ConfigError,
@@ -17,10 +18,12 @@ from lifecycle.errors import (
     RetryableError,
     UnknownOutcomeError,
 )
+from lifecycle.heartbeat import Heartbeat
+from lifecycle.keeper import RecordKeeper
 from lifecycle.lease import Judgement, Verdict, judge
-from lifecycle.ledger import Conflict, Held
-from lifecycle.machine import Change
+from lifecycle.ledger import Held
 from lifecycle.message import Call, read
+from lifecycle.observers import NOBODY
 from lifecycle.ports.queue import Delivery
 from lifecycle.record import iso
 from lifecycle.services import Services
@@ -110,7 +113,7 @@ class Worker:
         """Do with one message what its record says."""
         services = self._services
         try:
-            call = read(delivery.body, place=services.place, bucket=services.bucket)
+            call = read(delivery.body, place=services.place, bucket=services.bucket, signer=services.signer)
         except RejectedMessageError as error:
             self._reject(delivery, str(error))
             return
@@ -120,20 +123,23 @@ class Worker:
             return
         try:
             held = services.ledger.read(call.keys.record)
+            first = held is None or not held.record.attempts
+            archived = first and is_archived(services.store, call.keys)
         except InvalidRecordError as error:
-            log.error("%s", error)  # noqa: TRY400 - the traceback would say nothing more
+            log.error("%s", error, extra={"job": call.keys.job})  # noqa: TRY400 - the traceback would say nothing more
             settlement.hand_back(UNINTELLIGIBLE)
             return
         except HoldfastError as error:
-            log.warning("%s: the record cannot be read: %s", call.keys.job, error)
+            log.warning("%s: the record cannot be read: %s", call.keys.job, error, extra={"job": call.keys.job})
             settlement.hand_back(UNREADABLE)
             return
-        self._act(judge(call, held, services.rng), call, delivery, held, settlement)
+        self._act(judge(call, held, services.rng, archived=archived), call, delivery, held, settlement)
 
     def _act(
         self, judgement: Judgement, call: Call, delivery: Delivery, held: Held | None, settlement: Settlement
     ) -> None:
-        log.info("%s: %s: %s", call.keys.job, judgement.verdict.value, judgement.why)
+        job = call.keys.job
+        log.info("%s: %s: %s", job, judgement.verdict.value, judgement.why, extra={"job": job})
         match judgement.verdict:
             case Verdict.TAKE:
                 self._try(call, delivery, held, settlement)
@@ -144,12 +150,23 @@ class Worker:
             case Verdict.REJECT:
                 self._reject(delivery, judgement.why)
             case Verdict.PUBLISH if held is not None:
-                settlement.publish(held.record, lambda change: self._mark(call, held, change))
+                self._publish(call, delivery, held, settlement)
 
-    def _mark(self, call: Call, held: Held, change: Change) -> None:
-        answer = self._services.ledger.write(call.keys.record, change(held.record), held.version)
-        if isinstance(answer, Conflict):
-            raise RetryableError(f"{call.keys.job}: its record was changed meanwhile")
+    def _publish(self, call: Call, delivery: Delivery, held: Held, settlement: Settlement) -> None:
+        """Publish what an attempt completed and could not publish.
+
+        That may take long, so a heart beats: it keeps the delivery ours, and lets a health check know that we live.
+        """
+        services = self._services
+        gap_s = services.policy.write_gap.total_seconds()
+        keeper = RecordKeeper(
+            services.ledger, services.clock, key=call.keys.record, held=held, write_gap_s=gap_s, observer=NOBODY
+        )
+        heartbeat = Heartbeat(services, keeper=keeper, delivery=delivery, events=services.clock.mailbox())
+        try:
+            settlement.publish(held.record, keeper.write)
+        finally:
+            heartbeat.stop(timeout_s=JOIN_S)
 
     def _try(self, call: Call, delivery: Delivery, held: Held | None, settlement: Settlement) -> None:
         """Make an attempt at the job."""
@@ -160,10 +177,10 @@ class Worker:
         try:
             ending = attempt.run()
         except LeaseLostError as error:
-            log.info("%s", error)
+            log.info("%s", error, extra={"job": call.keys.job})
             settlement.hand_back(self._policy.lease)
         except UnknownOutcomeError as error:
-            log.warning("%s: the lease may be ours or not: %s", call.keys.job, error)
+            log.warning("%s: the lease may be ours or not: %s", call.keys.job, error, extra={"job": call.keys.job})
             settlement.hand_back(UNREADABLE)
         else:
             self._attempts += 1
@@ -175,7 +192,8 @@ class Worker:
     def _heed(self, job: str, ending: Ending | None) -> None:
         if ending is None:
             return
-        log.info("%s: %s%s", job, ending.cause, f": {ending.error}" if ending.error else "")
+        why = f": {ending.error}" if ending.error else ""
+        log.info("%s: %s%s", job, ending.cause, why, extra={"job": job})
         if ending.wants_new_node:
             self._unfit = True
             self._services.node.reallocate(ending.error or ending.cause)

@@ -109,9 +109,7 @@ def wire_store(moto_url: str, s3_client: Any) -> Iterator[Callable[[], r2.R2Stor
         store = r2.connect(
             endpoint=moto_url,
             region="auto",
-            key_id=KEY_ID,
-            secret=SECRET,
-            token=None,
+            credentials=Credentials(key_id=KEY_ID, secret=SECRET),
             bucket=bucket,
             clock=SystemClock(),
         )
@@ -135,7 +133,7 @@ def wire_queue(sqs_client: Any) -> Iterator[Callable[..., sqs.SqsQueue]]:
         if fifo:
             attributes = {"FifoQueue": "true", **attributes}
         url = sqs_client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
-        queue = sqs.connect(url=url, key_id=KEY_ID, secret=SECRET, token=None, clock=SystemClock())
+        queue = sqs.connect(url=url, credentials=Credentials(key_id=KEY_ID, secret=SECRET), clock=SystemClock())
         made.append(queue)
         return queue
 

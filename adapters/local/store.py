@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.store import Absent, Listed, ObjectStore, Range, Stored, Version
+from lifecycle.ports.store import Absent, Body, Listed, ObjectStore, Range, Stored, Version
 
 LOCKS: Final = 256  # lock files; keys share them by hash
 LOCK_WAIT_S: Final = 5.0
@@ -62,7 +62,7 @@ class LocalStore:
                 return None
         return Stored(body, _version(body), self._age_s(seen))
 
-    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See the port."""
         target = self._path(key)
         with _translating(key), self._part() as part:
@@ -224,7 +224,7 @@ class LocalStore:
         return max(self._clock.now().timestamp() - seen.st_mtime, 0.0)
 
 
-def _version(body: bytes | bytearray) -> Version:
+def _version(body: Body) -> Version:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from lifecycle.errors import RetryableError, VersionConflictError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.store import Absent, Listed, ObjectStore, Range, Stored, Version
+from lifecycle.ports.store import Absent, Body, Listed, ObjectStore, Range, Stored, Version
 
 
 @frozen
@@ -44,7 +44,7 @@ class MemoryStore:
         found = self._objects.get(key)
         return Stored(found.body, found.version, self._age_s(found)) if found else None
 
-    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See the port."""
         version = f'"{hashlib.md5(body).hexdigest()}"'  # noqa: S324 - what an ETag is
         fresh = _Object(bytes(body), version, self._now())

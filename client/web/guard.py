@@ -151,7 +151,7 @@ class Guard:
             return answer
         if is_equal(request.cookies.get(rules.pass_name, ""), rules.pass_value):
             return None
-        return _no(401, "open the address that `holdfast dashboard` printed: it has a token")
+        return _no(401, "open the address that `holdfast dashboard` printed, with its token")
 
 
 async def read_form(request: Request, rules: Rules) -> dict[str, str] | Response:

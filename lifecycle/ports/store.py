@@ -9,6 +9,8 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+Body = bytes | bytearray | memoryview
+"""What is written; it may be changed once the call has returned, and not before."""
 Version = str
 """Opaque, and passed back verbatim (S3: the ETag). Equal bytes may have equal versions."""
 
@@ -67,7 +69,7 @@ class ObjectStore(Protocol):
     def get(self, key: str) -> Stored | None:
         """Read a small object whole; None if there is none."""
 
-    def put(self, key: str, body: bytes | bytearray, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """Write an object whole, durable on return.
 
         Args:

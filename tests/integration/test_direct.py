@@ -1,5 +1,6 @@
 """The small PUT that goes without a client: its connections, its trust, and answers that are none."""
 
+import hashlib
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -11,8 +12,8 @@ from botocore.exceptions import ClientError, HTTPClientError
 from support.stub import DROP, Reply, Stub, s3_error
 from urllib3.util import wait_for_read
 
-from adapters.boto import CONTROL, Credentials
-from adapters.direct import IDLE_CONNECTIONS, Direct, is_plain_way
+from adapters.boto import BULK, CONTROL, Credentials
+from adapters.direct import IDLE_CONNECTIONS, PIECE, Direct, is_plain_way
 from adapters.listing import Row, read_page
 
 KEYS = Credentials(key_id="a", secret="b")
@@ -104,6 +105,42 @@ def test_certificates_are_checked_against_those_that_boto3_trusts(
             put_to(server.url).put("k", b"body", headers={})
         monkeypatch.setenv(setting, str(tmp_path / "ca.pem"))
         assert put_to(server.url).put("k", b"body", headers={}) == '"v"'
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE - 1])
+def test_a_large_body_is_sent_from_where_it_lies(stub: Stub, size: int) -> None:
+    """In pieces, whole, and without TLS signed with its hash: nothing else would find it changed on its way."""
+    stub.script(STORED)
+    body = bytearray(b"ab" * size)[:size]
+    put = Direct(endpoint=stub.url, region="auto", credentials=KEYS, bucket="b", kind=BULK)
+    assert put.put("k", memoryview(body)) == '"v"'
+    put.close()
+    assert stub.requests[0].body == body
+    assert stub.requests[0].headers["x-amz-content-sha256"] == hashlib.sha256(body).hexdigest()
+
+
+def test_under_tls_a_large_body_is_not_hashed_for_the_signature(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS sees to it that it arrives as it was sent, and our own hashes to the rest; a small one is signed as ever."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    server = Stub(tls)
+    server.script(STORED)
+    body = bytes(2 * PIECE)
+    try:
+        for kind in (BULK, CONTROL):
+            put = Direct(endpoint=server.url, region="auto", credentials=KEYS, bucket="b", kind=kind)
+            put.put("k", body)
+            put.close()
+        said = [sent.headers["x-amz-content-sha256"] for sent in server.requests]
+        assert said == ["UNSIGNED-PAYLOAD", hashlib.sha256(body).hexdigest()]
+        assert [sent.body for sent in server.requests] == [body, body]
     finally:
         server.close()
 

@@ -234,6 +234,14 @@ def test_what_a_workload_leaves_running_ends_with_it(start: Start, dirs: JobDirs
     assert gone(pid)
 
 
+def test_a_workload_that_removes_its_control_folder_leaves_nothing_running(start: Start, dirs: JobDirs) -> None:
+    """Its exit code cannot be written down then, which is a failure; what it started ends all the same."""
+    child = start("sh", "-c", f'{GRANDCHILD} rm -rf "$HOLDFAST_CONTROL_DIR"; exit 0')
+    pid = grandchild(child, dirs)
+    assert ended(child)[0] == 137
+    assert gone(pid)
+
+
 def test_nothing_outlives_a_worker_that_is_killed(dirs: JobDirs) -> None:
     """When the other end of the lifeline is gone, the guard ends the whole group."""
     script = """

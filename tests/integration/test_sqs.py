@@ -9,6 +9,7 @@ import pytest
 from support.stub import DROP, Reply, Stub, sqs_error
 
 from adapters import sqs
+from adapters.boto import Credentials
 from adapters.memory.clock import ManualClock
 from adapters.sqs import SqsQueue
 from lifecycle.errors import ConfigError, RetryableError
@@ -17,6 +18,7 @@ from lifecycle.ports.queue import Delivery, Depth, Message
 MINUTE = timedelta(minutes=1)
 NOW = timedelta(0)
 DELIVERY = Delivery(body="{}", message_id="m", receipt="r", receives=1, received_at=0.0)
+KEYS = Credentials(key_id="a", secret="b")
 EMPTY = Reply(200, b"{}")
 MakeQueue = Callable[..., SqsQueue]
 
@@ -33,7 +35,7 @@ def scripted(stub: Stub, clock: ManualClock) -> Iterator[Callable[[str], SqsQueu
     made: list[SqsQueue] = []
 
     def make(name: str = "q") -> SqsQueue:
-        made.append(sqs.connect(url=f"{stub.url}/1/{name}", key_id="a", secret="b", token=None, clock=clock))
+        made.append(sqs.connect(url=f"{stub.url}/1/{name}", credentials=KEYS, clock=clock))
         return made[-1]
 
     yield make

@@ -27,6 +27,7 @@ from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT, ObjectStore
 from lifecycle.record import JobRecord
 from lifecycle.services import Services
+from lifecycle.signing import UNSIGNED, Signer
 from lifecycle.worker import Worker
 
 POLICY = Policy(
@@ -95,6 +96,7 @@ class Cluster:
         check: str | None = None,
         workload: Mapping[str, object] = MappingProxyType({}),
         observers: Iterable[Observer] = (),
+        signer: Signer = UNSIGNED,
         telling: Telling | None = None,
         **policy: object,
     ) -> Worker:
@@ -117,6 +119,7 @@ class Cluster:
                 work_dir=self.root / f"node{self.names}",
                 alive=lambda: None,
                 observer=Observers(*observers),
+                signer=signer,
                 telling=telling,
             )
         )

@@ -72,7 +72,7 @@ class Shelf:
         """Replace a file of the checkpoint."""
         path = self.dirs.checkpoint / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.new")
+        part = path.parent / ".new"
         part.write_bytes(content)
         return part.replace(path)
 

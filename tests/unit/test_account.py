@@ -15,6 +15,7 @@ from client import report, show, status
 from client.account import Spent, account, entries
 from client.bootstrap import Site
 from client.settings import from_environ
+from client.timeline import timeline
 from lifecycle.errors import ConfigError
 from lifecycle.keys import Place
 from lifecycle.ledger import Ledger
@@ -102,13 +103,26 @@ def test_show_tells_all_of_a_job(site: Site, capsys: pytest.CaptureFixture[str])
     )
     assert "then 2m 0s until another took over" in told
     assert "node loss       2m 0s    6.5%" in told
-    assert "e2  resumed  step=60" in told
+    assert "e2  n2  resumed  step=60" in told
     assert "\x1b" not in told
     assert show.run(site, "j", as_json=True) == 0
     whole = json.loads(capsys.readouterr().out)
     assert whole["spent"]["redo"] == 180
-    assert whole["events"] == [event]
+    assert [one["event"] for one in whole["events"]] == ["queued", "node_lost", "resumed"]
+    assert whole["events"][1]["last_sign_of_life"] == at(20)
+    assert event in whole["events"]
+    assert "about 45 to the queue" in told
     assert show.run(site, "nowhere", as_json=False) == 1
+
+
+def test_what_operators_did_is_told_from_the_record() -> None:
+    """A retry makes an epoch that no attempt has; so does a cancellation of a job that nobody owns."""
+    attempts = (AttemptSummary(1, "n", at(1), ended=at(2), outcome="failed"), AttemptSummary(3, "n", at(9)))
+    stamps = Timestamps(submitted=at(0), updated=at(20), finished=at(20))
+    record = JobRecord("j", "s", state=State.CANCELLED, epoch=4, attempts=attempts, timestamps=stamps)
+    told = [(one["at"], one["epoch"], one["event"]) for one in timeline(record, [])]
+    assert told == [(at(0), 0, "queued"), (at(9), 3, "opened_again"), (at(20), 4, "cancelled")]
+    assert timeline(JobRecord("j", "s"), []) == []
 
 
 def test_report_adds_up_by_what_is_asked(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -331,7 +331,7 @@ def test_cancel_takes_a_stale_job_over(site: Site, run: Run) -> None:
 def test_retry_opens_a_job_again_and_announces_it(site: Site, run: Run, tmp_path: Path, state: State) -> None:
     """It goes on from its checkpoint, or, if that is wished, from the start."""
     complete(site, "a", "x", tmp_path)
-    before = evolve(record_of(site, "a"), state=state, result=None, failures=3, error="no", dispatch=4)
+    before = evolve(record_of(site, "a"), state=state, result=None, failures=3, error="no", dispatch=4, ran_s=9.0)
     put(site, before)
     assert run("retry", "a")[0] == 0
     record = record_of(site, "a")
@@ -341,8 +341,22 @@ def test_retry_opens_a_job_again_and_announces_it(site: Site, run: Run, tmp_path
     assert delivery is not None
     assert read(delivery.body, place=site.place, bucket="").dispatch == 5
     put(site, before)
+    assert record.ran_s == 9.0
     run("retry", "a", "--from-start")
-    assert record_of(site, "a").checkpoint is None
+    record = record_of(site, "a")
+    assert (record.checkpoint, record.ran_s) == (None, 0.0)
+
+
+def test_retry_from_start_leaves_a_demo_job_no_state_to_go_on_from(site: Site, run: Run) -> None:
+    """Such a job's worker would take up `state.txt` where there is no checkpoint; without the option it may."""
+    run("submit", "a")
+    before = evolve(record_of(site, "a"), state=State.FAILED, demo=True, error="state.txt is of another input")
+    state = f"{site.place.job('a').folder}state.txt"
+    for words, is_left in ((), True), (("--from-start",), False):
+        put(site, before)
+        site.store.put(state, b"1\n9\n4\n10\n")
+        assert run("retry", "a", *words)[0] == 0
+        assert (site.store.get(state) is not None) is is_left
 
 
 def test_retry_refuses_what_is_not_over_or_is_done(site: Site, run: Run) -> None:
@@ -407,3 +421,16 @@ def test_show_report_and_doctor_as_commands(site: Site, run: Run, tmp_path: Path
     assert run("setup", "--policies")[0] == 78
     assert run("status", "--label", "set=x")[1].splitlines()[-1] == "1 jobs, 1 queued"
     assert run("status", "--label", "set=y", "--reverse", "--limit", "1")[1].splitlines()[-1] == "0 jobs"
+
+
+def test_submit_refuses_a_record_that_nobody_could_read(site: Site, run: Run, tmp_path: Path) -> None:
+    """Parameters that are too large or nested too deep: said, and nothing is put; the other jobs are submitted."""
+    deep = json.loads("[" * 200 + "]" * 200)
+    orders = [{"job": "a", "params": {"x": "y" * (600 << 10)}}, {"job": "b", "params": {"x": deep}}, {"job": "c"}]
+    file = tmp_path / "orders.jsonl"
+    file.write_text("".join(f"{json.dumps(order)}\n" for order in orders))
+    code, _, err = run("submit", "--from", str(file))
+    assert code == 1
+    assert "a: failed: the record of a would have" in err
+    assert "b: failed: the parameters of b are nested more than 100 deep" in err
+    assert [listed.key for listed in site.store.list(site.place.records)] == [site.place.job("c").record]

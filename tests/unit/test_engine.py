@@ -36,6 +36,14 @@ def test_files_come_back_byte_for_byte(shelf: Shelf, tmp_path: Path, size: int) 
     shelf.same(saved(shelf), tmp_path / "back")
 
 
+@pytest.mark.parametrize("names", [("state", ".state.part"), ("a" + "n" * 254, "b" + "n" * 254)])
+def test_files_come_back_whatever_they_are_called(shelf: Shelf, tmp_path: Path, names: tuple[str, str]) -> None:
+    """What a file is called until it is whole is nobody else's name: half-written states and long names, too."""
+    for name in names:
+        shelf.write(name, shelf.noise(100))
+    shelf.same(saved(shelf), tmp_path / "back")
+
+
 def test_a_block_that_is_there_is_not_sent(shelf: Shelf) -> None:
     """Changed in place, one block: one block is sent."""
     content = bytearray(shelf.noise(4000))

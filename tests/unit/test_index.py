@@ -1,5 +1,6 @@
 """The copy of all records: it is what the bucket holds, and costs what has changed."""
 
+import io
 import json
 import random
 import sqlite3
@@ -9,13 +10,15 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from rich.console import Console
 
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client import status
 from client.bootstrap import Site
-from client.index import EVERYTHING, Index, Query, cache_path, eta_s
+from client.database import cache_path
+from client.index import EVERYTHING, Index, Query, eta_s
 from client.settings import from_environ
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.keys import Place
@@ -94,6 +97,24 @@ def test_a_refresh_reads_what_has_changed(site: Site, store: CountingStore, tmp_
         assert names(index, Query(states=(State.FAILED,))) == ["job00007"]
         assert index.count() == {"queued": 2498, "failed": 1}
         assert next(iter(index.jobs(Query(states=(State.FAILED,))))).held.record.error == "no"  # type: ignore[union-attr]
+
+
+def test_a_slow_reading_makes_nothing_older(site: Site, store: CountingStore, clock: ManualClock) -> None:
+    """A record's age is of the moment at which it was read; else the next refresh would write all of them anew."""
+    many(site, 3)
+    real = store.get
+
+    def slow(key: str) -> Stored | None:
+        clock.advance(100)
+        return real(key)
+
+    store.get = slow  # type: ignore[method-assign]
+    with Index(site, None) as index:
+        index.refresh()
+        assert [round(found.held.age_s) for found in index.jobs() if found.held] == [300, 300, 300]
+        before = index.db._db.total_changes
+        assert index.refresh().read == 0
+        assert index.db._db.total_changes == before
 
 
 def test_everything_gone_is_gone(site: Site, store: CountingStore) -> None:
@@ -222,3 +243,32 @@ def test_status_of_filtered_jobs(site: Site, capsys: pytest.CaptureFixture[str])
     assert told.splitlines()[-1] == "1 jobs, 1 running"
     assert status.run(site, ["nowhere"], status.query(), as_json=False, watch=False) == 1
     assert "there is no job 'nowhere'" in capsys.readouterr().err
+
+
+def test_a_watched_table_has_a_line_for_each_job(site: Site) -> None:
+    """However narrow the terminal is: states stay whole, what is long is cut, what is empty is left out."""
+    put(site, JobRecord("a" * 100, "s", state=State.FAILED, epoch=2, error="no [room] " * 20, progress=Progress(1, 7)))
+    put(site, JobRecord("b", "s", state=State.COMPLETED, epoch=1))
+    with Index(site, None) as index:
+        index.refresh()
+        console = Console(width=70, record=True, file=io.StringIO())
+        console.print(status.rich_table(index, Query(limit=1), "; not refreshed: 503"))
+        console.print(status.rich_table(index, EVERYTHING))
+    head, first, summed, *rest = (line.rstrip() for line in console.export_text().splitlines())
+    assert head.split() == ["job", "state", "progress", "epoch", "error"]
+    assert "failed" in first
+    assert "1/7 14%" in first
+    assert "no [room]" in first
+    assert summed == "2 jobs, 1 completed, 1 failed; not refreshed: 503"
+    assert len(rest) == 4
+    assert "completed" in rest[2]
+
+
+def test_watching_goes_on_when_the_bucket_does_not_answer(site: Site, store: CountingStore) -> None:
+    """What was read before is still shown, and that it is old is said."""
+    many(site, 3)
+    with Index(site, None) as index:
+        assert status._refreshed(index) == ""
+        store.listing_breaks_after = 1
+        assert status._refreshed(index) == "; not refreshed: the listing broke"
+        assert len(names(index)) == 3

@@ -85,3 +85,30 @@ def test_what_is_no_job_is_refused_with_a_reason_in_a_line(body: str, reason: st
     with pytest.raises(RejectedMessageError, match=reason) as caught:
         read(body, place=PLACE, bucket="transcripts")
     assert "\n" not in str(caught.value)
+
+
+def test_demo_jobs_of_one_name_do_not_share_a_dedup_id() -> None:
+    """Their prefixes tell them apart: a FIFO queue must not swallow one's message for the other's."""
+    calls = [
+        read(json.dumps({**DEMO, "folder": folder}), place=PLACE, bucket="transcripts") for folder in ("a/j", "b/j")
+    ]
+    messages = [announce_anew(call.keys, call.draft, 2, bucket="transcripts") for call in calls if call.draft]
+    assert len({message.dedup for message in messages}) == 2
+    assert all(len(message.dedup) <= 128 for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("params", "reason"),
+    [
+        ('{"a":' * 600 + "1" + "}" * 600, "nested more than 100 deep"),
+        ('{"a":"' + "字" * 250_000 + '"}', "more than 524288"),
+    ],
+)
+def test_a_job_whose_record_nobody_could_read_is_refused(params: str, reason: str) -> None:
+    """Neither may it end every worker that meets it, nor lie in the bucket for ever."""
+    for body in (
+        f'{{"job": "a", "workload": "w", "params": {params}}}',
+        f'{{"bucket": "b", "folder": "x/a", "parameters": {params}}}',
+    ):
+        with pytest.raises(RejectedMessageError, match=reason):
+            read(body, place=PLACE, bucket="b")

@@ -232,6 +232,33 @@ def test_race_record_removed(cluster: Cluster) -> None:
     assert cluster.memory.get(RECORD) is None
 
 
+def test_race_record_removed_and_made_anew(cluster: Cluster) -> None:
+    """Purged, submitted and taken again between two beats, the job is at the first owner's epoch: yet not its own."""
+    cluster.submit("a")
+    first, second = cluster.worker(max_jobs=1), cluster.worker()
+    threads = [go(cluster, first)]
+    cluster.clock.sleep(95)
+    cluster.memory.delete([RECORD])
+    cluster.queue.purge()
+    cluster.submit("a")
+    threads.append(go(cluster, second))
+    cluster.clock.sleep(15)
+    assert (cluster.record("a").epoch, cluster.record("a").owner) == (1, "node2")
+    cluster.clock.sleep(20)
+    assert threads[0].join(1)
+    cluster.clock.sleep(400)
+    record = cluster.record("a")
+    assert [(attempt.node, attempt.outcome, attempt.steps) for attempt in record.attempts] == [
+        ("node2", "completed", 300)
+    ]
+    assert cluster.output("a") == "45150"
+    log = cluster.memory.get(PLACE.job("a").log(1))
+    assert log is not None
+    assert b"node1" not in log.body
+    second.drain()
+    assert threads[1].join(1000)
+
+
 # ---- checkpoints ----
 
 

@@ -115,3 +115,24 @@ def test_durations_are_shown_as_they_are_written(seconds: float, text: str) -> N
     """In the largest unit that fits."""
     assert show(timedelta(seconds=seconds)) == text
     assert parse(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("way", ["AWS_CREDENTIALS_FILE", "AWS_CREDENTIALS_COMMAND"])
+def test_keys_are_given_in_one_way(way: str) -> None:
+    """A file or a command stands for id and key; both at once would leave it to chance which are used."""
+    without = {name: value for name, value in CLOUD.items() if name not in {"AWS_ID", "AWS_KEY"}}
+    assert from_environ({**without, way: "/bin/true"}, None).is_cloud
+    with pytest.raises(ConfigError, match=f"AWS_ID and AWS_KEY and {way} are set.*leave one way"):
+        from_environ({**CLOUD, way: "/bin/true"}, None)
+    both = {"AWS_CREDENTIALS_FILE": "x", "AWS_CREDENTIALS_COMMAND": "x"}
+    with pytest.raises(ConfigError, match="leave one way"):
+        from_environ({**without, **both}, None)
+
+
+@pytest.mark.parametrize("url", ["https://me:hush@host/1/q", "https://hush@host/1/q", "htps://me:hu/@hush@host"])
+def test_a_url_with_a_password_in_it_is_refused_and_not_shown(url: str) -> None:
+    """It would stand in every message that names the queue or the bucket."""
+    for name in ("QUEUE_URL", "CLOUDFLARE_URL"):
+        with pytest.raises(ConfigError, match=name) as caught:
+            from_environ({**CLOUD, name: url}, None)
+        assert "hush" not in str(caught.value)

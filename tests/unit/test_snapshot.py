@@ -1,6 +1,7 @@
 """Snapshots of programs that announce nothing: of one moment, cheap, and never torn."""
 
 import os
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from attrs import evolve
 
 from lifecycle.errors import TornSnapshotError
 from lifecycle.ports.runner import JobDirs, Workload
-from lifecycle.snapshot import Snapshot, is_any_of, look, take_picture
+from lifecycle.snapshot import Snapshot, is_any_of, look, take_output, take_picture
 
 WORKLOAD = Workload("w", ("true",), growing=("output/*.log", "checkpoint/*.log"), quiet=timedelta(seconds=1))
 
@@ -120,3 +121,11 @@ def test_where_links_are_refused_files_are_copied(dirs: JobDirs, monkeypatch: py
     taken = take(dirs)
     assert contents(taken)["checkpoint/state"] == b"one"
     assert not (taken.directory / "checkpoint/state").samefile(dirs.checkpoint / "state")
+
+
+def test_a_program_that_removed_its_output_folder_has_no_outputs(dirs: JobDirs) -> None:
+    """That is its own affair: it is no fault of this node's disk."""
+    shutil.rmtree(dirs.output)
+    taken = take_output(seq=1, step=None, dirs=dirs)
+    assert taken.files == ()
+    taken.expect_whole()

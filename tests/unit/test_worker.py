@@ -1,5 +1,6 @@
 """A job's way through a worker, in memory, on virtual time."""
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +12,9 @@ from support.meddling import Meddling, unless_dead
 from support.shelf import keep
 
 from adapters.memory.runner import trail
-from lifecycle.errors import RetryableError
+from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.message import announce
+from lifecycle.ports.queue import Message
 from lifecycle.publish import publish
 from lifecycle.record import JobRecord, Result
 from lifecycle.restore import fetch_manifest, fill
@@ -196,6 +198,77 @@ def test_an_output_of_any_name_is_published_under_an_ascii_key(tmp_path: Path) -
     fill(cluster.memory, cluster.clock, fetch_manifest(cluster.memory, saved.ref).files, tmp_path / "back")
     back = tmp_path / "back" / "output"
     assert sorted(path.name for path in back.iterdir()) == sorted(path.name for path in folder.iterdir())
+
+
+def test_a_demo_job_that_is_begun_anew_does_not_go_on_from_its_copy(cluster: Cluster) -> None:
+    """Of `state.txt` only what the demo's own worker left is taken up, and not what our checkpoints left there."""
+    cluster.memory.put("runs/a/input.txt", b"1\n300\n")
+    body = json.dumps({"bucket": "", "folder": "runs/a", "parameters": {}})
+    cluster.queue.send([Message(body=body, job="a", dedup="1")])
+    cluster.worker(max_running_time=timedelta(seconds=100), max_jobs=1).run()
+    assert cluster.memory.get("runs/a/state.txt")
+    held = cluster.held("a")
+    anew = evolve(held.record, state=State.QUEUED, epoch=held.record.epoch + 1, checkpoint=None, fallback=None)
+    cluster.ledger.write(PLACE.job("a").record, anew, held.version)
+    cluster.worker().run()
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert record.attempts[1].useful_s >= 300
+
+
+def test_who_publishes_for_another_stays_known_to_live(cluster: Cluster) -> None:
+    """Large outputs take longer than a lease: the message is nobody else's meanwhile, and a health check is content."""
+    cluster.submit("a")
+    cuts = [True]
+
+    def slow(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/output/" in str(args[0]):
+            if cuts and cuts.pop():
+                raise RetryableError("503, on purpose")
+            cluster.clock.sleep(1000)
+
+    worker = cluster.worker(store=Meddling(cluster.memory, before=slow))
+    signs: list[float] = []
+    worker._services = evolve(worker._services, alive=lambda: signs.append(cluster.clock.monotonic()))
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(1000)
+    assert not cluster.record("a").is_settled
+    assert cluster.queue.receive(hidden=timedelta(seconds=1), wait=timedelta(0)) is None
+    assert cluster.clock.monotonic() - signs[-1] <= 30
+    cluster.clock.sleep(1000)
+    assert cluster.record("a").is_settled
+    assert cluster.output("a") == "45150"
+    worker.drain()
+    assert thread.join(1000)
+
+
+def test_outputs_that_no_key_can_name_settle_the_job(cluster: Cluster) -> None:
+    """Trying again would not help: the record says why, and the message goes."""
+    cluster.submit("a")
+
+    def refuse(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/output/" in str(args[0]):
+            raise PermanentError("KeyTooLongError, on purpose")
+
+    cluster.worker(store=Meddling(cluster.memory, before=refuse)).run()
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert record.is_settled
+    assert "KeyTooLongError" in (record.error or "")
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
+
+
+def test_a_folder_made_in_a_browser_is_no_input(cluster: Cluster) -> None:
+    """Those leave an empty object whose name ends with a slash; what lies beside it counts."""
+    keys = cluster.submit("a")
+    for folder in (keys.input, f"{keys.input}more/"):
+        cluster.memory.put(folder, b"")
+    cluster.worker().run()
+    assert cluster.output("a") == "45150"
+    keys = cluster.submit("b", None)
+    cluster.memory.put(keys.input, b"")
+    cluster.worker().run()
+    assert "no input" in (cluster.record("b").error or "")
 
 
 def test_a_workload_that_makes_no_step_is_taken_to_hang(cluster: Cluster) -> None:

@@ -11,8 +11,8 @@ FOUND_AS = (ONE_WINNER, NOTHING_BREAKS)
 def install() -> None:
     judge = lifecycle.worker.judge
 
-    def forgetful(call, held, rng):
-        judgement = judge(call, held, rng)
+    def forgetful(call, held, rng, **more):
+        judgement = judge(call, held, rng, **more)
         over = judgement.verdict is Verdict.DISCARD and held is not None and held.record.is_final
         return Judgement(Verdict.TAKE, "why not") if over else judgement
 

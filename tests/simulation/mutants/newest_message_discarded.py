@@ -11,9 +11,9 @@ FOUND_AS = (MESSAGE,)
 def install() -> None:
     judge = lifecycle.worker.judge
 
-    def strict(call, held, rng):
+    def strict(call, held, rng, **more):
         if held is not None and not held.record.is_final and call.dispatch <= held.record.dispatch > 1:
             return Judgement(Verdict.DISCARD, "numbered")
-        return judge(call, held, rng)
+        return judge(call, held, rng, **more)
 
     lifecycle.worker.judge = strict

@@ -1,0 +1,172 @@
+"""Keys that live for seconds, under a job that lives longer: a real worker before a server that refuses old ones."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from support.town import Town, has_checkpoint
+from support.turnstile import Turnstile, issue
+
+from acceptance.conftest import cloud
+
+pytestmark = pytest.mark.acceptance
+
+SUM = "4148640"
+LIFE_S = 4.0
+STEP_S = 0.008
+OWNERS = ("AWS", "CLOUDFLARE")
+COMMAND = (
+    "import json, sys; from support.turnstile import issue; "
+    f"print(json.dumps(issue({LIFE_S}, tells=True))); print(sys.argv, file=sys.stderr)"
+)
+
+
+@pytest.fixture
+def turnstile(moto_url: str) -> Iterator[Turnstile]:
+    """In front of moto."""
+    made = Turnstile(urlsplit(moto_url).port or 0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Of a queue and a bucket, for whoever need not pass the turnstile."""
+    return cloud(request, fifo=False)
+
+
+@pytest.fixture
+def office(settings: dict[str, str], tmp_path: Path) -> Iterator[Town]:
+    """Where jobs are submitted and looked at."""
+    home = tmp_path / "office"
+    home.mkdir()
+    made = Town(home, settings)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def behind(settings: dict[str, str], turnstile: Turnstile) -> dict[str, str]:
+    """The same, for a worker that has to pass it, without any keys."""
+    queue = turnstile.url + urlsplit(settings["QUEUE_URL"]).path
+    kept = {name: settings[name] for name in ("BUCKET", "PREFIX")}
+    return {**kept, "QUEUE_URL": queue, "CLOUDFLARE_URL": turnstile.url}
+
+
+class Renewer:
+    """Replaces a file of keys, in one step.
+
+    Attributes:
+        every_s: Seconds from one replacement to the next.
+    """
+
+    def __init__(self, file: Path, *, tells: bool) -> None:
+        self._file = file
+        self._tells = tells
+        self._ended = threading.Event()
+        self.every_s = LIFE_S / 2
+        self._replace()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _replace(self) -> None:
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(json.dumps(issue(LIFE_S, tells=self._tells)))
+        fresh.replace(self._file)
+
+    def _run(self) -> None:
+        while not self._ended.wait(self.every_s):
+            self._replace()
+
+
+def carried_in_one_attempt(office: Town, turnstile: Turnstile, worker: "subprocess.Popen[bytes]", log: str) -> None:
+    """Over three generations of keys at least, by queue and bucket, and nothing secret was logged."""
+    assert worker.poll() is None, log
+    record = office.record("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["completed"], log
+    assert (record.epoch, record.interruptions) == (1, {})
+    assert office.output("a") == SUM
+    assert min(len(turnstile.passed["queue"]), len(turnstile.passed["bucket"])) >= 3, log
+    assert "Traceback" not in log
+    assert "not-a-secret" not in log
+
+
+@pytest.mark.parametrize("kind", ["in time", "late, and without a word of when they expire"])
+def test_a_file_of_keys_that_is_replaced(
+    kind: str, office: Town, behind: dict[str, str], turnstile: Turnstile, tmp_path: Path
+) -> None:
+    """One attempt lasts over several generations of keys, also where for a while there are none that are good."""
+    file = tmp_path / "keys.json"
+    renewer = Renewer(file, tells=kind == "in time")
+    town = Town(tmp_path, {**behind, **{f"{owner}_CREDENTIALS_FILE": str(file) for owner in OWNERS}})
+    try:
+        office.submit("a", step_s=STEP_S)
+        worker = town.worker()
+        office.until("a", has_checkpoint)
+        if kind != "in time":
+            renewer.every_s = LIFE_S + 0.7
+        office.until("a", lambda record: record.is_final)
+        renewer.every_s = LIFE_S / 2  # outputs are published in several calls, and tried again after half a minute
+        office.settled("a")
+        carried_in_one_attempt(office, turnstile, worker, town.log_of(worker))
+    finally:
+        renewer.close()
+        town.close()
+    if kind != "in time":
+        assert turnstile.refused["bucket"] >= 2
+
+
+def test_a_command_that_gives_new_keys_each_time(
+    office: Town, behind: dict[str, str], turnstile: Turnstile, tmp_path: Path
+) -> None:
+    """It is run again whenever it is time; what it says besides is not seen."""
+    command = f"{sys.executable} -c {shlex.quote(COMMAND)} hush-hush"
+    env = {f"{owner}_CREDENTIALS_COMMAND": command for owner in OWNERS}
+    town = Town(tmp_path, {**behind, **env, "PYTHONPATH": os.pathsep.join(sys.path)})
+    try:
+        office.submit("a", step_s=STEP_S)
+        worker = town.worker()
+        office.settled("a")
+        carried_in_one_attempt(office, turnstile, worker, town.log_of(worker))
+        assert "hush" not in town.log_of(worker)
+        doctor = town.holdfast("doctor")
+    finally:
+        town.close()
+    assert "keys for the queue: from AWS_CREDENTIALS_COMMAND, expire in 0 min" in doctor.stdout
+    assert "hush" not in doctor.stdout + doctor.stderr
+
+
+def test_keys_that_are_renewed_long_after_they_expired(
+    office: Town, behind: dict[str, str], turnstile: Turnstile, tmp_path: Path
+) -> None:
+    """The job computes on meanwhile; and when they are renewed after all, the worker commits and completes it."""
+    file = tmp_path / "keys.json"
+    town = Town(tmp_path, {**behind, **{f"{owner}_CREDENTIALS_FILE": str(file) for owner in OWNERS}})
+    try:
+        office.submit("a", step_s=STEP_S)
+        file.write_text(json.dumps(issue(LIFE_S * 3, tells=True)))
+        worker = town.worker()
+        office.until("a", lambda record: record.checkpoint)
+        while "ExpiredToken" not in town.log_of(worker):
+            assert worker.poll() is None, town.log_of(worker)
+            time.sleep(0.05)
+        file.write_text(json.dumps(issue(3600.0, tells=True)))
+        office.settled("a")
+        assert worker.poll() is None
+        assert [attempt.outcome for attempt in office.record("a").attempts] == ["completed"]
+        assert office.output("a") == SUM
+    finally:
+        town.close()
+    assert turnstile.refused["bucket"] >= 1

@@ -1,0 +1,165 @@
+"""Every command, a worker and its workloads, with secrets that can be recognised: none of them is seen anywhere."""
+
+import http.cookiejar
+import json
+import shlex
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.town import Town
+from support.turnstile import issue
+
+from acceptance.conftest import cloud
+from client.arguments import parser
+from client.settings import TABLE
+from client.tracing import HEADERS
+from lifecycle.message import announce
+from lifecycle.ports.queue import Message
+from lifecycle.record import JobRecord
+
+pytestmark = pytest.mark.acceptance
+
+MARK = "hush-"
+HOOK = f"http://127.0.0.1:9/{MARK}hook"  # nobody listens there
+WORKLOADS = """[tells]
+command = ["sh", "-c", "env; env > $HOLDFAST_OUTPUT_DIR/env.txt; env > $HOLDFAST_CHECKPOINT_DIR/env.txt"]
+[fails]
+command = ["sh", "-c", "env >&2; exit 1"]
+"""
+COMMANDS = {
+    "demo": [],
+    "worker": ["--idle-exit", "1s"],
+    "upload": ["inputs"],
+    "submit": ["tells", "--workload", "tells", "--json"],
+    "status": ["--json"],
+    "show": ["tells", "--json"],
+    "report": ["--by", "job", "--csv", "report.csv", "--plot", "report.svg"],
+    "queue": ["--json"],
+    "storage": ["--json"],
+    "download": ["out", "--state"],
+    "logs": ["fails", "--console"],
+    "verify": ["tells"],
+    "archive": ["--older", "1d"],
+    "exporter": ["--port", "-1"],
+    "cancel": ["fails"],
+    "retry": ["fails"],
+    "reconcile": ["--older", "0"],
+    "purge": ["queue", "--yes"],
+    "states": [],
+    "setup": ["--policies"],
+    "doctor": [],
+    "dashboard": ["--port", "-1"],
+    "settings": ["--json"],
+}
+PAGES = ("", "jobs", "jobs/tells", "jobs/fails", "nodes")
+
+
+def secrets() -> dict[str, str]:
+    """One for each secret setting, and for a collector; but for commands that give keys, which go in place of keys."""
+    names = [row.name for row in TABLE if row.secret and not row.name.endswith("_COMMAND")]
+    return {name: f"{MARK}{name.lower().replace('_', '-')}-0123456789" for name in (*names, *HEADERS)} | {
+        "WEBHOOK_URL": HOOK
+    }
+
+
+@pytest.fixture(params=["files", "keys", "commands"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """On files, and on SQS and R2 with either way of giving keys."""
+    hushed = secrets()
+    if request.param == "files":
+        return hushed
+    place = {**cloud(request, fifo=False), **hushed}
+    if request.param == "keys":
+        return place
+    keys = tmp_path / "keys"
+    keys.write_text(json.dumps({**issue(3600, tells=True), "SecretAccessKey": f"{MARK}1", "SessionToken": f"{MARK}2"}))
+    for owner in ("AWS", "CLOUDFLARE"):
+        for part in ("ID", "KEY", "TOKEN"):
+            place.pop(f"{owner}_{part}", None)
+        script = f"cat {shlex.quote(str(keys))}; echo {MARK}3 >&2"
+        place[f"{owner}_CREDENTIALS_COMMAND"] = shlex.join(["sh", "-c", script])
+    return place
+
+
+@pytest.fixture
+def town(settings: dict[str, str], tmp_path: Path) -> Iterator[Town]:
+    """A town whose every trace lies below one folder: its home's caches as well."""
+    home = tmp_path / "home"
+    home.mkdir()
+    made = Town(home, {"MAX_FAILURES": "1", "HOME": str(home), **settings})
+    (home / "workloads.toml").write_text(WORKLOADS)
+    (home / "inputs" / "sum").mkdir(parents=True)
+    (home / "inputs" / "sum" / "input.txt").write_text("1\n3\n")
+    yield made
+    made.close()
+
+
+def pages(town: Town) -> str:
+    """What the dashboard prints, and shows to whoever has its token."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "client.cli", "dashboard", "--port", "0"],
+        env=town.environ(),
+        cwd=town.home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout
+    said = process.stdout.readline()
+    address = said.split()[-1].partition("?")[0]
+    jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+    browser = urllib.request.build_opener(jar)
+    shown = [browser.open(f"{address}?token={town.settings['DASHBOARD_TOKEN']}").read().decode()]
+    shown += [browser.open(address + page).read().decode() for page in PAGES]
+    assert "tells" in "".join(shown)
+    process.terminate()
+    rest, _ = process.communicate(timeout=30)
+    return "".join([said, *shown, rest])
+
+
+def traces(town: Town) -> Iterator[tuple[str, bytes]]:
+    """Every file and every object that anything left."""
+    for path in town.home.rglob("*"):
+        if path.is_file():
+            yield str(path), path.read_bytes()
+    for listed in town.site.store.list(""):
+        stored = town.site.store.get(listed.key)
+        assert stored is not None
+        yield listed.key, stored.body
+
+
+def test_no_secret_is_seen_anywhere(town: Town, settings: dict[str, str]) -> None:
+    """Not in any output, log, record, rejected message, page, file or object; nor does a workload get one."""
+    assert COMMANDS.keys() == parser()._subparsers._group_actions[0].choices.keys()  # type: ignore[union-attr,attr-defined]
+    seen: dict[str, str] = {}
+
+    def run(what: str, *words: str, **more: str) -> None:
+        done = town.holdfast(*words, **more)
+        assert "Traceback" not in done.stderr
+        seen[what] = done.stdout + done.stderr
+
+    run("fails", "submit", "fails", "--workload", "fails")
+    run("tells", "submit", "tells", "--workload", "tells")
+    unsigned = announce(JobRecord("unsigned", "tells"), 1)
+    town.site.queue._queue.send([unsigned, Message("nonsense", "x", "y")])  # type: ignore[attr-defined]
+    run("worker", "worker", "--idle-exit", "3s")
+    seen["pages"] = pages(town)
+    once = set() if "QUEUE_URL" in settings else {"demo"}  # it is the same everywhere, and takes its time
+    for name in sorted(COMMANDS.keys() - {"demo", "purge"} | once):
+        run(name, name, *COMMANDS[name])
+    run("purge", "purge", *COMMANDS["purge"])
+    run("settings for people", "settings")
+    for name in settings.keys() & {"AWS_KEY", "CLOUDFLARE_TOKEN", "JOB_SIGNING_KEY", "DASHBOARD_TOKEN"}:
+        run(f"a wrong {name}", "queue", **{name: f"{MARK}\u00e9"})
+    run("a user in a URL", "queue", QUEUE_URL=f"https://me:{MARK}url@host/1/q")
+    run("a password that is none", "queue", QUEUE_URL=f"htps://me:{MARK}/@url@host/1/q")
+    assert town.record("tells").state == "completed"
+    assert town.record("fails").attempts[0].outcome == "workload_failed"
+    assert len(list(town.site.store.list(town.site.place.rejected))) == 2
+    assert {what: text for what, text in seen.items() if MARK in text} == {}
+    assert [where for where, content in traces(town) if MARK.encode() in content] == []
+    assert b"HOLDFAST_JOB=tells" in dict(traces(town))[f"{town.site.place.job('tells').output}env.txt"]

@@ -1,0 +1,72 @@
+"""The archive over the wire: what the memory store promises there, a server does."""
+
+import json
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from adapters import r2, sqs
+from adapters.clock import SystemClock
+from adapters.retrying import RetryingQueue, RetryingStore
+from client import archive, control, status, submit
+from client.bootstrap import Site
+from client.records import read_one
+from client.settings import from_environ
+from lifecycle.errors import PermanentError
+from lifecycle.keys import Place
+from lifecycle.ledger import Ledger
+from lifecycle.ports.store import Stored
+from lifecycle.record import JobRecord, encode
+from lifecycle.states import State
+
+JOBS = 300
+
+
+class Aged:
+    """A store all of whose objects are 40 days older than they are."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get(self, key: str) -> Stored | None:
+        found: Stored | None = self._store.get(key)
+        return evolve(found, age_s=found.age_s + 40 * 86400) if found else None
+
+    def list(self, prefix: str) -> Any:
+        return (evolve(one, age_s=one.age_s + 40 * 86400) for one in self._store.list(prefix))
+
+
+@pytest.fixture
+def site(wire_store: Callable[[], r2.R2Store], wire_queue: Callable[..., sqs.SqsQueue]) -> Site:
+    clock, settings = SystemClock(), from_environ({}, None)
+    store = RetryingStore(wire_store(), clock)  # type: ignore[arg-type]
+    queue = RetryingQueue(wire_queue(), clock)
+    ledger = Ledger(store, clock, random.Random(1))
+    return Site(settings, clock, queue, store, ledger, Place("runs"), "", settings.policy())
+
+
+def test_many_jobs_over_the_wire(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    """Segments, contents, marks, tombstones and removals; then found again, refused, and not begun anew."""
+    for number in range(JOBS):
+        record = JobRecord(f"job{number:04d}", "s", state=State.CANCELLED, labels={"tens": str(number // 10)})
+        site.store.put(site.place.job(record.job).record, encode(record))
+    old = Aged(site.store)
+    past = evolve(site, store=old, ledger=Ledger(old, site.clock, random.Random(2)))
+    assert archive.run(past, older=timedelta(days=30), dry_run=False, as_json=False) == 0
+    assert f"{JOBS} jobs archived" in capsys.readouterr().out
+    assert list(site.store.list(site.place.records)) == []
+    assert status.run(site, [], status.query(labels=["tens=27"]), as_json=True, watch=False, archived=True) == 0
+    told = [json.loads(line)["job"] for line in capsys.readouterr().out.splitlines()]
+    assert told == [f"job027{digit}" for digit in range(10)]
+    assert read_one(site, "job0250").held.record.labels == {"tens": "25"}  # type: ignore[union-attr]
+    with pytest.raises(PermanentError, match="is archived"):
+        control.retry(site, "job0001")
+    (told_of,) = submit.submit(site, [submit.Order("job0001", "s", {})])
+    assert (told_of.outcome, "is archived" in (told_of.reason or "")) == ("already submitted", True)

@@ -1,0 +1,327 @@
+"""Keys that are read again: when, and what becomes of a call, a thread and a log if they cannot be."""
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from support.stub import Reply, Stub, s3_error, sqs_error
+
+from adapters import r2, sqs
+from adapters.boto import Credentials
+from adapters.boto_errors import S3, SQS
+from adapters.memory.clock import ManualClock
+from adapters.renewing import PAUSE_S, RenewedCredentials, from_command, from_file, parse
+from lifecycle.errors import ConfigError
+from lifecycle.ports.store import ABSENT
+
+ORIGIN = "AWS_CREDENTIALS_FILE"
+
+
+class Issuer:
+    """Gives keys that are good for *life_s*, unless it is told to fail."""
+
+    def __init__(self, clock: ManualClock, life_s: float | None = 3600.0) -> None:
+        self._clock = clock
+        self.life_s = life_s
+        self.readings = 0
+        self.generation = 1
+        self.fails = False
+
+    def __call__(self) -> bytes:
+        self.readings += 1
+        if self.fails:
+            raise ConfigError("not now")
+        said = {"Version": 1, "AccessKeyId": f"AKIA{self.generation}", "SecretAccessKey": "s", "SessionToken": "t"}
+        if self.life_s is not None:
+            said["Expiration"] = (self._clock.now() + timedelta(seconds=self.life_s)).isoformat()
+        return json.dumps(said).encode()
+
+
+def renewed(issuer: Callable[[], bytes], clock: ManualClock) -> RenewedCredentials:
+    return RenewedCredentials(issuer, service=SQS, origin=ORIGIN, clock=clock)
+
+
+def key_id(credentials: RenewedCredentials) -> str:
+    return credentials.get_frozen_credentials().access_key
+
+
+@pytest.mark.parametrize(("life_s", "fine_s", "due_s"), [(3600.0, 3299.0, 3300.0), (40.0, 29.0, 30.0), (1.0, 1.9, 2.0)])
+def test_keys_are_read_again_before_they_expire(life_s: float, fine_s: float, due_s: float) -> None:
+    """Five minutes before, or when three quarters of a shorter life are over; never twice within two seconds."""
+    clock = ManualClock()
+    issuer = Issuer(clock, life_s)
+    credentials = renewed(issuer, clock)
+    key_id(credentials)
+    clock.sleep(fine_s)
+    key_id(credentials)
+    assert issuer.readings == 1
+    clock.sleep(due_s - fine_s)
+    key_id(credentials)
+    assert issuer.readings == 2
+
+
+def test_keys_that_do_not_say_when_they_expire_are_read_again_when_they_are_refused() -> None:
+    """And not otherwise; nor at every refusal, if they stay the same."""
+    clock = ManualClock()
+    issuer = Issuer(clock, None)
+    credentials = renewed(issuer, clock)
+    assert key_id(credentials) == "AKIA1"
+    clock.sleep(86_400)
+    assert key_id(credentials) == "AKIA1"
+    assert issuer.readings == 1
+    assert not credentials.renewed_after(404)
+    assert not credentials.renewed_after(403)
+    assert not credentials.renewed_after(403)
+    assert issuer.readings == 2
+    issuer.generation = 2
+    clock.sleep(PAUSE_S)
+    assert credentials.renewed_after(401)
+    assert key_id(credentials) == "AKIA2"
+    assert issuer.readings == 3
+
+
+def test_keys_that_cannot_be_renewed_are_used_on() -> None:
+    """Whether they still do is for the service to say; they are asked for again and again meanwhile."""
+    clock = ManualClock()
+    issuer = Issuer(clock, 100.0)
+    credentials = renewed(issuer, clock)
+    key_id(credentials)
+    issuer.fails = True
+    clock.sleep(1000)
+    assert key_id(credentials) == "AKIA1"
+    assert key_id(credentials) == "AKIA1"
+    assert issuer.readings == 2
+    issuer.fails, issuer.generation = False, 2
+    clock.sleep(PAUSE_S)
+    assert key_id(credentials) == "AKIA2"
+
+
+def test_keys_that_come_expired_are_used_and_read_again() -> None:
+    """A file that nobody has renewed yet is no reason to end a job."""
+    clock = ManualClock()
+    issuer = Issuer(clock, -5.0)
+    credentials = renewed(issuer, clock)
+    assert key_id(credentials) == "AKIA1"
+    clock.sleep(PAUSE_S)
+    issuer.generation = 2
+    assert key_id(credentials) == "AKIA2"
+
+
+def test_without_any_keys_a_call_says_why() -> None:
+    """And does not ask each time."""
+    clock = ManualClock()
+    issuer = Issuer(clock)
+    issuer.fails = True
+    credentials = renewed(issuer, clock)
+    for _ in range(3):
+        with pytest.raises(ConfigError, match="not now"):
+            key_id(credentials)
+    assert issuer.readings == 1
+
+
+def test_other_threads_do_not_wait_while_one_reads() -> None:
+    """A command that hangs holds up one call, not the heartbeat as well."""
+    clock = ManualClock()
+    issuer = Issuer(clock, 100.0)
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        if issuer.readings:
+            reading.set()
+            assert go_on.wait(30)
+        return issuer()
+
+    credentials = renewed(slow, clock)
+    key_id(credentials)
+    clock.sleep(90)
+    issuer.generation = 2
+    seen: list[str] = []
+    thread = threading.Thread(target=lambda: seen.append(key_id(credentials)))
+    thread.start()
+    assert reading.wait(30)
+    assert key_id(credentials) == "AKIA1"
+    go_on.set()
+    thread.join(30)
+    assert seen == ["AKIA2"]
+    assert key_id(credentials) == "AKIA2"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"",
+        b"[]",
+        b"hush-hush",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        json.dumps({"AccessKeyId": "a"}).encode(),
+        json.dumps({"AccessKeyId": "a", "SecretAccessKey": 7}).encode(),
+        json.dumps({"Version": 2, "AccessKeyId": "a", "SecretAccessKey": "hush-hush"}).encode(),
+        json.dumps({"AccessKeyId": "a", "SecretAccessKey": "hush-hush\n"}).encode(),
+        json.dumps({"AccessKeyId": "a", "SecretAccessKey": "hush-hush", "SessionToken": ["hush-hush"]}).encode(),
+        json.dumps({"AccessKeyId": "a", "SecretAccessKey": "hush-hush", "Expiration": "hush-hush"}).encode(),
+        json.dumps({"AccessKeyId": "a", "SecretAccessKey": "hush-hush", "Expiration": "2030-01-01T00:00:00"}).encode(),
+    ],
+)
+def test_a_document_without_keys_is_one_line_that_shows_nothing_of_it(document: bytes) -> None:
+    """It names the setting, or the settings."""
+    with pytest.raises(ConfigError, match="AWS_") as caught:
+        parse(document, service=SQS, origin=ORIGIN)
+    assert "hush" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_file_is_read_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """With what the system says of it."""
+    file = tmp_path / "keys"
+    with pytest.raises(ConfigError, match=rf"{ORIGIN} .*keys cannot be read: No such file"):
+        from_file(file, ORIGIN)()
+    file.write_bytes(b"{}")
+    assert from_file(file, ORIGIN)() == b"{}"
+
+
+def test_a_command_is_run_without_a_shell_and_what_it_says_on_stderr_is_lost(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither its words nor its complaints reach an error or a log: they may hold keys."""
+    program = "import sys; print('out', sys.argv[1:]); print('hush-hush', file=sys.stderr); sys.exit(int(sys.argv[2]))"
+    command = f'{sys.executable} -c "{program}" "$HOME; x" '
+    with caplog.at_level(logging.DEBUG):
+        assert from_command(command + "0", ORIGIN)() == b"out ['$HOME; x', '0']\n"
+        with pytest.raises(ConfigError, match=f"{ORIGIN} ended with 3; run it by hand") as caught:
+            from_command(command + "3", ORIGIN)()
+    assert "hush" not in str(caught.value) + caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a child of it holds its output open."""
+    monkeypatch.setattr("adapters.renewing.COMMAND_S", 0.5)
+    pid = tmp_path / "pid"
+    command = f"sh -c 'sleep 600 & echo $! > {pid}; wait'"
+    with pytest.raises(ConfigError, match="gave no keys within"):
+        from_command(command, ORIGIN)()
+    while Path(f"/proc/{pid.read_text().strip()}/stat").exists():  # until whoever adopted it has seen it die
+        if Path(f"/proc/{pid.read_text().strip()}/stat").read_text().split()[2] == "Z":
+            break
+
+
+@pytest.mark.parametrize(("command", "reason"), [("'", "no command line"), ("", "no command line")])
+def test_what_is_no_command_is_found_at_once(command: str, reason: str) -> None:
+    """Before anything is run."""
+    with pytest.raises(ConfigError, match=reason):
+        from_command(command, ORIGIN)
+
+
+def test_a_command_that_is_not_there_is_said() -> None:
+    """With what the system says of it."""
+    with pytest.raises(ConfigError, match=f"{ORIGIN} cannot be run: No such file"):
+        from_command("/nowhere/at-all", ORIGIN)()
+
+
+def signers(stub: Stub) -> list[str]:
+    """Whose key each request was signed with, and its token."""
+    found = []
+    for request in stub.requests:
+        _, _, scope = request.headers["authorization"].partition("Credential=")
+        found.append(f"{scope.split('/')[0]} {request.headers['x-amz-security-token']}")
+    return found
+
+
+@pytest.fixture
+def two_generations() -> RenewedCredentials:
+    """Keys that are others when they are read for the second time."""
+    clock = ManualClock()
+    issuer = Issuer(clock, None)
+    credentials = RenewedCredentials(issuer, service=S3, origin=ORIGIN, clock=clock)
+    credentials.current()
+    issuer.generation = 2
+    clock.sleep(PAUSE_S)
+    return credentials
+
+
+@pytest.mark.parametrize("way", ["direct", "behind a proxy"])
+@pytest.mark.parametrize("call", ["put", "put_file", "delete"])
+def test_a_refused_call_goes_out_again_with_keys_that_are_new(
+    stub: Stub,
+    two_generations: RenewedCredentials,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    way: str,
+    call: str,
+) -> None:
+    """On every way to the bucket, and signed anew; conditional writes too, since what was refused changed nothing."""
+    monkeypatch.setattr(r2, "is_plain_way", lambda _: way == "direct")
+    store = r2.connect(endpoint=stub.url, region="auto", credentials=two_generations, bucket="b", clock=ManualClock())
+    fine = Reply(200, b"<DeleteResult/>" if call == "delete" else b"", {"ETag": '"v"'})
+    head = Reply(200, headers={"ETag": '"v"', "Content-Length": "1"})
+    stub.script(s3_error(403, "ExpiredToken"), fine, head)
+    (tmp_path / "f").write_bytes(b"x")
+    calls: dict[str, Callable[[], Any]] = {
+        "put": lambda: store.put("k", b"x", expected=ABSENT),
+        "put_file": lambda: store.put_file("k", tmp_path / "f"),
+        "delete": lambda: store.delete(["k"]),
+    }
+    calls[call]()
+    assert signers(stub)[:2] == ["AKIA1 t", "AKIA2 t"]
+    assert len({request.body for request in stub.requests[:2]}) == 1
+    store._control.close()
+    store._bulk.close()
+
+
+def test_a_refused_call_to_the_queue_goes_out_again_with_keys_that_are_new(
+    stub: Stub, two_generations: RenewedCredentials
+) -> None:
+    """Once; refused again, it is what it always was."""
+    queue = sqs.connect(url=f"{stub.url}/1/q", credentials=two_generations, clock=ManualClock())
+    stub.script(sqs_error(403, "InvalidClientTokenId"))
+    with pytest.raises(ConfigError, match="AWS_CREDENTIALS"):
+        queue.depth()
+    assert signers(stub) == ["AKIA1 t", "AKIA2 t"]
+    queue._control.close()
+    queue._receiver.close()
+
+
+def test_keys_that_stay_the_same_are_refused_once(stub: Stub) -> None:
+    """Sending the same again would not help."""
+    clock = ManualClock()
+    credentials = renewed(Issuer(clock), clock)
+    store = r2.connect(endpoint=stub.url, region="auto", credentials=credentials, bucket="b", clock=clock)
+    stub.script(s3_error(403, "InvalidAccessKeyId"))
+    with pytest.raises(ConfigError):
+        store.get("k")
+    assert len(stub.requests) == 1
+
+
+def test_no_keys_at_all_are_one_line_on_every_way(stub: Stub, tmp_path: Path) -> None:
+    """What cannot be signed is not sent, and the setting is named."""
+    missing = from_file(tmp_path / "none", ORIGIN)
+    credentials = RenewedCredentials(missing, service=SQS, origin=ORIGIN, clock=ManualClock())
+    store = r2.connect(endpoint=stub.url, region="auto", credentials=credentials, bucket="b", clock=ManualClock())
+    queue = sqs.connect(url=f"{stub.url}/1/q", credentials=credentials, clock=ManualClock())
+    (tmp_path / "f").write_bytes(b"x")
+    stub.script(Reply(200))
+    for call in (lambda: store.get("k"), lambda: store.put_file("k", tmp_path / "f"), queue.depth):
+        with pytest.raises(ConfigError, match=ORIGIN):
+            call()
+    assert not stub.requests
+
+
+def test_keys_are_shown_nowhere() -> None:
+    """Neither by what holds them nor by what was read."""
+    keys = parse(
+        json.dumps({"AccessKeyId": "a", "SecretAccessKey": "hush", "SessionToken": "hush"}).encode(),
+        service=S3,
+        origin=ORIGIN,
+    )
+    assert "hush" not in repr(keys)
+    assert evolve(keys, expires=None).credentials == Credentials(key_id="a", secret="hush", token="hush")

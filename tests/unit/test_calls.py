@@ -1,0 +1,78 @@
+"""What the control plane of a job costs, as `report` estimates it."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from support.cluster import Cluster
+from support.meddling import Meddling
+
+from client.account import entries
+from client.calls import Calls, Prices, of_attempt, of_job, prices
+from lifecycle.errors import ConfigError
+from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Result
+from lifecycle.states import State
+
+KINDS = {
+    "queue": {"receive", "extend", "release", "delete", "send"},
+    "write": {"put", "put_file", "assemble", "list"},
+    "read": {"get", "get_range"},
+}
+
+
+def whole(record: JobRecord) -> Calls:
+    return sum((of_attempt(record, entry) for entry in entries(record)), of_job(record))
+
+
+def test_the_estimate_is_near_what_is_counted(tmp_path: Path) -> None:
+    """For a job of an hour and more, with checkpoints: every call that its worker made, and those of its submit."""
+    counts = Counter[str]({"put": 1, "send": 1})  # the submit
+    town = Cluster(tmp_path)
+    store = Meddling(town.memory, before=lambda name, *_, **__: counts.update([name]))
+    queue = Meddling(town.queue, before=lambda name, *_, **__: counts.update([f"queue {name}"]))
+    town.submit("a", "1\n4000\n")
+    town.worker(store=store, queue=queue, max_jobs=1).run()  # type: ignore[arg-type]
+    record = town.record("a")
+    assert record.state is State.COMPLETED
+    estimated = whole(record)
+    for kind, names in KINDS.items():
+        named = {f"queue {name}" for name in names} | {"send"} if kind == "queue" else names
+        counted = sum(count for name, count in counts.items() if name in named)
+        assert counted > 5
+        assert 0.7 * counted <= getattr(estimated, kind) <= 1.4 * counted, (kind, estimated, counts)
+
+
+def test_what_costs_calls(tmp_path: Path) -> None:
+    """Time held, checkpoints, what they send, resuming, files of the result, messages, and being archived."""
+    at = "2030-01-01T0{}:00:00+00:00".format
+    ref = CheckpointRef("m", "d", 1, bytes=64 << 20, sent=64 << 20)
+    attempt = AttemptSummary(1, "n", at(0), ended=at(1), useful_s=3600, steps=5)
+    base = JobRecord("j", "s", state=State.FAILED, lease_s=120, dispatch=1, attempts=(attempt,))
+    plain = whole(base)
+    assert plain == Calls(queue=1 + 2 + 120, write=1 + 3 + 120 + 180 + 1, read=1 + 2)
+    assert whole(evolve(base, beat=360)).queue == plain.queue + 240
+    assert whole(evolve(base, dispatch=4)).queue == plain.queue + 3
+    saving = evolve(base, attempts=(evolve(attempt, commits=2),), checkpoint=ref)
+    assert whole(saving).write == plain.write + 2 * (2 + 4)
+    resumed = evolve(base, attempts=(evolve(attempt, resumed_step=3),), checkpoint=ref)
+    assert whole(resumed).read == plain.read + 1 + 4
+    done = evolve(base, result=Result(ref, 7, 1))
+    assert whole(done) == plain + Calls(write=2 + 4 + 7, read=1 + 4)
+    assert whole(evolve(base, archived="s")).write == plain.write + 2
+    never = JobRecord("j", "s")
+    assert whole(never) == Calls(queue=1, write=1, read=1)
+
+
+def test_prices_of_a_million() -> None:
+    """The list prices where nothing is said."""
+    calls = Calls(queue=1e6, write=2e6, read=3e6)
+    assert calls.cost(Prices()) == pytest.approx(0.40 + 9.0 + 1.08)
+    assert calls.cost(prices(["queue=1", "write=0"])) == pytest.approx(1 + 1.08)
+
+
+@pytest.mark.parametrize("wrong", ["1", "queue=much", "write=-1", "class-a=4.5", "read=inf", "read=nan"])
+def test_a_price_that_is_none(wrong: str) -> None:
+    """Is said in a line."""
+    with pytest.raises(ConfigError, match="--call-price"):
+        prices([wrong])

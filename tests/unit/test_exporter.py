@@ -1,0 +1,192 @@
+"""The exporter: what it says of all jobs, what a scrape costs, and what it says when it cannot know."""
+
+import random
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from attrs import evolve
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from adapters.memory.clock import ManualClock
+from adapters.memory.queue import MemoryQueue
+from adapters.memory.store import MemoryStore
+from client.bootstrap import Site
+from client.exporter import Exporter, unsaved_s
+from client.index import Index
+from client.settings import from_environ
+from lifecycle.errors import RetryableError
+from lifecycle.keys import Place
+from lifecycle.ledger import Ledger
+from lifecycle.ports.queue import Message
+from lifecycle.ports.store import Listed
+from lifecycle.record import AttemptSummary, Backlog, CheckpointRef, JobRecord, encode, iso
+from lifecycle.states import State
+
+EVERY = timedelta(seconds=15)
+
+
+class Wayward(MemoryStore):
+    """Counts its listings; fails or hangs in them, where it is told to."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.listings = 0
+        self.is_down = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def list(self, prefix: str) -> Iterator[Listed]:
+        self.listings += 1
+        self.gate.wait()
+        if self.is_down:
+            raise RetryableError("list: 503")
+        return super().list(prefix)
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> Wayward:
+    return Wayward(clock)
+
+
+@pytest.fixture
+def site(store: Wayward, clock: ManualClock) -> Site:
+    settings = from_environ({}, None)
+    ledger = Ledger(store, clock, random.Random(1))
+    return Site(settings, clock, MemoryQueue(clock), store, ledger, Place(""), "", settings.policy())
+
+
+@pytest.fixture
+def exporter(site: Site) -> Iterator[Exporter]:
+    with Index(site, None) as index:
+        exporter = Exporter(site, index, every=EVERY)
+        yield exporter
+        assert exporter.wait(10)
+
+
+def put(site: Site, record: JobRecord) -> None:
+    site.store.put(site.place.job(record.job).record, encode(record))
+
+
+def scrape(exporter: Exporter) -> dict[str, float]:
+    text = generate_latest(exporter.registry).decode()
+    return {
+        sample.name.removeprefix("holdfast_") + "".join(f" {value}" for value in sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("holdfast_")
+    }
+
+
+def owned(job: str, clock: ManualClock, **more: object) -> JobRecord:
+    attempt = AttemptSummary(1, "n", iso(clock.now()))
+    return evolve(
+        JobRecord(job, "w", state=State.RUNNING, epoch=1, owner="n", lease_s=120.0, attempts=(attempt,)), **more
+    )
+
+
+def test_what_it_says_of_jobs_and_queue(site: Site, exporter: Exporter, clock: ManualClock) -> None:
+    """States, waiting, leases, checkpoints, backlogs, messages: summed, or the worst of all."""
+    put(site, JobRecord("old", "w"))
+    put(site, owned("lost", clock))
+    clock.advance(1000)
+    ref = CheckpointRef("m", "blake3:0", 1, bytes=500, at=iso(clock.now()))
+    backlog = Backlog(70, iso(clock.now()))
+    put(site, JobRecord("new", "w", state=State.RELEASED))
+    put(site, owned("fine", clock, checkpoint=ref, backlog=backlog))
+    put(site, JobRecord("bad", "w", state=State.FAILED, error="no"))
+    site.store.put(site.place.job("odd").record, b"not a record")
+    site.store.put(f"{site.place.rejected}1.json", b"{}")
+    site.queue.send([Message("{}", "old", "old")])
+    clock.advance(50)
+    said = scrape(exporter)
+    assert {state: said[f"jobs {state}"] for state in ("queued", "released", "running", "failed", "unknown")} == {
+        "queued": 1,
+        "released": 1,
+        "running": 2,
+        "failed": 1,
+        "unknown": 1,
+    }
+    assert said["jobs completed"] == 0, "a state without jobs is 0, not absent"
+    assert said["jobs_stale"] == 1
+    assert said["jobs_waiting_age_seconds"] == said["jobs_lease_age_seconds"] == 1050
+    assert said["jobs_checkpoint_age_seconds"] == 1050
+    assert (said["jobs_checkpoint_bytes"], said["jobs_backlog_bytes"]) == (500, 70)
+    assert said["jobs_backlog_age_seconds"] == 50
+    assert said["queue_messages available"] == 1
+    assert said["rejected_messages"] == 1
+    assert said["exporter_up bucket"] == said["exporter_up queue"] == 1
+    assert "dead_letters" not in said, "there is no such queue"
+
+
+def test_many_scrapes_cost_one_reading(exporter: Exporter, store: Wayward, clock: ManualClock) -> None:
+    """Until it is old."""
+    for _ in range(5):
+        scrape(exporter)
+    assert store.listings == 2, "records, and rejected messages"
+    clock.advance(15)
+    scrape(exporter)
+    assert store.listings == 4
+
+
+def test_a_bucket_that_cannot_be_read_keeps_its_last_values(
+    site: Site, exporter: Exporter, store: Wayward, clock: ManualClock
+) -> None:
+    """And says so, and how old they are; the queue is read all the same; it comes back by itself."""
+    put(site, JobRecord("a", "w"))
+    scrape(exporter)
+    store.is_down = True
+    site.queue.send([Message("{}", "a", "a")])
+    clock.advance(60)
+    said = scrape(exporter)
+    assert (said["exporter_up bucket"], said["exporter_up queue"]) == (0, 1)
+    assert (said["exporter_age_seconds bucket"], said["exporter_age_seconds queue"]) == (60, 0)
+    assert said["exporter_failures_total bucket"] == 1
+    assert (said["jobs queued"], said["queue_messages available"]) == (1, 1)
+    store.is_down = False
+    clock.advance(60)
+    assert scrape(exporter)["exporter_up bucket"] == 1
+
+
+def test_a_bucket_that_was_never_read_has_no_values(exporter: Exporter, store: Wayward) -> None:
+    """Zero jobs would be a lie."""
+    store.is_down = True
+    said = scrape(exporter)
+    assert said["exporter_up bucket"] == 0
+    assert not [name for name in said if name.startswith("jobs")]
+    assert "exporter_age_seconds bucket" not in said
+
+
+def test_a_scrape_does_not_wait_for_a_bucket_that_hangs(site: Site, store: Wayward, clock: ManualClock) -> None:
+    """It is answered with what there is, and a second one begins no second reading."""
+    with Index(site, None) as index:
+        exporter = Exporter(site, index, every=EVERY, patience_s=0.01)
+        assert exporter.wait(0)
+        put(site, JobRecord("a", "w"))
+        scrape(exporter)
+        assert exporter.wait(10)
+        store.gate.clear()
+        clock.advance(20)
+        before = store.listings
+        for _ in range(3):
+            assert scrape(exporter)["jobs queued"] == 1
+            clock.advance(20)
+        store.gate.set()
+        assert exporter.wait(10)
+        assert store.listings == before + 2
+
+
+def test_a_job_that_was_paused_is_not_behind(clock: ManualClock) -> None:
+    """Its last commit may be a week old: what a dead node would cost is counted from the new attempt's start."""
+    ref = CheckpointRef("m", "blake3:0", 1, at=iso(clock.now()))
+    clock.advance(7 * 86400)
+    record = owned("a", clock, checkpoint=ref)
+    clock.advance(30)
+    assert unsaved_s(record, clock.now()) == 30

@@ -1,0 +1,63 @@
+"""What `holdfast doctor` says of signatures and keys."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.memory.clock import ManualClock
+from client.guarding import guarding
+from client.settings import from_environ
+
+KEYS = {"AWS_ID": "a", "AWS_KEY": "hush", "CLOUDFLARE_ID": "a", "CLOUDFLARE_KEY": "hush"}
+PLACE = {"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q", "CLOUDFLARE_URL": "https://x", "BUCKET": "b"}
+
+
+def told(environ: dict[str, str], clock: ManualClock | None = None) -> dict[str, tuple[bool | None, str]]:
+    found = guarding(from_environ(environ, None), clock or ManualClock())
+    return {finding.what: (finding.is_fine, finding.line()) for finding in found}
+
+
+def test_whether_messages_are_signed_is_told() -> None:
+    """Off, on, and on with a second key that is taken."""
+    key = {"JOB_SIGNING_KEY": "0123456789-abcdef"}
+    assert "off: whoever may send" in told({})["signing"][1]
+    assert "on: workers" in told(key)["signing"][1]
+    assert "JOB_SIGNING_KEY_OTHER" not in told(key)["signing"][1]
+    assert (
+        "JOB_SIGNING_KEY_OTHER are taken too"
+        in told({**key, "JOB_SIGNING_KEY_OTHER": "fedcba-9876543210"})["signing"][1]
+    )
+
+
+def test_keys_that_expire_with_nobody_to_renew_them_are_told() -> None:
+    """That stops no worker yet, and will."""
+    plain = told({**PLACE, **KEYS})
+    assert [plain[f"keys for the {what}"][0] for what in ("queue", "bucket")] == [True, True]
+    fine, line = told({**PLACE, **KEYS, "AWS_TOKEN": "hush"})["keys for the queue"]
+    assert fine is None
+    assert "nothing renews them" in line
+    assert "AWS_CREDENTIALS_FILE" in line
+    assert "hush" not in line
+
+
+@pytest.mark.parametrize(
+    ("left", "fine", "says"),
+    [
+        (timedelta(minutes=55), True, "expire in 55 min; read again before that"),
+        (timedelta(seconds=-90), False, "expired 90 s ago"),
+        (None, True, "does not say when they expire: read again when refused"),
+    ],
+)
+def test_when_keys_of_a_file_expire_is_told(tmp_path: Path, left: timedelta | None, says: str, *, fine: bool) -> None:
+    """By the same reader that a worker has."""
+    clock, file = ManualClock(), tmp_path / "keys"
+    expires = {} if left is None else {"Expiration": (clock.now() + left).isoformat()}
+    file.write_text(json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "hush", **expires}))
+    files = {"AWS_CREDENTIALS_FILE": str(file), "CLOUDFLARE_CREDENTIALS_FILE": str(tmp_path / "none")}
+    found = told({**PLACE, **files}, clock)
+    assert found["keys for the queue"][0] is fine
+    assert says in found["keys for the queue"][1]
+    assert found["keys for the bucket"][0] is False
+    assert "cannot be read: No such file" in found["keys for the bucket"][1]

@@ -1,0 +1,46 @@
+"""The owner's hold on its record."""
+
+import random
+from typing import Any
+
+import pytest
+from attrs import evolve
+from support.meddling import Meddling
+
+from adapters.memory.clock import ManualClock
+from adapters.memory.store import MemoryStore
+from lifecycle.errors import RetryableError, UnknownOutcomeError
+from lifecycle.keeper import RecordKeeper
+from lifecycle.ledger import Held, Ledger
+from lifecycle.observers import NOBODY
+from lifecycle.ports.store import ABSENT
+from lifecycle.record import JobRecord
+from lifecycle.states import State
+
+KEY = "records/a.json"
+
+
+@pytest.mark.parametrize("ended", [State.COMPLETED, State.FAILED, State.CANCELLED, State.RELEASED])
+def test_a_beat_does_not_open_again_what_ended_unnoticed(ended: State) -> None:
+    """The end landed and its answer was lost; what was noted before it must not come after it with the next beat."""
+    clock = ManualClock()
+    memory = MemoryStore(clock)
+    is_cut = False
+
+    def lose(*_: Any, **__: Any) -> None:
+        if is_cut:
+            raise RetryableError("lost, on purpose")
+
+    ledger = Ledger(Meddling(memory, after=lose), clock, random.Random(5))
+    held = ledger.write(KEY, JobRecord("a", "w", state=State.RECEIVED, epoch=1), ABSENT)
+    assert isinstance(held, Held)
+    keeper = RecordKeeper(ledger, clock, key=KEY, held=held, write_gap_s=0.0, observer=NOBODY)
+    keeper.note("start", lambda record: evolve(record, state=State.RUNNING))
+    is_cut = True
+    with pytest.raises(UnknownOutcomeError):
+        keeper.write(lambda record: evolve(record, state=ended))
+    is_cut = False
+    keeper.beat()
+    found = ledger.read(KEY)
+    assert found is not None
+    assert found.record.state is ended

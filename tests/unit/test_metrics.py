@@ -1,0 +1,179 @@
+"""What a worker's metrics say, while it works and after."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from support.cluster import Cluster
+
+from adapters.memory.clock import ManualClock
+from adapters.metrics import KINDS, OTHER, Metrics, kind_of, serve
+from adapters.retries import Retries
+from adapters.retrying import RetryingStore
+from lifecycle.errors import ConfigError, RetryableError
+from lifecycle.record import JobRecord
+from lifecycle.states import EDGES, Edge, State, Trigger
+
+
+def values(metrics: Metrics) -> dict[str, float]:
+    """By name and labels, as scraped."""
+    text = generate_latest(metrics.registry).decode()
+    return {
+        f"{sample.name}{sorted(sample.labels.values()) or ''}": sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("holdfast_")
+    }
+
+
+@define
+class Scraping:
+    """Scrapes whenever the worker follows an edge; told before or after the metrics are."""
+
+    metrics: Metrics
+    seen: dict[State, dict[str, float]] = field(factory=dict)
+
+    def entered(self, edge: Edge, record: JobRecord) -> None:
+        self.seen[edge.destination] = values(self.metrics)
+
+    def wrote(self, record: JobRecord) -> None:
+        pass
+
+    def noted(self, line: object) -> None:
+        pass
+
+    def left(self, record: JobRecord) -> None:
+        pass
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+@pytest.fixture
+def metrics(cluster: Cluster) -> Metrics:
+    return Metrics(cluster.clock, "node1")
+
+
+def test_a_job_is_counted_from_its_lease_to_its_end(cluster: Cluster, metrics: Metrics) -> None:
+    """Each edge, write, checkpoint and end; afterwards nothing is left of the attempt."""
+    cluster.submit("a")
+    scraping = Scraping(metrics)
+    cluster.worker(observers=[metrics, scraping]).run()
+    after = values(metrics)
+    assert after["holdfast_transitions_total['queued', 'received', 'take']"] == 1
+    assert after["holdfast_transitions_total['checkpoint', 'checkpointing', 'running']"] == 5
+    assert after["holdfast_attempts_total['completed']"] == 1
+    assert after["holdfast_attempts_total['failed']"] == 0
+    assert after["holdfast_checkpoints_total"] == after["holdfast_checkpoint_seconds_count"] == 4
+    assert after["holdfast_checkpoint_sent_bytes_total"] > 0
+    assert after["holdfast_record_writes_total"] >= 5
+    assert not [name for name in after if name.startswith("holdfast_attempt_") and "events" not in name]
+
+    running = scraping.seen[State.CHECKPOINTING]
+    assert running["holdfast_attempt_info['1', 'a', 'series-sum']"] == 1
+    assert running["holdfast_attempt_state['checkpointing']"] == 1
+    assert running["holdfast_attempt_state['running']"] == 0
+    assert running["holdfast_attempt_lease_seconds"] == 120
+    assert 0 <= running["holdfast_attempt_lease_age_seconds"] <= 30
+    assert 0 < running["holdfast_attempt_checkpoint_age_seconds"] <= 61
+    assert running["holdfast_attempt_steps_done"] <= running["holdfast_attempt_steps"] == 300
+
+
+def test_ages_grow_until_something_is_written(metrics: Metrics, cluster: Cluster) -> None:
+    """They are computed when somebody asks, so a worker that hangs is seen to."""
+    edge = {edge.trigger: edge for edge in EDGES}
+    record = JobRecord("a", "series-sum", lease_s=120.0)
+    metrics.entered(edge[Trigger.TAKE], record)
+    assert "holdfast_attempt_checkpoint_age_seconds" not in values(metrics)
+    metrics.entered(edge[Trigger.START], record)
+    cluster.clock.advance(300)
+    old = values(metrics)
+    assert old["holdfast_attempt_lease_age_seconds"] == old["holdfast_attempt_checkpoint_age_seconds"] == 300
+    metrics.wrote(record)
+    beaten = values(metrics)
+    assert beaten["holdfast_attempt_lease_age_seconds"] == 0
+    assert beaten["holdfast_attempt_checkpoint_age_seconds"] == 300
+
+
+def test_a_failure_and_a_lost_lease_are_ends_of_their_own(cluster: Cluster, metrics: Metrics) -> None:
+    """A failed attempt leaves the job released; one whose record somebody took ends superseded."""
+    cluster.submit("a")
+    cluster.worker(observers=[metrics], script=lambda _, step: 3 if step == 10 else None, max_jobs=1).run()
+    assert values(metrics)["holdfast_attempts_total['released']"] == 1
+    edge = {edge.trigger: edge for edge in EDGES}
+    for trigger in (Trigger.TAKE, Trigger.SUPERSEDE):
+        metrics.entered(edge[trigger], cluster.record("a"))
+    metrics.left(cluster.record("a"))
+    assert values(metrics)["holdfast_attempts_total['superseded']"] == 1
+
+
+def test_retries_are_counted_by_call_and_error() -> None:
+    """Each call that is made again, and not the one that succeeds or is given up."""
+
+    class ThrottledError(RetryableError):
+        pass
+
+    class Store:
+        def get(self, key: str) -> None:
+            raise ThrottledError(key)
+
+    clock, retries = ManualClock(), Retries()
+    metrics = Metrics(clock, "node1")
+    retries.listen(metrics.retries)
+    with pytest.raises(ThrottledError):
+        RetryingStore(Store(), clock, retries).get("jobs/a/input.txt")  # type: ignore[arg-type]
+    assert values(metrics)["holdfast_retries_total['ThrottledError', 'store get']"] == 3
+
+
+def with_cause(cause: Exception) -> RetryableError:
+    error = RetryableError("get k")
+    error.__cause__ = cause
+    return error
+
+
+class Answered(Exception):  # noqa: N818 - like a vendor's error
+    def __init__(self, response: dict[str, object]) -> None:
+        self.response = response
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (None, "not_accepted"),
+        (RetryableError("x"), "RetryableError"),
+        (with_cause(TimeoutError()), "TimeoutError"),
+        (with_cause(Answered({"Error": {"Code": "SlowDown"}})), "SlowDown"),
+        (with_cause(Answered({"Error": {"Code": 'x" y'}, "ResponseMetadata": {"HTTPStatusCode": 503}})), "HTTP503"),
+        (with_cause(Answered({})), "Answered"),
+    ],
+)
+def test_an_error_is_a_word(error: BaseException | None, kind: str) -> None:
+    """The service's code, the status of an answer without one, or the class of what was met."""
+    assert kind_of(error) == kind
+
+
+def test_a_server_cannot_make_labels_without_end(metrics: Metrics) -> None:
+    """After so many kinds of errors the others are one."""
+    for number in range(2 * KINDS):
+        metrics.retries("store get", with_cause(Answered({"Error": {"Code": f"Made{number}"}})))
+    counted = {name: value for name, value in values(metrics).items() if name.startswith("holdfast_retries_total")}
+    assert len(counted) == KINDS + 1
+    assert counted[f"holdfast_retries_total['{OTHER}', 'store get']"] == KINDS
+
+
+def test_a_port_in_use_is_said(metrics: Metrics, listening: int) -> None:
+    """With what to do about it."""
+    with pytest.raises(ConfigError, match=f"port {listening}: Address already in use; choose another"):
+        serve(metrics.registry, host="127.0.0.1", port=listening, remedy="choose another")
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])

@@ -1,0 +1,81 @@
+"""Packs: what is kept lies where it is said to lie, however the rest of what was read is passed over."""
+
+import ctypes
+import random
+
+import pytest
+
+from adapters.clock import SystemClock
+from adapters.memory.store import MemoryStore
+from lifecycle.blocks import Sizes
+from lifecycle.crew import Pace
+from lifecycle.packs import ALIGNED, SENDERS, Packs
+
+SIZES = Sizes(small=16, large=64, read=256, frame=128, pack=1024)
+PIECE = 32
+
+
+def packs_in(store: MemoryStore) -> Packs:
+    clock, names = SystemClock(), iter(range(10_000))
+    return Packs(store, clock, name=lambda: f"packs/{next(names)}", sizes=SIZES, pace=Pace(clock, 0))
+
+
+def play(packs: Packs, rng: random.Random) -> list[tuple[tuple[str, int], bytes]]:
+    """Read, and pass over, keep or replace by something shorter what was read; what is to lie where."""
+    laid = []
+    for _ in range(100):
+        content = rng.randbytes(rng.randint(1, SIZES.read))
+        packs.room(len(content))[:] = content
+        for first in range(0, len(content), PIECE):
+            end = min(first + PIECE, len(content))
+            piece = content[first:end]
+            assert packs.seen(first, end) == piece
+            match rng.choice(["pass over", "keep", "keep", "add"]):
+                case "keep":
+                    laid.append((packs.keep(first, end), piece))
+                case "add":
+                    laid.append((packs.add(piece[: len(piece) // 2]), piece[: len(piece) // 2]))
+        if not rng.randrange(9):
+            packs.close()
+    return laid
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_kept_lies_where_it_says(seed: int) -> None:
+    """Though it is read to where the pack goes on, moved over what was passed over, and packs end in its midst."""
+    store = MemoryStore(SystemClock())
+    packs = packs_in(store)
+    laid = play(packs, random.Random(seed))
+    packs.finish()
+    bodies = {}
+    for (key, offset), piece in laid:
+        if key not in bodies and piece:
+            stored = store.get(key)
+            assert stored is not None
+            bodies[key] = stored.body
+        assert bodies.get(key, b"")[offset : offset + len(piece)] == piece
+    assert {key: len(body) for key, body in bodies.items()} == packs.sizes
+    assert packs.arrived == set(packs.sizes)
+    assert max(packs.sizes.values()) <= SIZES.pack
+
+
+def test_buffers_are_used_again() -> None:
+    """Memory stays within what is on its way, what is being filled and what comes next, however much is sent."""
+    packs = packs_in(MemoryStore(SystemClock()))
+    for _ in range(200):
+        packs.room(SIZES.read)
+        packs.keep(0, SIZES.read)
+    packs.finish()
+    assert len(packs._buffers._free) <= SENDERS + 1
+
+
+def test_a_room_begins_where_the_kernel_copies_fast() -> None:
+    """Whatever lies before it."""
+    packs = packs_in(MemoryStore(SystemClock()))
+    for size in (1, 63, 64, 65, 200):
+        assert address(packs.room(SIZES.read)) % ALIGNED == 0
+        packs.keep(0, size)
+
+
+def address(room: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(room))

@@ -1,0 +1,208 @@
+"""Signed messages: who may call for a worker."""
+
+import hashlib
+import hmac
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from support.cluster import PLACE, Cluster
+from support.meddling import Meddling
+
+from adapters.signing import SigningQueue
+from client import control, reconcile, submit
+from client.bootstrap import open_site
+from client.settings import from_environ
+from lifecycle.errors import ConfigError, RejectedMessageError
+from lifecycle.ledger import Conflict
+from lifecycle.message import announce, announce_anew, read
+from lifecycle.ports.queue import Message, SendFailure
+from lifecycle.record import JobRecord
+from lifecycle.signing import Signer
+from lifecycle.states import State
+
+NEW, OLD = "new-key-0123456789", "old-key-0123456789"
+SIGNER = Signer(NEW.encode())
+DEMO = {"bucket": "b", "folder": "elsewhere/job0", "parameters": {"STEP_RUNNING_TIME": 0.1}}
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "security.md"
+
+
+def signed(text: str, key: str = NEW) -> str:
+    """As anybody may do it, without a line of ours."""
+    return json.dumps(
+        {"signed": text, "hmac_sha256": hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()}
+    )
+
+
+def ours(**more: object) -> str:
+    return json.dumps({"job": "a", "bucket": "b", "prefix": "runs", **more})
+
+
+def test_what_we_seal_is_read_again() -> None:
+    """An announcement for its place, and a message of the demo, which names its own."""
+    record = JobRecord("a", "w", demo=True)
+    for message in (
+        announce(record, 3),
+        announce_anew(PLACE.job("a"), record, 3, bucket="b"),
+        Message(json.dumps({"job": "a", "workload": "w", "params": {"\u00e9": 1.10, "x": "\ud83d\ude00"}}), "a", "d"),
+    ):
+        body = SIGNER.seal(message.body, bucket="b", prefix="runs")
+        assert body.isascii()
+        assert read(body, place=PLACE, bucket="b", signer=SIGNER) == read(message.body, place=PLACE, bucket="b")
+
+
+def test_no_key_no_signature() -> None:
+    """Nothing changes for those who do not sign; and what others signed is read all the same."""
+    body = announce(JobRecord("a", "w"), 1).body
+    assert Signer().seal(body, bucket="b", prefix="runs") == body
+    assert read(signed(ours(), "any-other-key-at-all"), place=PLACE, bucket="b").keys.job == "a"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (json.dumps({"job": "a"}), "not signed"),
+        (json.dumps(DEMO), "not signed"),
+        (json.dumps({"job": "a", "hmac_sha256": "00" * 32}), "not signed"),
+        (json.dumps({"signed": {"job": "a"}, "hmac_sha256": "00"}), "not text"),
+        (json.dumps({"signed": ours()}), "signature is wrong"),
+        (json.dumps({"signed": ours(), "hmac_sha256": None}), "signature is wrong"),
+        (json.dumps({"signed": ours(), "hmac_sha256": "\u0661" * 64}), "signature is wrong"),
+        (json.dumps({"signed": ours(), "hmac_sha256": ""}), "signature is wrong"),
+        (json.dumps({"signed": "\ud800", "hmac_sha256": "00" * 32}), "signature is wrong"),
+        (signed(ours(), OLD), "signature is wrong"),
+        (signed(ours(), NEW).replace('\\"a\\"', '\\"c\\"'), "signature is wrong"),
+        (signed(json.dumps({"job": "a"})), "signed for bucket None"),
+        (signed(ours(prefix="other")), "prefix 'other'"),
+        (signed(ours(bucket="other")), "bucket 'other'"),
+        (signed(json.dumps({**DEMO, "bucket": "other"})), "serves 'b'"),
+        (signed("nonsense"), "not JSON"),
+        (signed("[]"), "not a JSON object"),
+        (signed(signed(ours())), "signed for bucket None"),
+        (signed(ours(job="../x")), "not a job id"),
+    ],
+)
+def test_what_is_not_rightly_signed_is_refused_with_a_reason_in_a_line(body: str, reason: str) -> None:
+    """Unsigned, wrongly signed, changed, or meant for another bucket or prefix."""
+    with pytest.raises(RejectedMessageError, match=reason) as caught:
+        read(body, place=PLACE, bucket="b", signer=SIGNER)
+    assert "\n" not in str(caught.value)
+    assert NEW not in str(caught.value)
+
+
+def test_keys_are_changed_without_losing_a_message() -> None:
+    """Whatever somebody sends, whoever is a step ahead or behind takes it."""
+    steps = [
+        Signer(OLD.encode()),
+        Signer(OLD.encode(), NEW.encode()),
+        Signer(NEW.encode(), OLD.encode()),
+        Signer(NEW.encode()),
+    ]
+    body = announce(JobRecord("a", "w"), 1).body
+    for sender, one in enumerate(steps):
+        for reader in steps[max(sender - 1, 0) : sender + 2]:
+            sent = one.seal(body, bucket="b", prefix="runs")
+            assert read(sent, place=PLACE, bucket="b", signer=reader).keys.job == "a"
+    with pytest.raises(RejectedMessageError):
+        read(steps[0].seal(body, bucket="b", prefix="runs"), place=PLACE, bucket="b", signer=steps[3])
+
+
+def test_the_recipe_in_the_documentation_works() -> None:
+    """Whoever follows docs/security.md has a message that a worker takes."""
+    (recipe,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    given: dict[str, Any] = {}
+    exec(recipe.replace("YOUR-KEY", NEW), given)  # noqa: S102 - our own documentation
+    call = read(given["body"], place=PLACE, bucket="my-bucket", signer=SIGNER)
+    assert call.draft is not None
+    assert call.draft.workload == "relax"
+
+
+@pytest.mark.parametrize(
+    "body", [announce(JobRecord("a", "series-sum"), 1).body, signed(ours(bucket="", job="a"), OLD)]
+)
+def test_an_unsigned_message_is_put_aside_before_anything_of_it_is_believed(tmp_path: Path, body: str) -> None:
+    """It lies under rejected/ with the reason, is dead-lettered and deleted; the record was not even read."""
+    cluster = Cluster(tmp_path)
+    cluster.submit("a")
+    cluster.queue._messages[0].message = Message(body, "a", "d")
+    calls: list[tuple[str, str]] = []
+    store = Meddling(cluster.memory, before=lambda name, *args, **_: calls.append((name, str(args[0]))))
+    cluster.worker(store=store, signer=SIGNER).run()
+    assert [(name, key.startswith(PLACE.rejected)) for name, key in calls] == [("put", True)]
+    kept = cluster.memory.get(calls[0][1])
+    assert kept is not None
+    assert "sign" in json.loads(kept.body)["why"]
+    assert json.loads(kept.body)["body"] == body
+    assert [body for body, _ in cluster.queue.dead] == [body]
+    assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
+    assert cluster.record("a").state is State.QUEUED
+
+
+def test_a_pause_sends_a_signed_message(tmp_path: Path) -> None:
+    """The fresh one, which a worker sends before it deletes the old one."""
+    cluster = Cluster(tmp_path)
+    queue = SigningQueue(cluster.queue, SIGNER, bucket="", prefix="runs")
+    cluster.submit("a")
+    cluster.queue._messages.clear()
+    queue.send([announce(cluster.record("a"), 1)])
+    cluster.worker(queue=queue, signer=SIGNER, max_running_time=timedelta(seconds=100)).run()
+    assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["timeout", "timeout", "completed"]
+    assert not list(cluster.memory.list(PLACE.rejected))
+
+
+def test_every_command_that_sends_signs(tmp_path: Path) -> None:
+    """submit, retry and reconcile: whatever any of them puts into the queue, a worker with the key understands."""
+    site = open_site(from_environ({"HOLDFAST_HOME": str(tmp_path), "JOB_SIGNING_KEY": NEW, "PREFIX": "runs"}, None))
+
+    def took() -> int:
+        delivery = site.queue.receive(hidden=timedelta(minutes=1), wait=timedelta(0))
+        assert delivery is not None
+        site.queue.delete(delivery)
+        return read(delivery.body, place=PLACE, bucket="", signer=SIGNER).dispatch
+
+    submit.run(site, submit.read_orders(["a"], file=None, workload="w", params=[]), as_json=False)
+    assert took() == 1
+    reconcile.run(site, older=timedelta(0), dry_run=False, as_json=False)
+    assert took() == 2
+    held = site.ledger.read(PLACE.job("a").record)
+    assert held is not None
+    failed = evolve(held.record, state=State.FAILED, demo=True)
+    assert not isinstance(site.ledger.write(PLACE.job("a").record, failed, held.version), Conflict)
+    control.retry(site, "a")
+    assert took() == 3
+
+
+def test_a_refusal_names_the_message_as_it_was_given(tmp_path: Path) -> None:
+    """Whoever sent it knows nothing of signatures; and messages that are equal are as many as before."""
+    sent: list[Message] = []
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            return None
+
+        def send(self, messages: list[Message]) -> list[SendFailure]:
+            sent.extend(messages)
+            return [SendFailure(messages[0], "no")]
+
+    message = announce(JobRecord("a", "w"), 1)
+    queue: Any = Refusing()
+    assert SigningQueue(queue, SIGNER, bucket="", prefix="").send([message] * 3) == [SendFailure(message, "no")]
+    assert len(sent) == 3
+    assert all("hmac_sha256" in one.body for one in sent)
+
+
+@pytest.mark.parametrize(
+    "key", ["short", "fifteen-letters", "with a blank 0123456789", "line\nbreak-0123456789", "é" * 20]
+)
+def test_a_key_that_can_be_none_is_refused_and_not_shown(key: str) -> None:
+    """A short one can be guessed; one with a line's end was cut from a file by mistake."""
+    for name in ("JOB_SIGNING_KEY", "JOB_SIGNING_KEY_OTHER"):
+        with pytest.raises(ConfigError, match=f"{name}=.*16 characters") as caught:
+            from_environ({name: key}, None)
+        assert key not in str(caught.value)
+    with pytest.raises(ConfigError, match="JOB_SIGNING_KEY must be set too"):
+        from_environ({"JOB_SIGNING_KEY_OTHER": OLD}, None)
