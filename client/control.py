@@ -11,14 +11,13 @@ from typing import Final
 from attrs import evolve
 
 from client.bootstrap import Site
-from client.telling import tell_quietly
+from client.telling import tell_quietly, with_notice
 from lifecycle.archive import is_archived
 from lifecycle.demo import STATE
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
 from lifecycle.keys import is_job_id
 from lifecycle.ledger import Conflict, Held
 from lifecycle.message import announce_anew
-from lifecycle.notices import noticed
 from lifecycle.record import Control, JobRecord, iso
 from lifecycle.states import State, Trigger, is_legal
 
@@ -67,7 +66,7 @@ def cancel(site: Site, job: str) -> str:
             return evolve(record, control=evolve(record.control, cancel=True))
         stamps = evolve(record.timestamps, finished=iso(site.clock.now()))
         ended = evolve(record, state=State.CANCELLED, epoch=record.epoch + 1, owner=None, timestamps=stamps)
-        return _noticed(site, ended, "cancelled")
+        return with_notice(site, ended, "cancelled")
 
     written = _change(site, job, change)
     return "cancelled" if written.state is State.CANCELLED else f"{written.owner} is asked to end it at its next beat"
@@ -106,10 +105,10 @@ def _reopen(site: Site, job: str, *, from_start: bool) -> str:
             timestamps=evolve(record.timestamps, finished=None),
         )
         if not from_start:
-            return _noticed(site, opened, "retried")
+            return with_notice(site, opened, "retried")
         if record.demo:  # before the record: whoever takes the job must not find it any more
             site.store.delete([f"{site.place.job(job).folder}{STATE}"])
-        return _noticed(site, evolve(opened, checkpoint=None, fallback=None, ran_s=0.0), "retried")
+        return with_notice(site, evolve(opened, checkpoint=None, fallback=None, ran_s=0.0), "retried")
 
     record = _change(site, job, change)
     keys = site.place.job(job)
@@ -121,13 +120,6 @@ def _reopen(site: Site, job: str, *, from_start: bool) -> str:
         raise RetryableError(UNANNOUNCED.format(refused[0].reason))
     step = record.checkpoint.step if record.checkpoint else None
     return "queued again" + (f", from step {step}" if step else "")
-
-
-def _noticed(site: Site, record: JobRecord, cause: str) -> JobRecord:
-    """*record* with a notice of the state that an operator brings it into, if that is told."""
-    if site.telling is None or record.state not in site.telling.states:
-        return record
-    return noticed(record, site.place.job(record.job), number=1, at=site.clock.now(), cause=cause)
 
 
 def _change(site: Site, job: str, change: Callable[[Held], JobRecord]) -> JobRecord:

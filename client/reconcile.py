@@ -20,7 +20,7 @@ from attrs import evolve, frozen
 
 from client.bootstrap import Site
 from client.records import READERS, read_all
-from client.telling import is_untold, summary, tell
+from client.telling import is_untold, summary, tell, with_notice
 from lifecycle.archive import is_archived
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.ledger import Held
@@ -53,6 +53,7 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
                 continue
             problems += 1
             print(f"holdfast: {found.job}: {_refuse(site, found.held, dry_run=dry_run)}", file=sys.stderr)
+            untold += [] if dry_run else [found.job]
         elif found.held and site.telling and is_untold(found.held, older):
             untold.append(found.job)
         elif found.problem:
@@ -80,7 +81,8 @@ def _refuse(site: Site, held: Held, *, dry_run: bool) -> str:
     """End a job whose id was archived while it was submitted anew: no worker would ever begin it."""
     if not dry_run:
         stamps = evolve(held.record.timestamps, finished=iso(site.clock.now()))
-        refused = evolve(held.record, state=State.CANCELLED, epoch=held.record.epoch + 1, error=USED, timestamps=stamps)
+        ended = evolve(held.record, state=State.CANCELLED, epoch=held.record.epoch + 1, error=USED, timestamps=stamps)
+        refused = with_notice(site, ended, "cancelled")
         with suppress(RetryableError, PermanentError):  # the next run finds it again
             site.ledger.write(site.place.job(held.record.job).record, refused, held.version)
     return USED

@@ -17,8 +17,9 @@ from client.records import READERS
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
 from lifecycle.keys import JobKeys
 from lifecycle.ledger import Conflict, Held
-from lifecycle.notices import Telling, delivered
+from lifecycle.notices import Telling, delivered, noticed
 from lifecycle.outbox import Notice
+from lifecycle.record import JobRecord
 from lifecycle.states import OWNED
 
 TRIES: Final = 10  # as client.control has it
@@ -43,10 +44,21 @@ class Told:
     problem: str | None = None
 
 
+def with_notice(site: Site, record: JobRecord, cause: str) -> JobRecord:
+    """*record* with a notice of the state that an operator brings it into, under a new epoch, if that is told."""
+    if site.telling is None or record.state not in site.telling.states:
+        return record
+    return noticed(record, site.place.job(record.job), number=1, at=site.clock.now(), cause=cause)
+
+
 def is_untold(held: Held, older: timedelta) -> bool:
     """Whether notices lie in the outbox that nobody is about to deliver."""
-    waits_s = min(older, LEFT).total_seconds()
-    return bool(held.record.outbox.notices) and held.record.state not in OWNED and held.age_s >= waits_s
+    return _may_tell(held.record) and held.age_s >= min(older, LEFT).total_seconds()
+
+
+def _may_tell(record: JobRecord) -> bool:
+    """Whether there is something to tell that neither an attempt will, nor anybody may take out any more."""
+    return bool(record.outbox.notices) and record.state not in OWNED and not record.archived
 
 
 def tell(site: Site, jobs: Sequence[str]) -> list[Told]:
@@ -103,7 +115,7 @@ class _Round:
         keys = self.site.place.job(job)
         try:
             held = self.site.ledger.read(keys.record)
-            if held is None or held.record.state in OWNED or not held.record.outbox.notices:
+            if held is None or not _may_tell(held.record):
                 return None
             notices = held.record.outbox.notices
             done = self._deliver(keys, notices)
@@ -137,7 +149,7 @@ class _Round:
             answer = self.site.ledger.write(keys.record, delivered(done)(held.record), held.version)
             if not isinstance(answer, Conflict):
                 return
-            if answer.found is None or answer.found.record.state in OWNED:
+            if answer.found is None or not _may_tell(answer.found.record):
                 return
             held = answer.found
         raise RetryableError("somebody else wrote its record again and again")

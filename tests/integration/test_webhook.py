@@ -1,0 +1,215 @@
+"""The webhook adapter against a real server: what it sends, and what each answer means."""
+
+import base64
+import hashlib
+import hmac
+import json
+import socket
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trustme
+from attrs import evolve
+from support.stub import CUT_SHORT, DROP, HANG, Reply, Stub
+
+import adapters.webhook
+from adapters.clock import SystemClock
+from adapters.memory.clock import ManualClock
+from adapters.webhook import TRIES, RetryingHerald, Webhook, sign
+from lifecycle.errors import PermanentError, RetryableError
+from lifecycle.keys import Place
+from lifecycle.outbox import Notice
+from lifecycle.states import State
+
+KEY, OLD = "a-key-that-is-long-enough", "the-key-before-that-one"
+KEYS = Place("runs").job("md-7")
+NOTICE = Notice(
+    id="md-7:3:2:5f0c9a1e",
+    epoch=3,
+    number=2,
+    state=State.RELEASED,
+    at="2030-01-01T00:00:00.000+00:00",
+    node="gpu-4711",
+    cause="workload_failed",
+    error="exited with 3: \u00fc",
+    done=700,
+    total=1000,
+)
+
+
+def webhook(url: str, *keys: str) -> Webhook:
+    return Webhook(url, keys=keys or (KEY,), clock=ManualClock())
+
+
+def test_what_is_sent(stub: Stub) -> None:
+    """One POST to the very address, path and query included; JSON; and the headers of Standard Webhooks."""
+    stub.script(Reply(204))
+    webhook(f"{stub.url}/hooks/x?room=7").deliver(KEYS, NOTICE)
+    [request] = stub.requests
+    assert (request.method, request.path) == ("POST", "/hooks/x?room=7")
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["webhook-id"] == NOTICE.id
+    told = json.loads(request.body)
+    assert told == {
+        "id": NOTICE.id,
+        "job": "md-7",
+        "prefix": "runs",
+        "state": "released",
+        "epoch": 3,
+        "number": 2,
+        "node": "gpu-4711",
+        "at": NOTICE.at,
+        "cause": "workload_failed",
+        "error": NOTICE.error,
+        "progress": {"done": 700, "total": 1000},
+        "missed": 0,
+    }
+
+
+def test_the_signature_is_the_specifications_own() -> None:
+    """The example that the Standard Webhooks libraries are tested with."""
+    body = b'{"email":"test@example.com","username":"test_user"}'
+    signed = sign(
+        ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"],
+        notice_id="msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+        timestamp=1649367553,
+        body=body,
+    )
+    assert signed == "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw="
+
+
+def test_while_keys_change_both_sign(stub: Stub) -> None:
+    """So a receiver that has either finds a signature that it can verify, of this id, this second and this body."""
+    stub.script(Reply(200))
+    webhook(stub.url, KEY, OLD).deliver(KEYS, NOTICE)
+    [request] = stub.requests
+    stamp = request.headers["webhook-timestamp"]
+    assert datetime.fromtimestamp(int(stamp), UTC) == ManualClock().now().replace(microsecond=0)
+    signed = f"{NOTICE.id}.{stamp}.".encode() + request.body
+    expected = [
+        base64.b64encode(hmac.new(key.encode(), signed, hashlib.sha256).digest()).decode() for key in (KEY, OLD)
+    ]
+    assert request.headers["webhook-signature"] == f"v1,{expected[0]} v1,{expected[1]}"
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_an_answer_that_takes_it(stub: Stub, status: int) -> None:
+    """Whatever 2xx."""
+    stub.script(Reply(status))
+    webhook(stub.url).deliver(KEYS, NOTICE)
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 402, 406, 410, 413, 415, 422, 451])
+def test_an_answer_that_will_never_take_it(stub: Stub, status: int) -> None:
+    """It is not asked again: not at once either."""
+    stub.script(Reply(status))
+    with pytest.raises(PermanentError, match=f"answers {status}"):
+        RetryingHerald(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 407, 408, 409, 421, 423, 425, 429, 500, 502, 503, 504])
+def test_an_answer_that_may_be_another_one_later(stub: Stub, status: int) -> None:
+    """Trouble of the receiver, or a wrong key or address, which somebody will put right: nothing is lost by it."""
+    stub.script(Reply(status))
+    with pytest.raises(RetryableError, match=f"answers {status}"):
+        RetryingHerald(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
+    assert len(stub.requests) == TRIES
+
+
+def test_a_hiccup_is_got_over_at_once(stub: Stub) -> None:
+    """The same notice, byte for byte, under the same id."""
+    stub.script(Reply(503), Reply(200))
+    RetryingHerald(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
+    first, second = stub.requests
+    assert first.body == second.body
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(stub: Stub, status: int) -> None:
+    """Whoever answers may not send what is signed somewhere else, a cloud's metadata service for one."""
+    stub.script(Reply(status, headers={"Location": f"{stub.url}/elsewhere"}))
+    with pytest.raises(RetryableError, match="redirects are not followed"):
+        webhook(f"{stub.url}/here").deliver(KEYS, NOTICE)
+    assert [request.path for request in stub.requests] == ["/here"]
+
+
+def test_no_proxy_is_used(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says of proxies is for others."""
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    stub.script(Reply(200))
+    webhook(stub.url).deliver(KEYS, NOTICE)
+    assert len(stub.requests) == 1
+
+
+def test_a_receiver_that_hangs_is_given_up(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a time-out, which is short."""
+    assert adapters.webhook.TIMEOUT_S <= 5
+    monkeypatch.setattr(adapters.webhook, "TIMEOUT_S", 0.2)
+    stub.script(HANG)
+    with pytest.raises(RetryableError, match="timed out"):
+        webhook(stub.url).deliver(KEYS, NOTICE)
+
+
+def test_a_connection_that_breaks_is_no_delivery(stub: Stub) -> None:
+    """Nobody said that it was taken."""
+    stub.script(DROP)
+    with pytest.raises(RetryableError):
+        webhook(stub.url).deliver(KEYS, NOTICE)
+
+
+def test_an_answer_cut_short_after_its_status_is_one(stub: Stub) -> None:
+    """The receiver has said 200, and nothing that follows would matter."""
+    stub.script(CUT_SHORT)
+    webhook(stub.url).deliver(KEYS, NOTICE)
+
+
+def test_nobody_there_names_the_place_and_no_more() -> None:
+    """Path and query of an address may be secrets, so they are not in any message."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(RetryableError, match="refused") as raised:
+            webhook(f"http://127.0.0.1:{port}/services/T0/secret?token=secret").deliver(KEYS, NOTICE)
+    assert "secret" not in str(raised.value)
+
+
+def test_an_id_that_cannot_be_a_header_is_dropped(stub: Stub) -> None:
+    """A record is not believed: what somebody wrote there by hand adds no header, and stops no other notice."""
+    stub.script(Reply(200))
+    with pytest.raises(PermanentError, match="cannot be a header"):
+        webhook(stub.url).deliver(KEYS, evolve(NOTICE, id="x\r\nEvil: 1"))
+    assert stub.requests == []
+
+
+def test_https_with_a_certificate_that_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with no other."""
+    authority = trustme.CA()
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    server = Stub(tls)
+    server.script(Reply(200))
+    try:
+        with pytest.raises(RetryableError, match="CERTIFICATE_VERIFY_FAILED"):
+            Webhook(server.url, keys=[KEY], clock=SystemClock()).deliver(KEYS, NOTICE)
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        Webhook(server.url, keys=[KEY], clock=SystemClock()).deliver(KEYS, NOTICE)
+    finally:
+        server.close()
+    assert len(server.requests) == 1
+
+
+def test_https_in_an_image_without_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those that boto3 brings along are trusted: an image with a workload may have none of its own."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "empty"))
+    tls = Webhook("https://127.0.0.1:1", keys=[KEY], clock=SystemClock())._tls
+    assert tls
+    assert tls.cert_store_stats()["x509_ca"] > 50
