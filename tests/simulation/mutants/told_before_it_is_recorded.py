@@ -33,4 +33,7 @@ def install() -> None:
 class _Hasty:
     def __init__(self, keeper, expected):
         self.record = evolve(keeper.record, outbox=expected(keeper).outbox)
-        self.note = keeper.note
+        self._keeper = keeper
+
+    def __getattr__(self, name):
+        return getattr(self._keeper, name)
