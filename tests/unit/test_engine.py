@@ -6,10 +6,11 @@ import pytest
 from attrs import evolve
 from support.shelf import SMALL, Shelf, files
 
+from adapters.clock import SystemClock
 from lifecycle.checkpoint import Saved
 from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableError, TornSnapshotError
 from lifecycle.manifest import encode
-from lifecycle.restore import verify
+from lifecycle.restore import fill, verify
 
 
 @pytest.fixture
@@ -321,3 +322,15 @@ def test_a_cap_makes_packs_smaller_and_sends_no_faster(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path, sizes=evolve(SMALL, pack=1 << 20, read=1 << 10), limit=100 << 20)
     shelf.write("a", shelf.noise(50_000))
     shelf.same(saved(shelf), tmp_path / "back")
+
+
+def test_pieces_that_do_not_make_up_the_file_are_damage(shelf: Shelf, tmp_path: Path) -> None:
+    """Each piece may be right, and their order wrong: the file's own digest has the last word."""
+    shelf.write("a", shelf.noise(64))
+    shelf.write("b", shelf.noise(64))
+    done = saved(shelf)
+    one, other = done.manifest.files
+    mixed = [evolve(one, extents=other.extents)]
+    with pytest.raises(CorruptCheckpointError, match="do not make up its hash"):
+        fill(shelf.memory, SystemClock(), mixed, tmp_path / "back")
+    assert not list((tmp_path / "back").rglob("a"))

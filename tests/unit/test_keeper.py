@@ -44,3 +44,24 @@ def test_a_beat_does_not_open_again_what_ended_unnoticed(ended: State) -> None:
     found = ledger.read(KEY)
     assert found is not None
     assert found.record.state is ended
+
+
+def test_what_is_noted_while_a_write_is_on_its_way_goes_out_with_the_next() -> None:
+    """It replaces what that write carries, and is not forgotten with it."""
+    clock = ManualClock()
+    later: list[RecordKeeper] = []
+
+    def note(name: str, *_: Any, **__: Any) -> None:
+        if name == "put" and later:
+            later.pop().note("step", lambda record: evolve(record, ran_s=2.0))
+
+    ledger = Ledger(Meddling(MemoryStore(clock), before=note), clock, random.Random(5))
+    held = ledger.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)
+    assert isinstance(held, Held)
+    keeper = RecordKeeper(ledger, clock, key=KEY, held=held, write_gap_s=0.0, observer=NOBODY)
+    keeper.note("step", lambda record: evolve(record, ran_s=1.0))
+    later.append(keeper)
+    keeper.beat()
+    assert keeper.record.ran_s == 1.0
+    keeper.beat()
+    assert keeper.record.ran_s == 2.0

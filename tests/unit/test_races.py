@@ -14,6 +14,7 @@ from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.keys import epoch_of
 from lifecycle.message import announce
 from lifecycle.ports.clock import Thread
+from lifecycle.ports.queue import Message, SendFailure
 from lifecycle.states import State
 from lifecycle.worker import Worker
 
@@ -220,15 +221,12 @@ def test_race_operator_gets_in_between(cluster: Cluster) -> None:
 
 
 def test_race_record_removed(cluster: Cluster) -> None:
-    """An owner whose record is purged stops, and does not bring it back."""
+    """An owner whose record is purged stops at its next beat, and does not bring it back."""
     cluster.submit("a")
-    worker = cluster.worker()
-    thread = go(cluster, worker)
+    thread = go(cluster, cluster.worker(max_jobs=1))
     cluster.clock.sleep(100)
     cluster.memory.delete([RECORD])
-    cluster.clock.sleep(60)
-    worker.drain()
-    assert thread.join(1000)
+    assert thread.join(31)
     assert cluster.memory.get(RECORD) is None
 
 
@@ -488,3 +486,59 @@ def test_a_checkpoint_forgets_failures_and_deaths(cluster: Cluster) -> None:
     assert (cluster.record("a").failures, cluster.record("a").deaths) == (0, 0)
     fate.dead = True
     assert thread.join(100)
+
+
+def test_a_death_after_a_checkpoint_is_not_counted(cluster: Cluster) -> None:
+    """It cost an interval at most: only attempts that vanish without getting further are counted against a job."""
+    cluster.submit("a")
+    for seconds, deaths in ((70, 0), (30, 1)):  # a checkpoint comes every minute
+        fate, worker = fated(cluster)
+        thread = go(cluster, worker)
+        cluster.clock.sleep(seconds)
+        fate.dead = True
+        assert thread.join(100)
+        cluster.clock.sleep(130)
+        fate, worker = fated(cluster)
+        thread = go(cluster, worker)
+        cluster.clock.sleep(10)
+        assert cluster.record("a").deaths == deaths
+        worker.drain()
+        assert thread.join(100)
+
+
+@pytest.mark.parametrize("how", ["refused", "unreachable"])
+def test_no_message_is_deleted_before_the_next_is_sent(cluster: Cluster, how: str) -> None:
+    """A pausing job whose fresh message the queue does not take keeps the old one, and goes on under that."""
+    cluster.submit("a")
+
+    class Refusing(Meddling):
+        def send(self, messages: list[Message]) -> list[SendFailure]:
+            if how == "unreachable":
+                raise RetryableError("503, on purpose")
+            return [SendFailure(message, "refused, on purpose") for message in messages]
+
+    cluster.worker(queue=Refusing(cluster.queue), max_running_time=timedelta(seconds=100), max_jobs=1).run()
+    assert cluster.record("a").state is State.PAUSED_FOR_TIMEOUT
+    assert cluster.queue.depth().available == 1
+    cluster.worker().run()
+    assert cluster.output("a") == "45150"
+
+
+def test_a_superseded_attempt_leaves_the_demos_log_to_its_successor(cluster: Cluster) -> None:
+    """That file has no epoch in its name: who comes back late must not bring its own story there."""
+    cluster.memory.put("runs/a/input.txt", b"1\n300\n")
+    body = json.dumps({"bucket": "", "folder": "runs/a", "parameters": {}})
+    cluster.queue.send([Message(body=body, job="a", dedup="1")])
+    fate, zombie = fated(cluster, max_jobs=1)
+    thread = go(cluster, zombie)
+    cluster.clock.sleep(100)
+    fate.asleep = True
+    assert go(cluster, cluster.worker(max_jobs=1)).join(1000)
+    log = cluster.memory.get("runs/a/logs.txt")
+    assert log is not None
+    assert b"The job is done" in log.body
+    fate.asleep = False
+    assert thread.join(1000)
+    after = cluster.memory.get("runs/a/logs.txt")
+    assert after is not None
+    assert after.body == log.body

@@ -336,3 +336,21 @@ def test_a_growing_output_is_carried_along(cluster: Cluster) -> None:
     stored = cluster.memory.get(f"{PLACE.job('a').output}steps.log")
     assert stored is not None
     assert stored.body == trail(300)
+
+
+def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workload never sees the first half of one file and the second of another."""
+    monkeypatch.setattr("lifecycle.preparation.AT_ONCE", 4)
+    keys = cluster.submit("a")
+    changes = [b"1\n200\n"]
+
+    def change(name: str, *args: object, **_: object) -> None:
+        if name == "get_range" and changes:
+            cluster.memory.put(f"{keys.input}input.txt", changes.pop())
+
+    cluster.worker(store=Meddling(cluster.memory, after=change)).run()
+    record = cluster.record("a")
+    assert [attempt.outcome for attempt in record.attempts] == ["unreadable", "completed"]
+    assert cluster.output("a") == "20100"
