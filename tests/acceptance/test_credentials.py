@@ -153,12 +153,13 @@ def test_keys_that_are_renewed_long_after_they_expired(
 ) -> None:
     """The job computes on meanwhile; and when they are renewed after all, the worker commits and completes it."""
     file = tmp_path / "keys.json"
+    renewer = Renewer(file, tells=True)
     town = Town(tmp_path, {**behind, **{f"{owner}_CREDENTIALS_FILE": str(file) for owner in OWNERS}})
     try:
         office.submit("a", step_s=STEP_S)
-        file.write_text(json.dumps(issue(LIFE_S * 3, tells=True)))
         worker = town.worker()
         office.until("a", lambda record: record.checkpoint)
+        renewer.close()
         while "ExpiredToken" not in town.log_of(worker):
             assert worker.poll() is None, town.log_of(worker)
             time.sleep(0.05)
@@ -168,5 +169,6 @@ def test_keys_that_are_renewed_long_after_they_expired(
         assert [attempt.outcome for attempt in office.record("a").attempts] == ["completed"]
         assert office.output("a") == SUM
     finally:
+        renewer.close()
         town.close()
     assert turnstile.refused["bucket"] >= 1
