@@ -136,7 +136,7 @@ def test_stored_bytes_are_at_most_twice_the_live_ones(shelf: Shelf, tmp_path: Pa
     """However often a little changes here and there: mostly dead packs are rewritten, from the node's own disk."""
     content = bytearray(shelf.noise(4000))
     sent = 0
-    for _ in range(200):
+    for _ in range(60):
         for _ in range(5):
             content[shelf.rng.randrange(len(content))] ^= 255
         shelf.write("a", bytes(content))
@@ -144,7 +144,7 @@ def test_stored_bytes_are_at_most_twice_the_live_ones(shelf: Shelf, tmp_path: Pa
         sent += shelf.store.sent - len(encode(done.manifest))
         assert sum(done.manifest.packs.values()) <= 2 * 4000
         assert not any(name.startswith("get") for name, _ in shelf.store.calls)
-    assert sent < 4000 + 200 * 5 * 16 * 3
+    assert sent < 4000 + 60 * 5 * 16 * 3
     shelf.same(done, tmp_path / "back")
 
 
