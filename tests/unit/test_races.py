@@ -379,6 +379,33 @@ def test_race_collection_is_bounded_by_epoch(cluster: Cluster) -> None:
     assert orphan not in left
 
 
+def test_race_manifest_of_a_failed_upload_comes_late(cluster: Cluster) -> None:
+    """The store takes it after all, when the next try is committed: that one has another number, and is not touched."""
+    cluster.submit("a")
+    tried: list[str] = []
+
+    def refuse_first_of_the_last(name: str, *args: Any, **_: Any) -> None:
+        if name == "put" and args[0].startswith(PLACE.job("a").manifests) and cluster.clock.monotonic() > leaving_at:
+            tried.append(args[0])
+            if len(tried) < 3:
+                raise RetryableError("timeout, on purpose")
+
+    leaving_at = cluster.clock.monotonic() + 100
+    worker = cluster.worker(store=Meddling(cluster.memory, before=refuse_first_of_the_last))
+    thread = go(cluster, worker)
+    cluster.clock.sleep(100.5)
+    worker.drain()
+    assert thread.join(100)
+    committed = cluster.record("a").checkpoint
+    assert committed is not None
+    assert (committed.manifest, len(set(tried))) == (tried[2], 3)
+    for key in tried[:2]:
+        cluster.memory.put(key, b"late")
+    cluster.worker().run()
+    assert cluster.record("a").attempts[1].resumed_step == committed.step
+    assert cluster.output("a") == "45150"
+
+
 def test_every_object_that_the_record_names_exists_at_every_moment(cluster: Cluster) -> None:
     """Neither a commit nor the collection after it ever leaves the record pointing at nothing."""
     cluster.submit("a")

@@ -116,6 +116,27 @@ def test_progress_resets_the_failures(cluster: Cluster) -> None:
     assert cluster.output("a") == "45150"
 
 
+def test_a_checkpoint_that_goes_no_further_resets_no_failures(cluster: Cluster) -> None:
+    """Else a job that fails at one step for ever would be tried for ever, wherever its nodes are drained in between."""
+    cluster.submit("a")
+    fails = {"script": lambda _, step: 3 if step == 70 else None, "max_failures": 2, "max_jobs": 1}
+    for failures in (0, 1):  # what fails after a checkpoint counts for nothing
+        cluster.worker(**fails).run()
+        assert cluster.record("a").failures == failures
+    worker = cluster.worker(step_s=1000.0)
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(200)
+    worker.drain()
+    assert thread.join(100)
+    record = cluster.record("a")
+    assert record.checkpoint is not None
+    assert record.checkpoint.step == 60
+    assert record.checkpoint.manifest.startswith(PLACE.job("a").manifests + "e3/")
+    assert record.failures == 1
+    cluster.worker(**fails).run()
+    assert cluster.record("a").state is State.FAILED
+
+
 def test_the_same_message_many_times_is_one_attempt(cluster: Cluster) -> None:
     """Duplicates find a live lease and are handed back; afterwards they find a finished job and are deleted."""
     cluster.submit("a")
