@@ -8,6 +8,7 @@ from typing import Final
 from attrs import evolve
 
 from lifecycle.checkpoint import Saved
+from lifecycle.ending import OF_THE_FILES
 from lifecycle.errors import TornSnapshotError, UnknownOutcomeError
 from lifecycle.events import Uploaded, UploadFailed
 from lifecycle.machine import Change
@@ -46,6 +47,8 @@ class Checkpointer:
         self._failing_since: float | None = None
         self.commits = 0
         """Checkpoints committed by this attempt that went further than the one before."""
+        self.left = 0
+        """Snapshots that the workload left, but for those that were torn or held nothing new."""
         self.last: Uploaded | UploadFailed | None = None
         """What became of the snapshot that closes the attempt; None while it is being uploaded."""
 
@@ -110,6 +113,7 @@ class Checkpointer:
         if snapshot is None:
             return
         self._taken = snapshot
+        self.left += 1
         self._taken_at[snapshot.seq] = self._on.now()
         since = self._backlog.since if self._backlog else iso(self._on.services.clock.now())
         self._note_backlog(Backlog(snapshot.bytes, since))
@@ -168,7 +172,10 @@ class Checkpointer:
 
         Raises:
             LeaseLostError: Another epoch owns the job.
+            OSError: The workload has left files that cannot be read, here or anywhere.
         """
+        if _is_nothing(event):
+            self.left -= 1
         if event.snapshot.is_last:
             self.last = event
         elif isinstance(event, UploadFailed):
@@ -176,6 +183,8 @@ class Checkpointer:
             self._abandon(event.snapshot)
             if isinstance(event.error, TornSnapshotError):
                 self._retake(event.error)
+            elif isinstance(event.error, OSError) and event.error.errno in OF_THE_FILES:
+                raise event.error
             else:
                 self._failing_since = self._failing_since or self._on.now()
         elif event.saved is None:
@@ -256,3 +265,8 @@ class Checkpointer:
 
     def _facts(self, snapshot: Snapshot) -> Facts:
         return Facts(waiting=self._taken is not None and self._taken.seq > snapshot.seq)
+
+
+def _is_nothing(event: Uploaded | UploadFailed) -> bool:
+    """Whether it turned out that the snapshot brings the job no further."""
+    return isinstance(event.error, TornSnapshotError) if isinstance(event, UploadFailed) else event.saved is None

@@ -1,5 +1,6 @@
 """How an attempt ends, and what its last write to the record says."""
 
+import errno
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,6 +16,10 @@ FIRST_DELAY: Final = timedelta(seconds=5)
 LONGEST_DELAY: Final = timedelta(minutes=15)
 UNREADABLE_DELAY: Final = timedelta(seconds=15)
 KEPT_ERROR: Final = 4096  # characters of an error kept in the record
+OF_THE_FILES: Final = frozenset(
+    {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
+)
+"""What is wrong with files, wherever they lie: another node would find the same."""
 
 
 @frozen
@@ -61,12 +66,18 @@ def after_failure(record: JobRecord, policy: Policy, *, error: str, progressed: 
     return Ending(Trigger.RELEASE, "workload_failed", error=error, delay=delay, change=count)
 
 
+def of_disk(error: OSError) -> Ending:
+    """What becomes of a job whose node's disk fails: another node takes it."""
+    what = "the disk is full" if error.errno == errno.ENOSPC else "this node's disk fails"
+    return Ending(Trigger.RELEASE, "node_unfit", error=f"{what}: {error}", wants_new_node=True)
+
+
 def not_ready(error: Exception) -> Ending:
     """What becomes of a job that could not be got ready here: invalid, or to be tried elsewhere, or later."""
     if isinstance(error, PermanentError):
         return Ending(Trigger.FAIL, "invalid", error=str(error))
     if isinstance(error, OSError):
-        return Ending(Trigger.RELEASE, "node_unfit", error=f"this node's disk: {error}", wants_new_node=True)
+        return of_disk(error)
     return Ending(Trigger.RELEASE, "unreadable", error=str(error), delay=UNREADABLE_DELAY)
 
 

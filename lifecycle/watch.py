@@ -3,7 +3,6 @@
 It never waits longer than a tick without looking at the workload and at what the other threads say.
 """
 
-import errno
 from datetime import timedelta
 from typing import Final
 
@@ -11,7 +10,7 @@ from attrs import evolve
 
 from lifecycle.checkpoint import Saved
 from lifecycle.checkpointer import Checkpointer
-from lifecycle.ending import Ending, after_failure
+from lifecycle.ending import OF_THE_FILES, Ending, after_failure, of_disk
 from lifecycle.errors import LeaseLostError, TornSnapshotError
 from lifecycle.events import CancelAsked, DrainAsked, LeaseLost, ThreadDied, Uploaded, UploadFailed
 from lifecycle.machine import Change
@@ -25,6 +24,7 @@ TICK_S: Final = 0.1
 RETRY_S: Final = 2.0  # between two tries to upload what must not be lost
 LEAVE_SHARE: Final = 0.9  # of a draining worker's grace: then it hands the job back, saved or not
 SAVE_SHARE: Final = 0.6  # of the same, for the workload to save; the rest is for the upload
+LOST_SHARE: Final = 0.5  # of an attempt's time: a workload that had less, most went into loading, is not to blame
 NOTED_S: Final = 10.0  # so often at least it is noted how long the workload has run
 BY_SIGNAL: Final = 128  # exit codes from here on: a signal ended it
 
@@ -84,8 +84,11 @@ class Watch:
                     return self._leave(self._hopeless())
                 self._checkpoints.take_if_due(self._report)
         except OSError as error:
-            what = "the disk is full" if error.errno == errno.ENOSPC else "this node's disk fails"
-            return Ending(Trigger.RELEASE, "node_unfit", error=f"{what}: {error}", wants_new_node=True)
+            if error.errno not in OF_THE_FILES:
+                return of_disk(error)
+            progressed = self._checkpoints.commits > 0
+            cause = f"its files cannot be saved: {error}"
+            return after_failure(self._on.keeper.record, self._policy, error=cause, progressed=progressed)
 
     def _hear(self) -> None:
         match self._on.events.get(TICK_S):
@@ -134,7 +137,7 @@ class Watch:
         """What a limit demands, if one is reached."""
         workload = self._on.launch.workload
         if self._overtime():
-            return self._leave(Ending(Trigger.PAUSE, "timeout"))
+            return self._pause()
         ran = timedelta(seconds=self._on.keeper.record.ran_s + self.useful_s)
         if workload.wall_time and ran >= workload.wall_time:
             return self._leave(Ending(Trigger.FAIL, "wall_time", error=f"it ran for its wall_time of {ran!s:.15}"))
@@ -144,6 +147,16 @@ class Watch:
             self._on.journal.write("killed", why="silence")
             return self._failed(f"no step in {workload.silence}: it was taken to hang, and killed")
         return None
+
+    def _pause(self) -> Ending:
+        """The attempt has had its time. If nothing is left of that, it failed: the next would fare no better."""
+        ran = timedelta(seconds=round(self.useful_s))
+        ending = self._leave(Ending(Trigger.PAUSE, "timeout"))
+        if self._checkpoints.left or ran < LOST_SHARE * min(self._policy.max_running_time, DELIVERY_LIMIT):
+            return ending
+        error = f"it ran for {ran} and left no checkpoint, so that is lost: let it save sooner, or longer on SIGTERM"
+        failed = after_failure(self._on.keeper.record, self._policy, error=error, progressed=False)
+        return failed if failed.trigger is Trigger.FAIL else evolve(ending, error=error, change=failed.change)
 
     # ---- ends ----
 

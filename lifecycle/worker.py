@@ -30,8 +30,11 @@ from lifecycle.services import Services
 from lifecycle.settle import Settlement
 
 LONGEST_POLL: Final = timedelta(seconds=10)  # a stopping worker that is idle leaves within it
-TROUBLE_S: Final = 5.0  # the queue could not be read, after all retries
+TROUBLE_S: Final = 5.0  # the queue or the store did not answer, after all retries
 DENIED_S: Final = 120.0  # R2 takes up to a minute to know a changed key (facts: consistency)
+QUEUE: Final = "the queue cannot be read"
+RECORD: Final = "the record cannot be read"
+LEASE: Final = "the lease cannot be taken"
 UNREADABLE: Final = timedelta(seconds=15)
 UNINTELLIGIBLE: Final = timedelta(minutes=2)  # a newer Holdfast wrote the record: for a newer worker to take
 
@@ -53,7 +56,7 @@ class Worker:
         self._attempts = 0
         self._idle_since = 0.0
         self._unfit = False
-        self._denied_since: float | None = None
+        self._denied: dict[str, tuple[float, float]] = {}
 
     def drain(self) -> None:
         """Take nothing more; save, hand back and end what runs. Safe from a signal handler, and to repeat."""
@@ -68,7 +71,7 @@ class Worker:
             The exit code: 0, or 1 if this node is unfit and asked to be replaced.
 
         Raises:
-            ConfigError: A credential, the queue or the bucket is wrong, and has been for a while.
+            ConfigError: A credential, the queue or the bucket has been refused for DENIED_S; nothing is taken.
         """
         self._idle_since = self._services.clock.monotonic()
         while not (self._draining or self._unfit or self._is_enough()):
@@ -94,19 +97,21 @@ class Worker:
         try:
             delivery = self._services.queue.receive(hidden=self._policy.lease, wait=wait)
         except (RetryableError, ConfigError) as error:
-            self._trouble(error)
+            self._trouble(QUEUE, error)
             return None
-        self._denied_since = None
+        self._denied.pop(QUEUE, None)
         return delivery
 
-    def _trouble(self, error: HoldfastError) -> None:
-        """Wait a little; but a credential that has been refused for a while is wrong, not being changed."""
+    def _trouble(self, what: str, error: HoldfastError) -> None:
+        """Wait a little; but a credential that has been refused again and again is wrong, not being changed."""
         now = self._services.clock.monotonic()
         if isinstance(error, ConfigError):
-            self._denied_since = now if self._denied_since is None else self._denied_since
-            if now - self._denied_since > DENIED_S:
+            first, last = self._denied.get(what, (now, now))
+            first = first if now - last <= DENIED_S else now
+            self._denied[what] = first, now
+            if now - first > DENIED_S:
                 raise error
-        log.warning("the queue cannot be read: %s", error)
+        log.warning("%s: %s", what, error)
         self._services.clock.sleep(TROUBLE_S)
 
     def _handle(self, delivery: Delivery) -> None:
@@ -130,9 +135,10 @@ class Worker:
             settlement.hand_back(UNINTELLIGIBLE)
             return
         except HoldfastError as error:
-            log.warning("%s: the record cannot be read: %s", call.keys.job, error, extra={"job": call.keys.job})
             settlement.hand_back(UNREADABLE)
+            self._trouble(RECORD, error)
             return
+        self._denied.pop(RECORD, None)
         self._act(judge(call, held, services.rng, archived=archived), call, delivery, held, settlement)
 
     def _act(
@@ -182,7 +188,11 @@ class Worker:
         except UnknownOutcomeError as error:
             log.warning("%s: the lease may be ours or not: %s", call.keys.job, error, extra={"job": call.keys.job})
             settlement.hand_back(UNREADABLE)
+        except ConfigError as error:
+            settlement.hand_back(UNREADABLE)
+            self._trouble(LEASE, error)
         else:
+            self._denied.pop(LEASE, None)
             self._attempts += 1
             self._heed(call.keys.job, ending)
         finally:

@@ -365,6 +365,38 @@ def test_a_queue_that_refuses_for_long_ends_the_worker(cluster: Cluster) -> None
     assert cluster.clock.monotonic() > 120
 
 
+@pytest.mark.parametrize("call", ["get", "put"])
+def test_race_record_refused_for_a_while(cluster: Cluster, call: str) -> None:
+    """The bucket's key is being changed as a job is to be taken: it is handed back, and taken when that is over."""
+    cluster.submit("a")
+
+    def deny(name: str, *args: Any, **_: Any) -> None:
+        if name == call and args[0] == RECORD and cluster.clock.monotonic() < denied_until:
+            raise ConfigError("403")
+
+    denied_until = cluster.clock.monotonic() + 100
+    cluster.worker(store=Meddling(cluster.memory, before=deny)).run()
+    assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
+    assert cluster.output("a") == "45150"
+
+
+@pytest.mark.parametrize("call", ["get", "put"])
+def test_a_bucket_that_refuses_for_long_ends_the_worker(cluster: Cluster, call: str) -> None:
+    """And the job is another worker's, whose key is right: nothing was changed, and its message is there."""
+    cluster.submit("a")
+
+    def deny(name: str, *args: Any, **_: Any) -> None:
+        if name == call and args[0] == RECORD:
+            raise ConfigError("403")
+
+    with pytest.raises(ConfigError):
+        cluster.worker(store=Meddling(cluster.memory, before=deny)).run()
+    assert cluster.clock.monotonic() > 120
+    assert cluster.record("a").epoch == 0
+    cluster.worker().run()
+    assert cluster.output("a") == "45150"
+
+
 def test_race_collection_is_bounded_by_epoch(cluster: Cluster) -> None:
     """A collecting owner touches no key of a later epoch, whoever may have written it."""
     keys = cluster.submit("a")

@@ -1,5 +1,6 @@
 """A job's way through a worker, in memory, on virtual time."""
 
+import errno
 import json
 import os
 from datetime import timedelta
@@ -11,7 +12,7 @@ from support.cluster import PLACE, Cluster
 from support.meddling import Meddling, unless_dead
 from support.shelf import keep
 
-from adapters.memory.runner import trail
+from adapters.memory.runner import FakeWorkload, trail
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.message import announce
 from lifecycle.ports.queue import Message
@@ -135,6 +136,69 @@ def test_a_checkpoint_that_goes_no_further_resets_no_failures(cluster: Cluster) 
     assert record.failures == 1
     cluster.worker(**fails).run()
     assert cluster.record("a").state is State.FAILED
+
+
+def test_a_job_that_leaves_nothing_of_all_its_time_is_not_repeated_for_ever(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It pauses, and begins anew; but that counts as a failure, and the record says what is to be done about it."""
+    monkeypatch.setattr(FakeWorkload, "_announce", lambda _: None)
+    cluster.submit("a")
+    cluster.worker(max_running_time=timedelta(seconds=100), max_jobs=5).run()
+    record = cluster.record("a")
+    assert record.state is State.FAILED
+    assert [attempt.outcome for attempt in record.attempts] == ["timeout", "timeout", "workload_failed"]
+    assert record.failures == 3
+    assert "it ran for 0:01:40 and left no checkpoint" in (record.error or "")
+
+
+def test_a_job_whose_checkpoints_the_store_would_not_take_is_not_to_blame(cluster: Cluster) -> None:
+    """It pauses with nothing saved, which counts as nothing; when the store is well again, it is carried to its end."""
+    cluster.submit("a")
+
+    def refuse(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() < down_until:
+            raise RetryableError("503, on purpose")
+
+    down_until = cluster.clock.monotonic() + 2000
+    store = Meddling(cluster.memory, before=refuse)
+    cluster.worker(store=store, max_running_time=timedelta(seconds=100), patience=timedelta(seconds=200)).run()
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert record.interruptions["timeout"] > 5
+    assert record.failures == 0
+
+
+def test_files_that_cannot_be_read_are_not_the_nodes_fault(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another node would find the same: it counts as a failure, and no node asks to be replaced."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "state.txt")
+
+    monkeypatch.setattr("lifecycle.checkpoint._Cutter.cut", refuse)
+    cluster.submit("a")
+    assert cluster.worker().run() == 0
+    record = cluster.record("a")
+    assert record.state is State.FAILED
+    assert [attempt.outcome for attempt in record.attempts] == ["workload_failed"] * 3
+    assert "its files cannot be saved: [Errno 13] Permission denied: 'state.txt'" in (record.error or "")
+
+
+def test_a_disk_that_fails_is_the_nodes_fault(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job goes on elsewhere, and the node asks to be replaced."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cluster.submit("a")
+    with monkeypatch.context() as patch:
+        patch.setattr("lifecycle.checkpointer.take_announced", fail)
+        assert cluster.worker().run() == 1
+    record = cluster.record("a")
+    assert (record.state, record.failures, record.interruptions) == (State.RELEASED, 0, {"node_unfit": 1})
+    assert "the disk is full" in (record.error or "")
+    assert cluster.worker().run() == 0
+    assert cluster.output("a") == "45150"
 
 
 def test_the_same_message_many_times_is_one_attempt(cluster: Cluster) -> None:
