@@ -20,7 +20,7 @@ demo: $(VENV)/run ## the main job: five sums, two workers, one killed in the mid
 	@$(BIN)/holdfast demo
 
 test: $(VENV)/dev ## all tests, with branch coverage and warnings as errors
-	@$(BIN)/pytest -n 4 --maxschedchunk=1 --cov --cov-report=term:skip-covered --cov-fail-under=85 $(ARGS)
+	@$(BIN)/pytest -n 6 --maxschedchunk=1 --cov --cov-report=term:skip-covered --cov-fail-under=85 $(ARGS)
 
 check: $(VENV)/dev ## what CI checks: format, lint, types, import rules, then the tests
 	$(BIN)/ruff format --check .
