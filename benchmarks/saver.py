@@ -52,7 +52,7 @@ def warm(used: RetryingStore) -> None:
 def save(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
     """Upload folders as successive snapshots; times and bytes of each."""
     clock, used = SystemClock(), store(url, bucket)
-    engine = Engine(used, clock, keys=Place("").job("bench"), epoch=1, sizes=SIZES, pace=Pace(clock, 0))
+    engine = Engine(used, clock, keys=Place("").job("bench"), epoch=1, mark="bench", sizes=SIZES, pace=Pace(clock, 0))
     warm(used)
     idle_mib, known, told = memory_mib("VmRSS"), None, []
     for seq, folder in enumerate(folders, 1):

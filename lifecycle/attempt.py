@@ -45,6 +45,7 @@ from lifecycle.uploader import Uploader
 from lifecycle.watch import Watch
 
 RETRY_S: Final = 2.0  # between two tries to write the last state
+MARK_DIGITS: Final = 8  # hexadecimal ones, of the write that took the lease
 JOIN_S: Final = 10.0  # for a thread in the middle of a call; a longer one ends with the process
 
 log = logging.getLogger("holdfast.attempt")
@@ -85,6 +86,7 @@ class Attempt:
         # Set as the attempt gets there.
         self._keeper: RecordKeeper
         self._taken_at = 0.0
+        self._mark = ""
         self._journal: Journal
         self._heartbeat: Heartbeat
         self._courier: Courier
@@ -157,7 +159,7 @@ class Attempt:
         answer = services.ledger.write(keys.record, notice(record), self._held.version if self._held else ABSENT)
         if isinstance(answer, Conflict):
             raise LeaseLostError(f"{keys.job}: somebody else took the lease first")
-        self._taken_at = services.clock.monotonic()
+        self._taken_at, self._mark = services.clock.monotonic(), answer.record.write_id[:MARK_DIGITS]
         gap_s = services.policy.write_gap.total_seconds()
         self._keeper = RecordKeeper(
             services.ledger,
@@ -239,6 +241,7 @@ class Attempt:
             services.clock,
             keys=self._call.keys,
             epoch=self._keeper.record.epoch,
+            mark=self._mark,
             sizes=services.sizes,
             pace=Pace(services.clock, services.policy.upload_limit),
         )

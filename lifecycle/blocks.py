@@ -78,10 +78,12 @@ class Known:
     """A manifest, and the blocks of its files.
 
     Attributes:
+        key: Where it lies.
         manifest: It.
         stretches: Of each file, by path, in order.
     """
 
+    key: str
     manifest: Manifest
     stretches: Mapping[str, Sequence[Stretch]]
 

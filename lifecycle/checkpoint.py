@@ -60,17 +60,19 @@ class Engine:
         clock: For threads.
         keys: The job's keys.
         epoch: Ours.
+        mark: Ours alone: once a job is purged and submitted again, there is another attempt with our epoch.
         sizes: How files are cut.
         pace: The cap on what is sent.
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, *, keys: JobKeys, epoch: int, sizes: Sizes, pace: Pace
+        self, store: ObjectStore, clock: Clock, *, keys: JobKeys, epoch: int, mark: str, sizes: Sizes, pace: Pace
     ) -> None:
         self.store = store
         self._clock = clock
         self.keys = keys
         self.epoch = epoch
+        self._mark = mark
         self._sizes = sizes
         self._pace = pace
         self._named = 0
@@ -126,7 +128,7 @@ class Engine:
             {pack: pack_sizes[pack] for pack in named},
             entries,
         )
-        body, key = encode(manifest), self.keys.manifest(self.epoch, snapshot.seq)
+        body, key = encode(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._mark)
         self._pace.wait(len(body))
         self.store.put(key, body)
         ref = CheckpointRef(
@@ -137,7 +139,7 @@ class Engine:
             bytes=manifest.bytes,
             sent=sent + len(body),
         )
-        return Saved(ref, Known(manifest, {cut.file.path: cut.stretches for cut in files}))
+        return Saved(ref, Known(key, manifest, {cut.file.path: cut.stretches for cut in files}))
 
     def _rewrite_dead(self, files: list["Cut"], pack_sizes: dict[str, int], cutter: "_Cutter") -> bool:
         """Put what mostly dead packs still hold into new ones, if more than twice that is stored; whether it was."""
@@ -174,7 +176,7 @@ class Engine:
     def _name(self) -> str:
         """A key that was never used: a try that came to nothing may still be on its way."""
         self._named += 1
-        return self.keys.pack(self.epoch, f"{self._named:08d}")
+        return self.keys.pack(self.epoch, self._named, self._mark)
 
 
 @define

@@ -6,14 +6,14 @@ a manifest that this one keeps, so whatever it uses again is kept here too, howe
 
 from collections.abc import Iterable
 
+from lifecycle.blocks import Known
 from lifecycle.keys import JobKeys, epoch_of
-from lifecycle.manifest import Manifest
 from lifecycle.ports.store import ObjectStore
 
 
-def named_by(keys: JobKeys, manifests: Iterable[Manifest]) -> set[str]:
+def named_by(manifests: Iterable[Known]) -> set[str]:
     """The keys of *manifests* themselves and of every pack that they name."""
-    return {key for manifest in manifests for key in (keys.manifest(manifest.epoch, manifest.seq), *manifest.packs)}
+    return {key for known in manifests for key in (known.key, *known.manifest.packs)}
 
 
 def sweep(store: ObjectStore, keys: JobKeys, *, epoch: int, keep: set[str]) -> int:

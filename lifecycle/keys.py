@@ -97,18 +97,18 @@ class JobKeys:
         """The prefix of all manifests."""
         return f"{self.folder}checkpoints/"
 
-    def manifest(self, epoch: int, seq: int) -> str:
-        """A manifest, written once by *epoch*."""
-        return f"{self.manifests}e{epoch}/{seq:06d}.json"
+    def manifest(self, epoch: int, seq: int, mark: str) -> str:
+        """A manifest, written once, by *epoch*, by the attempt with that *mark*."""
+        return f"{self.manifests}e{epoch}/{seq:06d}-{mark}.json"
 
     @property
     def packs(self) -> str:
         """The prefix of all packs."""
         return f"{self.folder}packs/"
 
-    def pack(self, epoch: int, name: str) -> str:
-        """A pack, written once by *epoch*."""
-        return f"{self.packs}e{epoch}/{name}"
+    def pack(self, epoch: int, number: int, mark: str) -> str:
+        """A pack, written once, by *epoch*, by the attempt with that *mark*."""
+        return f"{self.packs}e{epoch}/{number:08d}-{mark}"
 
     @property
     def logs(self) -> str:

@@ -3,7 +3,7 @@
 JSON, UTF-8, written small, since one is sent with every checkpoint::
 
     {"schema": 2, "job": "j", "epoch": 3, "seq": 7, "step": 70,
-     "packs": [["prefix/j/packs/e3/00000012", 16777216], …],
+     "packs": [["prefix/j/packs/e3/00000012-9c41d0e7", 16777216], …],
      "files": [{"path": "checkpoint/state.bin", "size": 40000, "mode": 420, "block": 16384, "digest": "…",
                 "extents": [[0, 4096, 32768, "…"], [0, 36864, 7232, "…", 900, 0]]}, …]}
 

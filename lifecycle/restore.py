@@ -94,7 +94,7 @@ def restore(
             last = error
         else:
             _remove_others(root, {entry.path for entry in manifest.files})
-            known = Known(manifest, {target.entry.path: target.stretches() for target in filled})
+            known = Known(ref.manifest, manifest, {target.entry.path: target.stretches() for target in filled})
             return Restored(ref, known, sum(target.fetched for target in filled))
     if last is not None:
         raise CorruptCheckpointError(f"no checkpoint is sound; the last one tried: {last}") from last

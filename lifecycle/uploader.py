@@ -153,11 +153,11 @@ class Uploader:
     def _collect(self, dropped: tuple[Known, ...]) -> None:
         """Remove what the last two manifests do not name: once by listing, then by what was dropped."""
         store, keys, epoch = self._engine.store, self._engine.keys, self._engine.epoch
-        keep = named_by(keys, (known.manifest for known in self._kept))
+        keep = named_by(self._kept)
         self._engine.forget()
         try:
             if self._swept:
-                remove(store, named_by(keys, (known.manifest for known in dropped)) - keep, epoch=epoch)
+                remove(store, named_by(dropped) - keep, epoch=epoch)
             else:
                 sweep(store, keys, epoch=epoch, keep=keep)
                 self._swept = True

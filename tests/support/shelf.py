@@ -60,13 +60,19 @@ class Shelf:
         clock = SystemClock()
         self.memory = MemoryStore(clock)
         self.store = Counting(self.memory)
-        self.engine = Engine(self.store, clock, keys=self.keys, epoch=1, sizes=self.sizes, pace=Pace(clock, self.limit))
+        self.engine = self.new_engine("mark")
         for folder in (self.dirs.checkpoint, self.dirs.output):
             folder.mkdir(parents=True)
 
     @property
     def dirs(self) -> JobDirs:
         return JobDirs(self.root / "job")
+
+    def new_engine(self, mark: str) -> Engine:
+        """Of an attempt with that mark."""
+        clock = SystemClock()
+        pace = Pace(clock, self.limit)
+        return Engine(self.store, clock, keys=self.keys, epoch=1, mark=mark, sizes=self.sizes, pace=pace)
 
     def write(self, name: str, content: bytes) -> Path:
         """Replace a file of the checkpoint."""
@@ -132,7 +138,7 @@ def files(root: Path) -> dict[str, tuple[bytes, int]]:
 def keep(store: ObjectStore, keys: JobKeys, folder: Path, *, epoch: int = 1) -> Saved:
     """Upload a folder, laid out like a job's directory, as the outputs of a job that is done."""
     clock = SystemClock()
-    engine = Engine(store, clock, keys=keys, epoch=epoch, sizes=SIZES, pace=Pace(clock, 0))
+    engine = Engine(store, clock, keys=keys, epoch=epoch, mark="mark", sizes=SIZES, pace=Pace(clock, 0))
     taken = tuple(
         SnapshotFile(path.relative_to(folder).as_posix(), path, seen.st_size, seen.st_mode, seen.st_mtime_ns)
         for path in sorted(folder.rglob("*"))

@@ -233,7 +233,14 @@ def test_race_record_removed(cluster: Cluster) -> None:
 def test_race_record_removed_and_made_anew(cluster: Cluster) -> None:
     """Purged, submitted and taken again between two beats, the job is at the first owner's epoch: yet not its own."""
     cluster.submit("a")
-    first, second = cluster.worker(max_jobs=1), cluster.worker()
+    written: list[str] = []
+
+    def note(name: str, *args: Any, **_: Any) -> None:
+        if name == "put" and epoch_of(str(args[0])):
+            written.append(args[0])
+
+    store = Meddling(cluster.memory, before=note)
+    first, second = cluster.worker(store=store, max_jobs=1), cluster.worker(store=store)
     threads = [go(cluster, first)]
     cluster.clock.sleep(95)
     cluster.memory.delete([RECORD])
@@ -255,6 +262,8 @@ def test_race_record_removed_and_made_anew(cluster: Cluster) -> None:
     assert b"node1" not in log.body
     second.drain()
     assert threads[1].join(1000)
+    assert len(written) == len(set(written)) > 10
+    assert {epoch_of(key) for key in written} == {1}
 
 
 # ---- checkpoints ----
@@ -400,10 +409,10 @@ def test_a_bucket_that_refuses_for_long_ends_the_worker(cluster: Cluster, call: 
 def test_race_collection_is_bounded_by_epoch(cluster: Cluster) -> None:
     """A collecting owner touches no key of a later epoch, whoever may have written it."""
     keys = cluster.submit("a")
-    later = [keys.pack(7, "000001-000000"), keys.manifest(7, 1)]
+    later = [keys.pack(7, 1, "theirs"), keys.manifest(7, 1, "theirs")]
     for key in later:
         cluster.memory.put(key, b"a successor's")
-    orphan = keys.pack(0, "000001-000000")
+    orphan = keys.pack(0, 1, "nobodys")
     cluster.memory.put(orphan, b"nobody's")
     cluster.worker().run()
     left = set(cluster.keys_of("a"))

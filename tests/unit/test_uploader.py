@@ -95,10 +95,10 @@ def test_what_a_failed_upload_left_is_removed_by_the_next_commit(uploading: Uplo
     first, second = uploading.commit(uploading.shelf.noise(500)), uploading.commit(uploading.shelf.noise(500))
     uploading.fail(uploading.shelf.noise(3000))
     third = uploading.commit(uploading.shelf.noise(500))
-    kept = [each.saved.manifest for each in (second, third) if each.saved]
-    assert uploading.stored() == named_by(uploading.shelf.keys, kept)
+    kept = [each.saved.known for each in (second, third) if each.saved]
+    assert uploading.stored() == named_by(kept)
     assert first.saved is not None
-    assert not uploading.stored() & named_by(uploading.shelf.keys, [first.saved.manifest])
+    assert not uploading.stored() & named_by([first.saved.known])
 
 
 def test_what_a_failed_upload_left_is_used_by_the_next(uploading: Uploading) -> None:

@@ -11,7 +11,7 @@ FOUND_AS = (ALL_THERE,)
 def install() -> None:
     def _collect(self, dropped):
         engine = self._engine
-        doomed = named_by(engine.keys, (known.manifest for known in (*dropped, *self._kept[1:])))
+        doomed = named_by((*dropped, *self._kept[1:]))
         remove(engine.store, doomed, epoch=engine.epoch)
 
     Uploader._collect = _collect

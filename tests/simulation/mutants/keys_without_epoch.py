@@ -9,5 +9,5 @@ FOUND_AS = (FENCE, ALL_THERE)
 
 def install() -> None:
     manifest, pack = JobKeys.manifest, JobKeys.pack
-    JobKeys.manifest = lambda self, epoch, seq: manifest(self, 1, seq)
-    JobKeys.pack = lambda self, epoch, name: pack(self, 1, name)
+    JobKeys.manifest = lambda self, epoch, seq, mark: manifest(self, 1, seq, "same")
+    JobKeys.pack = lambda self, epoch, number, mark: pack(self, 1, number, "same")
