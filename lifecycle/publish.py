@@ -17,10 +17,11 @@ from lifecycle.blocks import SIZES
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.keys import JobKeys
 from lifecycle.manifest import FileEntry
+from lifecycle.pieces import Piece, Proof, pieces_of, read
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore, Range
 from lifecycle.record import JobRecord, Result
-from lifecycle.restore import Piece, Proof, fetch_manifest, pieces_of, read
+from lifecycle.restore import fetch_manifest
 
 DEMO_OUTPUT: Final = "output.txt"
 SMALL: Final = 8 << 20  # bytes of a file that is read and put whole

@@ -13,8 +13,8 @@ from lifecycle.errors import CorruptCheckpointError, HoldfastError
 from lifecycle.keys import Place, epoch_of
 from lifecycle.manifest import Extent, Manifest, digest_bytes
 from lifecycle.manifest import decode as decode_anew
+from lifecycle.pieces import Proof, decompressed, pieces_of
 from lifecycle.record import CheckpointRef, JobRecord, decode
-from lifecycle.restore import Proof, decompressed, pieces_of
 from lifecycle.states import OWNED, State
 
 if TYPE_CHECKING:

@@ -175,7 +175,7 @@ def test_files_that_cannot_be_read_are_not_the_nodes_fault(cluster: Cluster, mon
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "state.txt")
 
-    monkeypatch.setattr("lifecycle.checkpoint._Cutter.cut", refuse)
+    monkeypatch.setattr("lifecycle.cutter.Cutter.cut", refuse)
     cluster.submit("a")
     assert cluster.worker().run() == 0
     record = cluster.record("a")

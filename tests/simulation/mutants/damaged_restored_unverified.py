@@ -3,7 +3,7 @@
 from simulation.checker import ALL_THERE, NEVER_BACK, NOTHING_BREAKS, ONE_WINNER
 
 from lifecycle.manifest import DIGEST_BYTES
-from lifecycle.restore import Proof
+from lifecycle.pieces import Proof
 
 FOUND_AS = (NOTHING_BREAKS, ONE_WINNER, NEVER_BACK, ALL_THERE)
 
