@@ -78,7 +78,7 @@ class Board:
             self.news = await anyio.to_thread.run_sync(self._refresh)
             self._told.set()
             self._told = anyio.Event()
-            took = time.monotonic() - began
+            took = time.monotonic() - began if self.news.number > 1 else 0.0  # the first reads everything
             await anyio.sleep(max(self._least_s, SHARE * took))
             if not self._listeners and time.monotonic() > self._wanted_until:
                 self._wanted = anyio.Event()
