@@ -46,19 +46,22 @@ class Call:
 def announce(record: JobRecord, dispatch: int) -> Message:
     """The message that calls for a worker for *record*'s job; *dispatch* numbers it."""
     body = json.dumps({"holdfast": VERSION, "job": record.job, "dispatch": dispatch})
-    announcement = f"{record.job}:{record.epoch}:{dispatch}"
-    return Message(body=body, job=record.job, dedup=hashlib.sha256(announcement.encode()).hexdigest())
+    return Message(body=body, job=record.job, dedup=_dedup(record.job, record, dispatch))
 
 
 def announce_anew(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: str) -> Message:
     """The same, for a job that was announced before: a job of the demo keeps its kind of message, and so its prefix."""
-    following = announce(record, dispatch)
     if not record.demo:
-        return following
-    folder = keys.folder.rstrip("/")
+        return announce(record, dispatch)
+    folder = keys.folder.rstrip("/")  # its prefix is its own, and so another's id may be the same
     body = {"bucket": bucket, "folder": folder, "parameters": dict(record.params), "dispatch": dispatch}
-    announcement = f"{folder}:{record.epoch}:{dispatch}"  # its prefix is its own, and so another's id may be the same
-    return Message(body=json.dumps(body), job=record.job, dedup=hashlib.sha256(announcement.encode()).hexdigest())
+    return Message(body=json.dumps(body), job=record.job, dedup=_dedup(folder, record, dispatch))
+
+
+def _dedup(whose: str, record: JobRecord, dispatch: int) -> str:
+    """An announcement's own id: a FIFO queue swallows one for minutes, and a job may be purged and submitted again."""
+    announcement = f"{whose}:{record.timestamps.submitted}:{record.epoch}:{dispatch}"
+    return hashlib.sha256(announcement.encode()).hexdigest()
 
 
 def read(body: str, *, place: Place, bucket: str, signer: Signer = UNSIGNED) -> Call:

@@ -7,7 +7,7 @@ import pytest
 from lifecycle.errors import RejectedMessageError
 from lifecycle.keys import Place
 from lifecycle.message import announce, announce_anew, read
-from lifecycle.record import JobRecord
+from lifecycle.record import JobRecord, Timestamps
 
 PLACE = Place("runs")
 DEMO = {
@@ -56,6 +56,15 @@ def test_two_announcements_never_share_a_dedup_id_and_two_sends_of_one_do() -> N
     assert announce(record, 1).dedup != announce(record, 2).dedup
     assert announce(record, 1).dedup != announce(JobRecord("j" * 128, "w", epoch=2), 1).dedup
     assert len(announce(record, 1).dedup) <= 128
+
+
+@pytest.mark.parametrize("demo", [False, True])
+def test_a_job_that_was_purged_and_submitted_again_is_announced_anew(*, demo: bool) -> None:
+    """It begins with the same numbers, within the five minutes perhaps."""
+    lives = [JobRecord("j", "w", demo=demo, timestamps=Timestamps(submitted=moment)) for moment in ("1", "2")]
+    first, second = (announce_anew(PLACE.job("j"), record, 1, bucket="b") for record in lives)
+    assert first.body == second.body
+    assert first.dedup != second.dedup
 
 
 @pytest.mark.parametrize(
