@@ -65,3 +65,17 @@ def test_what_is_noted_while_a_write_is_on_its_way_goes_out_with_the_next() -> N
     assert keeper.record.ran_s == 1.0
     keeper.beat()
     assert keeper.record.ran_s == 2.0
+
+
+def test_what_was_written_is_not_written_again() -> None:
+    """A note says how things stood: with a later write it would take back what has come in between."""
+    clock = ManualClock()
+    ledger = Ledger(MemoryStore(clock), clock, random.Random(5))
+    held = ledger.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)
+    assert isinstance(held, Held)
+    keeper = RecordKeeper(ledger, clock, key=KEY, held=held, write_gap_s=0.0, observer=NOBODY)
+    keeper.note("checkpoint", lambda record: evolve(record, state=State.CHECKPOINTING))
+    keeper.beat()
+    keeper.write(lambda record: evolve(record, state=State.RUNNING))
+    keeper.beat()
+    assert (keeper.record.state, keeper.record.beat) == (State.RUNNING, 2)
