@@ -306,7 +306,7 @@ class Attempt:
                 break
         self._journal.write(ending.cause, error=ending.error)
         if ending.commits_last and self._uploader:
-            self._uploader.resolve(committed=True)
+            self._uploader.committed()
 
     def _leave_by(self, otherwise: float) -> float:
         leave_by = self._watch.leave_by if self._watch else None
@@ -325,17 +325,15 @@ class Attempt:
             self._postman.stop()
         if self._child:
             self._child.kill()
-        if self._uploader:
-            self._uploader.abandon()
         self._machine.fire(Trigger.SUPERSEDE)
 
     def _close(self) -> None:
         """Leave nothing running, and nothing on the disk that no later attempt here could use."""
         if self._child:
             self._child.kill()
-        self._heartbeat.stop(timeout_s=JOIN_S)
         if self._uploader:
             self._uploader.stop(timeout_s=JOIN_S)
+        self._heartbeat.stop(timeout_s=JOIN_S)
         state = self._machine.state
         if self._courier.stop(timeout_s=JOIN_S) and state is not State.SUPERSEDED and self._ending:
             self._keep_logs(self._ending)

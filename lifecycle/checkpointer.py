@@ -190,7 +190,6 @@ class Checkpointer:
         elif event.saved is None:
             self._note_backlog(None)
             self._abandon(event.snapshot)
-            self._on.uploader.resolve(committed=False)
         else:
             self._uncommitted = event
             self.commit_if_due()
@@ -225,7 +224,7 @@ class Checkpointer:
             return
         self._uncommitted = None
         self._count(pending.saved, further=further)
-        self._on.uploader.resolve(committed=True)
+        self._on.uploader.committed()
 
     def commit_with_ending(self, saved: Saved) -> Change:
         """The change that commits *saved* together with the attempt's last state."""

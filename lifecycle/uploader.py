@@ -22,10 +22,8 @@ WAIT_S = 3600.0  # nothing depends on it: the thread only ever waits for its inb
 
 
 @frozen
-class _Resolved:
-    """The attempt's answer to the last `Uploaded`: committed, or not."""
-
-    committed: bool
+class _Committed:
+    """The attempt's answer to the last `Uploaded`."""
 
 
 @frozen
@@ -63,9 +61,9 @@ class Uploader:
         self._journal = journal
         self._after_commit = after_commit
         self._check = check
-        self._inbox: Mailbox[Snapshot | _Resolved | _Stop] = clock.mailbox()
+        self._inbox: Mailbox[Snapshot | _Committed | _Stop] = clock.mailbox()
         self._next: Snapshot | None = None
-        self._unresolved: tuple[Snapshot, Saved | None] | None = None
+        self._uncommitted: tuple[Snapshot, Saved] | None = None
         self._swept = False
         self._stopped = False
         self._committed_files: Snapshot | None = None
@@ -75,34 +73,27 @@ class Uploader:
         """Put *snapshot* on the local queue. Never waits, never fails."""
         self._inbox.put(snapshot)
 
-    def resolve(self, *, committed: bool) -> None:
-        """Answer the last `Uploaded`: its manifest is in the record, or will never be. Never waits, never fails."""
-        self._inbox.put(_Resolved(committed))
+    def committed(self) -> None:
+        """Go on: the manifest of the last `Uploaded` is in the record. Never waits, never fails."""
+        self._inbox.put(_Committed())
 
     def stop(self, *, timeout_s: float) -> bool:
-        """Stop between two files, what waits being dropped; True if the thread ended in time."""
+        """End what is being uploaded between two reads, and drop what waits; True if the thread ended in time."""
+        self._stopped = True
         self._inbox.put(_Stop())
         return self._thread.join(timeout_s)
 
-    def abandon(self) -> None:
-        """Start nothing more: another epoch owns the job."""
-        self._stopped = True
-        self._inbox.put(_Stop())
-
     def _run(self) -> None:
         try:
-            while not self._stopped:
-                self._take_in(WAIT_S)
-                if self._next and not self._unresolved and not self._stopped:
+            while self._take_in(WAIT_S):
+                if self._next and not self._uncommitted:
                     snapshot, self._next = self._next, None
                     self._upload(snapshot)
-        except LeaseLostError:
-            pass
         except Exception as error:  # noqa: BLE001 - no thread may die in silence
             self._events.put(ThreadDied("uploader", error))
 
-    def _take_in(self, timeout_s: float) -> None:
-        """Take everything in that is there, having waited for the first."""
+    def _take_in(self, timeout_s: float) -> bool:
+        """Take everything in that is there, having waited for the first; False if there will be no more."""
         item = self._inbox.get(timeout_s)
         while item is not None:
             match item:
@@ -110,12 +101,12 @@ class Uploader:
                     if self._next:
                         self._next.discard()
                     self._next = item
-                case _Resolved(committed):
-                    self._settle(committed=committed)
+                case _Committed():
+                    self._settle()
                 case _Stop():
-                    self._stopped = True
-                    return
+                    return False
             item = self._inbox.get(0)
+        return True
 
     def _upload(self, snapshot: Snapshot) -> None:
         last = self._kept[0] if self._kept else None
@@ -124,25 +115,20 @@ class Uploader:
                 raise TornSnapshotError(None, wrong)
             saved = self._engine.upload(snapshot, last, between=self._between)
         except (HoldfastError, OSError) as error:
-            if isinstance(error, LeaseLostError):
-                raise
             self._swept = False  # something may have arrived that nobody will ever name
             self._events.put(UploadFailed(snapshot, error))
         else:
-            self._unresolved = snapshot, saved
+            self._uncommitted = (snapshot, saved) if saved else None
             self._events.put(Uploaded(snapshot, saved))
 
     def _between(self) -> None:
         if self._stopped:
             raise LeaseLostError("the attempt is over")
 
-    def _settle(self, *, committed: bool) -> None:
-        if self._unresolved is None:
+    def _settle(self) -> None:
+        if self._uncommitted is None:
             return
-        (snapshot, saved), self._unresolved = self._unresolved, None
-        if not (committed and saved):
-            snapshot.discard()
-            return
+        (snapshot, saved), self._uncommitted = self._uncommitted, None
         if self._committed_files:
             self._committed_files.discard()
         self._committed_files = snapshot

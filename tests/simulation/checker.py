@@ -159,27 +159,26 @@ class Checker:
     def unqueued(self, job: str, left: list[str]) -> None:
         """A message for *job* was deleted, and there are messages for *left*."""
         record = self.records.get(job)
-        if record and not record.is_settled and job not in left and job not in self.unannounced:
-            raise self.broken(
-                MESSAGE, f"the last message of {job}, which is {record.state}, was deleted by {self._who}"
-            )
+        is_over = record is not None and record.is_settled
+        if not is_over and job not in left and job not in self.unannounced:
+            state = record.state if record else "unheard of"
+            raise self.broken(MESSAGE, f"the last message of {job}, which is {state}, was deleted by {self._who}")
 
     # ---- invariants of the record ----
 
     def _wrote_record(self, job: str, after: JobRecord) -> None:
-        before = self.records.get(job)
+        before = self.records.get(job, JobRecord(job, after.workload))
         self.world.tell(self._who, f"{job}: {_shown(after)}")
-        if before is not None:
-            self._one_winner(before, after)
-            self._never_back(before, after)
-            self._ownership(job, before, after)
-            self._counts(before, after)
-            self._cancel(before, after)
+        self._one_winner(before, after)
+        self._never_back(before, after)
+        self._ownership(job, before, after)
+        self._counts(before, after)
+        self._cancel(before, after)
         self.herald.wrote(before, after)
         self.records[job] = after
         self.written_at[job] = self.world.time
         self._all_there(after)
-        if after.result and (before is None or before.result is None):
+        if after.result and before.result is None:
             self._right_result(job, after)
 
     def _one_winner(self, before: JobRecord, after: JobRecord) -> None:
@@ -239,7 +238,7 @@ class Checker:
             return
         if after.epoch != before.epoch + 1 or after.state is not State.RECEIVED or after.owner != self._name:
             raise self.broken(FENCE, f"{self._who} wrote epoch {after.epoch} over {before.epoch}: {_shown(after)}")
-        age_s = self.world.time - self.written_at[job]
+        age_s = self.world.time - self.written_at.get(job, 0.0)
         if before.state in OWNED and age_s < before.lease_s:
             raise self.broken(LEASE, f"{self._who} took {job} from {before.owner}, {age_s:.1f} s after its last write")
         if before.is_final:

@@ -50,9 +50,9 @@ class WatchedHerald:
         self.told[notice.id] = self.told.get(notice.id, 0) + 1
         self.world.tell("receiver", f"hears that {notice.id} is {notice.state}")
 
-    def wrote(self, before: JobRecord | None, after: JobRecord) -> None:
+    def wrote(self, before: JobRecord, after: JobRecord) -> None:
         """A record was written."""
-        if not self.is_on or before is None:  # whoever submits a job knows that it is queued
+        if not self.is_on:
             return
         stood = {notice.id: notice for notice in before.outbox.notices}
         stands = {notice.id: notice for notice in after.outbox.notices}

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import random
 import shutil
 import traceback
@@ -38,6 +39,7 @@ from lifecycle.ledger import Ledger
 from lifecycle.message import announce
 from lifecycle.notices import Telling
 from lifecycle.policy import Policy
+from lifecycle.ports.queue import Message
 from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT
 from lifecycle.preparation import _fetch_piece
@@ -70,6 +72,8 @@ ALWAYS_FAILING: Final = 0.08
 """The share of jobs whose workload fails, whenever it is tried."""
 WEBHOOKS: Final = 0.4
 """The share of histories with webhooks."""
+WHOLE_JOBS: Final = 0.4
+"""The share of histories whose jobs come as messages alone: whoever takes one makes its record."""
 HEALED_S: Final = 4 * 3600.0
 """So long after the last fault everything must have ended."""
 RECONCILE_EVERY_S: Final = 300.0
@@ -142,6 +146,7 @@ class History:
     queue: WatchedQueue = field(init=False)
     herald: WatchedHerald = field(init=False)
     troubles: Troubles = field(init=False)
+    whole: dict[str, str] = field(factory=dict)
     nodes: list[Node] = field(factory=list)
     calls: Counter[str] = field(factory=Counter)
     counts: Counter[str] = field(factory=Counter)
@@ -197,6 +202,7 @@ class History:
     def _submit(self) -> None:
         rng = self.world.rng
         ledger = Ledger(self.store, WorldClock(self.world), rng)
+        whole = self.steps is None and random.Random(f"whole jobs {self.seed}").random() < WHOLE_JOBS
         for number in range(rng.choice((1, 1, 2, 3)) if self.steps is None else 1):
             job = f"job{number}"
             steps = self.steps or rng.choice((3, 30, 80, 150))
@@ -208,11 +214,15 @@ class History:
                 elif fate < INVALID + ALWAYS_FAILING:
                     planned = Planned(None, "times in a row")
             self.checker.planned[job], self.checker.interval_s[job] = planned, interval_s
-            keys = PLACE.job(job)
+            keys, params = PLACE.job(job), {"STATE_SAVING_INTERVAL": interval_s}
             self.store.put(f"{keys.input}input.txt", text.encode())
-            record = JobRecord(job, "series-sum", {"STATE_SAVING_INTERVAL": interval_s}, dispatch=1)
-            ledger.write(keys.record, record, ABSENT)
-            self.queue.send([announce(record, 1)])
+            if whole:
+                self.whole[job] = json.dumps({"job": job, "workload": "series-sum", "params": params})
+                self.queue.send([Message(self.whole[job], job, job)])
+            else:
+                record = JobRecord(job, "series-sum", params, dispatch=1)
+                ledger.write(keys.record, record, ABSENT)
+                self.queue.send([announce(record, 1)])
 
     def _start(self, disk: Path | None = None) -> None:
         """Start a worker on a new node, or on one whose disk is kept."""
@@ -328,7 +338,14 @@ class History:
 
     def _reconcile_if_needed(self) -> None:
         if not self._all_over():
+            self._send_unheard_of()
             self.troubles.reconcile()
+
+    def _send_unheard_of(self) -> None:
+        """A message that the queue lost before anybody made a record of it is its sender's to send again."""
+        for job in self.whole.keys() - self.checker.records.keys():
+            self.world.tell("", f"{job} is sent again")
+            self.queue.send([Message(self.whole[job], job, f"{job} at {self.world.time}")])
 
     def _expect_all_over(self) -> None:
         if not self._all_over():
@@ -336,7 +353,10 @@ class History:
             raise self.checker.broken(LIVENESS, f"four hours after the last fault: {states}")
 
     def _all_over(self) -> bool:
-        return all(record.is_settled and not record.outbox.notices for record in self.checker.records.values())
+        records = self.checker.records
+        return records.keys() == self.checker.planned.keys() and all(
+            record.is_settled and not record.outbox.notices for record in records.values()
+        )
 
 
 def play(

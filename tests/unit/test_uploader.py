@@ -1,5 +1,6 @@
-"""The uploader: what failed uploads leave in the bucket is used once, or removed, and never both."""
+"""The uploader: one upload after the other, what failed ones leave being used once, or removed, and never both."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,37 +11,46 @@ from support.shelf import Counting, Shelf
 from adapters.clock import SystemClock
 from lifecycle.collect import named_by
 from lifecycle.errors import RetryableError
-from lifecycle.events import Event, Uploaded, UploadFailed
+from lifecycle.events import Event, ThreadDied, Uploaded, UploadFailed
 from lifecycle.journal import Journal
 from lifecycle.observers import Observers
-from lifecycle.snapshot import look, take_picture
+from lifecycle.snapshot import Snapshot, look, take_picture
 from lifecycle.uploader import Uploader
 
 
 class Uploading:
-    """An attempt's uploader on a shelf, and a store that takes no manifests while it is *full*."""
+    """An attempt's uploader on a shelf; its store takes no manifests while it is *full*, and nothing before *open*."""
 
     def __init__(self, shelf: Shelf) -> None:
         clock = SystemClock()
-        self.shelf, self.full = shelf, False
+        self.shelf, self.full, self.wrong = shelf, False, ""
+        self.open, self.reached = threading.Event(), threading.Event()
+        self.open.set()
         self._events = clock.mailbox()
         shelf.engine.store = Counting(Meddling(shelf.memory, before=self._refuse))
         self.uploader = Uploader(
             shelf.engine,
             clock,
             kept=(),
-            check=lambda _: None,
+            check=self._check,
             events=self._events,
             journal=Journal(clock, Observers(), epoch=1, node="n"),
             after_commit=lambda _: None,
         )
 
+    def _check(self, _: Snapshot) -> str | None:
+        if self.wrong:
+            raise RuntimeError(self.wrong)
+        return None
+
     def _refuse(self, name: str, *args: object, **_: object) -> None:
+        self.reached.set()
+        assert self.open.wait(30)
         if self.full and name == "put" and "/checkpoints/" in str(args[0]):
             raise RetryableError("503, on purpose")
 
-    def upload(self, content: bytes) -> Event:
-        """Replace the file by *content*, upload it, and tell what became of that."""
+    def submit(self, content: bytes) -> Snapshot:
+        """Replace the file by *content*, and submit that."""
         self.shelf.write("a", content)
         self.shelf.seq += 1
         seen, workload = look(self.shelf.dirs, self.shelf.workload), self.shelf.workload
@@ -49,9 +59,18 @@ class Uploading:
         )
         assert taken is not None
         self.uploader.submit(taken)
+        return taken
+
+    def hear(self) -> Event:
+        """What the uploader tells next."""
         event = self._events.get(30)
         assert event is not None
         return event
+
+    def upload(self, content: bytes) -> Event:
+        """Replace the file by *content*, upload it, and tell what became of that."""
+        self.submit(content)
+        return self.hear()
 
     def fail(self, content: bytes) -> None:
         """Upload *content*, whose packs arrive, and whose manifest does not."""
@@ -63,7 +82,7 @@ class Uploading:
         """Upload *content*, and let its manifest get into the record."""
         uploaded = self.upload(content)
         assert isinstance(uploaded, Uploaded)
-        self.uploader.resolve(committed=True)
+        self.uploader.committed()
         return uploaded
 
     def stored(self) -> set[str]:
@@ -76,6 +95,7 @@ class Uploading:
 def uploading(tmp_path: Path) -> Iterator[Uploading]:
     found = Uploading(Shelf(tmp_path))
     yield found
+    found.open.set()
     found.uploader.stop(timeout_s=30)
 
 
@@ -110,3 +130,58 @@ def test_what_a_failed_upload_left_is_used_by_the_next(uploading: Uploading) -> 
     assert committed.saved is not None
     assert set(committed.saved.manifest.packs) == before
     assert before <= uploading.stored()
+
+
+def test_what_the_last_commit_holds_is_not_sent_again(uploading: Uploading) -> None:
+    """A commit of the same and a little more sends the little."""
+    content = uploading.shelf.noise(3000)
+    first, more = uploading.commit(content), uploading.commit(content + uploading.shelf.noise(100))
+    assert first.saved is not None
+    assert more.saved is not None
+    old, packs = first.saved.manifest.packs, more.saved.manifest.packs
+    assert old.keys() < packs.keys()
+    assert sum(size for pack, size in packs.items() if pack not in old) < 200
+
+
+def test_the_disk_keeps_the_last_committed_snapshot(uploading: Uploading) -> None:
+    """The next attempt on this node need not fetch it; the one before is gone."""
+    first, second = (uploading.commit(uploading.shelf.noise(100)) for _ in range(2))
+    assert uploading.uploader.stop(timeout_s=30)
+    assert not first.snapshot.directory.exists()
+    assert second.snapshot.directory.exists()
+
+
+def test_a_newer_snapshot_replaces_the_one_that_waits(uploading: Uploading) -> None:
+    """It is never uploaded, and its files are gone from the disk; those of the one under way are not."""
+    uploading.open.clear()
+    under_way = uploading.submit(uploading.shelf.noise(100))
+    assert uploading.reached.wait(30)
+    waiting, newest = (uploading.submit(uploading.shelf.noise(100)) for _ in range(2))
+    uploading.open.set()
+    for expected in (under_way, newest):
+        told = uploading.hear()
+        assert isinstance(told, Uploaded)
+        assert told.snapshot is expected
+        assert expected.directory.exists()
+        uploading.uploader.committed()
+    assert not waiting.directory.exists()
+
+
+def test_a_stopped_uploader_ends_what_it_is_uploading(uploading: Uploading) -> None:
+    """An attempt that is over waits for no upload that nobody will commit: what is left of it is not sent."""
+    uploading.open.clear()
+    uploading.submit(uploading.shelf.noise(100_000))
+    assert uploading.reached.wait(30)
+    assert not uploading.uploader.stop(timeout_s=0)
+    uploading.open.set()
+    stored = uploading.stored()
+    assert not any("/checkpoints/" in key for key in stored)
+    assert len(stored) < 100_000 / uploading.shelf.sizes.pack
+
+
+def test_an_uploader_does_not_die_in_silence(uploading: Uploading) -> None:
+    """What nobody foresaw reaches the attempt, which would wait for it forever."""
+    uploading.wrong = "on purpose"
+    died = uploading.upload(b"x")
+    assert isinstance(died, ThreadDied)
+    assert str(died.error) == "on purpose"

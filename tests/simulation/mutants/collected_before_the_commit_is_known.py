@@ -12,8 +12,8 @@ def install() -> None:
 
     def _upload(self, snapshot):
         upload(self, snapshot)
-        if self._unresolved and self._unresolved[1]:
-            saved = self._unresolved[1]
+        if self._uncommitted:
+            _, saved = self._uncommitted
             dropped, self._kept = self._kept, (saved.known,)
             self._collect(dropped)
 

@@ -24,7 +24,7 @@ def install() -> None:
         store, engine.store = engine.store, later
         saved = engine.upload(snapshot, self._kept[0] if self._kept else None, between=self._between)
         engine.store = store
-        self._unresolved = snapshot, saved
+        self._uncommitted = (snapshot, saved) if saved else None
         self._events.put(Uploaded(snapshot, saved))
         for args in later.puts:
             store.put(*args)

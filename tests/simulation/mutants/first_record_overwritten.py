@@ -1,0 +1,24 @@
+"""The first record of a job is written whatever stands there: two nodes that have its message both begin it."""
+
+from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
+
+from lifecycle.errors import RetryableError, UnknownOutcomeError
+from lifecycle.ledger import Conflict, Held, Ledger
+from lifecycle.ports.store import ABSENT, Absent, Version
+from lifecycle.record import JobRecord, encode
+
+FOUND_AS = (FENCE, LEASE, NEVER_BACK, ONE_WINNER)
+
+
+def install() -> None:
+    compared = Ledger.write
+
+    def write(self: Ledger, key: str, record: JobRecord, expected: Version | Absent) -> Held | Conflict:
+        if expected is not ABSENT:
+            return compared(self, key, record, expected)
+        try:
+            return Held(record, self._store.put(key, encode(record)), 0.0)
+        except RetryableError as error:
+            raise UnknownOutcomeError(key) from error
+
+    Ledger.write = write  # type: ignore[method-assign]
