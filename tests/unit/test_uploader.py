@@ -27,7 +27,7 @@ class Uploading:
         self.open, self.reached = threading.Event(), threading.Event()
         self.open.set()
         self._events = clock.mailbox()
-        shelf.engine.store = Counting(Meddling(shelf.memory, before=self._refuse))
+        self._store = shelf.engine.store = Counting(Meddling(shelf.memory, before=self._refuse))
         self.uploader = Uploader(
             shelf.engine,
             clock,
@@ -85,6 +85,10 @@ class Uploading:
         self.uploader.committed()
         return uploaded
 
+    def calls(self, name: str) -> int:
+        """How many calls of the store there were of that name."""
+        return sum(called == name for called, _ in self._store.calls)
+
     def stored(self) -> set[str]:
         """The keys of all manifests and packs, once nothing more is under way."""
         assert self.uploader.stop(timeout_s=30)
@@ -119,6 +123,18 @@ def test_what_a_failed_upload_left_is_removed_by_the_next_commit(uploading: Uplo
     assert uploading.stored() == named_by(kept)
     assert first.saved is not None
     assert not uploading.stored() & named_by([first.saved.known])
+
+
+def test_the_bucket_is_listed_once(uploading: Uploading) -> None:
+    """A commit knows what the one before it dropped; only the first looks for what earlier attempts left."""
+    for _ in range(2):
+        uploading.commit(uploading.shelf.noise(100))
+    listed = uploading.calls("list")
+    for _ in range(3):
+        uploading.commit(uploading.shelf.noise(100))
+    uploading.stored()
+    assert uploading.calls("list") == listed
+    assert uploading.calls("delete") == 3  # at the third, the fourth and the fifth
 
 
 def test_what_a_failed_upload_left_is_used_by_the_next(uploading: Uploading) -> None:
