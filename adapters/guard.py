@@ -2,17 +2,17 @@
 
 Run as a script, in a session of its own, with a lifeline on stdin that only the worker holds the other end of. The
 workload is its child, in the same process group. When the lifeline breaks, the whole group is killed. When the workload
-ends, its exit code is written down first, and then the group is killed too, so that no grandchild stays behind.
+ends, its exit code goes to stdout, which is the worker's pipe, so that no full disk can lose it; and then the group is
+killed too, so that no grandchild stays behind.
 
 What the workload writes to stdout and stderr it takes through a pipe, and puts into segments of equal length, of which
 only the newest are kept (lifecycle/console.py): so a chatty program fills no disk.
 
-Usage: guard.py EXIT_FILE CONSOLE_FOLDER SEGMENT_BYTES KEPT PROGRAM [ARGUMENT…]. Standard library only, and no import
-that takes long: it starts once for every attempt.
+Usage: guard.py CONSOLE_FOLDER SEGMENT_BYTES KEPT PROGRAM [ARGUMENT…]. Standard library only, and no import that takes
+long: it starts once for every attempt.
 """
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -20,10 +20,11 @@ import sys
 
 NOT_STARTED = 127
 BY_SIGNAL = 128
+IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def main(exit_file: str, console: "Console", command: list[str]) -> None:
+def main(console: "Console", command: list[str]) -> None:
     """Run *command* to its end, or to the lifeline's; then end its whole group, this process included."""
     for number in PASSED_ON:  # the group gets them too; a handler, unlike SIG_IGN, does not stick to the child
         signal.signal(number, lambda *_: None)
@@ -40,15 +41,17 @@ def main(exit_file: str, console: "Console", command: list[str]) -> None:
     try:
         code = watch(child, ended, output, console)
         if code is not None:
+            os.write(1, str(code).encode())
             console.take(output)
-            write_down(exit_file, code)
-    finally:  # also where the disk is full, or the workload has removed the folder: nothing of it runs on
+    finally:  # whatever happens, nothing of it runs on
         os.killpg(0, signal.SIGKILL)
 
 
 def become(command: list[str], output: int) -> None:
     """Turn this process into *command*."""
     signal.set_wakeup_fd(-1)
+    for number in IGNORED_BY_PYTHON:  # which, unlike a handler, would stick to the command
+        signal.signal(number, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -117,13 +120,5 @@ class Console:
         return f"{self._folder}/{number:06d}.txt"
 
 
-def write_down(exit_file: str, code: int) -> None:
-    """Leave the exit code where the worker looks for it, whole or not at all."""
-    part = f"{exit_file}.part"
-    with open(part, "w", encoding="ascii") as file:  # noqa: PTH123 - pathlib would take longer than all the rest
-        json.dump({"code": code}, file)
-    os.replace(part, exit_file)  # noqa: PTH105 - the same
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], Console(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])), sys.argv[5:])
+    main(Console(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])), sys.argv[4:])

@@ -23,7 +23,6 @@ from lifecycle.ports.runner import Announced, Exit, JobDirs, Launch, Report, Run
 
 SDK: Final = Path(__file__).resolve().parents[1] / "sdk"
 GUARD: Final = Path(__file__).resolve().with_name("guard.py")
-EXIT: Final = "exit"
 PROGRESS: Final = "progress"
 ANNOUNCED: Final = "announced"
 SAVE_REQUESTED: Final = "save-requested"
@@ -56,11 +55,11 @@ class ProcessRunner:
         dirs.console.mkdir(exist_ok=True)
         console = (str(dirs.console), str(SEGMENT_BYTES), str(KEPT))
         guard = subprocess.Popen(  # noqa: S603 - the guard, which starts a program of the image's own workloads.toml
-            [self._python, "-I", "-S", str(GUARD), str(dirs.control / EXIT), *console, *command],
+            [self._python, "-I", "-S", str(GUARD), *console, *command],
             cwd=dirs.root,
             env=self._environment(launch, params),
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -141,17 +140,18 @@ class RunningProcess:
         self._file = launch.workload.progress_file
         pattern = launch.workload.progress_pattern
         self._lines = ProgressLines(launch.dirs, pattern) if pattern else None
+        self._code: int | None = None
         self._stop_signal = signal.Signals[launch.workload.stop_signal]
 
     def poll(self) -> Report:
         """See the port."""
-        gone = self._guard.poll() is not None
+        code = self._ended()
         done, total = self._progress()
         return Report(
             done=done,
             total=self._total if total is None else total,
             announced=self._newest(),
-            exited=self._exit(gone=gone),
+            exited=None if code is None else Exit(code, tail(self._dirs)),
         )
 
     def ask_to_save(self) -> None:
@@ -167,6 +167,7 @@ class RunningProcess:
         self._signal(signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._guard.wait(KILL_WAIT_S)
+        self._ended()
         if self._guard.stdin:
             self._guard.stdin.close()
 
@@ -175,11 +176,12 @@ class RunningProcess:
             with suppress(ProcessLookupError):
                 os.killpg(self._guard.pid, number)
 
-    def _exit(self, *, gone: bool) -> Exit | None:
-        if not gone:  # the guard kills the group and itself last, so nothing of it runs on once it is gone
-            return None
-        code = _whole(_read_json(self._control / EXIT).get("code"))
-        return Exit(KILLED if code is None else code, tail(self._dirs))
+    def _ended(self) -> int | None:
+        """The exit code, once the guard is gone, which kills the group and itself last: so nothing of it runs on."""
+        if self._code is None and self._guard.poll() is not None and self._guard.stdout:
+            with self._guard.stdout as pipe:
+                self._code = int(pipe.read() or KILLED)
+        return self._code
 
     def _progress(self) -> tuple[int | None, int | None]:
         """How far the program says that it is, wherever it says so."""

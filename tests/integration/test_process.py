@@ -235,11 +235,19 @@ def test_what_a_workload_leaves_running_ends_with_it(start: Start, dirs: JobDirs
 
 
 def test_a_workload_that_removes_its_control_folder_leaves_nothing_running(start: Start, dirs: JobDirs) -> None:
-    """Its exit code cannot be written down then, which is a failure; what it started ends all the same."""
+    """And its exit code arrives all the same: no disk can lose it."""
     child = start("sh", "-c", f'{GRANDCHILD} rm -rf "$HOLDFAST_CONTROL_DIR"; exit 0')
     pid = grandchild(child, dirs)
-    assert ended(child)[0] == 137
+    assert ended(child)[0] == 0
     assert gone(pid)
+
+
+def test_a_workload_has_its_signals_as_they_come(start: Start, dirs: JobDirs) -> None:
+    """Python ignores two, and what is ignored stays so in the programs that it becomes."""
+    child = start("sh", "-c", "grep SigIgn /proc/self/status > output/ignored")
+    assert ended(child)[0] == 0
+    ignored = int((dirs.output / "ignored").read_text().split()[1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1 | 1 << signal.SIGXFSZ - 1)
 
 
 def test_nothing_outlives_a_worker_that_is_killed(dirs: JobDirs) -> None:
