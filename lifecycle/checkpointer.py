@@ -96,22 +96,22 @@ class Checkpointer:
         """Take the outputs of a workload that is done, and submit them as the attempt's last."""
         self.submit_last(take_output(seq=self._next_seq(), step=report.done, dirs=self._on.launch.dirs))
 
-    def submit_last(self, snapshot: Snapshot | None = None) -> None:
-        """Submit *snapshot*, or once more the one that failed to upload, as the attempt's last."""
+    def submit_last(self, snapshot: Snapshot) -> None:
+        """Submit *snapshot* as the attempt's last."""
         self.last = None
-        if snapshot is None and self._taken:  # under a new number: the first try's manifest may still be on its way
-            snapshot = evolve(self._taken, seq=self._next_seq())
         self._submit(snapshot)
+
+    def submit_last_again(self, failed: Snapshot) -> None:
+        """The same with one that *failed* to upload; under a new number: its manifest may still be on its way."""
+        self.submit_last(evolve(failed, seq=self._next_seq()))
 
     def on_entered_checkpointing(self) -> None:
         """The hook of entering `checkpointing` with a new snapshot: put it on the uploader's local queue."""
         if self._taken:
             self._on.uploader.submit(self._taken)
 
-    def _submit(self, snapshot: Snapshot | None) -> None:
+    def _submit(self, snapshot: Snapshot) -> None:
         self._be_due_again()
-        if snapshot is None:
-            return
         self._taken = snapshot
         self.left += 1
         self._taken_at[snapshot.seq] = self._on.now()
@@ -134,7 +134,7 @@ class Checkpointer:
             if now - self._due_at > self._on.launch.saving_interval.total_seconds():
                 self._on.journal.write("no_snapshot", why=f"its files were never still for {workload.quiet}")
                 self._be_due_again()
-        elif not workload.quiet or now - self._still_since >= workload.quiet.total_seconds():
+        elif now - self._still_since >= workload.quiet.total_seconds():
             self._submit_picture(self._picture(seen, step))
 
     def _submit_picture(self, picture: Snapshot | None) -> None:
@@ -155,7 +155,7 @@ class Checkpointer:
     def _be_due_again(self, *, in_s: float | None = None) -> None:
         wait_s = self._on.launch.saving_interval.total_seconds() if in_s is None else in_s
         self._due_at = self._on.now() + wait_s
-        self._seen, self._asked = {}, False
+        self._asked = False
 
     def _next_seq(self) -> int:
         self._seq += 1
@@ -195,9 +195,9 @@ class Checkpointer:
             self.commit_if_due()
 
     def _retake(self, torn: TornSnapshotError) -> None:
-        """Take another snapshot soon, copying the file that was written to in place; but not after a failed check."""
-        if torn.path:
-            self._in_place.add(torn.path)
+        """Take another snapshot soon, copying the files that were written to in place; but not after a failed check."""
+        if torn.paths:
+            self._in_place.update(torn.paths)
             self._be_due_again(in_s=0.0)
 
     @property

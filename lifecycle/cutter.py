@@ -109,7 +109,7 @@ class Cutter:
             while done < len(content):
                 count = source.readinto(content[done:])
                 if not count:
-                    raise TornSnapshotError(file.path, "it became shorter")
+                    raise TornSnapshotError("it became shorter", [file.path])
                 done += count
             yield content
             length -= len(content)

@@ -16,6 +16,8 @@
     └── IllegalTransitionError   the table has no such edge: a defect
 """
 
+from collections.abc import Sequence
+
 
 class HoldfastError(Exception):
     """The root of every error raised on purpose."""
@@ -49,12 +51,13 @@ class TornSnapshotError(HoldfastError):
     """A snapshot is not of one moment, or fails the workload's own check; it must not be committed.
 
     Attributes:
-        path: The file, relative to the job's directory; None if it is not one file's fault.
+        paths: The files that are to blame, relative to the job's directory; none if the check failed.
     """
 
-    def __init__(self, path: str | None, why: str) -> None:
-        super().__init__(f"{path}: {why}" if path else why)
-        self.path = path
+    def __init__(self, why: str, paths: Sequence[str] = ()) -> None:
+        others = f", and {len(paths) - 1} more" if paths[1:] else ""
+        super().__init__(f"{paths[0]}: {why}{others}" if paths else why)
+        self.paths = tuple(paths)
 
 
 class ConfigError(HoldfastError):

@@ -46,14 +46,12 @@ class SnapshotFile:
     mode: int
     changed_ns: int | None
 
-    def expect_whole(self) -> None:
-        """See `Snapshot.expect_whole`."""
+    def is_whole(self) -> bool:
+        """Whether it is still what it was when the snapshot was taken."""
         seen = self.source.stat()
         if self.changed_ns is None:
-            if seen.st_size < self.size:
-                raise TornSnapshotError(self.path, "it became shorter, though it is said to only grow")
-        elif (seen.st_size, seen.st_mtime_ns) != (self.size, self.changed_ns):
-            raise TornSnapshotError(self.path, "it was written to while it was saved")
+            return seen.st_size >= self.size
+        return (seen.st_size, seen.st_mtime_ns) == (self.size, self.changed_ns)
 
 
 @frozen
@@ -84,11 +82,15 @@ class Snapshot:
         """Make sure, once everything has been read, that it was of one moment.
 
         Raises:
-            TornSnapshotError: A file was written to since the snapshot was taken.
+            TornSnapshotError: Files were written to since the snapshot was taken; it names all of them.
             OSError: The disk fails.
         """
-        for file in self.files:
-            file.expect_whole()
+        if torn := [file for file in self.files if not file.is_whole()]:
+            grows = torn[0].changed_ns is None
+            why = (
+                "it became shorter, though it is said to only grow" if grows else "it was written to while it was saved"
+            )
+            raise TornSnapshotError(why, [file.path for file in torn])
 
     def discard(self) -> None:
         """Remove it from the disk. Safe to repeat."""

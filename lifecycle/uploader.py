@@ -112,7 +112,7 @@ class Uploader:
         last = self._kept[0] if self._kept else None
         try:
             if wrong := self._check(snapshot):
-                raise TornSnapshotError(None, wrong)
+                raise TornSnapshotError(wrong)
             saved = self._engine.upload(snapshot, last, between=self._between)
         except (HoldfastError, OSError) as error:
             self._swept = False  # something may have arrived that nobody will ever name

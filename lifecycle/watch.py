@@ -247,7 +247,7 @@ class Watch:
                     if isinstance(error, TornSnapshotError):
                         return None
                     self._on.services.clock.sleep(RETRY_S)
-                    self._checkpoints.submit_last()
+                    self._checkpoints.submit_last_again(snapshot)
         return None
 
     def _is_cancelled(self) -> bool:

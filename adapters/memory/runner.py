@@ -2,13 +2,15 @@
 
 A fake job adds up the numbers of its `input.txt` like `series-sum`, each step lasting *step_s* of the clock's time; it
 announces a checkpoint every saving interval, goes on from what it finds, and answers `stop` by saving and leaving with
-75. *script* can make any step end differently.
+75. *script* can make any step end differently. A job with the parameter `silent` announces nothing: like a program that
+knows of no worker it saves every few steps, over what it saved before. One with `patient` saves only when it is asked.
 
 Its state is of every kind that there is: `state.txt`, written anew; `trail.bin`, appended to; `table.bin`, changed in
 place; and, if the workload has growing outputs, `output/steps.log`. It refuses to go on from files that do not fit
 together.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from lifecycle.ports.runner import Announced, Exit, Launch, Report, RunningWorkl
 SAVED: Final = 75
 INVALID: Final = 65
 KILLED: Final = 137
+SILENT_STEPS: Final = 4
 TRAIL_BYTES: Final = 8
 TABLE_PRIMES: Final = (2, 7, 13, 29, 31, 53, 89, 97)
 
@@ -67,7 +70,9 @@ class FakeWorkload:
         self._number = 0
         self._began = self._saved_at = clock.monotonic()
         self._save_asked = False
+        self._silent, self._patient = (bool(launch.params.get(name)) for name in ("silent", "patient"))
         self._load()
+        self._saved = self._step
 
     def poll(self) -> Report:
         """See the port."""
@@ -77,7 +82,7 @@ class FakeWorkload:
         taken = self._announced is not None and not self._announced.path.exists()
         if taken:
             self._announced = None
-        done = self._step - self._start + 1
+        done = (self._saved if self._silent else self._step) - self._start + 1
         return Report(done=done, total=self._total, announced=self._announced, exited=self._exited)
 
     def ask_to_save(self) -> None:
@@ -88,7 +93,8 @@ class FakeWorkload:
         """See the port."""
         self.poll()
         if self._exited is None:
-            self._announce()
+            if not self._patient:
+                self._save()
             self._exited = Exit(SAVED, "")
 
     def kill(self) -> None:
@@ -137,8 +143,35 @@ class FakeWorkload:
         if self._step >= self._end:
             (self._launch.dirs.output / "output.txt").write_text(f"{self._sum}\n")
             self._exited = Exit(0, "")
-        elif self._save_asked or self._began - self._saved_at >= self._launch.saving_interval.total_seconds():
+        elif self._is_due():
+            self._save()
+
+    def _is_due(self) -> bool:
+        if self._silent:
+            return self._step - self._saved >= SILENT_STEPS
+        if self._patient:
+            return self._save_asked
+        return self._save_asked or self._began - self._saved_at >= self._launch.saving_interval.total_seconds()
+
+    def _save(self) -> None:
+        if self._silent:
+            self._overwrite(self._launch.dirs.checkpoint)
+        else:
             self._announce()
+        self._saved = self._step
+
+    def _overwrite(self, folder: Path) -> None:
+        """Save as programs do: by renaming, by appending, and in place; each file's time is that of the clock."""
+        part = folder / "state.txt.part"
+        part.write_text(self._state())
+        part.replace(folder / "state.txt")
+        with (folder / "trail.bin").open("ab") as file:
+            file.write(trail(self._step, since=file.tell() // TRAIL_BYTES))
+        with os.fdopen(os.open(folder / "table.bin", os.O_RDWR | os.O_CREAT), "r+b") as file:
+            file.write(table(self._step))
+        now_ns = int(self._clock.monotonic() * 1e9)
+        for name in ("state.txt", "trail.bin", "table.bin"):
+            os.utime(folder / name, ns=(now_ns, now_ns))
 
     def _announce(self) -> None:
         if self._announced:
@@ -146,12 +179,15 @@ class FakeWorkload:
         self._number += 1
         path = self._launch.dirs.control / "announced" / str(self._number)
         path.mkdir(parents=True)
-        (path / "state.txt").write_text(f"{self._start}\n{self._end}\n{self._step}\n{self._sum}\n")
+        (path / "state.txt").write_text(self._state())
         (path / "trail.bin").write_bytes(trail(self._step))
         (path / "table.bin").write_bytes(table(self._step))
         self._announced = Announced(self._number, path, self._step - self._start + 1)
         self._saved_at = self._began
         self._save_asked = False
+
+    def _state(self) -> str:
+        return f"{self._start}\n{self._end}\n{self._step}\n{self._sum}\n"
 
 
 def trail(step: int, *, since: int = 0) -> bytes:

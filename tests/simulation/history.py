@@ -60,7 +60,9 @@ POLICY: Final = Policy(
 )
 SIZES: Final = Sizes(small=32, large=128, large_from=4096, read=256, frame=256, pack=512)
 """A thousand times smaller than in earnest, so that checkpoints have many blocks, and several packs."""
-WORKLOADS: Final = {name: evolve(each, growing=("output/*.log",)) for name, each in load(None).items()}
+WORKLOADS: Final = {
+    name: evolve(each, growing=("output/*.log",), quiet=timedelta(seconds=2)) for name, each in load(None).items()
+}
 WORKERS: Final = 3
 FIFO: Final = 0.3
 """The share of FIFO queues."""
@@ -70,15 +72,31 @@ INVALID: Final = 0.06
 """The share of jobs whose input is wrong."""
 ALWAYS_FAILING: Final = 0.08
 """The share of jobs whose workload fails, whenever it is tried."""
-WEBHOOKS: Final = 0.4
-"""The share of histories with webhooks."""
-WHOLE_JOBS: Final = 0.4
-"""The share of histories whose jobs come as messages alone: whoever takes one makes its record."""
 HEALED_S: Final = 4 * 3600.0
 """So long after the last fault everything must have ended."""
 RECONCILE_EVERY_S: Final = 300.0
 SETTLE_S: Final = 180.0
 """Once all jobs are over: the time in which the last messages are cleared away."""
+
+
+@frozen
+class Kind:
+    """What a history is about, besides its faults.
+
+    Attributes:
+        webhooks: Changes of state are told.
+        whole_jobs: Jobs come as messages alone: whoever takes one first makes its record.
+        silent: The workloads announce nothing.
+    """
+
+    webhooks: bool
+    whole_jobs: bool
+    silent: bool
+
+    @classmethod
+    def of(cls, rng: random.Random) -> "Kind":
+        """One by chance; each trait has a share of the histories."""
+        return cls(webhooks=rng.random() < 0.4, whole_jobs=rng.random() < 0.4, silent=rng.random() < 0.3)
 
 
 @frozen
@@ -138,7 +156,7 @@ class History:
     root: Path
     steps: int | None
     workers: int
-    webhooks: bool
+    kind: Kind
     policy: Policy = POLICY
     world: World = field(init=False)
     checker: Checker = field(init=False)
@@ -157,7 +175,7 @@ class History:
         self.world = World(self.seed)
         rng = self.world.rng
         self.checker = Checker(self.world, planned={})
-        self.herald = self.checker.herald = WatchedHerald(self.world, self.checker, is_on=self.webhooks)
+        self.herald = self.checker.herald = WatchedHerald(self.world, self.checker, is_on=self.kind.webhooks)
         self.store = self.checker.store = WatchedStore(self.world, self.checker)
         self.queue = WatchedQueue(
             self.world, self.checker, fifo=rng.random() < FIFO, max_receives=rng.choice(MAX_RECEIVES)
@@ -202,7 +220,6 @@ class History:
     def _submit(self) -> None:
         rng = self.world.rng
         ledger = Ledger(self.store, WorldClock(self.world), rng)
-        whole = self.steps is None and random.Random(f"whole jobs {self.seed}").random() < WHOLE_JOBS
         for number in range(rng.choice((1, 1, 2, 3)) if self.steps is None else 1):
             job = f"job{number}"
             steps = self.steps or rng.choice((3, 30, 80, 150))
@@ -214,9 +231,9 @@ class History:
                 elif fate < INVALID + ALWAYS_FAILING:
                     planned = Planned(None, "times in a row")
             self.checker.planned[job], self.checker.interval_s[job] = planned, interval_s
-            keys, params = PLACE.job(job), {"STATE_SAVING_INTERVAL": interval_s}
+            keys, params = PLACE.job(job), {"STATE_SAVING_INTERVAL": interval_s, "silent": self.kind.silent}
             self.store.put(f"{keys.input}input.txt", text.encode())
-            if whole:
+            if self.kind.whole_jobs:
                 self.whole[job] = json.dumps({"job": job, "workload": "series-sum", "params": params})
                 self.queue.send([Message(self.whole[job], job, job)])
             else:
@@ -253,7 +270,7 @@ class History:
                 bucket="",
                 work_dir=disk or self.root / process.name,
                 alive=lambda: None,
-                telling=Telling(RetryingHerald(road.to(self.herald, "herald"), clock)) if self.webhooks else None,
+                telling=Telling(RetryingHerald(road.to(self.herald, "herald"), clock)) if self.kind.webhooks else None,
             )
         )
         node = Node(process, disk or self.root / process.name, road, runner, worker)
@@ -366,7 +383,7 @@ def play(
     *,
     steps: int | None = None,
     workers: int = WORKERS,
-    webhooks: bool | None = None,
+    kind: Kind | None = None,
 ) -> Outcome:
     """The history of *seed*.
 
@@ -376,19 +393,19 @@ def play(
         faults: Instead of the seed's own.
         steps: One job, of so many steps, instead of the seed's own.
         workers: How many there are at first.
-        webhooks: Whether changes of state are told, instead of what the seed says.
+        kind: Instead of the seed's own.
     """
-    rng = random.Random(f"webhooks {seed}")  # one of its own, so that histories without them are as they ever were
-    chosen = rng.random() < WEBHOOKS
-    webhooks = chosen if webhooks is None else webhooks
+    rng = random.Random(f"kind {seed}")  # one of its own, so that faults and jobs are the same for any kind
+    drawn_kind = Kind.of(rng)
+    kind = kind or drawn_kind
     drawn = draw(random.Random(seed)) if faults is None else faults
-    if faults is None and webhooks:
+    if faults is None and kind.webhooks:
         drawn += draw_for_receiver(rng)
     random.seed(seed)  # tenacity draws its pauses from there
     directory = root / f"seed{seed}"
     directory.mkdir(parents=True)
     try:
-        history = History(seed, drawn, directory, steps, workers, webhooks)
+        history = History(seed, drawn, directory, steps, workers, kind)
         with (
             patch("lifecycle.restore.Target.take", history.if_there_is_room(Target.take)),
             patch("lifecycle.preparation._fetch_piece", history.if_there_is_room(_fetch_piece)),

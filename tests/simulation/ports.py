@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, evolve, field
@@ -22,6 +23,7 @@ from lifecycle.ports.store import Absent, Range, Version
 POLL_S: Final = 4.0
 TIMEOUT_S: Final = 8.0
 SLOWEST_S: Final = 6.0
+LONGEST_CHECK_S: Final = 5.0
 
 
 class WatchedStore(MemoryStore):
@@ -266,3 +268,9 @@ class WatchedRunner(FakeRunner):
         self.running[launch.job] = workload
         self._road.checker.started(launch.job, launch.epoch, workload._step)
         return workload
+
+    def check(self, launch: Launch, snapshot: Path) -> str | None:
+        """See `FakeRunner`; takes its time, in which a workload that knows of no snapshots may write over its files."""
+        if launch.params.get("silent"):
+            self._road.world.wait(self._road.world.rng.choice((0.0, 1.0, LONGEST_CHECK_S)))
+        return super().check(launch, snapshot)

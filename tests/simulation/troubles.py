@@ -139,7 +139,7 @@ class Troubles:
             place=PLACE,
             bucket="",
             policy=history.policy,
-            telling=Telling(herald) if history.webhooks else None,
+            telling=Telling(herald) if history.kind.webhooks else None,
         )
 
 

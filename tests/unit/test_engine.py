@@ -313,7 +313,7 @@ def test_a_file_that_is_written_to_while_it_is_saved_is_not_committed(shelf: She
 
     with pytest.raises(TornSnapshotError, match="written to") as caught:
         shelf.engine.upload(_snapshot(shelf), None, between=meddle)
-    assert caught.value.path == "checkpoint/a"
+    assert caught.value.paths == ("checkpoint/a",)
     assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
 
 

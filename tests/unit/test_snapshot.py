@@ -70,10 +70,23 @@ def test_a_file_changed_in_place_is_found_out_and_copied_from_then_on(dirs: JobD
     (dirs.checkpoint / "state").write_bytes(b"two")
     with pytest.raises(TornSnapshotError, match="checkpoint/state: it was written to") as caught:
         taken.expect_whole()
-    copied = take(dirs, in_place={str(caught.value.path)})
+    copied = take(dirs, in_place=set(caught.value.paths))
     (dirs.checkpoint / "state").write_bytes(b"three")
     copied.expect_whole()
     assert contents(copied)["checkpoint/state"] == b"two"
+
+
+def test_a_torn_snapshot_names_every_file_that_is_changed_in_place(dirs: JobDirs) -> None:
+    """So that all of them are copied the next time, and not one more each time."""
+    names = [f"part{number}" for number in range(4)]
+    for name in names:
+        (dirs.checkpoint / name).write_bytes(b"one")
+    taken = take(dirs)
+    for name in names[1:]:
+        (dirs.checkpoint / name).write_bytes(b"two")
+    with pytest.raises(TornSnapshotError, match="part1: it was written to while it was saved, and 2 more") as caught:
+        taken.expect_whole()
+    assert caught.value.paths == tuple(f"checkpoint/{name}" for name in names[1:])
 
 
 def test_what_only_grows_is_taken_to_its_length(dirs: JobDirs) -> None:

@@ -1,0 +1,11 @@
+"""Files that were written to since their picture was taken are uploaded with the others, as if of one moment."""
+
+from simulation.checker import ALL_THERE, NOTHING_BREAKS
+
+from lifecycle.snapshot import Snapshot
+
+FOUND_AS = (ALL_THERE, NOTHING_BREAKS)
+
+
+def install() -> None:
+    Snapshot.expect_whole = lambda self: None  # type: ignore[method-assign]

@@ -1,0 +1,126 @@
+"""When snapshots are taken, and of what: of programs that announce theirs, and of programs that announce nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cluster import PLACE, Cluster
+from support.meddling import unless_dead
+
+from lifecycle.record import JobRecord
+from lifecycle.snapshot import Snapshot, take_picture
+from lifecycle.states import State
+from lifecycle.worker import Worker
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path)
+
+
+@contextmanager
+def working(cluster: Cluster, worker: Worker) -> Iterator[None]:
+    """*worker* works meanwhile, and is drained afterwards."""
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    yield
+    worker.drain()
+    assert thread.join(1000)
+
+
+def step(record: JobRecord) -> int:
+    """Of its checkpoint."""
+    assert record.checkpoint is not None
+    assert record.checkpoint.step is not None
+    return record.checkpoint.step
+
+
+def log(cluster: Cluster, epoch: int) -> bytes:
+    """An attempt's."""
+    stored = cluster.memory.get(PLACE.job("a").log(epoch))
+    assert stored is not None
+    return stored.body
+
+
+def test_a_program_that_announces_nothing_is_pictured_every_interval(cluster: Cluster) -> None:
+    """The next attempt goes on from the last picture of its files."""
+    cluster.submit("a", silent=True)
+    cluster.worker(script=lambda _, step: 3 if step == 150 else None, max_jobs=1).run()
+    assert cluster.record("a").attempts[-1].commits == 2
+    saved = step(cluster.record("a"))
+    assert 120 <= saved <= 130
+    cluster.worker().run()
+    assert cluster.record("a").attempts[-1].resumed_step == saved
+    assert cluster.output("a") == "45150"
+
+
+def test_a_program_that_announces_nothing_and_leaves_by_itself_leaves_its_files_whole(cluster: Cluster) -> None:
+    """So they are saved as it left them, however long ago the last picture was."""
+    cluster.submit("a", silent=True)
+    with working(cluster, cluster.worker()):
+        cluster.clock.sleep(100)
+    record = cluster.record("a")
+    assert record.state is State.RELEASED
+    assert step(record) > 95
+    assert record.attempts[-1].commits == 2
+
+
+def test_files_that_are_never_still_are_not_pictured(cluster: Cluster) -> None:
+    """The log says so once an interval, and the job goes on."""
+    cluster.submit("a", silent=True)
+    cluster.worker(workload={"quiet": timedelta(seconds=10)}).run()
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert record.checkpoint is None
+    assert log(cluster, 1).count(b"its files were never still for 0:00:10") == 2  # of 300 seconds: 60 + 60, 60 + 60
+
+
+def test_files_that_change_while_they_are_pictured_are_pictured_later(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once they have been still again."""
+    taken = []
+
+    def take(*args: Any, **kwargs: Any) -> Snapshot | None:
+        taken.append(cluster.clock.monotonic())
+        return take_picture(*args, **kwargs) if len(taken) > 2 else None
+
+    monkeypatch.setattr("lifecycle.checkpointer.take_picture", take)
+    cluster.submit("a", silent=True)
+    cluster.worker().run()
+    assert log(cluster, 1).count(b'"checkpoint"') == 4
+    assert taken[2] - taken[0] >= 2
+
+
+def test_no_quiet_is_asked_of_files_whose_workload_wants_none(cluster: Cluster) -> None:
+    """Then a picture is taken as soon as it is due, of files that change all the time."""
+    cluster.submit("a", "1\n3000\n", silent=True)
+    cluster.worker(workload={"quiet": timedelta(0)}, step_s=0.1).run()
+    assert log(cluster, 1).count(b'"checkpoint"') == 4
+
+
+def test_a_program_that_announces_is_asked_to_save_every_interval(cluster: Cluster) -> None:
+    """For those that save when they are asked, and not before."""
+    cluster.submit("a", patient=True)
+    cluster.worker().run()
+    assert log(cluster, 1).count(b'"checkpoint"') == 4
+
+
+def test_a_program_that_announces_is_not_pictured(cluster: Cluster) -> None:
+    """What lies in its directory is what it resumed from, and older than what it has announced since."""
+    cluster.submit("a", patient=True)
+    cluster.worker(max_running_time=timedelta(seconds=70), max_jobs=1).run()
+    first = step(cluster.record("a"))
+    with working(cluster, cluster.worker(step_s=25.0)):  # so that it is asked long before it answers
+        cluster.clock.sleep(280)
+        announced = cluster.record("a").checkpoint
+        cluster.clock.sleep(15)
+    assert step(cluster.record("a")) > first
+    assert cluster.record("a").checkpoint == announced
+    cluster.worker().run()
+    record = cluster.record("a")
+    assert announced is not None
+    assert [attempt.resumed_step for attempt in record.attempts] == [None, first, announced.step]
+    assert cluster.output("a") == "45150"
