@@ -1,13 +1,14 @@
 """When snapshots are taken, and of what: of programs that announce theirs, and of programs that announce nothing."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cluster import PLACE, Cluster
+from support.cluster import PLACE, Checking, Cluster
 from support.meddling import unless_dead
 
 from lifecycle.record import JobRecord
@@ -75,6 +76,20 @@ def test_files_that_are_never_still_are_not_pictured(cluster: Cluster) -> None:
     assert record.state is State.COMPLETED
     assert record.checkpoint is None
     assert log(cluster, 1).count(b"its files were never still for 0:00:10") == 2  # of 300 seconds: 60 + 60, 60 + 60
+
+
+def test_files_that_are_written_to_in_place_are_copied_from_then_on(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first picture of them is torn before it is read, and thrown away; another is taken at once."""
+    monkeypatch.setattr(Checking, "check", lambda *_: cluster.clock.sleep(6))
+    cluster.submit("a", silent=True)
+    cluster.worker().run()
+    lines = [json.loads(line) for line in log(cluster, 1).splitlines()]
+    told = [line for line in lines if line["event"] in {"upload_failed", "checkpoint"}]
+    assert [line["event"] for line in told] == ["upload_failed", *["checkpoint"] * 4]
+    torn, retaken = (datetime.fromisoformat(line["at"]) for line in told[:2])
+    assert retaken - torn < timedelta(seconds=15)
 
 
 def test_files_that_change_while_they_are_pictured_are_pictured_later(

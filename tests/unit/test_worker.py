@@ -15,7 +15,7 @@ from support.shelf import keep
 from adapters.memory.runner import FakeWorkload, trail
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.message import announce
-from lifecycle.ports.queue import Message
+from lifecycle.ports.queue import Depth, Message
 from lifecycle.publish import publish
 from lifecycle.record import JobRecord, Result
 from lifecycle.restore import fetch_manifest, fill
@@ -30,7 +30,7 @@ def cluster(tmp_path: Path) -> Cluster:
 def test_a_job_is_carried_to_its_end(cluster: Cluster) -> None:
     """Input, checkpoints, output, record, message: all as they should be at the end."""
     cluster.submit("a")
-    assert cluster.worker().run() == 0
+    assert cluster.worker(max_jobs=1).run() == 0
     record = cluster.record("a")
     assert record.state is State.COMPLETED
     assert record.is_settled
@@ -53,6 +53,8 @@ def test_nothing_is_left_that_no_record_names(cluster: Cluster) -> None:
 def test_a_long_job_pauses_and_goes_on_under_a_fresh_message(cluster: Cluster) -> None:
     """MAX_RUNNING_TIME ends an attempt, not the job; nothing is lost, and one message is left at any time."""
     cluster.submit("a")
+    cluster.worker(max_running_time=timedelta(seconds=100), max_jobs=1).run()
+    assert cluster.queue.depth() == Depth(1, 0, 0)
     cluster.worker(max_running_time=timedelta(seconds=100)).run()
     record = cluster.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["timeout", "timeout", "completed"]
@@ -301,6 +303,23 @@ def test_a_demo_job_that_is_begun_anew_does_not_go_on_from_its_copy(cluster: Clu
     assert record.attempts[1].useful_s >= 300
 
 
+def test_outputs_that_could_not_be_published_are_tried_again_soon(cluster: Cluster) -> None:
+    """Long before the delivery would come back by itself; the message is gone then."""
+    cluster.submit("a")
+    tries: list[float] = []
+
+    def refuse(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/output/" in str(args[0]):
+            tries.append(cluster.clock.monotonic())
+            if len(tries) == 1:
+                raise RetryableError("503, on purpose")
+
+    cluster.worker(store=Meddling(cluster.memory, before=refuse)).run()
+    assert cluster.record("a").is_settled
+    assert 30 <= tries[1] - tries[0] < 60
+    assert cluster.queue.depth() == Depth(0, 0, 0)
+
+
 def test_who_publishes_for_another_stays_known_to_live(cluster: Cluster) -> None:
     """Large outputs take longer than a lease: the message is nobody else's meanwhile, and a health check is content."""
     cluster.submit("a")
@@ -399,15 +418,19 @@ def test_what_is_not_in_the_bucket_yet_is_told(cluster: Cluster) -> None:
     seen: list[JobRecord] = []
 
     def look(name: str, *args: object, **_: object) -> None:
+        if cluster.clock.monotonic() > 200:
+            return
         if name == "put" and "/records/" in str(args[0]):
             seen.append(cluster.record("a"))
-        if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() < 200:
+        if name == "put" and "/packs/" in str(args[0]):
             raise RetryableError("503, on purpose")
 
     cluster.worker(store=Meddling(cluster.memory, before=look)).run()
     waiting = [record.backlog for record in seen if record.backlog]
     assert waiting
     assert waiting[0].bytes > 500
+    assert waiting[-1].bytes > waiting[0].bytes
+    assert waiting[-1].since == waiting[0].since
     assert cluster.record("a").backlog is None
 
 
