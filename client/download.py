@@ -19,7 +19,7 @@ from client.storage import human
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError
 from lifecycle.manifest import FileEntry, is_safe_path
 from lifecycle.record import CheckpointRef, JobRecord
-from lifecycle.restore import fetch_manifest, fill
+from lifecycle.restore import fetch_manifest, fill, is_part
 
 FETCHERS: Final = 8
 
@@ -70,7 +70,7 @@ def plan(site: Site, found: Found, directory: Path, *, state: bool) -> Plan:
     if record.result:
         steps.append(partial(_files, site, record.result.manifest, directory, found.job))
     if state and record.checkpoint:
-        steps.append(partial(_files, site, record.checkpoint, directory, f"{found.job}/state"))
+        steps.append(partial(_files, site, record.checkpoint, directory, f"{found.job}/state", alone=True))
     for step in steps:
         try:
             made.fetches += step()
@@ -93,10 +93,16 @@ def inside(directory: Path, path: str) -> Path:
     return target
 
 
-def _files(site: Site, ref: CheckpointRef, directory: Path, path: str) -> list[tuple[str, Fetch]]:
-    into = inside(directory, path)
+def _files(
+    site: Site, ref: CheckpointRef, directory: Path, path: str, *, alone: bool = False
+) -> list[tuple[str, Fetch]]:
+    """What a manifest names; if it is to be *alone*, only where nothing else lies."""
+    into, manifest = inside(directory, path), fetch_manifest(site.store, ref)
     into.mkdir(parents=True, exist_ok=True)
-    manifest = fetch_manifest(site.store, ref)
+    named = {into / entry.path for entry in manifest.files}
+    others = {file for file in into.rglob("*") if file.is_file() and not is_part(file.name)} - named
+    if alone and others:
+        raise PermanentError(f"{min(others)} is not of this checkpoint: remove {into}, and download again")
     return [(str(into / entry.path), partial(_fetch_file, site, entry, into)) for entry in manifest.files]
 
 

@@ -224,6 +224,11 @@ class Target(Proof):
         self._part.replace(self._path)
 
 
+def is_part(name: str) -> bool:
+    """Whether a file of that name is one that was not fetched to its end."""
+    return name.startswith(".holdfast-") and name.endswith(".part")
+
+
 def _part_of(name: str) -> str:
     """What a file is called until it is whole: as no other file of the folder is, however long *name* is."""
     return f".holdfast-{digest_bytes(os.fsencode(name))[-16:]}.part"

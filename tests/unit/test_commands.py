@@ -287,6 +287,20 @@ def test_download_fetches_verifies_and_does_not_fetch_again(site: Site, run: Run
     assert run("download", "out", "--state")[0] == 0
 
 
+def test_download_does_not_mix_checkpoints(site: Site, run: Run, tmp_path: Path) -> None:
+    """Files that an older one left, and the newer does not have, would go on with it; what is half fetched will not."""
+    complete(site, "a", "result", tmp_path)
+    (tmp_path / "out/a/state/output").mkdir(parents=True)
+    (tmp_path / "out/a/state/output/.holdfast-0123456789abcdef.part").write_text("half")
+    assert run("download", "out", "--state")[0] == 0
+    (tmp_path / "out/a/state/output/old.chk").write_text("of before")
+    code, out, err = run("download", "out", "--state")
+    assert code == 1
+    assert "out/a/state/output/old.chk is not of this checkpoint: remove out/a/state, and download again" in err
+    assert "1 completed jobs, 2 files" in out
+    assert (tmp_path / "out/a/state/output/old.chk").read_text() == "of before"
+
+
 def test_download_names_what_is_damaged(site: Site, run: Run, tmp_path: Path) -> None:
     """A wrong byte is not handed out as a result."""
     complete(site, "a", "result", tmp_path)
