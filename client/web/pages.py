@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 import anyio.to_thread
 from attrs import evolve, frozen
 from jinja2 import Environment
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
@@ -256,11 +257,11 @@ class Pages:
     def _act(self, request: Request, job: str, act: str, do: control.Act) -> Response:
         try:
             do(self._board.site, job)
-            tell_quietly(self._board.site, [job])
         except HoldfastError as error:
             status = 503 if isinstance(error, RetryableError | ConfigError) else 409
             return self._confirm(request, job, act, status=status, problem=f"{job}: {error}")
-        return RedirectResponse(f"/jobs/{job}", 303)
+        telling = BackgroundTask(tell_quietly, self._board.site, [job])  # a receiver may hang: the operator need not
+        return RedirectResponse(f"/jobs/{job}", 303, background=telling)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

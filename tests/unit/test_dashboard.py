@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 from support.page import EVERYWHERE, HERE, TOKEN, client_of, new_site, put, state_of, token_of
 
 from client.bootstrap import Site
@@ -109,6 +110,27 @@ def test_cancel_and_retry_by_their_forms(web: TestClient, site: Site) -> None:
     assert state_of(site, "a") is State.CANCELLED
     assert web.post("/jobs/a/retry", data=form, headers={"Origin": HERE}).status_code == 303
     assert state_of(site, "a") is State.QUEUED
+
+
+def test_the_operator_does_not_wait_for_who_is_told(
+    web: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver of webhooks may hang; the answer is out by then."""
+    put(site, JobRecord("a", "s"))
+    form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
+    order: list[str] = []
+    monkeypatch.setattr("client.web.pages.tell_quietly", lambda _, jobs: order.append(f"told of {jobs}"))
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sent(message: Message) -> None:
+            order.append(message["type"])
+            await send(message)
+
+        await web.app(scope, receive, sent)
+
+    seen = TestClient(watched, base_url=HERE, follow_redirects=False, cookies=web.cookies)
+    assert seen.post("/jobs/a/cancel", data=form, headers={"Origin": HERE}).status_code == 303
+    assert order == ["http.response.start", "http.response.body", "told of ['a']"]
 
 
 def test_retry_from_the_start_forgets_the_checkpoints(web: TestClient, site: Site) -> None:
