@@ -122,7 +122,7 @@ class Watch:
     def _note_progress(self) -> None:
         self._noted_at = self._on.now()
         useful_s, steps, report = round(self.useful_s, 3), self.steps, self._report
-        rate = round(steps / useful_s, 3) if useful_s > 0 else None
+        rate = round(steps / useful_s, 3) if report.done is not None and useful_s > 0 else None
         progress = Progress(done=report.done, total=report.total, rate=rate)
         self._on.keeper.note(
             "progress",

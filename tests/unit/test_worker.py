@@ -16,8 +16,9 @@ from adapters.memory.runner import FakeWorkload, trail
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.message import announce
 from lifecycle.ports.queue import Depth, Message
+from lifecycle.ports.runner import Report
 from lifecycle.publish import publish
-from lifecycle.record import JobRecord, Result
+from lifecycle.record import JobRecord, Progress, Result
 from lifecycle.restore import fetch_manifest, fill
 from lifecycle.states import State
 
@@ -63,6 +64,41 @@ def test_a_long_job_pauses_and_goes_on_under_a_fresh_message(cluster: Cluster) -
     assert record.dispatch == 3
     assert cluster.output("a") == "45150"
     assert sum(attempt.steps for attempt in record.attempts) == 300
+    assert record.timestamps.started == record.attempts[0].started
+
+
+def test_only_the_time_of_the_workload_is_useful(cluster: Cluster) -> None:
+    """Not that of the last upload, which may take long."""
+    cluster.submit("a")
+
+    def slow(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() > 300:
+            cluster.clock.sleep(100)
+
+    cluster.worker(store=Meddling(cluster.memory, before=slow)).run()
+    record = cluster.record("a")
+    assert 300 <= record.attempts[0].useful_s < 303
+    assert record.ran_s == record.attempts[0].useful_s
+
+
+def test_a_workload_may_say_nothing_of_how_far_it_is(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no steps then; its checkpoints count as progress, and the next attempt goes on from them."""
+    poll = FakeWorkload.poll
+
+    def silent(self: FakeWorkload) -> Report:
+        report = poll(self)
+        announced = evolve(report.announced, step=None) if report.announced else None
+        return evolve(report, done=None, total=None, announced=announced)
+
+    monkeypatch.setattr(FakeWorkload, "poll", silent)
+    cluster.submit("a")
+    cluster.worker(max_running_time=timedelta(seconds=100)).run()
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert record.progress == Progress()
+    assert [attempt.steps for attempt in record.attempts] == [0] * 3
+    assert [attempt.commits for attempt in record.attempts] == [2, 2, 1]
+    assert cluster.output("a") == "45150"
 
 
 def test_a_delivery_is_never_held_past_its_limit(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +174,40 @@ def test_a_checkpoint_that_goes_no_further_resets_no_failures(cluster: Cluster) 
     assert record.failures == 1
     cluster.worker(**fails).run()
     assert cluster.record("a").state is State.FAILED
+
+
+def test_a_node_that_can_save_nothing_gives_its_job_to_another(cluster: Cluster) -> None:
+    """After its patience, and asks to be replaced; what it could not save is done again elsewhere."""
+    cluster.submit("a", "1\n3000\n")
+
+    def refuse(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/packs/" in str(args[0]):
+            raise RetryableError("no way to the bucket, on purpose")
+
+    began = cluster.clock.monotonic()
+    assert cluster.worker(store=Meddling(cluster.memory, before=refuse), patience=timedelta(seconds=200)).run() == 1
+    assert cluster.clock.monotonic() - began < 600
+    record = cluster.record("a")
+    assert record.state is State.RELEASED
+    assert record.interruptions == {"uploads_hopeless": 1}
+    assert record.failures == 0
+    assert "nothing could be uploaded from this node for 0:03:20" in (record.error or "")
+    assert cluster.worker(max_jobs=1).run() == 0
+    assert cluster.record("a").state is State.COMPLETED
+
+
+def test_an_owned_record_that_names_no_attempt_is_taken_over(cluster: Cluster) -> None:
+    """Whoever wrote it: a record must not be able to end every worker that meets it."""
+    keys = cluster.submit("a")
+    held = cluster.held("a")
+    cluster.ledger.write(
+        keys.record, evolve(held.record, state=State.RUNNING, epoch=3, owner="gone", lease_s=60.0), held.version
+    )
+    cluster.worker().run()
+    record = cluster.record("a")
+    assert record.state is State.COMPLETED
+    assert record.interruptions == {"node_lost": 1}
+    assert [attempt.epoch for attempt in record.attempts] == [4]
 
 
 def test_a_job_that_leaves_nothing_of_all_its_time_is_not_repeated_for_ever(
