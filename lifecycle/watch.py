@@ -115,7 +115,7 @@ class Watch:
             self._stepped_at = self._on.now()
         if moved or self._on.now() - self._noted_at >= NOTED_S:
             self._note_progress()
-        if report.exited and self._ended is None:
+        if report.exited:
             self._ended = self._on.now()
         return report.exited
 

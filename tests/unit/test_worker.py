@@ -101,6 +101,38 @@ def test_a_workload_may_say_nothing_of_how_far_it_is(cluster: Cluster, monkeypat
     assert cluster.output("a") == "45150"
 
 
+def test_how_long_a_workload_has_run_is_noted_without_its_saying_anything(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else that time would be lost for the account, should its node vanish."""
+    poll = FakeWorkload.poll
+    monkeypatch.setattr(FakeWorkload, "poll", lambda self: evolve(poll(self), done=None, total=None))
+    cluster.submit("a")
+    worker = cluster.worker(state_saving_interval=timedelta(hours=1))
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(200)
+    assert 150 <= cluster.record("a").attempts[0].useful_s <= 200
+    worker.drain()
+    assert thread.join(1000)
+
+
+def test_what_a_workload_said_last_counts(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that removes its own account of how far it is has still got so far."""
+    poll = FakeWorkload.poll
+
+    def forgetful(self: FakeWorkload) -> Report:
+        report = poll(self)
+        return evolve(report, done=None, total=None) if report.exited else report
+
+    monkeypatch.setattr(FakeWorkload, "poll", forgetful)
+    cluster.submit("a")
+    cluster.worker().run()
+    record = cluster.record("a")
+    assert record.progress.done in {298, 299}
+    assert record.progress.total == 300
+    assert record.progress.rate == pytest.approx(1.0, abs=0.02)
+
+
 def test_a_delivery_is_never_held_past_its_limit(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long MAX_RUNNING_TIME is, an attempt pauses before the queue would take its delivery away."""
     monkeypatch.setattr("lifecycle.watch.TICK_S", 30.0)
@@ -453,6 +485,13 @@ def test_a_workload_that_makes_no_step_is_taken_to_hang(cluster: Cluster) -> Non
     assert record.state is State.FAILED
     assert [attempt.outcome for attempt in record.attempts] == ["workload_failed"] * 3
     assert "no step in 0:05:00: it was taken to hang, and killed" in (record.error or "")
+
+
+def test_a_workload_that_makes_steps_is_not_taken_to_hang(cluster: Cluster) -> None:
+    """However long it runs."""
+    cluster.submit("a")
+    cluster.worker(workload={"silence": timedelta(seconds=20)}, step_s=10.0).run()
+    assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
 
 
 def test_a_job_may_run_so_long_in_all(cluster: Cluster) -> None:
