@@ -11,6 +11,8 @@ import pytest
 from support.cluster import PLACE, Checking, Cluster
 from support.meddling import unless_dead
 
+from adapters.memory.runner import FakeWorkload
+from lifecycle.ports.runner import Exit
 from lifecycle.record import JobRecord
 from lifecycle.snapshot import Snapshot, take_picture
 from lifecycle.states import State
@@ -66,6 +68,28 @@ def test_a_program_that_announces_nothing_and_leaves_by_itself_leaves_its_files_
     assert record.state is State.RELEASED
     assert step(record) > 95
     assert record.attempts[-1].commits == 2
+
+
+@pytest.mark.parametrize("code", [None, 143], ids=["killed", "ended by its signal"])
+def test_a_program_that_does_not_leave_by_itself_is_not_trusted(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, code: int | None
+) -> None:
+    """It may have been in the middle of a file: the last picture counts. Nor is it waited for beyond the worker's grace."""
+
+    def stop(self: FakeWorkload) -> None:
+        self._exited = Exit(code, "") if code else None
+
+    monkeypatch.setattr(FakeWorkload, "stop", stop)
+    cluster.submit("a", silent=True)
+    patient = {"grace": timedelta(hours=1)}
+    with working(cluster, cluster.worker(stop_grace=timedelta(seconds=20), workload=patient)):
+        cluster.clock.sleep(100)
+        pictured = cluster.record("a").checkpoint
+        assert pictured is not None
+        drained = cluster.clock.monotonic()
+    assert cluster.clock.monotonic() - drained < 20
+    assert cluster.record("a").state is State.RELEASED
+    assert cluster.record("a").checkpoint == pictured
 
 
 def test_files_that_are_never_still_are_not_pictured(cluster: Cluster) -> None:

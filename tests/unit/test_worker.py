@@ -16,7 +16,7 @@ from adapters.memory.runner import FakeWorkload, trail
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.message import announce
 from lifecycle.ports.queue import Depth, Message
-from lifecycle.ports.runner import Report
+from lifecycle.ports.runner import Exit, Report
 from lifecycle.publish import publish
 from lifecycle.record import JobRecord, Progress, Result
 from lifecycle.restore import fetch_manifest, fill
@@ -141,6 +141,43 @@ def test_a_delivery_is_never_held_past_its_limit(cluster: Cluster, monkeypatch: 
     record = cluster.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["timeout", "completed"]
     assert record.attempts[0].steps == pytest.approx(11.5 * 360, abs=4)
+
+
+def test_a_workload_whose_time_went_into_loading_is_not_to_blame(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where most of a delivery's time is gone when it starts, it is no failure that it leaves no checkpoint."""
+    monkeypatch.setattr("lifecycle.watch.DELIVERY_LIMIT", timedelta(seconds=400))
+    monkeypatch.setattr(FakeWorkload, "_announce", lambda _: None)
+    cluster.submit("a")
+    loads = [300.0, 0.0]
+
+    def slow(name: str, *args: object, **_: object) -> None:
+        if name.startswith("get") and "input.txt" in str(args[0]):
+            cluster.clock.sleep(loads.pop(0))
+
+    store = Meddling(cluster.memory, before=slow)
+    cluster.worker(store=store, max_jobs=1).run()
+    record = cluster.record("a")
+    assert record.state is State.PAUSED_FOR_TIMEOUT
+    assert record.attempts[0].useful_s < 100
+    assert record.failures == 0
+    cluster.worker(store=store).run()
+    assert cluster.record("a").state is State.COMPLETED
+
+
+def test_an_invalid_job_gives_the_workloads_own_words_as_the_reason(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its exit code where it has none."""
+    said = "grid: 3 is no power of two"
+    for job, tail, reason in (("a", said, said), ("b", "", "exit code 65")):
+        ended = Report(exited=Exit(65, tail))
+        monkeypatch.setattr(FakeWorkload, "poll", lambda _, ended=ended: ended)
+        cluster.submit(job)
+        cluster.worker(max_jobs=1).run()
+        assert cluster.record(job).state is State.FAILED
+        assert cluster.record(job).error == reason
 
 
 @pytest.mark.parametrize(
