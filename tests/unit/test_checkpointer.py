@@ -74,7 +74,7 @@ def test_a_program_that_announces_nothing_and_leaves_by_itself_leaves_its_files_
 def test_a_program_that_does_not_leave_by_itself_is_not_trusted(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, code: int | None
 ) -> None:
-    """It may have been in the middle of a file: the last picture counts. Nor is it waited for beyond the worker's grace."""
+    """It may have been in the middle of a file: the last picture counts. Nor is it waited for beyond the grace."""
 
     def stop(self: FakeWorkload) -> None:
         self._exited = Exit(code, "") if code else None
