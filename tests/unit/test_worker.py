@@ -265,6 +265,29 @@ def test_a_node_that_can_save_nothing_gives_its_job_to_another(cluster: Cluster)
     assert cluster.record("a").state is State.COMPLETED
 
 
+def test_a_worker_drained_while_it_cannot_upload_the_outputs_hands_back(cluster: Cluster) -> None:
+    """That is no sign of an unfit node: the next one goes on from the last checkpoint."""
+    cluster.submit("a")
+
+    def refuse(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() > 290:
+            raise RetryableError("no way to the bucket, on purpose")
+
+    worker = cluster.worker(store=Meddling(cluster.memory, before=refuse))
+    codes: list[int] = []
+    thread = cluster.clock.start_thread(unless_dead(lambda: codes.append(worker.run())), name="worker")
+    cluster.clock.sleep(320)
+    worker.drain()
+    assert thread.join(1000)
+    record = cluster.record("a")
+    assert record.state is State.RELEASED
+    assert record.interruptions == {"drained": 1}
+    assert codes == [0]
+    cluster.worker(max_jobs=1).run()
+    assert cluster.record("a").attempts[-1].resumed_step in {240, 241}
+    assert cluster.output("a") == "45150"
+
+
 def test_an_owned_record_that_names_no_attempt_is_taken_over(cluster: Cluster) -> None:
     """Whoever wrote it: a record must not be able to end every worker that meets it."""
     keys = cluster.submit("a")
