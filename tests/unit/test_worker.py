@@ -265,20 +265,43 @@ def test_a_node_that_can_save_nothing_gives_its_job_to_another(cluster: Cluster)
     assert cluster.record("a").state is State.COMPLETED
 
 
-def test_a_worker_drained_while_it_cannot_upload_the_outputs_hands_back(cluster: Cluster) -> None:
-    """That is no sign of an unfit node: the next one goes on from the last checkpoint."""
-    cluster.submit("a")
+@pytest.fixture
+def takes_no_outputs(cluster: Cluster) -> Meddling:
+    """A store that takes what a job of 300 seconds saves, but not what it leaves in the end."""
 
     def refuse(name: str, *args: object, **_: object) -> None:
         if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() > 290:
             raise RetryableError("no way to the bucket, on purpose")
 
-    worker = cluster.worker(store=Meddling(cluster.memory, before=refuse))
+    return Meddling(cluster.memory, before=refuse)
+
+
+def test_a_job_is_cancelled_while_its_outputs_cannot_be_uploaded(cluster: Cluster, takes_no_outputs: Meddling) -> None:
+    """At its owner's next beat, and not when that has lost its patience."""
+    cluster.submit("a")
+    worker = cluster.worker(store=takes_no_outputs)
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(320)
+    held = cluster.held("a")
+    asked = evolve(held.record, control=evolve(held.record.control, cancel=True))
+    cluster.ledger.write(PLACE.job("a").record, asked, held.version)
+    cluster.clock.sleep(60)
+    assert cluster.record("a").state is State.CANCELLED
+    worker.drain()
+    assert thread.join(1000)
+
+
+def test_a_worker_drained_while_it_cannot_upload_the_outputs_hands_back(
+    cluster: Cluster, takes_no_outputs: Meddling
+) -> None:
+    """Within its grace; and it is no sign of an unfit node: the next one goes on from the last checkpoint."""
+    cluster.submit("a")
+    worker = cluster.worker(store=takes_no_outputs, stop_grace=timedelta(seconds=20))
     codes: list[int] = []
     thread = cluster.clock.start_thread(unless_dead(lambda: codes.append(worker.run())), name="worker")
     cluster.clock.sleep(320)
     worker.drain()
-    assert thread.join(1000)
+    assert thread.join(20)
     record = cluster.record("a")
     assert record.state is State.RELEASED
     assert record.interruptions == {"drained": 1}
