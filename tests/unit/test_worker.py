@@ -356,14 +356,17 @@ def test_a_job_whose_checkpoints_the_store_would_not_take_is_not_to_blame(cluste
     assert record.failures == 0
 
 
-def test_files_that_cannot_be_read_are_not_the_nodes_fault(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("interval_s", [60, 1000], ids=["while it runs", "at its end"])
+def test_files_that_cannot_be_read_are_not_the_nodes_fault(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, interval_s: int
+) -> None:
     """Another node would find the same: it counts as a failure, and no node asks to be replaced."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "state.txt")
 
     monkeypatch.setattr("lifecycle.cutter.Cutter.cut", refuse)
-    cluster.submit("a")
+    cluster.submit("a", STATE_SAVING_INTERVAL=interval_s)
     assert cluster.worker().run() == 0
     record = cluster.record("a")
     assert record.state is State.FAILED
@@ -602,6 +605,18 @@ def test_a_snapshot_that_fails_the_workloads_own_check_is_not_committed(cluster:
     log = cluster.memory.get(PLACE.job("a").log(1))
     assert log is not None
     assert log.body.count(b"broken trajectory") == 4
+
+
+def test_a_last_snapshot_that_fails_the_workloads_own_check_is_not_tried_again(cluster: Cluster) -> None:
+    """It would fail again: a drained worker hands the job back at once, as it was saved before."""
+    cluster.submit("a")
+    worker = cluster.worker(check="its check says 1: broken trajectory")
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(100)
+    worker.drain()
+    assert thread.join(5)
+    assert cluster.record("a").state is State.RELEASED
+    assert cluster.record("a").checkpoint is None
 
 
 def test_what_is_not_in_the_bucket_yet_is_told(cluster: Cluster) -> None:
