@@ -406,6 +406,115 @@ def test_a_bucket_that_refuses_for_long_ends_the_worker(cluster: Cluster, call: 
     assert cluster.output("a") == "45150"
 
 
+def test_a_queue_that_refuses_now_and_then_ends_no_worker(cluster: Cluster) -> None:
+    """What was taken in between begins the count anew."""
+
+    def deny(*_: Any, **__: Any) -> None:
+        if cluster.clock.monotonic() % 110 < 100:
+            raise ConfigError("403")
+
+    cluster.worker(queue=Meddling(cluster.queue, before=deny)).run()
+    assert cluster.clock.monotonic() >= 600  # it was idle for ten minutes
+
+
+@pytest.mark.parametrize("call", ["get", "put"])
+def test_a_bucket_that_refuses_now_and_then_ends_no_worker(cluster: Cluster, call: str) -> None:
+    """The same for records that are read, and for leases that are taken."""
+    jobs = [f"job{number:02d}" for number in range(20)]
+    for job in jobs:
+        cluster.submit(job, "1\n2\n")
+
+    def deny(name: str, *args: Any, **_: Any) -> None:
+        is_meant = name == call and "/records/" in args[0] and (name == "get" or b'"received"' in args[1])
+        if is_meant and cluster.clock.monotonic() % 110 < 100:
+            raise ConfigError("403")
+
+    cluster.worker(store=Meddling(cluster.memory, before=deny)).run()
+    assert {cluster.record(job).state for job in jobs} == {State.COMPLETED}
+    assert cluster.clock.monotonic() > 600
+
+
+def test_race_drained_while_a_record_is_read(cluster: Cluster) -> None:
+    """The signal comes after the worker has looked for it, and before there is an attempt that could hear of it."""
+    cluster.submit("a")
+    signals = [1]
+
+    def drain(name: str, *args: Any, **_: Any) -> None:
+        if name == "get" and args[0] == RECORD and signals:
+            signals.pop()
+            worker.drain()
+
+    worker = cluster.worker(store=Meddling(cluster.memory, before=drain))
+    worker.run()
+    assert cluster.clock.monotonic() < 20
+    assert cluster.record("a").state is State.RELEASED
+    assert cluster.queue.depth().available == 1
+
+
+def test_race_drained_while_a_message_is_received(cluster: Cluster) -> None:
+    """It is another's at once, and the job is not begun."""
+    cluster.submit("a")
+
+    def drain(name: str, *_: Any, **__: Any) -> None:
+        if name == "receive":
+            worker.drain()
+
+    worker = cluster.worker(queue=Meddling(cluster.queue, after=drain))
+    worker.run()
+    assert cluster.record("a").epoch == 0
+    assert cluster.queue.depth().available == 1
+
+
+def test_a_record_that_cannot_be_read_is_tried_again_soon(cluster: Cluster) -> None:
+    """However long a lease is, and so a delivery's first invisibility."""
+    cluster.submit("a", "1\n3\n")
+
+    def fail(name: str, *args: Any, **_: Any) -> None:
+        if name == "get" and args[0] == RECORD and cluster.clock.monotonic() < 10:
+            raise RetryableError("503")
+
+    worker = cluster.worker(
+        store=Meddling(cluster.memory, before=fail), lease=timedelta(hours=2), idle_exit=timedelta(minutes=2)
+    )
+    worker.run()
+    assert cluster.output("a") == "6"
+
+
+def test_an_owned_job_is_looked_at_again_when_its_lease_runs_out(cluster: Cluster) -> None:
+    """That of its owner, who may be gone, and not ours."""
+    keys = cluster.submit("a", "1\n3\n")
+    held = cluster.held("a")
+    owned = evolve(held.record, state=State.RUNNING, epoch=1, owner="gone", lease_s=60.0)
+    cluster.clock.sleep(2)
+    cluster.ledger.write(keys.record, owned, held.version)
+    cluster.worker(lease=timedelta(hours=2), idle_exit=timedelta(minutes=2)).run()
+    assert cluster.output("a") == "6"
+    assert cluster.clock.monotonic() < 62 + 20 + 120
+
+
+def test_refusals_with_nothing_in_between_for_long_end_no_worker(cluster: Cluster) -> None:
+    """A bucket is only asked when there is a message: two refusals an hour apart say nothing of the hour."""
+
+    def deny(name: str, *args: Any, **_: Any) -> None:
+        if name == "get" and args[0] == RECORD and denied:
+            denied.pop()
+            raise ConfigError("403")
+
+    denied = [True]
+    worker = cluster.worker(store=Meddling(cluster.memory, before=deny), idle_exit=timedelta(hours=2))
+    cluster.submit("a")
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(10)
+    cluster.queue.purge()
+    cluster.clock.sleep(3600)
+    denied = [True]
+    cluster.queue.send([announce(cluster.record("a"), 2)])
+    cluster.clock.sleep(400)
+    assert cluster.output("a") == "45150"
+    worker.drain()
+    assert thread.join(1000)
+
+
 def test_race_collection_is_bounded_by_epoch(cluster: Cluster) -> None:
     """A collecting owner touches no key of a later epoch, whoever may have written it."""
     keys = cluster.submit("a")

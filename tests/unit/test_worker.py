@@ -13,6 +13,7 @@ from support.meddling import Meddling, unless_dead
 from support.shelf import keep
 
 from adapters.memory.runner import FakeWorkload, trail
+from adapters.node import LocalNode
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.message import announce
 from lifecycle.ports.queue import Depth, Message
@@ -376,6 +377,7 @@ def test_files_that_cannot_be_read_are_not_the_nodes_fault(
 
 def test_a_disk_that_fails_is_the_nodes_fault(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job goes on elsewhere, and the node asks to be replaced."""
+    asked: list[str] = []
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -383,12 +385,51 @@ def test_a_disk_that_fails_is_the_nodes_fault(cluster: Cluster, monkeypatch: pyt
     cluster.submit("a")
     with monkeypatch.context() as patch:
         patch.setattr("lifecycle.checkpointer.take_announced", fail)
+        patch.setattr(LocalNode, "reallocate", lambda _, why: asked.append(why))
         assert cluster.worker().run() == 1
     record = cluster.record("a")
+    assert asked == [record.error]
     assert (record.state, record.failures, record.interruptions) == (State.RELEASED, 0, {"node_unfit": 1})
     assert "the disk is full" in (record.error or "")
     assert cluster.worker().run() == 0
     assert cluster.output("a") == "45150"
+
+
+def test_a_node_keeps_the_files_of_one_unfinished_job(cluster: Cluster) -> None:
+    """Those of the one that it had last, in case that it comes back."""
+    for job in "ab":
+        cluster.submit(job)
+    cluster.worker(script=lambda launch, step: 3 if step == 10 else None, max_jobs=2).run()
+    assert [cluster.record(job).state for job in "ab"] == [State.RELEASED] * 2
+    assert [folder.name for folder in (cluster.root / "node1").iterdir()] == ["b"]
+
+
+def test_a_record_of_a_newer_holdfast_is_left_for_a_newer_worker(cluster: Cluster) -> None:
+    """Its message is there again soon, however long a lease is."""
+    keys = cluster.submit("a")
+    cluster.clock.sleep(2)
+    cluster.memory.put(keys.record, b'{"schema": 99}')
+    cluster.worker(lease=timedelta(hours=1), idle_exit=timedelta(seconds=30)).run()
+    stored = cluster.memory.get(keys.record)
+    assert stored is not None
+    assert stored.body == b'{"schema": 99}'
+    cluster.clock.sleep(120)
+    assert cluster.queue.depth().available == 1
+
+
+def test_an_idle_worker_stays_as_long_as_it_is_to(cluster: Cluster) -> None:
+    """For ever, where no limit is set; and a health check is content."""
+    worker = cluster.worker(idle_exit=timedelta(0))
+    signs: list[float] = []
+    worker._services = evolve(worker._services, alive=lambda: signs.append(cluster.clock.monotonic()))
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(86_400)
+    assert cluster.clock.monotonic() - signs[-1] <= 30
+    worker.drain()
+    assert thread.join(30)
+    began = cluster.clock.monotonic()
+    cluster.worker(idle_exit=timedelta(seconds=3)).run()
+    assert cluster.clock.monotonic() - began < 5
 
 
 def test_the_same_message_many_times_is_one_attempt(cluster: Cluster) -> None:
@@ -532,6 +573,9 @@ def test_who_publishes_for_another_stays_known_to_live(cluster: Cluster) -> None
     assert cluster.output("a") == "45150"
     worker.drain()
     assert thread.join(1000)
+    ended = len(signs)
+    cluster.clock.sleep(1000)
+    assert len(signs) == ended
 
 
 def test_outputs_that_no_key_can_name_settle_the_job(cluster: Cluster) -> None:
