@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.cluster import PLACE, Checking, Cluster
-from support.meddling import unless_dead
+from support.meddling import Meddling, unless_dead
 
 from adapters.memory.runner import FakeWorkload
 from lifecycle.ports.runner import Exit
@@ -138,6 +138,22 @@ def test_no_quiet_is_asked_of_files_whose_workload_wants_none(cluster: Cluster) 
     cluster.submit("a", "1\n3000\n", silent=True)
     cluster.worker(workload={"quiet": timedelta(0)}, step_s=0.1).run()
     assert log(cluster, 1).count(b'"checkpoint"') == 4
+
+
+def test_a_snapshot_that_waits_while_another_is_committed_is_uploaded_next(cluster: Cluster) -> None:
+    """Once, and whole, where uploads take longer than a saving interval."""
+    cluster.submit("a")
+
+    def slow(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/packs/" in str(args[0]):
+            cluster.clock.sleep(100)
+
+    cluster.worker(store=Meddling(cluster.memory, before=slow)).run()
+    assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
+    events = [json.loads(line) for line in log(cluster, 1).splitlines()]
+    assert "upload_failed" not in {line["event"] for line in events}
+    steps = [line["step"] for line in events if line["event"] == "checkpoint"]
+    assert steps == pytest.approx([60, 120, 240], abs=1)  # that of 180 was replaced while it waited
 
 
 def test_a_program_that_announces_is_asked_to_save_every_interval(cluster: Cluster) -> None:
