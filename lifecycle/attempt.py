@@ -19,7 +19,7 @@ from lifecycle.crew import Pace
 from lifecycle.demo import DemoFiles
 from lifecycle.ending import Account, Ending, closing, not_ready
 from lifecycle.errors import ConfigError, LeaseLostError, PermanentError, RetryableError, UnknownOutcomeError
-from lifecycle.events import DrainAsked, Event, LeaseLost
+from lifecycle.events import DrainAsked, Event
 from lifecycle.heartbeat import Heartbeat
 from lifecycle.journal import Journal
 from lifecycle.keeper import RecordKeeper
@@ -301,7 +301,7 @@ class Attempt:
                 if self._services.clock.monotonic() > self._leave_by(give_up):
                     self._settlement.hand_back(self._services.policy.lease)
                     return
-                self._wait_a_little()
+                self._services.clock.sleep(RETRY_S)
             else:
                 break
         self._journal.write(ending.cause, error=ending.error)
@@ -311,12 +311,6 @@ class Attempt:
     def _leave_by(self, otherwise: float) -> float:
         leave_by = self._watch.leave_by if self._watch else None
         return leave_by if leave_by is not None else otherwise
-
-    def _wait_a_little(self) -> None:
-        """Wait before the next try, unless it would be in vain."""
-        event = self._events.get(RETRY_S)
-        if isinstance(event, LeaseLost):
-            raise LeaseLostError(event.why)
 
     def _end_superseded(self, why: str) -> None:
         """Another epoch owns the job: end the workload at once, and write nothing more."""

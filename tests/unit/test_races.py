@@ -10,6 +10,7 @@ from attrs import evolve
 from support.cluster import PLACE, Cluster
 from support.meddling import Fate, Meddling, unless_dead
 
+from lifecycle.ending import FIRST_DELAY
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.keys import epoch_of
 from lifecycle.message import announce
@@ -432,6 +433,44 @@ def test_a_bucket_that_refuses_now_and_then_ends_no_worker(cluster: Cluster, cal
     cluster.worker(store=Meddling(cluster.memory, before=deny)).run()
     assert {cluster.record(job).state for job in jobs} == {State.COMPLETED}
     assert cluster.clock.monotonic() > 600
+
+
+def test_race_beat_after_a_hand_back(cluster: Cluster) -> None:
+    """The heart has stopped by then: a beat would keep the message from whoever is to have it after a delay."""
+    cluster.submit("a")
+    released: list[float] = []
+
+    def slow(name: str, *_: Any, **__: Any) -> None:
+        if name == "release":
+            released.append(cluster.clock.monotonic())
+            cluster.clock.sleep(100)
+
+    fails = cluster.worker(
+        queue=Meddling(cluster.queue, after=slow),
+        script=lambda _, step: 3 if step == 50 else None,
+        heartbeat=timedelta(seconds=5),
+        max_jobs=1,
+    )
+    thread = cluster.clock.start_thread(unless_dead(fails.run), name="worker")
+    cluster.clock.sleep(50 + FIRST_DELAY.total_seconds() + 10)
+    assert released
+    assert cluster.queue.depth().available == 1
+    assert thread.join(1000)
+
+
+def test_race_cancelled_owner_vanished(cluster: Cluster) -> None:
+    """The next one finds the request in the record, and starts nothing."""
+    keys = cluster.submit("a")
+    held = cluster.held("a")
+    control = evolve(held.record.control, cancel=True)
+    asked = evolve(held.record, state=State.RUNNING, epoch=1, owner="gone", lease_s=20.0, control=control)
+    cluster.clock.sleep(2)
+    cluster.ledger.write(keys.record, asked, held.version)
+    cluster.worker(max_jobs=1).run()
+    record = cluster.record("a")
+    assert record.state is State.CANCELLED
+    assert (record.attempts[-1].steps, record.attempts[-1].useful_s) == (0, 0.0)
+    assert cluster.memory.get(f"{keys.output}output.txt") is None
 
 
 def test_race_drained_while_a_record_is_read(cluster: Cluster) -> None:

@@ -163,6 +163,14 @@ def test_checkpoints_are_told_if_asked_for(cluster: Cluster, receiver: Receiver)
     assert len(receiver.told) == len(receiver.unique)
 
 
+def test_each_checkpoint_is_told_where_nothing_else_is(cluster: Cluster, receiver: Receiver) -> None:
+    """Each is another change, though the same edge is followed again and again."""
+    cluster.submit("a")
+    cluster.worker(telling=Telling(receiver, frozenset({State.CHECKPOINTING}))).run()
+    assert receiver.states == ["checkpointing"] * 5
+    assert len(receiver.unique) == 5
+
+
 # ---- when the receiver is not well ----
 
 

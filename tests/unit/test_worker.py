@@ -194,7 +194,7 @@ def test_a_job_that_cannot_succeed_fails_at_once_with_its_reason(
 ) -> None:
     """What is invalid is not tried again, and the record says why in a line."""
     cluster.submit("a", text, workload=workload)
-    cluster.worker().run()
+    cluster.worker(max_jobs=1).run()
     record = cluster.record("a")
     assert record.state is State.FAILED
     assert reason in (record.error or "")
