@@ -29,6 +29,13 @@ def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
 
 
+def ask_to_cancel(cluster: Cluster) -> None:
+    """As an operator does while somebody owns the job."""
+    held = cluster.held("a")
+    asked = evolve(held.record, control=evolve(held.record.control, cancel=True))
+    cluster.ledger.write(PLACE.job("a").record, asked, held.version)
+
+
 def test_a_job_is_carried_to_its_end(cluster: Cluster) -> None:
     """Input, checkpoints, output, record, message: all as they should be at the end."""
     cluster.submit("a")
@@ -283,9 +290,7 @@ def test_a_job_is_cancelled_while_its_outputs_cannot_be_uploaded(cluster: Cluste
     worker = cluster.worker(store=takes_no_outputs)
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(320)
-    held = cluster.held("a")
-    asked = evolve(held.record, control=evolve(held.record.control, cancel=True))
-    cluster.ledger.write(PLACE.job("a").record, asked, held.version)
+    ask_to_cancel(cluster)
     cluster.clock.sleep(60)
     assert cluster.record("a").state is State.CANCELLED
     worker.drain()
@@ -449,9 +454,7 @@ def test_a_cancelled_job_ends_at_the_next_beat(cluster: Cluster) -> None:
     worker = cluster.worker()
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(100)
-    held = cluster.held("a")
-    asked = evolve(held.record, control=evolve(held.record.control, cancel=True))
-    cluster.ledger.write(PLACE.job("a").record, asked, held.version)
+    ask_to_cancel(cluster)
     cluster.clock.sleep(60)
     record = cluster.record("a")
     assert record.state is State.CANCELLED
