@@ -17,7 +17,7 @@ from client.bootstrap import Site
 from client.records import Found, read_all
 from client.storage import human
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError
-from lifecycle.manifest import FileEntry, is_safe_path
+from lifecycle.manifest import FileEntry, Manifest, is_safe_path
 from lifecycle.record import CheckpointRef, JobRecord
 from lifecycle.restore import fetch_manifest, fill, is_part
 
@@ -99,11 +99,17 @@ def _files(
     """What a manifest names; if it is to be *alone*, only where nothing else lies."""
     into, manifest = inside(directory, path), fetch_manifest(site.store, ref)
     into.mkdir(parents=True, exist_ok=True)
+    if alone:
+        _expect_alone(into, manifest)
+    return [(str(into / entry.path), partial(_fetch_file, site, entry, into)) for entry in manifest.files]
+
+
+def _expect_alone(into: Path, manifest: Manifest) -> None:
+    """A checkpoint is of one moment: files that another left would go on with it."""
     named = {into / entry.path for entry in manifest.files}
     others = {file for file in into.rglob("*") if file.is_file() and not is_part(file.name)} - named
-    if alone and others:
+    if others:
         raise PermanentError(f"{min(others)} is not of this checkpoint: remove {into}, and download again")
-    return [(str(into / entry.path), partial(_fetch_file, site, entry, into)) for entry in manifest.files]
 
 
 def _fetch_file(site: Site, entry: FileEntry, into: Path) -> int:

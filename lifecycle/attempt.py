@@ -317,6 +317,8 @@ class Attempt:
         log.warning("%s: superseded: %s", self._call.keys.job, why)
         if self._postman:
             self._postman.stop()
+        if self._uploader:
+            self._uploader.stop(timeout_s=0.0)
         if self._child:
             self._child.kill()
         self._machine.fire(Trigger.SUPERSEDE)
@@ -325,9 +327,9 @@ class Attempt:
         """Leave nothing running, and nothing on the disk that no later attempt here could use."""
         if self._child:
             self._child.kill()
+        self._heartbeat.stop(timeout_s=JOIN_S)
         if self._uploader:
             self._uploader.stop(timeout_s=JOIN_S)
-        self._heartbeat.stop(timeout_s=JOIN_S)
         state = self._machine.state
         if self._courier.stop(timeout_s=JOIN_S) and state is not State.SUPERSEDED and self._ending:
             self._keep_logs(self._ending)

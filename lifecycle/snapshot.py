@@ -46,12 +46,13 @@ class SnapshotFile:
     mode: int
     changed_ns: int | None
 
-    def is_whole(self) -> bool:
-        """Whether it is still what it was when the snapshot was taken."""
+    def torn(self) -> str | None:
+        """What was done to it since the snapshot was taken, that must not be; None if nothing was."""
         seen = self.source.stat()
         if self.changed_ns is None:
-            return seen.st_size >= self.size
-        return (seen.st_size, seen.st_mtime_ns) == (self.size, self.changed_ns)
+            return "it became shorter, though it is said to only grow" if seen.st_size < self.size else None
+        is_same = (seen.st_size, seen.st_mtime_ns) == (self.size, self.changed_ns)
+        return None if is_same else "it was written to while it was saved"
 
 
 @frozen
@@ -85,12 +86,8 @@ class Snapshot:
             TornSnapshotError: Files were written to since the snapshot was taken; it names all of them.
             OSError: The disk fails.
         """
-        if torn := [file for file in self.files if not file.is_whole()]:
-            grows = torn[0].changed_ns is None
-            why = (
-                "it became shorter, though it is said to only grow" if grows else "it was written to while it was saved"
-            )
-            raise TornSnapshotError(why, [file.path for file in torn])
+        if torn := {file.path: why for file in self.files if (why := file.torn())}:
+            raise TornSnapshotError(next(iter(torn.values())), list(torn))
 
     def discard(self) -> None:
         """Remove it from the disk. Safe to repeat."""
