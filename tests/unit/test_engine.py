@@ -7,7 +7,9 @@ from attrs import evolve
 from support.shelf import SMALL, Shelf, files
 
 from adapters.clock import SystemClock
+from adapters.memory.clock import ManualClock
 from lifecycle.checkpoint import Saved
+from lifecycle.crew import Pace
 from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableError, TornSnapshotError
 from lifecycle.manifest import encode
 from lifecycle.restore import fill, verify
@@ -317,11 +319,31 @@ def test_a_file_that_is_written_to_while_it_is_saved_is_not_committed(shelf: She
     assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
 
 
-def test_a_cap_makes_packs_smaller_and_sends_no_faster(tmp_path: Path) -> None:
-    """What may be sent in two seconds goes into one; here, with nothing to compare a clock with, that it arrives."""
-    shelf = Shelf(tmp_path, sizes=evolve(SMALL, pack=1 << 20, read=1 << 10), limit=100 << 20)
+def test_a_cap_makes_packs_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be sent in PACED_S goes into one, so that a cap is not kept in one long burst."""
+    monkeypatch.setattr("lifecycle.packs.SMALLEST_PACED", 1_000)
+    monkeypatch.setattr("lifecycle.packs.PACED_S", 0.02)
+    shelf = Shelf(tmp_path, sizes=evolve(SMALL, pack=1 << 20, read=1 << 10), limit=500_000)
     shelf.write("a", shelf.noise(50_000))
-    shelf.same(saved(shelf), tmp_path / "back")
+    done = saved(shelf)
+    assert max(done.manifest.packs.values()) <= 10_000
+    assert sum(done.manifest.packs.values()) == 50_000
+    shelf.same(done, tmp_path / "back")
+
+
+def test_a_cap_is_kept() -> None:
+    """Whoever is to send waits until what was sent before it has had its time; who comes late may send at once."""
+    clock = ManualClock()
+    pace, sent_at = Pace(clock, 10), []
+    for size in (50, 20, 10):
+        pace.wait(size)
+        sent_at.append(clock.monotonic())
+    assert sent_at == [0.0, 5.0, 7.0]
+    clock.sleep(100)
+    for size in (50, 20):
+        pace.wait(size)
+        sent_at.append(clock.monotonic())
+    assert sent_at[3:] == [107.0, 112.0]
 
 
 def test_pieces_that_do_not_make_up_the_file_are_damage(shelf: Shelf, tmp_path: Path) -> None:

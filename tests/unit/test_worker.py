@@ -5,6 +5,7 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -686,6 +687,21 @@ def test_what_is_not_in_the_bucket_yet_is_told(cluster: Cluster) -> None:
     assert waiting[-1].bytes > waiting[0].bytes
     assert waiting[-1].since == waiting[0].since
     assert cluster.record("a").backlog is None
+
+
+def test_uploads_keep_their_cap(cluster: Cluster) -> None:
+    """So many bytes a second of packs and manifests, however long a checkpoint then takes."""
+    cluster.submit("a")
+    puts: list[tuple[float, int]] = []
+
+    def look(name: str, *args: Any, **_: object) -> None:
+        if name == "put" and ("/packs/" in args[0] or "/checkpoints/" in args[0]):
+            puts.append((cluster.clock.monotonic(), len(args[1])))
+
+    cluster.worker(store=Meddling(cluster.memory, before=look), upload_limit=4).run()
+    assert cluster.output("a") == "45150"
+    sent = sum(size for _, size in puts[:-1])
+    assert round(puts[-1][0] - puts[0][0], 3) >= sent / 4
 
 
 def test_a_growing_output_is_carried_along(cluster: Cluster) -> None:
