@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from adapters.durations import parse
+from lifecycle.durations import parse
 from lifecycle.errors import ConfigError
 from lifecycle.manifest import AREAS, is_safe_path
 from lifecycle.message import SERIES_SUM

@@ -68,8 +68,8 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _worker(args: argparse.Namespace) -> int:
-    from adapters.durations import parse
     from client import worker
+    from lifecycle.durations import parse
     from lifecycle.errors import ConfigError
 
     try:
@@ -178,8 +178,8 @@ def _purge(args: argparse.Namespace) -> int:
 
 
 def _reconcile(args: argparse.Namespace) -> int:
-    from adapters.durations import parse
     from client import reconcile
+    from lifecycle.durations import parse
     from lifecycle.errors import ConfigError
 
     try:
@@ -190,8 +190,8 @@ def _reconcile(args: argparse.Namespace) -> int:
 
 
 def _archive(args: argparse.Namespace) -> int:
-    from adapters.durations import parse
     from client import archive
+    from lifecycle.durations import parse
     from lifecycle.errors import ConfigError
 
     try:
@@ -229,8 +229,8 @@ def _dashboard(args: argparse.Namespace) -> int:
 
 
 def _exporter(args: argparse.Namespace) -> int:
-    from adapters.durations import parse
     from client import exporter
+    from lifecycle.durations import parse
     from lifecycle.errors import ConfigError
 
     try:

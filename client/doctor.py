@@ -52,7 +52,7 @@ def run(site: Site, *, as_json: bool) -> int:
         else:
             print(finding.line(), flush=True)
     if not as_json:
-        print(f"{wrong} things are wrong" if wrong else "nothing is wrong")
+        print("nothing is wrong" if not wrong else "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong")
     return int(bool(wrong))
 
 

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from adapters.durations import parse, show
 from client.webhooks import check, read_key, read_states, read_url
+from lifecycle.durations import parse, show
 from lifecycle.errors import ConfigError
 from lifecycle.policy import Policy
 from lifecycle.signing import Signer

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import asdict, evolve
 
-from adapters.durations import parse
 from client.archived import Archive
 from client.bar import bar
 from client.bootstrap import Site
@@ -18,6 +17,7 @@ from client.database import cache_path
 from client.index import ORDERS, Index, Query, eta_s
 from client.storage import human
 from client.submit import label
+from lifecycle.durations import parse
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.ledger import Held
 from lifecycle.record import Backlog, CheckpointRef

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from lifecycle.errors import ConfigError, HoldfastError, PermanentError
 from lifecycle.keys import is_job_id
 from lifecycle.ledger import Conflict
 from lifecycle.message import announce
+from lifecycle.policy import saving_interval
 from lifecycle.ports.queue import Message
 from lifecycle.ports.store import ABSENT
 from lifecycle.record import JobRecord, Timestamps, expect_room, iso
@@ -30,6 +32,7 @@ WRITERS: Final = 64  # a round trip takes far longer than our part of it
 SENDERS: Final = 8
 BATCH: Final = 10
 FIRST_DISPATCH: Final = 1
+ANY: Final = timedelta(0)  # where only what a job says itself is to be looked at
 
 SUBMITTED, ALREADY, FAILED, NOT_ANNOUNCED = OUTCOMES = ("submitted", "already submitted", "failed", "not announced")
 ARCHIVED: Final = "it is archived (`holdfast show` has it): submit its work under another id to do it again"
@@ -64,6 +67,10 @@ def read_orders(
         ConfigError: A name, a parameter or a line of the file is wrong; nothing has been submitted.
     """
     template = Order("", workload, dict(_param(text) for text in params), dict(label(text) for text in labels))
+    try:
+        saving_interval(template.params, ANY)
+    except PermanentError as error:
+        raise ConfigError(f"{error}; nothing was submitted") from error
     orders = [evolve(template, job=job) for name in names for job in _jobs_of(name)]
     if file is not None:
         orders += _lines(file, template)
@@ -264,4 +271,6 @@ def _order(raw: object, template: Order) -> Order:
         raise PermanentError('"workload" must be a name and "params" an object')
     if not isinstance(labels, dict) or not all(isinstance(text, str) for text in labels.values()):
         raise PermanentError('"labels" must be an object of texts')
-    return Order(job, named, {**template.params, **given}, {**template.labels, **labels})
+    order = Order(job, named, {**template.params, **given}, {**template.labels, **labels})
+    saving_interval(order.params, ANY)
+    return order

@@ -1,12 +1,21 @@
 """The numbers that a worker lives by. Where each comes from, and how it is set: client/settings.py."""
 
+import math
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
+from lifecycle.durations import parse
+from lifecycle.errors import PermanentError
+
 DELIVERY_LIMIT: Final = timedelta(hours=11, minutes=30)
 """An attempt pauses when one delivery has been held this long; SQS takes it away at 12 hours (facts: SQS API)."""
+
+INTERVAL_PARAM: Final = "STATE_SAVING_INTERVAL"
+SHORTEST_INTERVAL_S: Final = 0.05
+LONGEST_INTERVAL_S: Final = 30 * 86400.0
 
 
 @frozen
@@ -40,3 +49,23 @@ class Policy:
     write_gap: timedelta = timedelta(seconds=1)
     upload_limit: int = 0
     patience: timedelta = timedelta(hours=2)
+
+
+def saving_interval(params: Mapping[str, Any], default: timedelta) -> timedelta:
+    """How often a job of *params* is to save: its STATE_SAVING_INTERVAL (seconds, or a text like "90s"), or *default*.
+
+    Raises:
+        PermanentError: The parameter is no sensible time.
+    """
+    value = params.get(INTERVAL_PARAM)
+    if value is None:
+        return default
+    try:
+        seconds = parse(value).total_seconds() if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not SHORTEST_INTERVAL_S <= seconds <= LONGEST_INTERVAL_S:
+        raise PermanentError(
+            f"{INTERVAL_PARAM} {value!r:.40} is not a time from 0.05 s to 30 days, like 90, 90s or 15m"
+        )
+    return timedelta(seconds=seconds)

@@ -1,9 +1,7 @@
 """Getting a job ready to run here: what runs, its input, the last good checkpoint."""
 
 import logging
-import math
 import shutil
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,6 +16,7 @@ from lifecycle.events import CancelAsked, DrainAsked, Event, LeaseLost
 from lifecycle.journal import Journal
 from lifecycle.keys import JobKeys
 from lifecycle.manifest import is_safe_path
+from lifecycle.policy import saving_interval
 from lifecycle.ports.clock import Mailbox
 from lifecycle.ports.runner import JobDirs, Launch, Workload
 from lifecycle.ports.store import Listed, ObjectStore, Range
@@ -26,9 +25,6 @@ from lifecycle.restore import Restored, restore
 from lifecycle.services import Services
 from lifecycle.states import Trigger
 
-INTERVAL_PARAM: Final = "STATE_SAVING_INTERVAL"
-SHORTEST_INTERVAL_S: Final = 0.05
-LONGEST_INTERVAL_S: Final = 30 * 86400.0
 FETCHERS: Final = 4  # pieces of input on their way at once
 AT_ONCE: Final = 16 << 20  # bytes of one
 
@@ -86,7 +82,9 @@ class Preparation:
             OSError: This node's disk would not take it.
         """
         workload = self._workload(record)
-        interval = saving_interval(record, workload.saving_interval or self.services.policy.state_saving_interval)
+        interval = saving_interval(
+            record.params, workload.saving_interval or self.services.policy.state_saving_interval
+        )
         self._make_directories()
         loaded = self._load_input()
         if workload.needs_input and not loaded:
@@ -205,21 +203,3 @@ def _fetch_piece(store: ObjectStore, piece: Range, target: Path) -> None:
     with target.open("rb+") as file:
         file.seek(piece.offset)
         file.write(content)
-
-
-def saving_interval(record: JobRecord, default: timedelta) -> timedelta:
-    """How often *record*'s job is to save: its parameter STATE_SAVING_INTERVAL (seconds, number or text), or *default*.
-
-    Raises:
-        PermanentError: The parameter is no sensible number of seconds.
-    """
-    value = record.params.get(INTERVAL_PARAM)
-    if value is None:
-        return default
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not SHORTEST_INTERVAL_S <= seconds <= LONGEST_INTERVAL_S:
-        raise PermanentError(f"{INTERVAL_PARAM} {value!r:.40} is not a number of seconds from 0.05 to 30 days")
-    return timedelta(seconds=seconds)

@@ -247,7 +247,15 @@ def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
     assert order.params == {"x": "p\u2028q"}
 
 
-@pytest.mark.parametrize("line", ["[" * 200_000, '{"job":"a","workload":""}', '{"job":"a","params":{"x":NaN}}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 200_000,
+        '{"job":"a","workload":""}',
+        '{"job":"a","params":{"x":NaN}}',
+        '{"job":"a","params":{"STATE_SAVING_INTERVAL":"often"}}',
+    ],
+)
 def test_a_line_that_no_worker_could_use_is_named(tmp_path: Path, line: str) -> None:
     """Before anything is submitted."""
     with pytest.raises(ConfigError, match="line 1"):
@@ -258,6 +266,12 @@ def test_a_parameter_that_is_no_json_is_a_text() -> None:
     """NaN is none, whatever Python's reader says."""
     (order,) = submit.read_orders(["a"], file=None, workload="w", params=["x=NaN", "y=1e3", "z=-Infinity"])
     assert order.params == {"x": "NaN", "y": 1000.0, "z": "-Infinity"}
+
+
+def test_a_saving_interval_that_is_no_time_is_refused() -> None:
+    """At the command, not hours later by a node."""
+    with pytest.raises(ConfigError, match=r"STATE_SAVING_INTERVAL 'often' is not a time .* nothing was submitted"):
+        submit.read_orders(["a"], file=None, workload="w", params=["STATE_SAVING_INTERVAL=often"])
 
 
 # ---- upload ----

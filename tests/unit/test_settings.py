@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from adapters.durations import parse, show
 from client.settings import TABLE, from_environ
-from lifecycle.errors import ConfigError
+from lifecycle.durations import parse, show
+from lifecycle.errors import ConfigError, PermanentError
+from lifecycle.policy import saving_interval
 
 CLOUD = {
     "QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q",
@@ -115,6 +116,20 @@ def test_durations_are_shown_as_they_are_written(seconds: float, text: str) -> N
     """In the largest unit that fits."""
     assert show(timedelta(seconds=seconds)) == text
     assert parse(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(None, 600), (60, 60), (0.5, 0.5), ("600.0", 600), ("15m", 900)])
+def test_a_job_says_how_often_to_save(value: object, seconds: float) -> None:
+    """A number of seconds, as a text too, as the demo's submitter writes it; or a time as settings have it."""
+    params = {} if value is None else {"STATE_SAVING_INTERVAL": value}
+    assert saving_interval(params, timedelta(minutes=10)) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize("value", ["", "often", "nan", 0, -1, 31 * 86_400, "31d", 10**400, [60], {"s": 1}])
+def test_other_saving_intervals_are_refused(value: object) -> None:
+    """In one line."""
+    with pytest.raises(PermanentError, match=r"STATE_SAVING_INTERVAL .* is not a time"):
+        saving_interval({"STATE_SAVING_INTERVAL": value}, timedelta(minutes=10))
 
 
 @pytest.mark.parametrize("way", ["AWS_CREDENTIALS_FILE", "AWS_CREDENTIALS_COMMAND"])
