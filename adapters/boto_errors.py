@@ -45,7 +45,9 @@ class Service:
 
 SQS: Final = Service(name="sqs", keys="AWS_ID and AWS_KEY, or AWS_CREDENTIALS_…", place="QUEUE_URL")
 S3: Final = Service(
-    name="s3", keys="CLOUDFLARE_ID and CLOUDFLARE_KEY, or CLOUDFLARE_CREDENTIALS_…", place="BUCKET and CLOUDFLARE_URL"
+    name="s3",
+    keys="CLOUDFLARE_ID and CLOUDFLARE_KEY, or CLOUDFLARE_CREDENTIALS_…",
+    place="BUCKET, CLOUDFLARE_URL and CLOUDFLARE_REGION",
 )
 
 

@@ -176,5 +176,5 @@ def test_a_black_hole_is_left_soon(client: Any, stub: Stub) -> None:
 def test_nobody_there_is_retryable(client: Any, stub: Stub) -> None:
     """A refused connection may be a store that restarts; the line says what to check if it lasts."""
     stub.close()
-    with pytest.raises(RetryableError, match="if it lasts, check BUCKET and CLOUDFLARE_URL"), translating("get k", S3):
+    with pytest.raises(RetryableError, match="if it lasts, check BUCKET, CLOUDFLARE_URL"), translating("get k", S3):
         client(S3, CONTROL, stub.url).get_object(Bucket="b", Key="k")
