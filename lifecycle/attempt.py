@@ -272,9 +272,7 @@ class Attempt:
 
     def _check(self, launch: Launch, snapshot: Snapshot) -> str | None:
         """In the uploader's thread: what the workload's own check has to say of a checkpoint."""
-        if not (snapshot.directory / launch.dirs.checkpoint.name).exists():
-            return None  # the outputs of a job that is done
-        return self._services.runner.check(launch, snapshot.directory)
+        return None if snapshot.is_result else self._services.runner.check(launch, snapshot.directory)
 
     def _after_commit(self, snapshot: Snapshot) -> None:
         """In the uploader's thread, after each commit: bring the demo's own files up to it."""
@@ -299,8 +297,7 @@ class Attempt:
             except UnknownOutcomeError as error:
                 log.warning("%s: %s is not recorded yet: %s", self._call.keys.job, ending.cause, error)
                 if self._services.clock.monotonic() > self._leave_by(give_up):
-                    self._settlement.hand_back(self._services.policy.lease)
-                    return
+                    return  # the message will be seen again by itself, soon after the lease is over
                 self._services.clock.sleep(RETRY_S)
             else:
                 break
@@ -313,14 +310,10 @@ class Attempt:
         return leave_by if leave_by is not None else otherwise
 
     def _end_superseded(self, why: str) -> None:
-        """Another epoch owns the job: end the workload at once, and write nothing more."""
+        """Another epoch owns the job: nothing more is written."""
         log.warning("%s: superseded: %s", self._call.keys.job, why)
         if self._postman:
             self._postman.stop()
-        if self._uploader:
-            self._uploader.stop(timeout_s=0.0)
-        if self._child:
-            self._child.kill()
         self._machine.fire(Trigger.SUPERSEDE)
 
     def _close(self) -> None:
@@ -330,12 +323,12 @@ class Attempt:
         self._heartbeat.stop(timeout_s=JOIN_S)
         if self._uploader:
             self._uploader.stop(timeout_s=JOIN_S)
-        state = self._machine.state
-        if self._courier.stop(timeout_s=JOIN_S) and state is not State.SUPERSEDED and self._ending:
+        has_stopped = self._courier.stop(timeout_s=JOIN_S)
+        if self._ending and has_stopped:
             self._keep_logs(self._ending)
-        if self._postman and state is not State.SUPERSEDED:
+        if self._ending and self._postman:
             self._postman.finish()
-        if state in FINAL:
+        if self._machine.state in FINAL:
             shutil.rmtree(self._dirs.root, ignore_errors=True)
         self._services.observer.left(self._keeper.record)
 

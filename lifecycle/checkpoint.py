@@ -83,7 +83,7 @@ class Engine:
             between: Called again and again; may raise to give up.
 
         Returns:
-            None if *last* already holds exactly these files, and the attempt goes on.
+            None if *last* already holds exactly these files, and they are no result.
 
         Raises:
             RetryableError: The store did not take it. What it took is not sent again with the next snapshot.
@@ -95,7 +95,7 @@ class Engine:
         try:
             files = [cutter.cut(file) for file in snapshot.files]
             snapshot.expect_whole()
-            if last and not snapshot.is_last and _is_like(files, last.manifest):
+            if last and not snapshot.is_result and _is_like(files, last.manifest):
                 return None
             pack_sizes = {**self._sizes_before, **(last.manifest.packs if last else {}), **packs.sizes}
             if self._rewrite_dead(files, pack_sizes, cutter):

@@ -37,7 +37,7 @@ class Checkpointer:
         self._due_at = on.now() + on.launch.saving_interval.total_seconds()
         self._taken: Snapshot | None = None
         self._taken_at: dict[int, float] = {}
-        self._uncommitted: Uploaded | None = None
+        self._uncommitted: tuple[Snapshot, Saved] | None = None
         self._retry_at = 0.0
         self._seen: Look = {}
         self._still_since = 0.0
@@ -168,7 +168,7 @@ class Checkpointer:
     # ---- committing them ----
 
     def heard(self, event: Uploaded | UploadFailed) -> None:
-        """Take in what the uploader says.
+        """Take in what the uploader says; what is uploaded is due to be committed then.
 
         Raises:
             LeaseLostError: Another epoch owns the job.
@@ -191,8 +191,7 @@ class Checkpointer:
             self._note_backlog(None)
             self._abandon(event.snapshot)
         else:
-            self._uncommitted = event
-            self.commit_if_due()
+            self._uncommitted = (event.snapshot, event.saved)
 
     def _retake(self, torn: TornSnapshotError) -> None:
         """Take another snapshot soon, copying the files that were written to in place; but not after a failed check."""
@@ -211,19 +210,19 @@ class Checkpointer:
         Raises:
             LeaseLostError: Another epoch owns the job.
         """
-        pending = self._uncommitted
-        if pending is None or pending.saved is None or self._on.now() < self._retry_at:
+        if self._uncommitted is None or self._on.now() < self._retry_at:
             return
-        further = self._goes_further(pending.saved.ref)
+        snapshot, saved = self._uncommitted
+        further = self._goes_further(saved.ref)
         try:
-            change = self._pointing_at(pending.saved.ref, further=further)
-            self._on.machine.fire(Trigger.COMMIT, facts=self._facts(pending.snapshot), change=change)
+            change = self._pointing_at(saved.ref, further=further)
+            self._on.machine.fire(Trigger.COMMIT, facts=self._facts(snapshot), change=change)
         except UnknownOutcomeError as error:
             self._retry_at = self._on.now() + RETRY_S
-            self._on.journal.write("commit_unknown", seq=pending.snapshot.seq, error=str(error))
+            self._on.journal.write("commit_unknown", seq=snapshot.seq, error=str(error))
             return
         self._uncommitted = None
-        self._count(pending.saved, further=further)
+        self._count(saved, further=further)
         self._on.uploader.committed()
 
     def commit_with_ending(self, saved: Saved) -> Change:

@@ -137,10 +137,7 @@ class Preparation:
             for offset in range(0, listed.size_bytes, AT_ONCE):
                 self._between()
                 piece = Range(listed.key, offset, min(AT_ONCE, listed.size_bytes - offset))
-                if len(found) == 1 and piece.length == listed.size_bytes:  # the usual case needs no thread
-                    _fetch_piece(store, piece, target)
-                else:
-                    crew.give(partial(_fetch_piece, store, piece, target))
+                crew.give(partial(_fetch_piece, store, piece, target))
         crew.finish()
         if any(listed.size_bytes > AT_ONCE for listed, _ in found):
             self._expect_unchanged([listed for listed, _ in found])

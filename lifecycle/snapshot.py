@@ -64,8 +64,8 @@ class Snapshot:
         step: How far the workload was, if it said.
         directory: Where it lies; ours alone.
         files: What it consists of, in path order.
-        is_last: Whether it closes the attempt: then it is committed together with the attempt's last state, and, as a
-            completed job's outputs, uploaded even if nothing in it is new.
+        is_last: Whether it closes the attempt: then it is committed together with the attempt's last state.
+        is_result: Whether it is a completed job's outputs: then it is uploaded even if nothing in it is new.
     """
 
     seq: int
@@ -73,6 +73,7 @@ class Snapshot:
     directory: Path
     files: tuple[SnapshotFile, ...] = field(default=(), repr=False)
     is_last: bool = False
+    is_result: bool = False
 
     @property
     def bytes(self) -> int:
@@ -115,7 +116,7 @@ def take_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
     target = _fresh(dirs, seq)
     if dirs.output.exists():  # a program may remove what it needs no more: then it has no outputs, and the disk is well
         dirs.output.rename(target / dirs.output.name)
-    return Snapshot(seq, step, target, _in_order(_files(target)), is_last=True)
+    return Snapshot(seq, step, target, _in_order(_files(target)), is_last=True, is_result=True)
 
 
 def look(dirs: JobDirs, workload: Workload) -> Look:

@@ -48,6 +48,12 @@ class FakeRunner:
 
     def start(self, launch: Launch) -> RunningWorkload:
         """See the port."""
+        dirs = launch.dirs
+        missing = [
+            path for path in (dirs.input, dirs.checkpoint, dirs.output, dirs.control, dirs.console) if not path.is_dir()
+        ]
+        if missing:
+            raise AssertionError(f"{missing[0]} is not there")
         self.started.append(launch)
         return FakeWorkload(self._clock, self._step_s, self._script, launch)
 

@@ -47,7 +47,7 @@ class Checking(FakeRunner):
         self._says = says
 
     def check(self, launch: Launch, snapshot: Path) -> str | None:
-        assert (snapshot / "checkpoint" / "state.txt").is_file()
+        assert list(snapshot.glob("*/state.txt"))
         return self._says
 
 

@@ -1,5 +1,6 @@
 """When snapshots are taken, and of what: of programs that announce theirs, and of programs that announce nothing."""
 
+import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from support.cluster import PLACE, Checking, Cluster
 from support.meddling import Meddling, unless_dead
 
 from adapters.memory.runner import FakeWorkload
-from lifecycle.ports.runner import Exit
+from lifecycle.cutter import Cutter
+from lifecycle.errors import RetryableError
+from lifecycle.ports.runner import Exit, Report
 from lifecycle.record import JobRecord
 from lifecycle.snapshot import Snapshot, take_picture
 from lifecycle.states import State
@@ -141,14 +145,21 @@ def test_no_quiet_is_asked_of_files_whose_workload_wants_none(cluster: Cluster) 
 
 
 def test_a_snapshot_that_waits_while_another_is_committed_is_uploaded_next(cluster: Cluster) -> None:
-    """Once, and whole, where uploads take longer than a saving interval."""
+    """Once, and whole, where uploads take longer than a saving interval; meanwhile it is the backlog."""
     cluster.submit("a")
 
     def slow(name: str, *args: object, **_: object) -> None:
         if name == "put" and "/packs/" in str(args[0]):
             cluster.clock.sleep(100)
 
-    cluster.worker(store=Meddling(cluster.memory, before=slow)).run()
+    worker = cluster.worker(store=Meddling(cluster.memory, before=slow))
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    cluster.clock.sleep(168)
+    record = cluster.record("a")
+    assert record.checkpoint is not None
+    assert record.backlog is not None
+    assert record.state is State.CHECKPOINTING
+    assert thread.join(2000)
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
     events = [json.loads(line) for line in log(cluster, 1).splitlines()]
     assert "upload_failed" not in {line["event"] for line in events}
@@ -179,3 +190,99 @@ def test_a_program_that_announces_is_not_pictured(cluster: Cluster) -> None:
     assert announced is not None
     assert [attempt.resumed_step for attempt in record.attempts] == [None, first, announced.step]
     assert cluster.output("a") == "45150"
+
+
+def test_an_upload_that_fails_leaves_the_job_running(cluster: Cluster) -> None:
+    """Its snapshot leaves the disk at once, the log says why, and the next one is taken in its time."""
+    cluster.submit("a")
+    down_until = cluster.clock.monotonic() + 80
+
+    def refuse(name: str, *args: object, **_: object) -> None:
+        if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() < down_until:
+            raise RetryableError("503, on purpose")
+
+    with working(cluster, cluster.worker(store=Meddling(cluster.memory, before=refuse))):
+        cluster.clock.sleep(110)
+        assert cluster.record("a").state is State.RUNNING
+        assert not list(cluster.root.rglob("table.bin"))
+        cluster.clock.sleep(40)
+        assert cluster.record("a").checkpoint is not None
+    assert b"503, on purpose" in log(cluster, 1)
+
+
+def test_an_upload_that_the_disk_fails_once_is_only_one_checkpoint_less(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read error may be the file's, and gone with it: the attempt goes on."""
+    cut, failures = Cutter.cut, [OSError(errno.EIO, "Input/output error")]
+
+    def fail(self: Cutter, *args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return cut(self, *args, **kwargs)
+
+    monkeypatch.setattr(Cutter, "cut", fail)
+    cluster.submit("a")
+    cluster.worker().run()
+    assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
+    assert log(cluster, 1).count(b'"checkpoint"') == 3
+
+
+def test_a_picture_of_what_is_saved_already_is_not_kept(cluster: Cluster) -> None:
+    """It is no backlog, and the job runs on."""
+    cluster.submit("a", silent=True)
+    with working(cluster, cluster.worker(step_s=25.0)):  # saves every 100 seconds
+        cluster.clock.sleep(150)
+        first = cluster.record("a").checkpoint
+        assert (cluster.record("a").state, cluster.record("a").backlog) == (State.RUNNING, None)
+        cluster.clock.sleep(70)
+        record = cluster.record("a")
+        assert first is not None
+        assert (record.state, record.backlog, record.checkpoint) == (State.RUNNING, None, first)
+        assert log(cluster, 1).count(b'"checkpoint"') == 1
+
+
+def test_pictures_of_what_is_saved_already_are_no_progress(cluster: Cluster) -> None:
+    """An attempt that leaves nothing else of all its time has failed."""
+    cluster.submit("a", silent=True, patient=True)
+    a_while = timedelta(seconds=150)
+    cluster.worker(step_s=25.0, max_running_time=a_while, max_jobs=1).run()
+    before = cluster.record("a")
+    assert (before.state, before.failures) == (State.PAUSED_FOR_TIMEOUT, 0)
+    cluster.worker(step_s=1000.0, max_running_time=a_while, max_jobs=1).run()
+    record = cluster.record("a")
+    assert (record.state, record.failures) == (State.PAUSED_FOR_TIMEOUT, 1)
+    assert record.checkpoint == before.checkpoint
+
+
+def test_a_commit_whose_outcome_is_unknown_is_tried_again_after_a_while(cluster: Cluster) -> None:
+    """Not ten times a second, on a store that is in trouble as it is."""
+    cluster.submit("a")
+    since = cluster.clock.monotonic()
+
+    def refuse(name: str, *args: object, **_: object) -> None:
+        if "/records/" in str(args[:1]) and 55 < cluster.clock.monotonic() - since < 80:
+            raise RetryableError("503, on purpose")
+
+    cluster.worker(store=Meddling(cluster.memory, before=refuse)).run()
+    assert cluster.record("a").state is State.COMPLETED
+    assert 5 <= log(cluster, 1).count(b'"commit_unknown"') <= 10
+
+
+@pytest.mark.parametrize("resumed_says", [False, True], ids=["only the first", "only the second"])
+def test_attempts_of_which_one_says_no_steps(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *, resumed_says: bool
+) -> None:
+    """Every checkpoint counts as progress then."""
+    poll = FakeWorkload.poll
+
+    def reticent(self: FakeWorkload) -> Report:
+        report = poll(self)
+        if report.announced and self._launch.resumed != resumed_says:
+            return evolve(report, announced=evolve(report.announced, step=None))
+        return report
+
+    monkeypatch.setattr(FakeWorkload, "poll", reticent)
+    cluster.submit("a")
+    cluster.worker(max_running_time=timedelta(seconds=100), max_jobs=2).run()
+    assert [attempt.commits for attempt in cluster.record("a").attempts] == [2, 2]

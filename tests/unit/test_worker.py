@@ -233,8 +233,15 @@ def test_progress_resets_the_failures(cluster: Cluster) -> None:
     assert cluster.output("a") == "45150"
 
 
-def test_a_checkpoint_that_goes_no_further_resets_no_failures(cluster: Cluster) -> None:
-    """Else a job that fails at one step for ever would be tried for ever, wherever its nodes are drained in between."""
+def test_a_checkpoint_that_goes_no_further_resets_no_failures(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a job that fails at one step for ever would be tried for ever, wherever its nodes are drained in between.
+
+    Not even if its files differ: here the time stands in them.
+    """
+    state = FakeWorkload._state
+    monkeypatch.setattr(FakeWorkload, "_state", lambda self: f"{cluster.clock.monotonic():.0f}\n{state(self)}")
     cluster.submit("a")
     fails = {"script": lambda _, step: 3 if step == 70 else None, "max_failures": 2, "max_jobs": 1}
     for failures in (0, 1):  # what fails after a checkpoint counts for nothing
@@ -378,6 +385,7 @@ def test_files_that_cannot_be_read_are_not_the_nodes_fault(
     record = cluster.record("a")
     assert record.state is State.FAILED
     assert [attempt.outcome for attempt in record.attempts] == ["workload_failed"] * 3
+    assert record.attempts[0].useful_s == pytest.approx(min(interval_s, 300), abs=2)
     assert "its files cannot be saved: [Errno 13] Permission denied: 'state.txt'" in (record.error or "")
 
 
@@ -655,6 +663,17 @@ def test_a_snapshot_that_fails_the_workloads_own_check_is_not_committed(cluster:
     assert log.body.count(b"broken trajectory") == 4
 
 
+def test_state_among_the_outputs_is_checked_too(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may keep all that it has in one folder; what it leaves there when it is done is its result."""
+    overwrite = FakeWorkload._overwrite
+    monkeypatch.setattr(FakeWorkload, "_overwrite", lambda self, _: overwrite(self, self._launch.dirs.output))
+    cluster.submit("a", silent=True)
+    workload = {"checkpoint": ("output/**",)}
+    cluster.worker(check="its check says 1: broken trajectory", workload=workload).run()
+    assert cluster.record("a").state is State.COMPLETED
+    assert cluster.record("a").checkpoint is None
+
+
 def test_a_last_snapshot_that_fails_the_workloads_own_check_is_not_tried_again(cluster: Cluster) -> None:
     """It would fail again: a drained worker hands the job back at once, as it was saved before."""
     cluster.submit("a")
@@ -732,3 +751,59 @@ def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
     record = cluster.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["unreadable", "completed"]
     assert cluster.output("a") == "20100"
+
+
+def test_an_end_that_cannot_be_recorded_is_tried_again_after_a_while(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every two seconds, and not as fast as the store refuses."""
+    cluster.submit("a")
+    down = (cluster.clock.monotonic() + 290, cluster.clock.monotonic() + 400)
+
+    def refuse(_: str, *args: object, **__: object) -> None:
+        if "/records/" in str(args[:1]) and down[0] < cluster.clock.monotonic() < down[1]:
+            raise RetryableError("503, on purpose")
+
+    cluster.worker(store=Meddling(cluster.memory, before=refuse)).run()
+    assert cluster.record("a").state is State.COMPLETED
+    assert 40 <= caplog.text.count("completed is not recorded yet") <= 52
+
+
+def test_what_was_uploaded_and_never_committed_pushes_no_checkpoint_out(cluster: Cluster) -> None:
+    """Both that the record names stay in the bucket, when the attempt ends otherwise before it could commit."""
+    cluster.submit("a")
+    cluster.worker(max_running_time=timedelta(seconds=130), max_jobs=1).run()
+    before = cluster.record("a")
+    down = (cluster.clock.monotonic() + 59, cluster.clock.monotonic() + 100)
+
+    def refuse(_: str, *args: object, **__: object) -> None:
+        if "/records/" in str(args[:1]) and down[0] < cluster.clock.monotonic() < down[1]:
+            raise RetryableError("503, on purpose")
+
+    store = Meddling(cluster.memory, before=refuse)
+    cluster.worker(store=store, script=lambda _, step: 65 if step == 200 else None).run()
+    record = cluster.record("a")
+    assert record.state is State.FAILED
+    assert (record.checkpoint, record.fallback) == (before.checkpoint, before.fallback)
+    keys = set(cluster.keys_of("a"))
+    assert any("/checkpoints/e2/" in key for key in keys)
+    for ref in (record.checkpoint, record.fallback):
+        assert ref is not None
+        assert ref.manifest in keys
+
+
+def test_a_log_is_never_shipped_twice_at_once(cluster: Cluster) -> None:
+    """Where the courier hangs in the store at the attempt's end, the last lines are left out: they are a courtesy."""
+    cluster.submit("a", "1\n100\n")
+    shipping: list[float] = []
+
+    def hang(name: str, *args: object, **_: object) -> None:
+        if name == "put" and args[0] == PLACE.job("a").log(1):
+            shipping.append(cluster.clock.monotonic())
+            if len(shipping) == 2:
+                cluster.clock.sleep(1000)
+
+    cluster.worker(store=Meddling(cluster.memory, before=hang)).run()
+    assert cluster.record("a").state is State.COMPLETED
+    assert len(shipping) == 2
+    assert shipping[-1] < 100
