@@ -68,7 +68,7 @@ WORKDIR /etc/holdfast
 USER 10001:10001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=60s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["/opt/holdfast/bin/python", "-I", "-m", "client.health"]
+    CMD ["/opt/holdfast/bin/python", "-I", "-m", "client.commands.health"]
 # tini is process 1: it hands signals on to the worker, also to one that is only starting, and reaps what workloads leave.
 ENTRYPOINT ["/opt/holdfast/bin/tini-static", "--", "/opt/holdfast/bin/holdfast"]
 CMD ["worker"]

@@ -31,7 +31,7 @@ check: $(VENV)/dev ## what CI checks: format, lint, types, import rules, then th
 
 docs: $(VENV)/run ## write docs/states.md, and the diagram in README.md, from the table of states
 	@$(BIN)/holdfast states --write docs/states.md
-	@$(BIN)/python -c 'import re, pathlib; from lifecycle.chart import mermaid; p = pathlib.Path("README.md"); \
+	@$(BIN)/python -c 'import re, pathlib; from lifecycle.statechart import mermaid; p = pathlib.Path("README.md"); \
 	  p.write_text(re.sub(r"(?s)(```mermaid\n).*?(\n```)", lambda m: m[1] + mermaid() + m[2], p.read_text()))'
 
 soak: $(VENV)/dev ## play histories for as long as you like: make soak SEEDS=0:100000

@@ -20,7 +20,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from adapters.retries import Retries
+from adapters.retry_listeners import Retries
 from lifecycle.errors import RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure

@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.keys import JobKeys
+from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.herald import Herald
+from lifecycle.ports.notifier import Herald
 
 TIMEOUT_S: Final = 5.0  # to connect, and again for the answer
 TRIES: Final = 2  # the postman's next look is the better try
@@ -170,7 +170,7 @@ def _trust() -> ssl.SSLContext:
     """Whom this machine trusts; in an image without any certificates, whom boto3 brings along."""
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"]:
-        from adapters.boto import certificates  # noqa: PLC0415 - 0.3 s that most do without
+        from adapters.aws.clients import certificates  # noqa: PLC0415 - 0.3 s that most do without
 
         context.load_verify_locations(certificates())
     return context

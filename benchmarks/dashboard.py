@@ -15,10 +15,10 @@ from typing import Final
 from attrs import evolve
 from harness import HOLDFAST, Row, environ
 
-from client.bootstrap import Site, open_site
-from client.settings import from_environ
+from client.config.composition import Site, open_site
+from client.config.settings import from_environ
+from lifecycle.job_record import JobRecord, Progress, encode
 from lifecycle.ports.store import ABSENT
-from lifecycle.record import JobRecord, Progress, encode
 from lifecycle.states import State
 
 JOBS: Final = 10_000

@@ -18,9 +18,9 @@ from typing import Any, Final
 from attrs import evolve
 from harness import Row, Stub, stub
 
-from client.bootstrap import Site, open_site
-from client.settings import from_environ
-from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Progress, Timestamps, encode
+from client.config.composition import Site, open_site
+from client.config.settings import from_environ
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Timestamps, encode
 from lifecycle.states import State
 
 SIZES: Final = tuple(map(int, os.environ.get("SIZES", "1000,10000,100000").split(",")))
@@ -30,10 +30,10 @@ REFRESH_S: Final = 5.0
 
 LOOK: Final = """
 import json, sys, time
-from client import status
+from client.commands import status
 began = time.perf_counter()
-from client.bootstrap import open_site
-from client.settings import current
+from client.config.composition import open_site
+from client.config.settings import current
 code = status.run(open_site(current()), [], status.query(states=["failed"]), as_json=False, watch=False)
 took_s = time.perf_counter() - began
 peak = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -12,17 +12,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from adapters import r2
-from adapters.boto import Credentials
-from adapters.clock import SystemClock
+from adapters.aws import store as r2
+from adapters.aws.clients import Credentials
+from adapters.local.clock import SystemClock
 from adapters.retrying import RetryingStore
-from lifecycle.blocks import SIZES, Known
-from lifecycle.checkpoint import Engine
-from lifecycle.crew import Pace
-from lifecycle.keys import Place
-from lifecycle.record import CheckpointRef
-from lifecycle.restore import restore
-from lifecycle.snapshot import Snapshot, SnapshotFile
+from lifecycle.checkpoint.chunks import SIZES, Known
+from lifecycle.checkpoint.restore import restore
+from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
+from lifecycle.checkpoint.writer import Engine
+from lifecycle.concurrency import Pace
+from lifecycle.job_record import CheckpointRef
+from lifecycle.key_layout import Place
 
 KEYS = Credentials(key_id="AKIATESTTESTTESTTEST", secret="not-a-secret")  # noqa: S106
 REF = "ref.json"

@@ -18,9 +18,9 @@ from unittest.mock import patch
 import boto3
 from harness import Row, Stub, holdfast, stub, write_orders
 
-from client.bootstrap import open_site
-from client.settings import from_environ
-from client.submit import read_orders, submit
+from client.commands.submit import read_orders, submit
+from client.config.composition import open_site
+from client.config.settings import from_environ
 
 JOBS: Final = 1000
 ROUND_TRIP_S: Final = 0.04

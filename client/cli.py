@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from client.arguments import parser
 
 if TYPE_CHECKING:
-    from client.bootstrap import Site
+    from client.config.composition import Site
 
 CONFIG: Final = 78  # EX_CONFIG
 INTERRUPTED: Final = 130
@@ -49,26 +49,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(error: Exception) -> str:
-    from client.masking import masked
+    from client.config.secret_redaction import masked
 
     return masked(" ".join(str(error).split()))
 
 
 def _site() -> "Site":
-    from client.bootstrap import open_site
-    from client.settings import current
+    from client.config.composition import open_site
+    from client.config.settings import current
 
     return open_site(current())
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from client import demo
+    from client.commands import demo
 
     return demo.run(cloud=args.cloud)
 
 
 def _worker(args: argparse.Namespace) -> int:
-    from client import worker
+    from client.commands import worker
     from lifecycle.durations import parse
     from lifecycle.errors import ConfigError
 
@@ -80,20 +80,20 @@ def _worker(args: argparse.Namespace) -> int:
 
 
 def _upload(args: argparse.Namespace) -> int:
-    from client import upload
+    from client.commands import upload
 
     return upload.run(_site(), args.directory, force=args.force)
 
 
 def _submit(args: argparse.Namespace) -> int:
-    from client import submit
+    from client.commands import submit
 
     orders = submit.read_orders(args.jobs, file=args.file, workload=args.workload, params=args.param, labels=args.label)
     return submit.run(_site(), orders, as_json=args.json)
 
 
 def _status(args: argparse.Namespace) -> int:
-    from client import status
+    from client.commands import status
 
     query = status.query(
         states=[*args.state, *(["failed"] if args.failed else [])],
@@ -108,13 +108,14 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from client import show
+    from client.commands import show
 
     return show.run(_site(), args.job, as_json=args.json)
 
 
 def _report(args: argparse.Namespace) -> int:
-    from client import calls, report, status
+    from client.commands import report, status
+    from client.views import request_costs as calls
 
     return report.run(
         _site(),
@@ -130,55 +131,55 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _queue(args: argparse.Namespace) -> int:
-    from client import storage
+    from client.commands import storage
 
     return storage.run_queue(_site(), as_json=args.json)
 
 
 def _storage(args: argparse.Namespace) -> int:
-    from client import storage
+    from client.commands import storage
 
     return storage.run(_site(), as_json=args.json)
 
 
 def _download(args: argparse.Namespace) -> int:
-    from client import download
+    from client.commands import download
 
     return download.run(_site(), args.directory, args.jobs, state=args.state)
 
 
 def _logs(args: argparse.Namespace) -> int:
-    from client import logs
+    from client.commands import logs
 
     return logs.run(_site(), args.job, console=args.console or args.follow, epoch=args.epoch, follow=args.follow)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from client import verify
+    from client.commands import verify
 
     return verify.run(_site(), args.jobs)
 
 
 def _cancel(args: argparse.Namespace) -> int:
-    from client import control
+    from client.operations import job_control as control
 
     return control.run(_site(), args.jobs, control.cancel)
 
 
 def _retry(args: argparse.Namespace) -> int:
-    from client import control
+    from client.operations import job_control as control
 
     return control.run(_site(), args.jobs, control.retry_from_start if args.from_start else control.retry)
 
 
 def _purge(args: argparse.Namespace) -> int:
-    from client import purge
+    from client.commands import purge
 
     return purge.run(_site(), args.what, yes=args.yes)
 
 
 def _reconcile(args: argparse.Namespace) -> int:
-    from client import reconcile
+    from client.commands import reconcile
     from lifecycle.durations import parse
     from lifecycle.errors import ConfigError
 
@@ -190,7 +191,7 @@ def _reconcile(args: argparse.Namespace) -> int:
 
 
 def _archive(args: argparse.Namespace) -> int:
-    from client import archive
+    from client.commands import archive
     from lifecycle.durations import parse
     from lifecycle.errors import ConfigError
 
@@ -202,34 +203,34 @@ def _archive(args: argparse.Namespace) -> int:
 
 
 def _states(args: argparse.Namespace) -> int:
-    from client import states
+    from client.commands import states
 
     return states.run(write=args.write, as_json=args.json, diagram=args.diagram)
 
 
 def _setup(args: argparse.Namespace) -> int:
-    from client import setup
-    from client.settings import current
+    from client.commands import setup
+    from client.config.settings import current
 
     settings = current()
     return setup.print_policies(settings) if args.policies else setup.run(settings, yes=args.yes, dry_run=args.dry_run)
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from client import doctor
+    from client.commands import doctor
 
     return doctor.run(_site(), as_json=args.json)
 
 
 def _dashboard(args: argparse.Namespace) -> int:
-    from client import dashboard
+    from client.commands import dashboard
 
     dashboard.check_extra()
     return dashboard.run(_site(), host=args.host, port=args.port, token=args.token, names=args.allow_host)
 
 
 def _exporter(args: argparse.Namespace) -> int:
-    from client import exporter
+    from client.commands import exporter
     from lifecycle.durations import parse
     from lifecycle.errors import ConfigError
 
@@ -241,7 +242,7 @@ def _exporter(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> int:
-    from client.settings import current, print_all
+    from client.config.settings import current, print_all
 
     return print_all(current(), as_json=args.json)
 

@@ -12,7 +12,7 @@ from attrs import define
 from transitions import EventData, Machine, MachineError
 
 from lifecycle.errors import IllegalTransitionError
-from lifecycle.record import JobRecord
+from lifecycle.job_record import JobRecord
 from lifecycle.states import EDGES, Edge, Facts, Guard, State, Trigger
 
 Change = Callable[[JobRecord], JobRecord]

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 from support.stub import Stub
 
-from adapters import r2, sqs
-from adapters.boto import BULK, CONTROL, Credentials, make_client
-from adapters.boto_errors import S3, SQS
-from adapters.clock import SystemClock
+from adapters.aws import queue as sqs
+from adapters.aws import store as r2
+from adapters.aws.clients import BULK, CONTROL, Credentials, make_client
+from adapters.aws.error_mapping import S3, SQS
+from adapters.local.clock import SystemClock
 
 LAUNCHER = Path(__file__).with_name("moto_launcher.py")
 KEY_ID, SECRET = "AKIATESTTESTTESTTEST", "not-a-secret"

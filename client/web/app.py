@@ -14,16 +14,16 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from client.status import duration
-from client.storage import human
-from client.web.board import Board
+from client.commands.status import duration
+from client.commands.storage import human
 from client.web.diagram import GROUPS, LAYOUTS, SILENT, arrows
-from client.web.guard import Guard, Rules
 from client.web.pages import Pages
-from client.web.stream import Stream
+from client.web.refresher import Board
+from client.web.security import Guard, Rules
+from client.web.sse import Stream
 from lifecycle import __version__
-from lifecycle.chart import MEANINGS
 from lifecycle.errors import HoldfastError
+from lifecycle.statechart import MEANINGS
 from lifecycle.states import State
 
 HERE: Final = Path(__file__).parent

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from client.bootstrap import Site
+from client.config.composition import Site
 from client.web.diagram import Pair
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.record import AttemptSummary, JobRecord
+from lifecycle.job_record import AttemptSummary, JobRecord
 from lifecycle.states import FINAL, OWNED, State
 
 LOG: Final = re.compile(r"/e(\d+)\.jsonl$")

@@ -2,9 +2,9 @@
 
 from attrs import define, field, frozen
 
-from client.index import Index, Query
-from client.status import is_stale
-from lifecycle.ledger import Held
+from client.commands.status import is_stale
+from client.records.record_index import Index, Query
+from lifecycle.record.record_store import Held
 from lifecycle.states import OWNED, State
 
 OWNED_JOBS: Query = Query(states=[state for state in State if state in OWNED])

@@ -11,17 +11,17 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from client import control
-from client.index import ORDERS, Query, eta_s
-from client.records import Found, read_one
-from client.status import as_object, is_stale
-from client.telling import tell_quietly
+from client.commands.status import as_object, is_stale
+from client.operations import job_control as control
+from client.operations.notices import tell_quietly
+from client.records.reader import Found, read_one
+from client.records.record_index import ORDERS, Query, eta_s
 from client.web import history
-from client.web.board import Board
-from client.web.guard import Rules, read_form
 from client.web.nodes import nodes_of
+from client.web.refresher import Board
+from client.web.security import Rules, read_form
 from lifecycle.errors import ConfigError, HoldfastError, RetryableError
-from lifecycle.ledger import Held
+from lifecycle.record.record_store import Held
 from lifecycle.states import OWNED, State, Trigger, is_legal
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from client.web.board import Board
+from client.web.refresher import Board
 
 
 class Server(uvicorn.Server):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from lifecycle.record import JobRecord
+from lifecycle.job_record import JobRecord
 from lifecycle.states import Edge
 
 

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
+from support.process_cluster import Town
 from support.proxy import WEATHERS, Proxy
-from support.town import Town
 
-from adapters.boto import BULK, CONTROL, Credentials, make_client
-from adapters.boto_errors import S3, SQS
-from lifecycle.record import JobRecord
+from adapters.aws.clients import BULK, CONTROL, Credentials, make_client
+from adapters.aws.error_mapping import S3, SQS
+from lifecycle.job_record import JobRecord
 from lifecycle.states import OWNED
 
 KEYS: Final = {"AWS_ID": "AKIATESTTESTTESTTEST", "AWS_KEY": "not-a-secret"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.town import Town
+from support.process_cluster import Town
 
 KEYS = {"AWS_ID": "AKIATESTTESTTESTTEST", "AWS_KEY": "not-a-secret"}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from support.town import Town, has_checkpoint
-from support.turnstile import Turnstile, issue
+from support.expiring_auth_server import Turnstile, issue
+from support.process_cluster import Town, has_checkpoint
 
 from acceptance.conftest import cloud
 
@@ -24,7 +24,7 @@ LIFE_S = 4.0
 STEP_S = 0.008
 OWNERS = ("AWS", "CLOUDFLARE")
 COMMAND = (
-    "import json, sys; from support.turnstile import issue; "
+    "import json, sys; from support.expiring_auth_server import issue; "
     f"print(json.dumps(issue({LIFE_S}, tells=True))); print(sys.argv, file=sys.stderr)"
 )
 

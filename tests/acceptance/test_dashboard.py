@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from support.town import Town
+from support.process_cluster import Town
 
 from lifecycle.states import State
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.town import Town
+from support.process_cluster import Town
 
 from acceptance.conftest import cloud
-from lifecycle.keys import Place
+from lifecycle.job_record import decode
+from lifecycle.key_layout import Place
 from lifecycle.ports.queue import Message
-from lifecycle.record import decode
 from lifecycle.states import State
 
 pytestmark = pytest.mark.acceptance

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support.town import Town
+from support.process_cluster import Town
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 

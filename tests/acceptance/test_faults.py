@@ -5,10 +5,10 @@ import signal
 import time
 
 import pytest
-from support.town import Town, has_checkpoint
+from support.process_cluster import Town, has_checkpoint
 
-from lifecycle.message import announce
 from lifecycle.ports.queue import Message
+from lifecycle.record.message import announce
 from lifecycle.states import State
 
 pytestmark = pytest.mark.acceptance

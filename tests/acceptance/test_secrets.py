@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.town import Town
-from support.turnstile import issue
+from support.expiring_auth_server import issue
+from support.process_cluster import Town
 
 from acceptance.conftest import cloud
 from client.arguments import parser
-from client.settings import TABLE
-from client.tracing import HEADERS
-from lifecycle.message import announce
+from client.config.settings import TABLE
+from client.config.trace_setup import HEADERS
+from lifecycle.job_record import JobRecord
 from lifecycle.ports.queue import Message
-from lifecycle.record import JobRecord
+from lifecycle.record.message import announce
 
 pytestmark = pytest.mark.acceptance
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.process_cluster import Town
 from support.stub import Reply, Stub, s3_error, sqs_error
-from support.town import Town
 
 from acceptance.conftest import cloud
 

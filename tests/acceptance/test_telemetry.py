@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.process_cluster import PATIENCE_S, Town, has_checkpoint
 from support.stub import Stub, s3_error
-from support.town import PATIENCE_S, Town, has_checkpoint
 
 from acceptance.conftest import cloud
 
@@ -119,7 +119,8 @@ def test_a_service_that_quotes_the_key_gives_nothing_away(
 
 BROKEN = """
 import sys
-from client import cli, worker
+from client import cli
+from client.commands import worker
 
 def prove(site):
     raise ValueError(f"Invalid header value {site.settings['CLOUDFLARE_KEY']!r}")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from support.town import PATIENCE_S, Town, has_checkpoint
+from support.process_cluster import PATIENCE_S, Town, has_checkpoint
 
 pytestmark = pytest.mark.acceptance
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.town import Town
+from support.process_cluster import Town
 
 from lifecycle.states import State
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from adapters.clock import SystemClock
+from adapters.local.clock import SystemClock
 from adapters.local.queue import LocalQueue
 from adapters.local.store import LocalStore
 from adapters.memory.queue import MemoryQueue

@@ -20,15 +20,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.cluster import PLACE, Cluster
 
-from adapters import workloads
-from adapters.clock import SystemClock
+from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
-from client.settings import TABLE, from_environ
-from client.submit import read_orders
-from lifecycle import manifest as manifests
-from lifecycle import record as records
-from lifecycle.blocks import digests_of
+from adapters.process.runner import workloads_file as workloads
+from client.commands.submit import read_orders
+from client.config.settings import TABLE, from_environ
+from lifecycle import job_record as records
+from lifecycle.checkpoint.chunks import digests_of
+from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, digest_blocks, digest_bytes
+from lifecycle.checkpoint.restore import restore
+from lifecycle.checkpoint.writer import manifest as manifests
 from lifecycle.errors import (
     ConfigError,
     CorruptCheckpointError,
@@ -36,12 +38,10 @@ from lifecycle.errors import (
     InvalidRecordError,
     RejectedMessageError,
 )
-from lifecycle.keys import Place, is_job_id
-from lifecycle.manifest import Extent, FileEntry, Manifest, digest_blocks, digest_bytes
-from lifecycle.message import announce, read
+from lifecycle.job_record import CheckpointRef, JobRecord, Result
+from lifecycle.key_layout import Place, is_job_id
 from lifecycle.ports.queue import Message
-from lifecycle.record import CheckpointRef, JobRecord, Result
-from lifecycle.restore import restore
+from lifecycle.record.message import announce, read
 from lifecycle.states import State
 
 CASES: Final = 2000

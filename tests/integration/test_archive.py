@@ -9,18 +9,20 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from adapters import r2, sqs
-from adapters.clock import SystemClock
+from adapters.aws import queue as sqs
+from adapters.aws import store as r2
+from adapters.local.clock import SystemClock
 from adapters.retrying import RetryingQueue, RetryingStore
-from client import archive, control, status, submit
-from client.bootstrap import Site
-from client.records import read_one
-from client.settings import from_environ
+from client.commands import archive, status, submit
+from client.config.composition import Site
+from client.config.settings import from_environ
+from client.operations import job_control as control
+from client.records.reader import read_one
 from lifecycle.errors import PermanentError
-from lifecycle.keys import Place
-from lifecycle.ledger import Ledger
+from lifecycle.job_record import JobRecord, encode
+from lifecycle.key_layout import Place
 from lifecycle.ports.store import Stored
-from lifecycle.record import JobRecord, encode
+from lifecycle.record.record_store import Ledger
 from lifecycle.states import State
 
 JOBS = 300

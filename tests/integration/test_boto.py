@@ -10,9 +10,9 @@ from boto3.s3 import transfer
 from botocore.awsrequest import AWSResponse
 from urllib3 import HTTPResponse
 
-from adapters.boto import BULK, CONTROL, RECEIVE, Credentials, Kind, make_client, queue_place, store_place
-from adapters.boto_errors import S3, SQS, Service
-from adapters.r2 import TRANSFER
+from adapters.aws.clients import BULK, CONTROL, RECEIVE, Credentials, Kind, make_client, queue_place, store_place
+from adapters.aws.error_mapping import S3, SQS, Service
+from adapters.aws.store import TRANSFER
 from lifecycle.errors import ConfigError
 
 KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")

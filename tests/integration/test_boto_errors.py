@@ -9,8 +9,8 @@ from botocore import exceptions as vendor
 from botocore.parsers import ResponseParserError
 from support.stub import DROP, HANG, Reply, Stub, s3_error, sqs_error
 
-from adapters.boto import CONTROL, Credentials, Kind, make_client
-from adapters.boto_errors import CODES, S3, SQS, Remedy, Service, remedy_of, translated, translating
+from adapters.aws.clients import CONTROL, Credentials, Kind, make_client
+from adapters.aws.error_mapping import CODES, S3, SQS, Remedy, Service, remedy_of, translated, translating
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError, VersionConflictError
 
 KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")

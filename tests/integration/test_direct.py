@@ -12,9 +12,9 @@ from botocore.exceptions import ClientError, HTTPClientError
 from support.stub import DROP, Reply, Stub, s3_error
 from urllib3.util import wait_for_read
 
-from adapters.boto import BULK, CONTROL, Credentials
-from adapters.direct import IDLE_CONNECTIONS, PIECE, Direct, is_plain_way
-from adapters.listing import Row, read_page
+from adapters.aws.clients import BULK, CONTROL, Credentials
+from adapters.aws.s3_http import IDLE_CONNECTIONS, PIECE, Direct, is_plain_way
+from adapters.aws.s3_listing import Row, read_page
 
 KEYS = Credentials(key_id="a", secret="b")
 STORED = Reply(200, headers={"ETag": '"v"'})

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from adapters.sqs import SqsQueue
-from client.bootstrap import open_site
-from client.exporter import dead_letter_reader
-from client.settings import from_environ
+from adapters.aws.queue import SqsQueue
+from client.commands.exporter import dead_letter_reader
+from client.config.composition import open_site
+from client.config.settings import from_environ
 from lifecycle.ports.queue import Message
 
 KEY_ID, SECRET = "AKIATESTTESTTESTTEST", "not-a-secret"

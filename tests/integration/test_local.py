@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.clock import SystemClock
+from adapters.local.clock import SystemClock
 from adapters.local.queue import LocalQueue
 from adapters.local.store import LocalStore
 from lifecycle.errors import ConfigError, PermanentError, VersionConflictError
@@ -82,7 +82,7 @@ def test_a_killed_process_gives_its_message_back(tmp_path: Path) -> None:
     script = """
         import sys, time, datetime
         from pathlib import Path
-        from adapters.clock import SystemClock
+        from adapters.local.clock import SystemClock
         from adapters.local.queue import LocalQueue
         queue = LocalQueue(Path(sys.argv[1]), SystemClock())
         print(queue.receive(hidden=datetime.timedelta(seconds=3), wait=datetime.timedelta(0)).body, flush=True)
@@ -104,7 +104,7 @@ def test_a_process_stopped_with_the_lock_does_not_hold_others_for_ever(tmp_path:
     script = """
         import sys, time
         from pathlib import Path
-        from adapters.clock import SystemClock
+        from adapters.local.clock import SystemClock
         from adapters.local.store import LocalStore
         store = LocalStore(Path(sys.argv[1]), SystemClock())
         with store._locked("k"):

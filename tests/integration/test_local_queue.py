@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from adapters.clock import SystemClock
+from adapters.local.clock import SystemClock
 from adapters.local.queue import LocalQueue
 from adapters.memory.clock import ManualClock
 from lifecycle.errors import ConfigError, RetryableError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.clock import SystemClock
+from adapters.local.clock import SystemClock
 from adapters.local.store import ORPHAN_S, LocalStore
 from adapters.memory.clock import ManualClock
 from lifecycle.errors import PermanentError, RetryableError

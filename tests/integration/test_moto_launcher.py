@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from adapters.r2 import R2Store
+from adapters.aws.store import R2Store
 from lifecycle.errors import VersionConflictError
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from adapters.process import ProcessRunner
-from lifecycle.console import KEPT, SEGMENT_BYTES, segments
+from adapters.process.runner import ProcessRunner
+from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, segments
 from lifecycle.errors import PermanentError
 from lifecycle.ports.runner import JobDirs, Launch, Report, RunningWorkload, Workload
 
@@ -254,7 +254,7 @@ def test_nothing_outlives_a_worker_that_is_killed(dirs: JobDirs) -> None:
     """When the other end of the lifeline is gone, the guard ends the whole group."""
     script = """
         import sys, time, pathlib, datetime
-        from adapters.process import ProcessRunner
+        from adapters.process.runner import ProcessRunner
         from lifecycle.ports.runner import JobDirs, Launch, Workload
         dirs = JobDirs(pathlib.Path(sys.argv[1]))
         launch = Launch(workload=Workload("w", ("sh", "-c", sys.argv[2])), job="j", epoch=1, params={}, resumed=False,

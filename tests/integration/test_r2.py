@@ -12,10 +12,10 @@ import pytest
 from boto3.s3.transfer import TransferConfig
 from support.stub import CUT_SHORT, DROP, Reply, Stub, s3_error
 
-from adapters import r2
-from adapters.boto import Credentials
+from adapters.aws import store as r2
+from adapters.aws.clients import Credentials
+from adapters.aws.store import R2Store
 from adapters.memory.clock import ManualClock
-from adapters.r2 import R2Store
 from adapters.retrying import RetryingStore
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.ports.store import ABSENT, Range

@@ -13,11 +13,12 @@ import pytest
 from attrs import evolve
 from support.stub import Reply, Stub, s3_error, sqs_error
 
-from adapters import r2, sqs
-from adapters.boto import Credentials
-from adapters.boto_errors import S3, SQS
+from adapters.aws import queue as sqs
+from adapters.aws import store as r2
+from adapters.aws.clients import Credentials
+from adapters.aws.credentials import PAUSE_S, RenewedCredentials, from_command, from_file, parse
+from adapters.aws.error_mapping import S3, SQS
 from adapters.memory.clock import ManualClock
-from adapters.renewing import PAUSE_S, RenewedCredentials, from_command, from_file, parse
 from lifecycle.errors import ConfigError
 from lifecycle.ports.store import ABSENT
 
@@ -205,7 +206,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a child of it holds its output open."""
-    monkeypatch.setattr("adapters.renewing.COMMAND_S", 0.5)
+    monkeypatch.setattr("adapters.aws.credentials.COMMAND_S", 0.5)
     pid = tmp_path / "pid"
     command = f"sh -c 'sleep 600 & echo $! > {pid}; wait'"
     with pytest.raises(ConfigError, match="gave no keys within"):

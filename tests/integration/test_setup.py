@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from support.stub import Reply, Stub, s3_error, sqs_error
 
-from adapters.admin import redrive_of
-from client import doctor, setup
-from client.bootstrap import open_site
+from adapters.aws.admin import redrive_of
 from client.cli import main
-from client.settings import Settings, from_environ
+from client.commands import doctor, setup
+from client.config.composition import open_site
+from client.config.settings import Settings, from_environ
 
 Make = Callable[..., Settings]
 KEYS = {"AWS_ID": "AKIATEST", "AWS_KEY": "not-a-secret", "CLOUDFLARE_ID": "AKIATEST", "CLOUDFLARE_KEY": "not-a-secret"}

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from support.stub import DROP, Reply, Stub, sqs_error
 
-from adapters import sqs
-from adapters.boto import Credentials
+from adapters.aws import queue as sqs
+from adapters.aws.clients import Credentials
+from adapters.aws.queue import SqsQueue
 from adapters.memory.clock import ManualClock
-from adapters.sqs import SqsQueue
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.ports.queue import Delivery, Depth, Message
 

@@ -15,11 +15,11 @@ from attrs import evolve
 from support.stub import CUT_SHORT, DROP, HANG, Reply, Stub
 
 import adapters.webhook
-from adapters.clock import SystemClock
+from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
 from adapters.webhook import TRIES, RetryingHerald, Webhook, sign
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.keys import Place
+from lifecycle.key_layout import Place
 from lifecycle.outbox import Notice
 from lifecycle.states import State
 

@@ -9,12 +9,12 @@ from attrs import define, field, frozen
 from simulation.world import Process, World
 
 from adapters.memory.runner import table, trail
+from lifecycle.checkpoint.manifest import Extent, Manifest, digest_bytes
+from lifecycle.checkpoint.manifest import decode as decode_anew
+from lifecycle.checkpoint.reader import Proof, decompressed, pieces_of
 from lifecycle.errors import CorruptCheckpointError, HoldfastError
-from lifecycle.keys import Place, epoch_of
-from lifecycle.manifest import Extent, Manifest, digest_bytes
-from lifecycle.manifest import decode as decode_anew
-from lifecycle.pieces import Proof, decompressed, pieces_of
-from lifecycle.record import CheckpointRef, JobRecord, decode
+from lifecycle.job_record import CheckpointRef, JobRecord, decode
+from lifecycle.key_layout import Place, epoch_of
 from lifecycle.states import OWNED, State
 
 if TYPE_CHECKING:

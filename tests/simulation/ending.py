@@ -6,8 +6,8 @@ from attrs import frozen
 from simulation.checker import LIVENESS, ONE_WINNER, OPERATOR, PLACE, TIDY, Planned
 from simulation.faults import SPOILING
 
-from lifecycle.keys import epoch_of
-from lifecycle.record import JobRecord
+from lifecycle.job_record import JobRecord
+from lifecycle.key_layout import epoch_of
 from lifecycle.states import State
 
 if TYPE_CHECKING:

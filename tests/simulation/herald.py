@@ -7,9 +7,9 @@ from attrs import define, evolve, field
 from simulation.world import World
 
 from lifecycle.errors import RetryableError
-from lifecycle.keys import JobKeys
+from lifecycle.job_record import JobRecord
+from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
-from lifecycle.record import JobRecord
 from lifecycle.states import State
 
 if TYPE_CHECKING:

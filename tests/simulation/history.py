@@ -29,24 +29,24 @@ from simulation.ports import Road, WatchedQueue, WatchedRunner, WatchedStore
 from simulation.troubles import Troubles
 from simulation.world import Process, World, WorldClock
 
-from adapters.node import LocalNode
+from adapters.local.node import LocalNode
+from adapters.process.workloads_file import load
 from adapters.retrying import RetryingQueue, RetryingStore
 from adapters.webhook import RetryingHerald
-from adapters.workloads import load
-from lifecycle.blocks import Sizes
+from lifecycle.attempt.context import Services
+from lifecycle.attempt.staging import _fetch_piece
+from lifecycle.attempt.worker import Worker
+from lifecycle.checkpoint.chunks import Sizes
+from lifecycle.checkpoint.restore import Target
 from lifecycle.errors import ConfigError
-from lifecycle.ledger import Ledger
-from lifecycle.message import announce
-from lifecycle.notices import Telling
-from lifecycle.policy import Policy
+from lifecycle.job_record import JobRecord
+from lifecycle.limits import Policy
 from lifecycle.ports.queue import Message
 from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT
-from lifecycle.preparation import _fetch_piece
-from lifecycle.record import JobRecord
-from lifecycle.restore import Target
-from lifecycle.services import Services
-from lifecycle.worker import Worker
+from lifecycle.record.message import announce
+from lifecycle.record.notifications import Telling
+from lifecycle.record.record_store import Ledger
 
 POLICY: Final = Policy(
     lease=timedelta(seconds=20),
@@ -410,8 +410,8 @@ def play(
     try:
         history = History(seed, drawn, directory, steps, workers, kind)
         with (
-            patch("lifecycle.restore.Target.take", history.if_there_is_room(Target.take)),
-            patch("lifecycle.preparation._fetch_piece", history.if_there_is_room(_fetch_piece)),
+            patch("lifecycle.checkpoint.restore.Target.take", history.if_there_is_room(Target.take)),
+            patch("lifecycle.attempt.staging._fetch_piece", history.if_there_is_room(_fetch_piece)),
         ):
             return history.play()
     finally:

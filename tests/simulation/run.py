@@ -23,7 +23,7 @@ from attrs import evolve
 from simulation import mutants
 from simulation.history import Outcome, play
 
-import lifecycle.watch
+import lifecycle.attempt.supervisor
 
 AT_A_TIME: Final = 50
 SILENT: Final = logging.CRITICAL
@@ -66,7 +66,7 @@ def main(words: list[str] | None = None) -> int:
 def prepare(mutant: str | None) -> None:
     """Coarse ticks, no log, and a bug if one is wanted. Once in every process."""
     logging.disable(SILENT)
-    lifecycle.watch.TICK_S = 1.0  # type: ignore[misc] # virtual time, where a coarse tick is as good as a fine one
+    lifecycle.attempt.supervisor.TICK_S = 1.0  # type: ignore[misc] # virtual time, where a coarse tick is as good as a fine one
     if mutant:
         mutants.install(mutant)
 

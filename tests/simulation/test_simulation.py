@@ -91,7 +91,7 @@ def quiet(root: Path, kind: Kind, *faults: Fault) -> Outcome:
 
 @pytest.fixture
 def _prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("lifecycle.watch.TICK_S", 1.0)
+    monkeypatch.setattr("lifecycle.attempt.supervisor.TICK_S", 1.0)
     logging.disable(run.SILENT)
     yield
     logging.disable(logging.NOTSET)  # which also forgets what each logger remembers of its level

@@ -14,14 +14,15 @@ from simulation.world import Process, WorldClock
 
 from adapters.retrying import RetryingQueue, RetryingStore
 from adapters.webhook import RetryingHerald
-from client import control, reconcile
-from client.bootstrap import Site
-from client.settings import from_environ
-from client.telling import _Round
+from client.commands import reconcile
+from client.config.composition import Site
+from client.config.settings import from_environ
+from client.operations import job_control as control
+from client.operations.notices import _Round
 from lifecycle.errors import HoldfastError
-from lifecycle.keys import epoch_of
-from lifecycle.ledger import Ledger
-from lifecycle.notices import Telling
+from lifecycle.key_layout import epoch_of
+from lifecycle.record.notifications import Telling
+from lifecycle.record.record_store import Ledger
 
 if TYPE_CHECKING:
     from simulation.history import History, Node
@@ -119,9 +120,9 @@ class Troubles:
             self._checker.acting(self._operator.process),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
-            patch("client.records.ThreadPoolExecutor", _Inline),
-            patch("client.reconcile.ThreadPoolExecutor", _Inline),
-            patch("client.telling.ThreadPoolExecutor", _Inline),
+            patch("client.records.reader.ThreadPoolExecutor", _Inline),
+            patch("client.commands.reconcile.ThreadPoolExecutor", _Inline),
+            patch("client.operations.notices.ThreadPoolExecutor", _Inline),
         ):
             reconcile.run(self._site(None), older=self._history.policy.lease, dry_run=False, as_json=False)
 

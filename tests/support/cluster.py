@@ -8,27 +8,27 @@ from types import MappingProxyType
 
 from attrs import define, evolve, field
 
+from adapters.local.node import LocalNode
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.runner import FakeRunner, Script
 from adapters.memory.store import MemoryStore
-from adapters.node import LocalNode
-from adapters.workloads import load
-from lifecycle.keys import JobKeys, Place
-from lifecycle.ledger import Held, Ledger
-from lifecycle.message import announce
-from lifecycle.notices import Telling
-from lifecycle.observers import Observers
-from lifecycle.policy import Policy
+from adapters.process.workloads_file import load
+from lifecycle.attempt.context import Services
+from lifecycle.attempt.observers import Observers
+from lifecycle.attempt.worker import Worker
+from lifecycle.job_record import JobRecord
+from lifecycle.key_layout import JobKeys, Place
+from lifecycle.limits import Policy
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.observer import Observer
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT, ObjectStore
-from lifecycle.record import JobRecord
-from lifecycle.services import Services
-from lifecycle.signing import UNSIGNED, Signer
-from lifecycle.worker import Worker
+from lifecycle.record.message import announce
+from lifecycle.record.notifications import Telling
+from lifecycle.record.record_store import Held, Ledger
+from lifecycle.record.signing import UNSIGNED, Signer
 
 POLICY = Policy(
     lease=timedelta(seconds=120),

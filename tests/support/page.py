@@ -9,17 +9,17 @@ from starlette.testclient import TestClient
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client.bootstrap import Site
-from client.index import Index
-from client.settings import from_environ
+from client.config.composition import Site
+from client.config.settings import from_environ
+from client.records.record_index import Index
 from client.web.app import make_app
-from client.web.board import Board
-from client.web.guard import Rules, names_of
+from client.web.refresher import Board
+from client.web.security import Rules, names_of
 from lifecycle.errors import RetryableError
-from lifecycle.keys import Place
-from lifecycle.ledger import Ledger
+from lifecycle.job_record import JobRecord, encode
+from lifecycle.key_layout import Place
 from lifecycle.ports.store import Stored
-from lifecycle.record import JobRecord, encode
+from lifecycle.record.record_store import Ledger
 from lifecycle.states import State
 
 HERE = "http://127.0.0.1:8765"

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
-from lifecycle.keys import JobKeys
+from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
-from lifecycle.ports.herald import Herald
+from lifecycle.ports.notifier import Herald
 
 
 @define(eq=False)

@@ -5,5 +5,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _coarse_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lifecycle.watch.TICK_S", 0.5)
+    monkeypatch.setattr("lifecycle.attempt.supervisor.TICK_S", 0.5)
     monkeypatch.setattr("adapters.memory.queue.POLL_S", 1.0)

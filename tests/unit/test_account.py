@@ -11,15 +11,15 @@ import pytest
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client import report, show, status
-from client.account import Spent, account, entries
-from client.bootstrap import Site
-from client.settings import from_environ
-from client.timeline import timeline
+from client.commands import report, show, status
+from client.config.composition import Site
+from client.config.settings import from_environ
+from client.views.time_accounting import Spent, account, entries
+from client.views.timeline import timeline
 from lifecycle.errors import ConfigError
-from lifecycle.keys import Place
-from lifecycle.ledger import Ledger
-from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Timestamps, encode
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Timestamps, encode
+from lifecycle.key_layout import Place
+from lifecycle.record.record_store import Ledger
 from lifecycle.states import State
 
 

@@ -10,27 +10,28 @@ from typing import Any, Self
 
 import pytest
 from attrs import evolve
+from support.checkpoint_fixture import keep
 from support.cluster import Cluster
-from support.meddling import Died, Meddling
-from support.shelf import keep
+from support.fault_injection import Died, Meddling
 
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client import archive, control, download, logs, reconcile, report, show, status, submit, verify
-from client.archived import Archive
-from client.bootstrap import Site
-from client.index import EVERYTHING, Index, Query
-from client.records import from_archive, read_one
-from client.settings import from_environ
-from lifecycle.archive import is_archived, read_tombstone
+from client.commands import archive, download, logs, reconcile, report, show, status, submit, verify
+from client.config.composition import Site
+from client.config.settings import from_environ
+from client.operations import job_control as control
+from client.records.archive_index import Archive
+from client.records.reader import from_archive, read_one
+from client.records.record_index import EVERYTHING, Index, Query
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
-from lifecycle.keys import Place
-from lifecycle.ledger import Ledger
-from lifecycle.message import announce
-from lifecycle.notices import Telling, noticed
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, encode
+from lifecycle.key_layout import Place
 from lifecycle.ports.queue import Message
-from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, encode
+from lifecycle.record.archive_format import is_archived, read_tombstone
+from lifecycle.record.message import announce
+from lifecycle.record.notifications import Telling, noticed
+from lifecycle.record.record_store import Ledger
 from lifecycle.states import State
 
 MONTH = timedelta(days=30)
@@ -292,7 +293,7 @@ def _one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
             return iter([do(*each) for each in zip(*what, strict=True)])
 
     monkeypatch.setattr(archive, "ThreadPoolExecutor", Here)
-    monkeypatch.setattr("client.index.ThreadPoolExecutor", Here)
+    monkeypatch.setattr("client.records.record_index.ThreadPoolExecutor", Here)
 
 
 def at_call(nth: int, act: Callable[[], None]) -> Callable[..., None]:
@@ -493,7 +494,7 @@ def test_a_worker_that_does_not_look_is_found_out(
     clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It begins the job again, or makes it anew."""
-    monkeypatch.setattr("lifecycle.worker.is_archived", lambda *_: False)
+    monkeypatch.setattr("lifecycle.attempt.worker.is_archived", lambda *_: False)
     for number, body in enumerate(BODIES):
         with pytest.raises(AssertionError):
             test_race_message_of_an_archived_job(clock, tmp_path / str(number), body)

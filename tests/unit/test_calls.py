@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from support.cluster import Cluster
-from support.meddling import Meddling
+from support.fault_injection import Meddling
 
-from client.account import entries
-from client.calls import Calls, Prices, of_attempt, of_job, prices
+from client.views.request_costs import Calls, Prices, of_attempt, of_job, prices
+from client.views.time_accounting import entries
 from lifecycle.errors import ConfigError
-from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Result
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Result
 from lifecycle.states import State
 
 KINDS = {

@@ -7,9 +7,9 @@ from attrs import evolve
 
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
-from lifecycle.canary import prove_conditions
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
 from lifecycle.ports.store import ABSENT, Absent, Stored, Version
+from lifecycle.record.preflight import prove_conditions
 
 
 class Odd(MemoryStore):

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import PLACE, Checking, Cluster
-from support.meddling import Meddling, unless_dead
+from support.fault_injection import Meddling, unless_dead
 
 from adapters.memory.runner import FakeWorkload
-from lifecycle.cutter import Cutter
+from lifecycle.attempt.worker import Worker
+from lifecycle.checkpoint.chunker import Cutter
+from lifecycle.checkpoint.snapshot import Snapshot, take_picture
 from lifecycle.errors import RetryableError
+from lifecycle.job_record import JobRecord
 from lifecycle.ports.runner import Exit, Report
-from lifecycle.record import JobRecord
-from lifecycle.snapshot import Snapshot, take_picture
 from lifecycle.states import State
-from lifecycle.worker import Worker
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_files_that_change_while_they_are_pictured_are_pictured_later(
         taken.append(cluster.clock.monotonic())
         return take_picture(*args, **kwargs) if len(taken) > 2 else None
 
-    monkeypatch.setattr("lifecycle.checkpointer.take_picture", take)
+    monkeypatch.setattr("lifecycle.attempt.checkpoint_scheduler.take_picture", take)
     cluster.submit("a", silent=True)
     cluster.worker().run()
     assert log(cluster, 1).count(b'"checkpoint"') == 4

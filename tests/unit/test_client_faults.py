@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from adapters.clock import SystemClock
+from adapters.local.clock import SystemClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client import control, download, logs, purge, reconcile, status, submit, upload
-from client.bootstrap import Site, open_site
 from client.cli import main
-from client.index import EVERYTHING, Index
-from client.records import read_all
-from client.settings import from_environ
+from client.commands import download, logs, purge, reconcile, status, submit, upload
+from client.config.composition import Site, open_site
+from client.config.settings import from_environ
+from client.operations import job_control as control
+from client.records.reader import read_all
+from client.records.record_index import EVERYTHING, Index
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, UnknownOutcomeError
-from lifecycle.keys import Place
-from lifecycle.ledger import Ledger
-from lifecycle.record import CheckpointRef, JobRecord, Result, encode
+from lifecycle.job_record import CheckpointRef, JobRecord, Result, encode
+from lifecycle.key_layout import Place
+from lifecycle.record.record_store import Ledger
 from lifecycle.states import State
 
 DENIED = ConfigError("wrong key")

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.clock import NICE, SystemClock
+from adapters.local.clock import NICE, SystemClock
 from adapters.memory.clock import ManualClock
 from lifecycle.ports.clock import Clock, Mailbox
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from support.shelf import keep
+from support.checkpoint_fixture import keep
 
-from client.bootstrap import Site, open_site
 from client.cli import main
-from client.settings import current
-from lifecycle.ledger import Held
-from lifecycle.message import read
-from lifecycle.record import JobRecord, Result, encode
+from client.config.composition import Site, open_site
+from client.config.settings import current
+from lifecycle.job_record import JobRecord, Result, encode
+from lifecycle.record.message import read
+from lifecycle.record.record_store import Held
 from lifecycle.states import State
 
 Run = Callable[..., tuple[int, str, str]]

@@ -8,9 +8,9 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 from support.page import EVERYWHERE, HERE, TOKEN, client_of, new_site, put, state_of, token_of
 
-from client.bootstrap import Site
-from client.web.guard import Rules, is_loopback, names_of
-from lifecycle.record import CheckpointRef, JobRecord
+from client.config.composition import Site
+from client.web.security import Rules, is_loopback, names_of
+from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.states import State
 
 

@@ -10,15 +10,16 @@ from attrs import evolve
 from starlette.testclient import TestClient
 from support.page import AT, EVIL, FailingStore, client_of, new_site, put
 
-from client import cli, dashboard
-from client.bootstrap import Site
+from client import cli
+from client.commands import dashboard
+from client.config.composition import Site
 from client.web import history
-from client.web.board import News
-from client.web.console import TAIL_BYTES, Spot, clean, read_on
+from client.web.console_view import TAIL_BYTES, Spot, clean, read_on
 from client.web.diagram import LAYOUTS, arrows
-from client.web.stream import event
+from client.web.refresher import News
+from client.web.sse import event
 from lifecycle.errors import ConfigError, PermanentError
-from lifecycle.record import AttemptSummary, JobRecord, Progress
+from lifecycle.job_record import AttemptSummary, JobRecord, Progress
 from lifecycle.states import EDGES, State
 
 

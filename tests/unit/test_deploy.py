@@ -13,13 +13,13 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.registry import Collector
 
-from adapters.measures import EXPORTER, WORKER, Measure
 from adapters.memory.clock import ManualClock
-from adapters.metrics import Metrics
-from client.bootstrap import open_site
-from client.exporter import Exporter
-from client.index import Index
-from client.settings import TABLE, from_environ
+from adapters.telemetry.metric_definitions import EXPORTER, WORKER, Measure
+from adapters.telemetry.metrics import Metrics
+from client.commands.exporter import Exporter
+from client.config.composition import open_site
+from client.config.settings import TABLE, from_environ
+from client.records.record_index import Index
 from lifecycle.states import State
 
 ROOT = Path(__file__).parents[2]

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from support.shelf import SMALL, Shelf, files
+from support.checkpoint_fixture import SMALL, Shelf, files
 
-from adapters.clock import SystemClock
+from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
-from lifecycle.checkpoint import Saved
-from lifecycle.crew import Pace
+from lifecycle.checkpoint.manifest import encode
+from lifecycle.checkpoint.restore import fill, verify
+from lifecycle.checkpoint.writer import Saved
+from lifecycle.concurrency import Pace
 from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableError, TornSnapshotError
-from lifecycle.manifest import encode
-from lifecycle.restore import fill, verify
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_an_attempt_that_is_over_uploads_no_more(shelf: Shelf) -> None:
 
 
 def _snapshot(shelf: Shelf):  # type: ignore[no-untyped-def]  # noqa: ANN202 - as the shelf takes it
-    from lifecycle.snapshot import look, take_picture  # noqa: PLC0415
+    from lifecycle.checkpoint.snapshot import look, take_picture  # noqa: PLC0415
 
     seen = look(shelf.dirs, shelf.workload)
     return take_picture(seen, shelf.workload, seq=9, step=None, dirs=shelf.dirs, in_place=set())
@@ -322,8 +322,8 @@ def test_a_file_that_is_written_to_while_it_is_saved_is_not_committed(shelf: She
 
 def test_a_cap_makes_packs_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What may be sent in PACED_S goes into one, so that a cap is not kept in one long burst."""
-    monkeypatch.setattr("lifecycle.packs.SMALLEST_PACED", 1_000)
-    monkeypatch.setattr("lifecycle.packs.PACED_S", 0.02)
+    monkeypatch.setattr("lifecycle.checkpoint.packer.SMALLEST_PACED", 1_000)
+    monkeypatch.setattr("lifecycle.checkpoint.packer.PACED_S", 0.02)
     shelf = Shelf(tmp_path, sizes=evolve(SMALL, pack=1 << 20, read=1 << 10), limit=500_000)
     shelf.write("a", shelf.noise(50_000))
     done = saved(shelf)

@@ -13,16 +13,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client.bootstrap import Site
-from client.exporter import Exporter, unsaved_s
-from client.index import Index
-from client.settings import from_environ
+from client.commands.exporter import Exporter, unsaved_s
+from client.config.composition import Site
+from client.config.settings import from_environ
+from client.records.record_index import Index
 from lifecycle.errors import RetryableError
-from lifecycle.keys import Place
-from lifecycle.ledger import Ledger
+from lifecycle.job_record import AttemptSummary, Backlog, CheckpointRef, JobRecord, encode, iso
+from lifecycle.key_layout import Place
 from lifecycle.ports.queue import Message
 from lifecycle.ports.store import Listed
-from lifecycle.record import AttemptSummary, Backlog, CheckpointRef, JobRecord, encode, iso
+from lifecycle.record.record_store import Ledger
 from lifecycle.states import State
 
 EVERY = timedelta(seconds=15)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from adapters.memory.clock import ManualClock
-from client.guarding import guarding
-from client.settings import from_environ
+from client.config.settings import from_environ
+from client.views.credential_checks import guarding
 
 KEYS = {"AWS_ID": "a", "AWS_KEY": "hush", "CLOUDFLARE_ID": "a", "CLOUDFLARE_KEY": "hush"}
 PLACE = {"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q", "CLOUDFLARE_URL": "https://x", "BUCKET": "b"}

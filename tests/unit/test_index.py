@@ -15,16 +15,16 @@ from rich.console import Console
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client import status
-from client.bootstrap import Site
-from client.database import cache_path
-from client.index import EVERYTHING, Index, Query, eta_s
-from client.settings import from_environ
+from client.commands import status
+from client.config.composition import Site
+from client.config.settings import from_environ
+from client.records.database import cache_path
+from client.records.record_index import EVERYTHING, Index, Query, eta_s
 from lifecycle.errors import ConfigError, RetryableError
-from lifecycle.keys import Place
-from lifecycle.ledger import Ledger
+from lifecycle.job_record import JobRecord, Progress, encode
+from lifecycle.key_layout import Place
 from lifecycle.ports.store import Listed, Stored
-from lifecycle.record import JobRecord, Progress, encode
+from lifecycle.record.record_store import Ledger
 from lifecycle.states import State
 
 

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from support.meddling import Meddling
+from support.fault_injection import Meddling
 
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
+from lifecycle.attempt.observers import NOBODY
 from lifecycle.errors import RetryableError, UnknownOutcomeError
-from lifecycle.keeper import RecordKeeper
-from lifecycle.ledger import Held, Ledger
-from lifecycle.observers import NOBODY
+from lifecycle.job_record import JobRecord
 from lifecycle.ports.store import ABSENT
-from lifecycle.record import JobRecord
+from lifecycle.record.record_store import Held, Ledger
+from lifecycle.record.session import RecordKeeper
 from lifecycle.states import State
 
 KEY = "records/a.json"

@@ -14,10 +14,10 @@ from urllib.parse import quote
 import pytest
 from support.cluster import Cluster
 
-from adapters.logs import Whereabouts, configure
-from adapters.masking import Mask
-from client.masking import mask_of
-from client.settings import from_environ
+from adapters.redaction import Mask
+from adapters.telemetry.log_format import Whereabouts, configure
+from client.config.secret_redaction import mask_of
+from client.config.settings import from_environ
 from lifecycle.errors import ConfigError
 
 SECRET = 'wJalr/XUtn+FEMI "quoted" K7MDENG\'é'

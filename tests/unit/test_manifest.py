@@ -3,8 +3,8 @@
 import pytest
 from attrs import evolve
 
+from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, decode, encode, is_safe_path
 from lifecycle.errors import CorruptCheckpointError
-from lifecycle.manifest import Extent, FileEntry, Manifest, decode, encode, is_safe_path
 
 PACKS = {"j/packs/e1/1": 900, "j/packs/e1/2": 100}
 RAW = Extent("j/packs/e1/1", 0, 8, "d1")

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from lifecycle.errors import RejectedMessageError
-from lifecycle.keys import Place
-from lifecycle.message import announce, announce_anew, read
-from lifecycle.record import JobRecord, Timestamps
+from lifecycle.job_record import JobRecord, Timestamps
+from lifecycle.key_layout import Place
+from lifecycle.record.message import announce, announce_anew, read
 
 PLACE = Place("runs")
 DEMO = {

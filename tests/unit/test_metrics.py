@@ -11,11 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.cluster import Cluster
 
 from adapters.memory.clock import ManualClock
-from adapters.metrics import KINDS, OTHER, Metrics, kind_of, serve
-from adapters.retries import Retries
+from adapters.retry_listeners import Retries
 from adapters.retrying import RetryingStore
+from adapters.telemetry.metrics import KINDS, OTHER, Metrics, kind_of, serve
 from lifecycle.errors import ConfigError, RetryableError
-from lifecycle.record import JobRecord
+from lifecycle.job_record import JobRecord
 from lifecycle.states import EDGES, Edge, State, Trigger
 
 

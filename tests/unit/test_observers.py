@@ -8,7 +8,7 @@ import pytest
 from attrs import define, field
 from support.cluster import Cluster
 
-from lifecycle.record import JobRecord
+from lifecycle.job_record import JobRecord
 from lifecycle.states import Edge, State, Trigger
 
 

@@ -8,9 +8,9 @@ from attrs import evolve
 from support.cluster import PLACE
 from support.receiver import Receiver
 
-from lifecycle.notices import USUALLY, Telling, delivered, noticed
+from lifecycle.job_record import JobRecord, Timestamps, decode, encode
 from lifecycle.outbox import KEPT_NOTICES, TELLABLE, Notice, Outbox
-from lifecycle.record import JobRecord, Timestamps, decode, encode
+from lifecycle.record.notifications import USUALLY, Telling, delivered, noticed
 from lifecycle.states import EDGES, Edge, State, Trigger
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)

@@ -5,11 +5,11 @@ import random
 
 import pytest
 
-from adapters.clock import SystemClock
+from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
-from lifecycle.blocks import Sizes
-from lifecycle.crew import Pace
-from lifecycle.packs import ALIGNED, SENDERS, Packs
+from lifecycle.checkpoint.chunks import Sizes
+from lifecycle.checkpoint.packer import ALIGNED, SENDERS, Packs
+from lifecycle.concurrency import Pace
 
 SIZES = Sizes(small=16, large=64, read=256, frame=128, pack=1024)
 PIECE = 32

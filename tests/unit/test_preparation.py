@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
-from support.meddling import Meddling, unless_dead
+from support.fault_injection import Meddling, unless_dead
 
 from lifecycle.ports.queue import Message
 from lifecycle.ports.runner import Launch

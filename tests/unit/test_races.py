@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import PLACE, Cluster
-from support.meddling import Fate, Meddling, unless_dead
+from support.fault_injection import Fate, Meddling, unless_dead
 
-from lifecycle.ending import FIRST_DELAY
+from lifecycle.attempt.outcome import FIRST_DELAY
+from lifecycle.attempt.worker import Worker
 from lifecycle.errors import ConfigError, RetryableError
-from lifecycle.keys import epoch_of
-from lifecycle.message import announce
+from lifecycle.key_layout import epoch_of
 from lifecycle.ports.clock import Thread
 from lifecycle.ports.queue import Message, SendFailure
+from lifecycle.record.message import announce
 from lifecycle.states import State
-from lifecycle.worker import Worker
 
 RECORD = PLACE.job("a").record
 

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from lifecycle.errors import InvalidRecordError
-from lifecycle.record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, decode, encode
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, decode, encode
 from lifecycle.states import State
 
 REF = CheckpointRef(manifest="j/checkpoints/e1/000001.json", digest="sha256:00", seq=1, step=7, bytes=3)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from client.settings import TABLE, from_environ
+from client.config.settings import TABLE, from_environ
 from lifecycle.durations import parse, show
 from lifecycle.errors import ConfigError, PermanentError
-from lifecycle.policy import saving_interval
+from lifecycle.limits import saving_interval
 
 CLOUD = {
     "QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q",

@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import PLACE, Cluster
-from support.meddling import Meddling
+from support.fault_injection import Meddling
 
-from adapters.signing import SigningQueue
-from client import control, reconcile, submit
-from client.bootstrap import open_site
-from client.settings import from_environ
+from adapters.signing_queue import SigningQueue
+from client.commands import reconcile, submit
+from client.config.composition import open_site
+from client.config.settings import from_environ
+from client.operations import job_control as control
 from lifecycle.errors import ConfigError, RejectedMessageError
-from lifecycle.ledger import Conflict
-from lifecycle.message import announce, announce_anew, read
+from lifecycle.job_record import JobRecord
 from lifecycle.ports.queue import Message, SendFailure
-from lifecycle.record import JobRecord
-from lifecycle.signing import Signer
+from lifecycle.record.message import announce, announce_anew, read
+from lifecycle.record.record_store import Conflict
+from lifecycle.record.signing import Signer
 from lifecycle.states import State
 
 NEW, OLD = "new-key-0123456789", "old-key-0123456789"

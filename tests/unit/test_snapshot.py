@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from lifecycle.checkpoint.snapshot import Snapshot, is_any_of, look, take_output, take_picture
 from lifecycle.errors import TornSnapshotError
 from lifecycle.ports.runner import JobDirs, Workload
-from lifecycle.snapshot import Snapshot, is_any_of, look, take_output, take_picture
 
 WORKLOAD = Workload("w", ("true",), growing=("output/*.log", "checkpoint/*.log"), quiet=timedelta(seconds=1))
 

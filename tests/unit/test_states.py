@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle.chart import MEANINGS, document, mermaid
 from lifecycle.errors import IllegalTransitionError
 from lifecycle.machine import Lifecycle
+from lifecycle.statechart import MEANINGS, document, mermaid
 from lifecycle.states import EDGES, FINAL, OWNED, WAITING, Edge, Facts, State, Trigger, Write, is_legal
 
 ALL_FACTS = [Facts(*flags) for flags in product((False, True), repeat=3)]

@@ -11,12 +11,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from support.cluster import PLACE, Cluster
-from support.meddling import Fate, Meddling, unless_dead
+from support.fault_injection import Fate, Meddling, unless_dead
 
-from adapters.spans import Spans, span_id, trace_id
-from adapters.tracing import Tracing
+from adapters.telemetry.spans import Spans, span_id, trace_id
+from adapters.telemetry.tracing import Tracing
+from lifecycle.attempt.worker import Worker
 from lifecycle.errors import RetryableError
-from lifecycle.worker import Worker
 
 START_NS = 1_893_456_000 * 10**9  # where the virtual clock begins
 

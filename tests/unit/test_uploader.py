@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.meddling import Meddling
-from support.shelf import Counting, Shelf
+from support.checkpoint_fixture import Counting, Shelf
+from support.fault_injection import Meddling
 
-from adapters.clock import SystemClock
-from lifecycle.collect import named_by
+from adapters.local.clock import SystemClock
+from lifecycle.attempt.event_log import Journal
+from lifecycle.attempt.events import Event, ThreadDied, Uploaded, UploadFailed
+from lifecycle.attempt.observers import Observers
+from lifecycle.attempt.uploader import Uploader
+from lifecycle.checkpoint.gc import named_by
+from lifecycle.checkpoint.snapshot import Snapshot, look, take_picture
 from lifecycle.errors import RetryableError
-from lifecycle.events import Event, ThreadDied, Uploaded, UploadFailed
-from lifecycle.journal import Journal
-from lifecycle.observers import Observers
-from lifecycle.snapshot import Snapshot, look, take_picture
-from lifecycle.uploader import Uploader
 
 
 class Uploading:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from adapters.clock import SystemClock
-from client.settings import from_environ
-from client.webhooks import telling
+from adapters.local.clock import SystemClock
+from client.config.settings import from_environ
+from client.config.webhook_settings import telling
 from lifecycle.errors import ConfigError
-from lifecycle.notices import USUALLY
 from lifecycle.outbox import TELLABLE
+from lifecycle.record.notifications import USUALLY
 from lifecycle.states import State
 
 URL = "https://hooks.example.com/services/T0/a-secret-of-its-own"

@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import PLACE, Cluster
-from support.meddling import Fate, Meddling, unless_dead
+from support.fault_injection import Fate, Meddling, unless_dead
 from support.receiver import Receiver
 
-from client import control, telling
-from client.bootstrap import Site
-from client.settings import from_environ
+from client.config.composition import Site
+from client.config.settings import from_environ
+from client.operations import job_control as control
+from client.operations import notices as telling
+from lifecycle.attempt.webhook_dispatcher import LAST_S
+from lifecycle.attempt.worker import Worker
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.notices import USUALLY, Telling
+from lifecycle.job_record import JobRecord, decode
 from lifecycle.outbox import KEPT_NOTICES, Notice
 from lifecycle.ports.clock import Thread
-from lifecycle.postman import LAST_S
-from lifecycle.record import JobRecord, decode
+from lifecycle.record.notifications import USUALLY, Telling
 from lifecycle.states import State
-from lifecycle.worker import Worker
 
 RECORD = PLACE.job("a").record
 WHOLE = ["received", "input_loaded", "running", "completed"]

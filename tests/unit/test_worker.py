@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from support.checkpoint_fixture import keep
 from support.cluster import PLACE, Cluster
-from support.meddling import Meddling, unless_dead
-from support.shelf import keep
+from support.fault_injection import Meddling, unless_dead
 
+from adapters.local.node import LocalNode
 from adapters.memory.runner import FakeWorkload, trail
-from adapters.node import LocalNode
+from lifecycle.checkpoint.publish import publish
+from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.message import announce
+from lifecycle.job_record import JobRecord, Progress, Result
 from lifecycle.ports.queue import Depth, Message
 from lifecycle.ports.runner import Exit, Report
-from lifecycle.publish import publish
-from lifecycle.record import JobRecord, Progress, Result
-from lifecycle.restore import fetch_manifest, fill
+from lifecycle.record.message import announce
 from lifecycle.states import State
 
 
@@ -144,7 +144,7 @@ def test_what_a_workload_said_last_counts(cluster: Cluster, monkeypatch: pytest.
 
 def test_a_delivery_is_never_held_past_its_limit(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long MAX_RUNNING_TIME is, an attempt pauses before the queue would take its delivery away."""
-    monkeypatch.setattr("lifecycle.watch.TICK_S", 30.0)
+    monkeypatch.setattr("lifecycle.attempt.supervisor.TICK_S", 30.0)
     cluster.submit("a", "1\n5000\n", STATE_SAVING_INTERVAL=3600)
     cluster.worker(step_s=10.0, max_running_time=timedelta(days=7)).run()
     record = cluster.record("a")
@@ -156,7 +156,7 @@ def test_a_workload_whose_time_went_into_loading_is_not_to_blame(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where most of a delivery's time is gone when it starts, it is no failure that it leaves no checkpoint."""
-    monkeypatch.setattr("lifecycle.watch.DELIVERY_LIMIT", timedelta(seconds=400))
+    monkeypatch.setattr("lifecycle.attempt.supervisor.DELIVERY_LIMIT", timedelta(seconds=400))
     monkeypatch.setattr(FakeWorkload, "_announce", lambda _: None)
     cluster.submit("a")
     loads = [300.0, 0.0]
@@ -379,7 +379,7 @@ def test_files_that_cannot_be_read_are_not_the_nodes_fault(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "state.txt")
 
-    monkeypatch.setattr("lifecycle.cutter.Cutter.cut", refuse)
+    monkeypatch.setattr("lifecycle.checkpoint.chunker.Cutter.cut", refuse)
     cluster.submit("a", STATE_SAVING_INTERVAL=interval_s)
     assert cluster.worker().run() == 0
     record = cluster.record("a")
@@ -398,7 +398,7 @@ def test_a_disk_that_fails_is_the_nodes_fault(cluster: Cluster, monkeypatch: pyt
 
     cluster.submit("a")
     with monkeypatch.context() as patch:
-        patch.setattr("lifecycle.checkpointer.take_announced", fail)
+        patch.setattr("lifecycle.attempt.checkpoint_scheduler.take_announced", fail)
         patch.setattr(LocalNode, "reallocate", lambda _, why: asked.append(why))
         assert cluster.worker().run() == 1
     record = cluster.record("a")
@@ -739,7 +739,7 @@ def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A workload never sees the first half of one file and the second of another."""
-    monkeypatch.setattr("lifecycle.preparation.AT_ONCE", 4)
+    monkeypatch.setattr("lifecycle.attempt.staging.AT_ONCE", 4)
     keys = cluster.submit("a")
     changes = [b"1\n200\n"]
 

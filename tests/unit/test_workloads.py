@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.workloads import load
+from adapters.process.workloads_file import load
 from lifecycle.errors import ConfigError
 from lifecycle.ports.runner import Meaning
 

@@ -3,8 +3,8 @@
 from attrs import evolve
 from simulation.checker import CANCEL
 
-from lifecycle.keeper import RecordKeeper
-from lifecycle.ledger import Held
+from lifecycle.record.record_store import Held
+from lifecycle.record.session import RecordKeeper
 
 FOUND_AS = (CANCEL,)
 

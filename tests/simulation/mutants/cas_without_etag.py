@@ -4,8 +4,8 @@ from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
 from simulation.herald import TOLD
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError
-from lifecycle.ledger import Held, Ledger
-from lifecycle.record import encode
+from lifecycle.job_record import encode
+from lifecycle.record.record_store import Held, Ledger
 
 FOUND_AS = (FENCE, LEASE, NEVER_BACK, ONE_WINNER, TOLD)
 

@@ -2,11 +2,11 @@
 
 from simulation.checker import ALL_THERE, NOTHING_BREAKS
 
-import lifecycle.blocks
-from lifecycle.manifest import DIGEST_BYTES
+import lifecycle.checkpoint.chunks
+from lifecycle.checkpoint.manifest import DIGEST_BYTES
 
 FOUND_AS = (ALL_THERE, NOTHING_BREAKS)
 
 
 def install() -> None:
-    lifecycle.blocks._same = lambda held, digests: min(len(held), len(digests)) // DIGEST_BYTES
+    lifecycle.checkpoint.chunks._same = lambda held, digests: min(len(held), len(digests)) // DIGEST_BYTES

@@ -2,7 +2,7 @@
 
 from simulation.checker import WORK_LOST
 
-from lifecycle.checkpointer import Checkpointer
+from lifecycle.attempt.checkpoint_scheduler import Checkpointer
 
 FOUND_AS = (WORK_LOST,)
 

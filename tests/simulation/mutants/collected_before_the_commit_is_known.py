@@ -2,7 +2,7 @@
 
 from simulation.checker import ALL_THERE, FENCE
 
-from lifecycle.uploader import Uploader
+from lifecycle.attempt.uploader import Uploader
 
 FOUND_AS = (ALL_THERE, FENCE)
 

@@ -2,17 +2,17 @@
 
 from simulation.checker import ALL_THERE, FENCE
 
-import lifecycle.collect
-import lifecycle.uploader
+import lifecycle.attempt.uploader
+import lifecycle.checkpoint.gc
 
 FOUND_AS = (FENCE, ALL_THERE)
 
 
 def install() -> None:
     def remove(store, candidates, *, epoch):
-        doomed = [key for key in candidates if lifecycle.collect.epoch_of(key) is not None]
+        doomed = [key for key in candidates if lifecycle.checkpoint.gc.epoch_of(key) is not None]
         if doomed:
             store.delete(doomed)
         return len(doomed)
 
-    lifecycle.collect.remove = lifecycle.uploader.remove = remove
+    lifecycle.checkpoint.gc.remove = lifecycle.attempt.uploader.remove = remove

@@ -4,8 +4,8 @@ from attrs import evolve
 from simulation.checker import LIVENESS, MESSAGE, TRUE_COUNTS
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError, VersionConflictError
-from lifecycle.ledger import PAUSE_S, TRIES, Conflict, Held, Ledger
-from lifecycle.record import encode, iso
+from lifecycle.job_record import encode, iso
+from lifecycle.record.record_store import PAUSE_S, TRIES, Conflict, Held, Ledger
 
 FOUND_AS = (TRUE_COUNTS, MESSAGE, LIVENESS)
 

@@ -2,8 +2,8 @@
 
 from simulation.checker import ALL_THERE, NEVER_BACK, NOTHING_BREAKS, ONE_WINNER
 
-from lifecycle.manifest import DIGEST_BYTES
-from lifecycle.pieces import Proof
+from lifecycle.checkpoint.manifest import DIGEST_BYTES
+from lifecycle.checkpoint.reader import Proof
 
 FOUND_AS = (NOTHING_BREAKS, ONE_WINNER, NEVER_BACK, ALL_THERE)
 

@@ -2,7 +2,7 @@
 
 from simulation.checker import MESSAGE
 
-from lifecycle.attempt import Attempt
+from lifecycle.attempt.attempt import Attempt
 
 FOUND_AS = (MESSAGE,)
 

@@ -2,7 +2,7 @@
 
 from simulation.checker import MESSAGE
 
-from lifecycle.settle import Settlement
+from lifecycle.attempt.acknowledgement import Settlement
 
 FOUND_AS = (MESSAGE,)
 

@@ -2,7 +2,7 @@
 
 from simulation.checker import FENCE, LIVENESS, NEVER_BACK, ONE_WINNER
 
-from lifecycle.keeper import RecordKeeper
+from lifecycle.record.session import RecordKeeper
 
 FOUND_AS = (FENCE, NEVER_BACK, ONE_WINNER, LIVENESS)
 

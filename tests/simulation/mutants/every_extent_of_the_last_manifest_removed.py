@@ -2,8 +2,8 @@
 
 from simulation.checker import ALL_THERE
 
-from lifecycle.collect import named_by, remove
-from lifecycle.uploader import Uploader
+from lifecycle.attempt.uploader import Uploader
+from lifecycle.checkpoint.gc import named_by, remove
 
 FOUND_AS = (ALL_THERE,)
 

@@ -2,8 +2,8 @@
 
 from simulation.checker import TRUE_COUNTS
 
+from lifecycle.attempt.heartbeat import OVERLAP, Heartbeat
 from lifecycle.errors import HoldfastError
-from lifecycle.heartbeat import OVERLAP, Heartbeat
 
 FOUND_AS = (TRUE_COUNTS,)
 

@@ -3,9 +3,9 @@
 from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError
-from lifecycle.ledger import Conflict, Held, Ledger
+from lifecycle.job_record import JobRecord, encode
 from lifecycle.ports.store import ABSENT, Absent, Version
-from lifecycle.record import JobRecord, encode
+from lifecycle.record.record_store import Conflict, Held, Ledger
 
 FOUND_AS = (FENCE, LEASE, NEVER_BACK, ONE_WINNER)
 

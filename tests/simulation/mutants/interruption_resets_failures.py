@@ -3,14 +3,14 @@
 from attrs import evolve
 from simulation.checker import LIVENESS, TRUE_COUNTS
 
-import lifecycle.attempt
+import lifecycle.attempt.attempt
 from lifecycle.states import Trigger
 
 FOUND_AS = (TRUE_COUNTS, LIVENESS)
 
 
 def install() -> None:
-    closing = lifecycle.attempt.closing
+    closing = lifecycle.attempt.attempt.closing
 
     def forgetful(ending, account, now):
         change = closing(ending, account, now)
@@ -18,4 +18,4 @@ def install() -> None:
             return change
         return lambda record: evolve(change(record), failures=0)
 
-    lifecycle.attempt.closing = forgetful
+    lifecycle.attempt.attempt.closing = forgetful

@@ -2,7 +2,7 @@
 
 from simulation.checker import ALL_THERE, FENCE
 
-from lifecycle.keys import JobKeys
+from lifecycle.key_layout import JobKeys
 
 FOUND_AS = (FENCE, ALL_THERE)
 

@@ -2,7 +2,7 @@
 
 from simulation.checker import ALL_THERE
 
-from lifecycle.checkpoint import Packs
+from lifecycle.checkpoint.writer import Packs
 
 FOUND_AS = (ALL_THERE,)
 

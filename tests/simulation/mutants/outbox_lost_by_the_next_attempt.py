@@ -3,16 +3,16 @@
 from attrs import evolve
 from simulation.herald import TOLD
 
-import lifecycle.attempt
+import lifecycle.attempt.attempt
 from lifecycle.outbox import EMPTY
 
 FOUND_AS = (TOLD,)
 
 
 def install() -> None:
-    claim = lifecycle.attempt.claim
+    claim = lifecycle.attempt.attempt.claim
 
     def emptied(*args, **kwargs):
         return evolve(claim(*args, **kwargs), outbox=EMPTY)
 
-    lifecycle.attempt.claim = emptied
+    lifecycle.attempt.attempt.claim = emptied

@@ -3,8 +3,8 @@
 from attrs import evolve
 from simulation.checker import NOTHING_BREAKS
 
-import lifecycle.checkpointer
-from lifecycle.snapshot import take_announced
+import lifecycle.attempt.checkpoint_scheduler
+from lifecycle.checkpoint.snapshot import take_announced
 
 FOUND_AS = (NOTHING_BREAKS,)
 
@@ -15,4 +15,4 @@ def install() -> None:
         files = tuple(evolve(file, size=file.size // 2) if file.changed_ns is None else file for file in taken.files)
         return evolve(taken, files=files)
 
-    lifecycle.checkpointer.take_announced = early
+    lifecycle.attempt.checkpoint_scheduler.take_announced = early

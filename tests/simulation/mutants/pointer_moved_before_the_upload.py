@@ -2,8 +2,8 @@
 
 from simulation.checker import ALL_THERE
 
-from lifecycle.events import Uploaded
-from lifecycle.uploader import Uploader
+from lifecycle.attempt.events import Uploaded
+from lifecycle.attempt.uploader import Uploader
 
 FOUND_AS = (ALL_THERE,)
 

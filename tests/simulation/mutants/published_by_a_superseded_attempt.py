@@ -3,8 +3,8 @@
 from attrs import evolve
 from simulation.checker import ONE_WINNER
 
-from lifecycle.attempt import Attempt
-from lifecycle.publish import publish
+from lifecycle.attempt.attempt import Attempt
+from lifecycle.checkpoint.publish import publish
 from lifecycle.states import Trigger
 
 FOUND_AS = (ONE_WINNER,)

@@ -2,14 +2,14 @@
 
 from simulation.checker import NEVER_BACK, TRUE_COUNTS
 
-import lifecycle.preparation
+import lifecycle.attempt.staging
 from lifecycle.errors import RetryableError
 
 FOUND_AS = (NEVER_BACK, TRUE_COUNTS)
 
 
 def install() -> None:
-    restore = lifecycle.preparation.restore
+    restore = lifecycle.attempt.staging.restore
 
     def careless(*args, **kwargs):
         try:
@@ -17,4 +17,4 @@ def install() -> None:
         except RetryableError:
             return None
 
-    lifecycle.preparation.restore = careless
+    lifecycle.attempt.staging.restore = careless

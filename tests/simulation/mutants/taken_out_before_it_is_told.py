@@ -2,8 +2,8 @@
 
 from simulation.herald import TOLD
 
-from lifecycle.notices import delivered
-from lifecycle.postman import OUTBOX, Postman
+from lifecycle.attempt.webhook_dispatcher import OUTBOX, Postman
+from lifecycle.record.notifications import delivered
 
 FOUND_AS = (TOLD,)
 

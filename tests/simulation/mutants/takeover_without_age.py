@@ -2,7 +2,7 @@
 
 from simulation.checker import LEASE
 
-from lifecycle.record import JobRecord
+from lifecycle.job_record import JobRecord
 
 FOUND_AS = (LEASE,)
 

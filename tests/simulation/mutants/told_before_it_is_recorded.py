@@ -3,8 +3,8 @@
 from attrs import evolve
 from simulation.herald import TOLD
 
-from lifecycle.keeper import RecordKeeper
-from lifecycle.postman import Postman
+from lifecycle.attempt.webhook_dispatcher import Postman
+from lifecycle.record.session import RecordKeeper
 
 FOUND_AS = (TOLD,)
 

@@ -2,7 +2,7 @@
 
 from simulation.checker import ALL_THERE, NOTHING_BREAKS
 
-from lifecycle.snapshot import Snapshot
+from lifecycle.checkpoint.snapshot import Snapshot
 
 FOUND_AS = (ALL_THERE, NOTHING_BREAKS)
 

@@ -2,8 +2,8 @@
 
 from simulation.checker import LIVENESS, MESSAGE
 
-from lifecycle.attempt import Attempt
-from lifecycle.ending import Ending
+from lifecycle.attempt.attempt import Attempt
+from lifecycle.attempt.outcome import Ending
 
 FOUND_AS = (LIVENESS, MESSAGE)
 

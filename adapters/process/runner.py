@@ -1,0 +1,299 @@
+"""ProcessRunner: a workload as a child process, in a process group of its own, behind a guard.
+
+What the workload says comes by files in the control directory (`sdk/holdfast.py` tells their form), so any language can
+say it, and nothing that it does can hold the worker up.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import string
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, TAIL_BYTES, segments, tail
+from lifecycle.errors import PermanentError
+from lifecycle.ports.runner import Announced, Exit, JobDirs, Launch, Report, RunningWorkload, WorkloadRunner
+
+SDK: Final = Path(__file__).resolve().parents[2] / "sdk"
+GUARD: Final = Path(__file__).resolve().with_name("process_supervisor.py")
+PROGRESS: Final = "progress"
+ANNOUNCED: Final = "announced"
+SAVE_REQUESTED: Final = "save-requested"
+LONGEST_LINE: Final = 1 << 16
+LONGEST_CHECK_S: Final = 3600.0
+KILL_WAIT_S: Final = 10.0
+KILLED: Final = 128 + signal.SIGKILL
+SECRET: Final = ("AWS_", "CLOUDFLARE_")  # beginnings of the names of settings that are the worker's alone
+
+
+class ProcessRunner:
+    """See `lifecycle.ports.runner.WorkloadRunner`.
+
+    Args:
+        python: The interpreter that `{python}` in a command stands for, and that the guard runs in.
+        withheld: Names of variables that workloads do not get, besides all that begin like the worker's own.
+    """
+
+    def __init__(self, python: str = sys.executable, *, withheld: Iterable[str] = ()) -> None:
+        self._python = python
+        self._withheld = frozenset(withheld)
+
+    def start(self, launch: Launch) -> RunningWorkload:
+        """See the port."""
+        dirs = launch.dirs
+        command = self._command(launch, launch.workload.command)
+        total = _total(launch)
+        params = dirs.control / "params.json"
+        params.write_text(json.dumps(dict(launch.params)))
+        dirs.console.mkdir(exist_ok=True)
+        console = (str(dirs.console), str(SEGMENT_BYTES), str(KEPT))
+        guard = subprocess.Popen(  # noqa: S603 - the guard, which starts a program of the image's own workloads.toml
+            [self._python, "-I", "-S", str(GUARD), *console, *command],
+            cwd=dirs.root,
+            env=self._environment(launch, params),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return RunningProcess(guard, launch, total)
+
+    def check(self, launch: Launch, snapshot: Path) -> str | None:
+        """See the port."""
+        if launch.workload.check is None:
+            return None
+        try:
+            ended = subprocess.run(  # noqa: S603 - a program of the image's own workloads.toml
+                self._command(launch, launch.workload.check, snapshot=snapshot),
+                cwd=snapshot,
+                env=self._environment(launch, launch.dirs.control / "params.json"),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=LONGEST_CHECK_S,
+                check=False,
+            )
+        except (subprocess.TimeoutExpired, PermanentError) as error:
+            return f"its check could not be made: {error}"
+        said = ended.stdout[-TAIL_BYTES:].decode(errors="replace").strip()
+        return f"its check says {ended.returncode}: {said}" if ended.returncode else None
+
+    def _command(self, launch: Launch, words: Sequence[str], snapshot: Path | None = None) -> list[str]:
+        dirs = launch.dirs
+        values = {
+            **launch.params,
+            "python": self._python,
+            "sdk": str(SDK),
+            "job": launch.job,
+            "input_dir": str(dirs.input),
+            "checkpoint_dir": str(dirs.checkpoint),
+            "output_dir": str(dirs.output),
+            "snapshot": str(snapshot or ""),
+        }
+        filled = [_fill(word, values, launch) for word in words]
+        path = os.pathsep.join((launch.workload.environment.get("PATH", ""), os.environ.get("PATH", os.defpath)))
+        if shutil.which(filled[0], path=path) is None:
+            raise PermanentError(f"workload {launch.workload.name!r}: there is no program {filled[0]!r} on this image")
+        return filled
+
+    def _environment(self, launch: Launch, params: Path) -> dict[str, str]:
+        dirs = launch.dirs
+        withheld = self._withheld
+        ours = {n: value for n, value in os.environ.items() if not (n.startswith(SECRET) or n in withheld)}
+        return {
+            **ours,
+            **launch.workload.environment,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(SDK), ours.get("PYTHONPATH")))),
+            "HOLDFAST_JOB": launch.job,
+            "HOLDFAST_ATTEMPT": str(launch.epoch),
+            "HOLDFAST_RESUMED": str(int(launch.resumed)),
+            "HOLDFAST_PARAMS": str(params),
+            "HOLDFAST_INPUT_DIR": str(dirs.input),
+            "HOLDFAST_CHECKPOINT_DIR": str(dirs.checkpoint),
+            "HOLDFAST_OUTPUT_DIR": str(dirs.output),
+            "HOLDFAST_CONTROL_DIR": str(dirs.control),
+            "HOLDFAST_SAVING_INTERVAL": str(launch.saving_interval.total_seconds()),
+        }
+
+
+class RunningProcess:
+    """See `lifecycle.ports.runner.RunningWorkload`.
+
+    Args:
+        guard: The guard, which leads the process group.
+        launch: What was started.
+        total: How many steps there are, if that is known beforehand.
+    """
+
+    def __init__(self, guard: subprocess.Popen[bytes], launch: Launch, total: int | None) -> None:
+        self._guard = guard
+        self._dirs = launch.dirs
+        self._control = launch.dirs.control
+        self._total = total
+        self._file = launch.workload.progress_file
+        pattern = launch.workload.progress_pattern
+        self._lines = ProgressLines(launch.dirs, pattern) if pattern else None
+        self._code: int | None = None
+        self._stop_signal = signal.Signals[launch.workload.stop_signal]
+
+    def poll(self) -> Report:
+        """See the port."""
+        code = self._ended()
+        done, total = self._progress()
+        return Report(
+            done=done,
+            total=self._total if total is None else total,
+            announced=self._newest(),
+            exited=None if code is None else Exit(code, tail(self._dirs)),
+        )
+
+    def ask_to_save(self) -> None:
+        """See the port."""
+        (self._control / SAVE_REQUESTED).touch()
+
+    def stop(self) -> None:
+        """See the port."""
+        self._signal(self._stop_signal)
+
+    def kill(self) -> None:
+        """See the port."""
+        self._signal(signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._guard.wait(KILL_WAIT_S)
+        self._ended()
+        if self._guard.stdin:
+            self._guard.stdin.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._guard.poll() is None:  # until it is reaped, the group's number is nobody else's
+            with suppress(ProcessLookupError):
+                os.killpg(self._guard.pid, number)
+
+    def _ended(self) -> int | None:
+        """The exit code, once the guard is gone, which kills the group and itself last: so nothing of it runs on."""
+        if self._code is None and self._guard.poll() is not None and self._guard.stdout:
+            with self._guard.stdout as pipe:
+                self._code = int(pipe.read() or KILLED)
+        return self._code
+
+    def _progress(self) -> tuple[int | None, int | None]:
+        """How far the program says that it is, wherever it says so."""
+        if self._lines:
+            return self._lines.read()
+        progress = _read_progress(self._dirs.root / self._file if self._file else self._control / PROGRESS)
+        return _whole(progress.get("done")), _whole(progress.get("total"))
+
+    def _newest(self) -> Announced | None:
+        folder = self._control / ANNOUNCED
+        with suppress(OSError):
+            numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+            for passed in numbers[:-1]:
+                shutil.rmtree(folder / str(passed), ignore_errors=True)
+            if numbers:
+                newest = numbers[-1]
+                step = _whole(_read_json(folder / f"{newest}.json").get("step"))
+                return Announced(newest, folder / str(newest), step)
+        return None
+
+
+class ProgressLines:
+    """Finds in the lines that a program writes how far it is.
+
+    Args:
+        dirs: Where its console is.
+        pattern: Matches a line that says so, with a group `done`, and perhaps `total`.
+    """
+
+    def __init__(self, dirs: JobDirs, pattern: str) -> None:
+        self._dirs = dirs
+        self._pattern = re.compile(pattern)
+        self._at = (0, 0)
+        self._rest = ""
+        self._found: tuple[int | None, int | None] = (None, None)
+
+    def read(self) -> tuple[int | None, int | None]:
+        """Read what is new, and return the last that was found: done and total."""
+        for number, path in segments(self._dirs):
+            before, offset = self._at
+            if number < before:
+                continue
+            with suppress(OSError), path.open("rb") as file:
+                file.seek(offset if number == before else 0)
+                new = file.read()
+                self._at = (number, file.tell())
+                self._take(new.decode(errors="replace"))
+        return self._found
+
+    def _take(self, new: str) -> None:
+        *lines, rest = re.split(r"[\r\n]", self._rest + new)
+        self._rest = rest[-LONGEST_LINE:]
+        for line in reversed(lines):
+            if found := self._pattern.search(line):
+                groups = found.groupdict()
+                self._found = _number(groups.get("done")), _number(groups.get("total"))
+                return
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return int(text or "")
+    except ValueError:
+        return None
+
+
+def _total(launch: Launch) -> int | None:
+    """How many steps there are, as the workload's `total` says."""
+    if launch.workload.total is None:
+        return None
+    text = _fill(launch.workload.total, launch.params, launch)
+    total = _number(text)
+    if total is None:
+        raise PermanentError(f"workload {launch.workload.name!r}: total is {text!r:.40}, which is not a whole number")
+    return total
+
+
+def _read_progress(path: Path) -> dict[str, Any]:
+    """A JSON object, or one or two whole numbers: done and total."""
+    progress = _read_json(path)
+    if not progress:
+        with suppress(OSError):
+            words = path.read_text(errors="replace").split()[:2]
+            return dict(zip(("done", "total"), map(_number, words), strict=False))
+    return progress
+
+
+def _fill(word: str, values: Mapping[str, Any], launch: Launch) -> str:
+    try:
+        fields = [name for _, name, _, _ in string.Formatter().parse(word) if name is not None]
+        missing = [name for name in fields if name not in values]
+        if missing:
+            raise PermanentError(f"workload {launch.workload.name!r} needs the parameter {missing[0]!r}")
+        return word.format_map({name: str(values[name]) for name in fields})
+    except (ValueError, IndexError, AttributeError) as error:
+        raise PermanentError(f"workload {launch.workload.name!r}: {word!r} cannot be filled in: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that the workload wrote; empty if there is none, or something else."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int else None
+
+
+if TYPE_CHECKING:
+
+    def _proof(runner: ProcessRunner) -> WorkloadRunner:
+        return runner

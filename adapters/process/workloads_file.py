@@ -1,0 +1,174 @@
+"""Which workloads this image offers: the built-in one, and those of its `workloads.toml`.
+
+`READERS` is the one list of what an entry may say: each key, how its value is read, and what it is called in the port.
+"""
+
+import re
+import shlex
+import signal
+import tomllib
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from lifecycle.checkpoint.manifest import AREAS, is_safe_path
+from lifecycle.durations import parse
+from lifecycle.errors import ConfigError
+from lifecycle.ports.runner import EXIT_CODES, Meaning, Workload
+from lifecycle.record.message import SERIES_SUM
+
+BUILT_IN: Final = Workload(name=SERIES_SUM, command=("{python}", "{sdk}/series_sum.py"), needs_input=True)
+LARGEST_CODE: Final = 255
+
+
+def load(path: Path | None) -> dict[str, Workload]:
+    """All workloads by name.
+
+    Args:
+        path: A `workloads.toml`: one table a workload, with `command` and perhaps other keys (docs/workloads.md). None:
+            only what is built in.
+
+    Raises:
+        ConfigError: The file is missing or wrong; the message names file, entry and key.
+    """
+    if path is None:
+        return {BUILT_IN.name: BUILT_IN}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    offered = {BUILT_IN.name: BUILT_IN}
+    for name, table in tables.items():
+        try:
+            offered[name] = _workload(name, table, here=path.resolve().parent)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: [{name}] {error}") from error
+    return offered
+
+
+def _workload(name: str, table: object, *, here: Path) -> Workload:
+    if not isinstance(table, dict):
+        raise TypeError("is not a table")
+    for key in table:
+        if key not in READERS:
+            raise ValueError(f"{key}: no such key; there are {', '.join(READERS)}")
+    if "command" not in table:
+        raise ValueError("command: is missing")
+    if "progress_file" in table and "progress_pattern" in table:
+        raise ValueError("progress_pattern: there is progress_file already; a program says in one place how far it is")
+    read = {}
+    for key, value in table.items():
+        try:
+            read[key] = READERS[key](value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{key}: {error}") from error
+    for key in ("command", "check"):
+        if key in read:
+            read[key] = tuple(word.replace("{here}", str(here)) for word in read[key])
+    return Workload(name=name, **read)
+
+
+def _words(value: object) -> tuple[str, ...]:
+    words = shlex.split(value) if isinstance(value, str) else value
+    if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
+        raise TypeError("is not a text, nor a list of words")
+    return tuple(words)
+
+
+def _environment(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise TypeError("is not a table of texts")
+    return value
+
+
+def _signal(value: Any) -> str:
+    if not isinstance(value, str) or value not in signal.Signals.__members__:
+        raise ValueError(f"{value!r} is no signal, like SIGTERM or SIGUSR1")
+    return value
+
+
+def _duration(value: object) -> timedelta:
+    return parse(str(value))
+
+
+def _limit(value: object) -> timedelta:
+    duration = _duration(value)
+    if not duration:
+        raise ValueError("must be more than zero")
+    return duration
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("is neither true nor false")
+    return value
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    patterns = [value] if isinstance(value, str) else value
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise TypeError("is not a text, nor a list of texts")
+    for pattern in patterns:
+        folder, _, rest = pattern.partition("/")
+        if folder not in AREAS or not rest:
+            raise ValueError(f"{pattern!r} does not begin with {' or '.join(f'{area}/' for area in sorted(AREAS))}")
+    return tuple(patterns)
+
+
+def _exit_codes(value: object) -> Mapping[int, Meaning]:
+    if not isinstance(value, dict):
+        raise TypeError('is not a table like {"3" = "again"}')
+    meanings = dict(EXIT_CODES)
+    for code, meaning in value.items():
+        if not (code.isdigit() and int(code) <= LARGEST_CODE):
+            raise ValueError(f"{code!r} is no exit code from 0 to {LARGEST_CODE}")
+        if meaning not in {each.value for each in Meaning}:
+            raise ValueError(f"{meaning!r} is none of {', '.join(Meaning)}")
+        meanings[int(code)] = Meaning(meaning)
+    return meanings
+
+
+def _file(value: object) -> str:
+    if not isinstance(value, str) or not is_safe_path(value):
+        raise ValueError(f"{value!r} is no path inside the job's directory")
+    return value
+
+
+def _pattern(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("is not a text")
+    try:
+        groups = re.compile(value).groupindex
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    if "done" not in groups:
+        raise ValueError("has no group (?P<done>…)")
+    return value
+
+
+def _total(value: object) -> str:
+    text = str(value)
+    if not (text.isdigit() or re.fullmatch(r"\{\w+\}", text)):
+        raise ValueError(f"{text!r} is neither a whole number nor a {{parameter}}")
+    return text
+
+
+READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "command": _words,
+    "environment": _environment,
+    "stop_signal": _signal,
+    "grace": _duration,
+    "needs_input": _flag,
+    "checkpoint": _patterns,
+    "growing": _patterns,
+    "quiet": _duration,
+    "check": _words,
+    "saving_interval": _limit,
+    "exit_codes": _exit_codes,
+    "wall_time": _limit,
+    "silence": _limit,
+    "progress_file": _file,
+    "progress_pattern": _pattern,
+    "total": _total,
+}

@@ -1,0 +1,48 @@
+"""SigningQueue: signs whatever is sent, as a wrapper that is itself the port, so that no sender can forget to."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from lifecycle.ports.queue import JobQueue, Message, SendFailure
+from lifecycle.record.signing import Signer
+
+
+class SigningQueue:
+    """A queue whose messages carry a signature.
+
+    Args:
+        queue: The queue.
+        signer: With whose key.
+        bucket: What they are signed for.
+        prefix: And what in it.
+    """
+
+    def __init__(self, queue: JobQueue, signer: Signer, *, bucket: str, prefix: str) -> None:
+        self._queue = queue
+        self._signer = signer
+        self._bucket = bucket
+        self._prefix = prefix
+        self.receive = queue.receive
+        self.extend = queue.extend
+        self.release = queue.release
+        self.delete = queue.delete
+        self.dead_letter = queue.dead_letter
+        self.depth = queue.depth
+        self.purge = queue.purge
+
+    def send(self, messages: Sequence[Message]) -> list[SendFailure]:
+        """See `JobQueue.send`. A failure names the message as it was given, without the signature."""
+        sealed = [self._sealed(message) for message in messages]
+        given = dict(zip(sealed, messages, strict=True))
+        return [evolve(failure, message=given[failure.message]) for failure in self._queue.send(sealed)]
+
+    def _sealed(self, message: Message) -> Message:
+        return evolve(message, body=self._signer.seal(message.body, bucket=self._bucket, prefix=self._prefix))
+
+
+if TYPE_CHECKING:
+
+    def _proof(queue: SigningQueue) -> JobQueue:
+        return queue

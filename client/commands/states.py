@@ -1,0 +1,28 @@
+"""`holdfast states`: the state diagram and the tables, from the code that runs."""
+
+import json
+import sys
+from pathlib import Path
+
+from lifecycle.statechart import document, mermaid
+from lifecycle.states import EDGES
+
+
+def run(*, write: Path | None = None, as_json: bool = False, diagram: bool = False) -> int:
+    """Print the document, or write it to *write*; or print the edges as JSON lines, or just the diagram."""
+    if as_json:
+        for edge in EDGES:
+            row = {
+                "source": edge.source,
+                "trigger": edge.trigger,
+                "destination": edge.destination,
+                "guard": edge.guard.__name__ if edge.guard else None,
+                "recorded": edge.write.value,
+                "why": edge.why,
+            }
+            sys.stdout.write(f"{json.dumps(row)}\n")
+    elif write:
+        write.write_text(document())
+    else:
+        sys.stdout.write(f"{mermaid()}\n" if diagram else document())
+    return 0

@@ -1,0 +1,19 @@
+"""What a command prints when it failed, without secrets."""
+
+from adapters.redaction import Mask
+from client.config.settings import TABLE, Settings, current
+from lifecycle.errors import ConfigError
+
+
+def mask_of(settings: Settings) -> Mask:
+    """Masks every secret setting."""
+    return Mask([str(settings[row.name]) for row in TABLE if row.secret and settings[row.name]])
+
+
+def masked(text: str) -> str:
+    """*text* without the secrets of this process's settings; settings that cannot be read mask what they quote."""
+    try:
+        settings = current()
+    except ConfigError:
+        return text
+    return mask_of(settings)(text)

@@ -1,0 +1,125 @@
+"""How an attempt ends, and what its last write to the record says."""
+
+import errno
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import evolve, frozen
+
+from lifecycle.errors import PermanentError
+from lifecycle.job_record import JobRecord, iso
+from lifecycle.limits import Policy
+from lifecycle.machine import Change, unchanged
+from lifecycle.states import Trigger
+
+FIRST_DELAY: Final = timedelta(seconds=5)
+LONGEST_DELAY: Final = timedelta(minutes=15)
+UNREADABLE_DELAY: Final = timedelta(seconds=15)
+KEPT_ERROR: Final = 4096  # characters of an error kept in the record
+OF_THE_FILES: Final = frozenset(
+    {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
+)
+"""What is wrong with files, wherever they lie: another node would find the same."""
+
+
+@frozen
+class Ending:
+    """An attempt's end.
+
+    Attributes:
+        trigger: What to fire.
+        cause: The attempt's outcome in a word, as the record counts it.
+        error: What went wrong, for people; None if nothing did.
+        delay: How long nobody should take the job again (for RELEASE).
+        change: What else the last write does: point at the last checkpoint, or at the result.
+        commits_last: Whether *change* commits the snapshot that closes the attempt.
+        wants_new_node: Whether the node is unfit and should be replaced.
+    """
+
+    trigger: Trigger
+    cause: str
+    error: str | None = None
+    delay: timedelta = timedelta(0)
+    change: Change = unchanged
+    commits_last: bool = False
+    wants_new_node: bool = False
+
+
+def after_failure(record: JobRecord, policy: Policy, *, error: str, progressed: bool) -> Ending:
+    """What becomes of a job whose workload failed: another try after a growing delay, or no more.
+
+    Args:
+        record: As it stands.
+        policy: For the limit.
+        error: What the workload said.
+        progressed: Whether this attempt committed a checkpoint that goes further than the one before.
+    """
+    failures = 0 if progressed else record.failures + 1
+
+    def count(latest: JobRecord) -> JobRecord:
+        return evolve(latest, failures=failures)
+
+    if failures >= policy.max_failures:
+        reason = f"failed {failures} times in a row without a new checkpoint; the last time: {error}"
+        return Ending(Trigger.FAIL, "workload_failed", error=reason, change=count)
+    delay = min(FIRST_DELAY * 2 ** max(failures - 1, 0), LONGEST_DELAY)
+    return Ending(Trigger.RELEASE, "workload_failed", error=error, delay=delay, change=count)
+
+
+def of_disk(error: OSError) -> Ending:
+    """What becomes of a job whose node's disk fails: another node takes it."""
+    what = "the disk is full" if error.errno == errno.ENOSPC else "this node's disk fails"
+    return Ending(Trigger.RELEASE, "node_unfit", error=f"{what}: {error}", wants_new_node=True)
+
+
+def not_ready(error: Exception) -> Ending:
+    """What becomes of a job that could not be got ready here: invalid, or to be tried elsewhere, or later."""
+    if isinstance(error, PermanentError):
+        return Ending(Trigger.FAIL, "invalid", error=str(error))
+    if isinstance(error, OSError):
+        return of_disk(error)
+    return Ending(Trigger.RELEASE, "unreadable", error=str(error), delay=UNREADABLE_DELAY)
+
+
+@frozen
+class Account:
+    """What an attempt did, as its summary in the record says.
+
+    Attributes:
+        began: The record as the attempt took it.
+        useful_s: Seconds that the workload ran.
+        steps: Steps done.
+        commits: Checkpoints committed that went further.
+    """
+
+    began: JobRecord
+    useful_s: float
+    steps: int
+    commits: int
+
+
+def closing(ending: Ending, account: Account, now: datetime) -> Change:
+    """The last write of an attempt: *ending*'s own change, the account, and the end of ownership."""
+    interrupted = ending.trigger in {Trigger.RELEASE, Trigger.PAUSE} and ending.cause != "workload_failed"
+    interruptions = account.began.counting(ending.cause).interruptions if interrupted else account.began.interruptions
+    is_over = ending.trigger in {Trigger.COMPLETE, Trigger.FAIL, Trigger.CANCEL}
+
+    def close(record: JobRecord) -> JobRecord:
+        changed = ending.change(record).with_attempt(
+            ended=iso(now),
+            outcome=ending.cause,
+            useful_s=round(account.useful_s, 3),
+            steps=account.steps,
+            commits=account.commits,
+        )
+        return evolve(
+            changed,
+            owner=None,
+            backlog=None,
+            ran_s=round(account.began.ran_s + account.useful_s, 3),
+            error=ending.error[:KEPT_ERROR] if ending.error else None,
+            interruptions=interruptions,
+            timestamps=evolve(changed.timestamps, finished=iso(now) if is_over else None),
+        )
+
+    return close

@@ -1,0 +1,152 @@
+"""The uploader: a thread with a local queue of snapshots, so that the workload is never stopped by an upload.
+
+It uploads one snapshot at a time, tells the attempt, and waits to hear what became of it before the next, so that every
+upload builds on what is really committed. A newer snapshot replaces one still waiting. After a commit it removes what
+is no longer named by the last two manifests.
+"""
+
+from collections.abc import Callable
+
+from attrs import frozen
+
+from lifecycle.attempt.event_log import Journal
+from lifecycle.attempt.events import Event, ThreadDied, Uploaded, UploadFailed
+from lifecycle.checkpoint.chunks import Known
+from lifecycle.checkpoint.gc import named_by, remove, sweep
+from lifecycle.checkpoint.snapshot import Snapshot
+from lifecycle.checkpoint.writer import Engine, Saved
+from lifecycle.errors import HoldfastError, LeaseLostError, TornSnapshotError
+from lifecycle.ports.clock import Clock, Mailbox, Thread
+
+WAIT_S = 3600.0  # nothing depends on it: the thread only ever waits for its inbox
+
+
+@frozen
+class _Committed:
+    """The attempt's answer to the last `Uploaded`."""
+
+
+@frozen
+class _Stop:
+    """No more."""
+
+
+class Uploader:
+    """Uploads snapshots of one attempt.
+
+    Args:
+        engine: Uploads one.
+        clock: Thread and mailbox.
+        kept: What the record names, newest first; at most two.
+        check: Says what is wrong with a snapshot, by the workload's own lights; None if nothing is.
+        events: Where to tell.
+        journal: The attempt's log.
+        after_commit: Called with each committed snapshot; must not fail.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        *,
+        kept: tuple[Known, ...],
+        check: Callable[[Snapshot], str | None],
+        events: Mailbox[Event],
+        journal: Journal,
+        after_commit: Callable[[Snapshot], None],
+    ) -> None:
+        self._engine = engine
+        self._kept = kept
+        self._events = events
+        self._journal = journal
+        self._after_commit = after_commit
+        self._check = check
+        self._inbox: Mailbox[Snapshot | _Committed | _Stop] = clock.mailbox()
+        self._next: Snapshot | None = None
+        self._uncommitted: tuple[Snapshot, Saved] | None = None
+        self._swept = False
+        self._stopped = False
+        self._committed_files: Snapshot | None = None
+        self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{engine.keys.job}", yields=True)
+
+    def submit(self, snapshot: Snapshot) -> None:
+        """Put *snapshot* on the local queue. Never waits, never fails."""
+        self._inbox.put(snapshot)
+
+    def committed(self) -> None:
+        """Go on: the manifest of the last `Uploaded` is in the record. Never waits, never fails."""
+        self._inbox.put(_Committed())
+
+    def stop(self, *, timeout_s: float) -> bool:
+        """End what is being uploaded between two reads, and drop what waits; True if the thread ended in time."""
+        self._stopped = True
+        self._inbox.put(_Stop())
+        return self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            while self._take_in(WAIT_S):
+                if self._next and not self._uncommitted:
+                    snapshot, self._next = self._next, None
+                    self._upload(snapshot)
+        except Exception as error:  # noqa: BLE001 - no thread may die in silence
+            self._events.put(ThreadDied("uploader", error))
+
+    def _take_in(self, timeout_s: float) -> bool:
+        """Take everything in that is there, having waited for the first; False if there will be no more."""
+        item = self._inbox.get(timeout_s)
+        while item is not None:
+            match item:
+                case Snapshot():
+                    if self._next:
+                        self._next.discard()
+                    self._next = item
+                case _Committed():
+                    self._settle()
+                case _Stop():
+                    return False
+            item = self._inbox.get(0)
+        return True
+
+    def _upload(self, snapshot: Snapshot) -> None:
+        last = self._kept[0] if self._kept else None
+        try:
+            if wrong := self._check(snapshot):
+                raise TornSnapshotError(wrong)
+            saved = self._engine.upload(snapshot, last, between=self._between)
+        except (HoldfastError, OSError) as error:
+            self._swept = False  # something may have arrived that nobody will ever name
+            self._events.put(UploadFailed(snapshot, error))
+        else:
+            self._uncommitted = (snapshot, saved) if saved else None
+            self._events.put(Uploaded(snapshot, saved))
+
+    def _between(self) -> None:
+        if self._stopped:
+            raise LeaseLostError("the attempt is over")
+
+    def _settle(self) -> None:
+        if self._uncommitted is None:
+            return
+        (snapshot, saved), self._uncommitted = self._uncommitted, None
+        if self._committed_files:
+            self._committed_files.discard()
+        self._committed_files = snapshot
+        dropped, self._kept = self._kept[1:], (saved.known, *self._kept[:1])
+        self._after_commit(snapshot)
+        self._collect(dropped)
+
+    def _collect(self, dropped: tuple[Known, ...]) -> None:
+        """Remove what the last two manifests do not name: once by listing, then by what was dropped."""
+        store, keys, epoch = self._engine.store, self._engine.keys, self._engine.epoch
+        keep = named_by(self._kept)
+        self._engine.forget()
+        try:
+            if self._swept:
+                remove(store, named_by(dropped) - keep, epoch=epoch)
+            else:
+                sweep(store, keys, epoch=epoch, keep=keep)
+                self._swept = True
+        except HoldfastError as error:
+            self._swept = False
+            self._journal.write("collection_failed", error=str(error))

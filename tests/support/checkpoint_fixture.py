@@ -1,0 +1,149 @@
+"""A job's directory and its checkpoints in a bucket: what the tests of the engine play with."""
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+from attrs import define, evolve, field
+
+from adapters.local.clock import SystemClock
+from adapters.memory.store import MemoryStore
+from lifecycle.checkpoint.chunks import SIZES, Known, Sizes
+from lifecycle.checkpoint.restore import Restored, restore
+from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile, look, take_picture
+from lifecycle.checkpoint.writer import Engine, Saved
+from lifecycle.concurrency import Pace
+from lifecycle.key_layout import JobKeys, Place
+from lifecycle.ports.runner import JobDirs, Workload
+from lifecycle.ports.store import ObjectStore
+
+SMALL = Sizes(small=16, large=64, large_from=4096, read=256, frame=128, pack=1024)
+"""Everything as ever, a thousand times smaller."""
+
+
+class Counting:
+    """A store that counts calls, and what is put."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.calls: list[tuple[str, Any]] = []
+        self.sent = 0
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append((name, args[0]))
+            if name == "put":
+                self.sent += len(args[1])
+            return getattr(self._store, name)(*args, **kwargs)
+
+        return call
+
+
+@define
+class Shelf:
+    """One job on one node, and its bucket."""
+
+    root: Path
+    sizes: Sizes = SMALL
+    workload: Workload = field(factory=lambda: Workload("w", ("true",), growing=("output/*.log",)))
+    keys: JobKeys = field(factory=lambda: Place("").job("j"))
+    rng: random.Random = field(factory=lambda: random.Random(3))
+    memory: MemoryStore = field(init=False)
+    store: Counting = field(init=False)
+    engine: Engine = field(init=False)
+    known: Known | None = field(default=None, init=False)
+    seq: int = field(default=0, init=False)
+    limit: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        clock = SystemClock()
+        self.memory = MemoryStore(clock)
+        self.store = Counting(self.memory)
+        self.engine = self.new_engine("mark")
+        for folder in (self.dirs.checkpoint, self.dirs.output):
+            folder.mkdir(parents=True)
+
+    @property
+    def dirs(self) -> JobDirs:
+        return JobDirs(self.root / "job")
+
+    def new_engine(self, mark: str) -> Engine:
+        """Of an attempt with that mark."""
+        clock = SystemClock()
+        pace = Pace(clock, self.limit)
+        return Engine(self.store, clock, keys=self.keys, epoch=1, mark=mark, sizes=self.sizes, pace=pace)
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Replace a file of the checkpoint."""
+        path = self.dirs.checkpoint / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.parent / ".new"
+        part.write_bytes(content)
+        return part.replace(path)
+
+    def noise(self, size: int) -> bytes:
+        """Bytes that cannot be compressed."""
+        return self.rng.randbytes(size)
+
+    def save(self, **changes: Any) -> Saved | None:
+        """Take a snapshot, upload it, and commit it."""
+        self.seq += 1
+        self.store.calls.clear()
+        self.store.sent = 0
+        seen = look(self.dirs, self.workload)
+        taken = take_picture(seen, self.workload, seq=self.seq, step=self.seq, dirs=self.dirs, in_place=set())
+        assert taken is not None
+        saved = self.engine.upload(evolve(taken, **changes), self.known, between=lambda: None)
+        if saved:
+            self.known = saved.known
+            self.engine.forget()
+        return saved
+
+    def restore(self, saved: Saved, into: Path) -> Restored:
+        """Bring it back somewhere else."""
+        found = restore(
+            self.store,
+            SystemClock(),
+            [saved.ref],
+            into,
+            local=into / "none",
+            between=lambda: None,
+            damaged=lambda *_: None,
+        )
+        assert found is not None
+        return found
+
+    def same(self, saved: Saved, into: Path) -> Restored:
+        """Bring it back somewhere else, and compare with what is here."""
+        found = self.restore(saved, into)
+        assert files(into) == files(self.dirs.root)
+        return found
+
+    def forget_all(self) -> None:
+        """As another node, which has nothing."""
+        shutil.rmtree(self.dirs.root)
+
+
+def files(root: Path) -> dict[str, tuple[bytes, int]]:
+    """Content and mode of all that a checkpoint holds."""
+    return {
+        path.relative_to(root).as_posix(): (path.read_bytes(), path.stat().st_mode)
+        for area in ("checkpoint", "output")
+        for path in sorted((root / area).rglob("*"))
+        if path.is_file()
+    }
+
+
+def keep(store: ObjectStore, keys: JobKeys, folder: Path, *, epoch: int = 1) -> Saved:
+    """Upload a folder, laid out like a job's directory, as the outputs of a job that is done."""
+    clock = SystemClock()
+    engine = Engine(store, clock, keys=keys, epoch=epoch, mark="mark", sizes=SIZES, pace=Pace(clock, 0))
+    taken = tuple(
+        SnapshotFile(path.relative_to(folder).as_posix(), path, seen.st_size, seen.st_mode, seen.st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (seen := path.stat())
+    )
+    saved = engine.upload(Snapshot(1, None, folder, taken, is_last=True), None, between=lambda: None)
+    assert saved is not None
+    return saved
