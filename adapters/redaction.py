@@ -10,7 +10,7 @@ MASK: Final = "…"
 SHORTEST: Final = 4  # characters; what is shorter is no secret, and masking it would eat up the text
 
 
-class Mask:
+class Redactor:
     """Replaces each of *secrets* by an ellipsis. A secret of fewer than SHORTEST characters is left."""
 
     def __init__(self, secrets: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Retries: whoever wants to hear of each call that is made again."""
+"""RetryListeners: whoever wants to hear of each call that is made again."""
 
 from collections.abc import Callable
 from typing import Final
@@ -9,7 +9,7 @@ Listener = Callable[[str, BaseException | None], None]
 NOT_ACCEPTED: Final = "not_accepted"
 
 
-class Retries:
+class RetryListeners:
     """Tells its listeners, in the thread that makes the call."""
 
     def __init__(self) -> None:

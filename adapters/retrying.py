@@ -20,11 +20,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from adapters.retry_listeners import Retries
+from adapters.retry_listeners import RetryListeners
 from lifecycle.errors import RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
-from lifecycle.ports.store import Absent, Body, Listed, ObjectStore, Range, Stored, Version
+from lifecycle.ports.store import Absent, Body, ListedObject, ObjectStore, Range, StoredObject, Version
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ log = logging.getLogger("holdfast.retrying")
 
 
 @frozen(kw_only=True)
-class Policy:
+class RetryPolicy:
     """How often a kind of call is made, and how long the pauses are: random, up to *first_s*, doubled each time.
 
     Attributes:
@@ -48,12 +48,16 @@ class Policy:
     longest_s: float
 
 
-READ: Final = Policy(attempts=4, first_s=0.5, longest_s=4)  # < 40 s with an 8 s time limit: a heartbeat waits for it
-WRITE: Final = Policy(attempts=5, first_s=1.0, longest_s=8)  # R2 takes one write a second to a key
-TRANSFER: Final = Policy(attempts=3, first_s=1.0, longest_s=8)  # the adapter repeats the pieces
-HEARTBEAT: Final = Policy(attempts=2, first_s=0.2, longest_s=0.2)  # the next beat is the better try
-RECEIVE: Final = Policy(attempts=2, first_s=0.5, longest_s=0.5)  # the worker asks again, after a look at its signals
-SEND: Final = Policy(attempts=6, first_s=1.0, longest_s=15)
+READ: Final = RetryPolicy(
+    attempts=4, first_s=0.5, longest_s=4
+)  # < 40 s with an 8 s time limit: a heartbeat waits for it
+WRITE: Final = RetryPolicy(attempts=5, first_s=1.0, longest_s=8)  # R2 takes one write a second to a key
+TRANSFER: Final = RetryPolicy(attempts=3, first_s=1.0, longest_s=8)  # the adapter repeats the pieces
+HEARTBEAT: Final = RetryPolicy(attempts=2, first_s=0.2, longest_s=0.2)  # the next beat is the better try
+RECEIVE: Final = RetryPolicy(
+    attempts=2, first_s=0.5, longest_s=0.5
+)  # the worker asks again, after a look at its signals
+SEND: Final = RetryPolicy(attempts=6, first_s=1.0, longest_s=15)
 
 
 class RetryingQueue:
@@ -65,9 +69,9 @@ class RetryingQueue:
         retries: Is told of each call that is made again.
     """
 
-    def __init__(self, queue: JobQueue, clock: Clock, retries: Retries | None = None) -> None:
+    def __init__(self, queue: JobQueue, clock: Clock, retries: RetryListeners | None = None) -> None:
         self._queue = queue
-        self._again = _Again("queue", clock, retries or Retries())
+        self._again = _Again("queue", clock, retries or RetryListeners())
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
         """See `JobQueue.receive`."""
@@ -119,11 +123,11 @@ class RetryingStore:
         retries: Is told of each call that is made again.
     """
 
-    def __init__(self, store: ObjectStore, clock: Clock, retries: Retries | None = None) -> None:
+    def __init__(self, store: ObjectStore, clock: Clock, retries: RetryListeners | None = None) -> None:
         self._store = store
-        self._again = _Again("store", clock, retries or Retries())
+        self._again = _Again("store", clock, retries or RetryListeners())
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         """See `ObjectStore.get`."""
         return self._again(READ, f"get {key}", lambda: self._store.get(key))
 
@@ -145,7 +149,7 @@ class RetryingStore:
         """See `ObjectStore.assemble`."""
         return self._again(TRANSFER, f"assemble {key}", lambda: self._store.assemble(key, parts))
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ListedObject]:
         """See `ObjectStore.list`. A listing that breaks off is taken up again after the last key that it gave."""
         listing = _Listing(self._store, prefix)
         while page := self._again(READ, f"list {prefix}", listing.page):
@@ -164,15 +168,15 @@ class _Listing:
         self._store = store
         self._prefix = prefix
         self._last = ""
-        self._rest: Iterator[Listed] | None = None
+        self._rest: Iterator[ListedObject] | None = None
 
-    def page(self) -> Sequence[Listed]:
+    def page(self) -> Sequence[ListedObject]:
         """The next keys; none at the end.
 
         Raises:
             RetryableError: No key came; calling again is safe.
         """
-        page: list[Listed] = []
+        page: list[ListedObject] = []
         try:
             self._rest = self._rest or self._store.list(self._prefix)
             for listed in self._rest:
@@ -195,12 +199,12 @@ class _Again:
 
     port: str
     clock: Clock
-    retries: Retries
+    retries: RetryListeners
 
     def __call__(
-        self, policy: Policy, what: str, call: Callable[[], T], *, again_if: Callable[[T], bool] | None = None
+        self, policy: RetryPolicy, what: str, call: Callable[[], T], *, again_if: Callable[[T], bool] | None = None
     ) -> T:
-        """Make *call* as often as *policy* allows; what the last one gave or raised is the outcome.
+        """Make *message* as often as *policy* allows; what the last one gave or raised is the outcome.
 
         Args:
             policy: How often.
@@ -225,7 +229,7 @@ class _Again:
         )
         return retrying(call)
 
-    def _tell(self, policy: Policy, what: str, state: RetryCallState) -> None:
+    def _tell(self, policy: RetryPolicy, what: str, state: RetryCallState) -> None:
         outcome = state.outcome
         error = outcome.exception() if outcome is not None and outcome.failed else None
         self.retries.tell(f"{self.port} {what.partition(' ')[0]}", error)

@@ -44,5 +44,5 @@ class SigningQueue:
 
 if TYPE_CHECKING:
 
-    def _proof(queue: SigningQueue) -> JobQueue:
+    def _conforms(queue: SigningQueue) -> JobQueue:
         return queue

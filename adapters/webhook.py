@@ -23,7 +23,7 @@ from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.notifier import Herald
+from lifecycle.ports.notifier import Notifier
 
 TIMEOUT_S: Final = 5.0  # to connect, and again for the answer
 TRIES: Final = 2  # the postman's next look is the better try
@@ -79,7 +79,7 @@ class Webhook:
         self._clock = clock
 
     def deliver(self, keys: JobKeys, notice: Notice) -> None:
-        """See `Herald.deliver`."""
+        """See `Notifier.deliver`."""
         body = json.dumps(_told(keys, notice), separators=(",", ":")).encode()
         timestamp = int(self._clock.now().timestamp())
         signature = sign(self._keys, notice_id=notice.id, timestamp=timestamp, body=body)
@@ -119,20 +119,20 @@ class Webhook:
             connection.close()
 
 
-class RetryingHerald:
+class RetryingNotifier:
     """A herald that tries again at once, in case it was only a hiccup.
 
     Args:
-        herald: The herald.
+        notifier: The herald.
         clock: For the pause.
     """
 
-    def __init__(self, herald: Herald, clock: Clock) -> None:
-        self._herald = herald
+    def __init__(self, notifier: Notifier, clock: Clock) -> None:
+        self._notifier = notifier
         self._clock = clock
 
     def deliver(self, keys: JobKeys, notice: Notice) -> None:
-        """See `Herald.deliver`."""
+        """See `Notifier.deliver`."""
         again = Retrying(
             sleep=self._clock.sleep,
             stop=stop_after_attempt(TRIES),
@@ -141,7 +141,7 @@ class RetryingHerald:
             before_sleep=_tell,
             reraise=True,
         )
-        again(self._herald.deliver, keys, notice)
+        again(self._notifier.deliver, keys, notice)
 
 
 def _tell(state: RetryCallState) -> None:
@@ -153,7 +153,7 @@ def _told(keys: JobKeys, notice: Notice) -> dict[str, object]:
     return {
         "id": notice.id,
         "job": keys.job,
-        "prefix": keys.place.prefix,
+        "prefix": keys.layout.prefix,
         "state": notice.state,
         "epoch": notice.epoch,
         "number": notice.number,
@@ -178,5 +178,5 @@ def _trust() -> ssl.SSLContext:
 
 if TYPE_CHECKING:
 
-    def _proof(webhook: Webhook, retrying: RetryingHerald) -> tuple[Herald, Herald]:
+    def _conforms(webhook: Webhook, retrying: RetryingNotifier) -> tuple[Notifier, Notifier]:
         return webhook, retrying

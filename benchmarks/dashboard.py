@@ -15,7 +15,7 @@ from typing import Final
 from attrs import evolve
 from harness import HOLDFAST, Row, environ
 
-from client.config.composition import Site, open_site
+from client.config.composition import Environment, open_environment
 from client.config.settings import from_environ
 from lifecycle.job_record import JobRecord, Progress, encode
 from lifecycle.ports.store import ABSENT
@@ -35,9 +35,9 @@ def measure() -> Iterator[Row]:
     with TemporaryDirectory() as folder:
         home = Path(folder)
         env = environ(home)
-        site = open_site(from_environ(env, None))
+        env = open_environment(from_environ(env, None))
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda number: put(site, number), range(JOBS)))
+            list(pool.map(lambda number: put(env, number), range(JOBS)))
         with served(env, home) as (address, began), urllib.request.urlopen(f"{address}events") as stream:  # noqa: S310 - our own
             while news(stream)["total"] < JOBS:
                 pass
@@ -47,7 +47,7 @@ def measure() -> Iterator[Row]:
                 yield Row(
                     f"  GET /{path}", f"{took_ms:.0f} ms", f"median of {ROUNDS}", f"<= {PAGE_MS} ms", took_ms <= PAGE_MS
                 )
-            latencies = [until_told(site, stream, number) for number in range(CHANGES)]
+            latencies = [until_told(env, stream, number) for number in range(CHANGES)]
             worst = max(latencies)
             yield Row(
                 "  a record changes until an open page is told",
@@ -66,10 +66,10 @@ def record_of(number: int) -> JobRecord:
     return JobRecord(f"job-{number:05d}", "bench", state=state, owner=owner, lease_s=3600, progress=progress)
 
 
-def put(site: Site, number: int) -> None:
+def put(env: Environment, number: int) -> None:
     """Store one of them."""
     record = record_of(number)
-    site.store.put(site.place.job(record.job).record, encode(record), expected=ABSENT)
+    env.store.put(env.layout.job(record.job).record, encode(record), expected=ABSENT)
 
 
 @contextmanager
@@ -106,11 +106,11 @@ def news(stream: Iterator[bytes]) -> dict[str, object]:
     raise RuntimeError("the stream has ended")
 
 
-def until_told(site: Site, stream: Iterator[bytes], number: int) -> float:
+def until_told(env: Environment, stream: Iterator[bytes], number: int) -> float:
     """Seconds from a write to the news of it."""
     record = record_of(number)
     changed = evolve(record, progress=evolve(record.progress, done=1_000_000))
-    site.store.put(site.place.job(record.job).record, encode(changed))
+    env.store.put(env.layout.job(record.job).record, encode(changed))
     began = time.perf_counter()
     while record.job not in (news(stream)["changed"] or ()):
         pass

@@ -39,7 +39,7 @@ class Row:
 
 
 @frozen
-class Stub:
+class StubServer:
     """A running stub server."""
 
     url: str
@@ -68,7 +68,7 @@ class Stub:
 
 
 @contextmanager
-def stub(round_trip_s: float) -> Iterator[Stub]:
+def stub(round_trip_s: float) -> Iterator[StubServer]:
     """Run a stub server whose every answer takes *round_trip_s*."""
     with subprocess.Popen(
         [sys.executable, STUB, "--round-trip", str(round_trip_s)],
@@ -78,7 +78,7 @@ def stub(round_trip_s: float) -> Iterator[Stub]:
     ) as server:
         assert server.stdin is not None  # noqa: S101 - tells the type checker
         assert server.stdout is not None  # noqa: S101 - the same
-        yield Stub(f"http://127.0.0.1:{server.stdout.readline().strip()}")
+        yield StubServer(f"http://127.0.0.1:{server.stdout.readline().strip()}")
         server.stdin.close()
         server.wait(timeout=10)
 

@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from attrs import evolve
-from harness import Row, Stub, stub
+from harness import Row, StubServer, stub
 
-from client.config.composition import Site, open_site
+from client.config.composition import Environment, open_environment
 from client.config.settings import from_environ
 from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Timestamps, encode
 from lifecycle.states import State
@@ -45,13 +45,13 @@ def measure() -> Iterator[Row]:
     """For each size."""
     for count in SIZES:
         with stub(0.0) as server, TemporaryDirectory() as folder:
-            site = open_site(from_environ(server.environ(Path(folder)), None))
-            fill(site, [a_record(number) for number in range(count)])
+            env = open_environment(from_environ(server.environ(Path(folder)), None))
+            fill(env, [a_record(number) for number in range(count)])
             first = look(server, Path(folder))
             changed = [evolve(a_record(number), beat=1) for number in range(0, count, count // CHANGES)]
-            fill(site, changed)
+            fill(env, changed)
             again = look(server, Path(folder))
-            bare_s = bare(site)
+            bare_s = bare(env)
         what = f"status of {count:,} jobs"
         rate = f"{count / first['s']:,.0f} records/s"
         yield Row(f"{what}: first", f"{first['s']:.1f} s, {first['mib']:.0f} MiB", rate)
@@ -64,7 +64,7 @@ def measure() -> Iterator[Row]:
         )
 
 
-def look(server: Stub, home: Path) -> dict[str, Any]:
+def look(server: StubServer, home: Path) -> dict[str, Any]:
     """One look, in a process of its own."""
     environ = {**server.environ(home), "XDG_CACHE_HOME": str(home / "cache")}
     done = subprocess.run(
@@ -74,18 +74,18 @@ def look(server: Stub, home: Path) -> dict[str, Any]:
     return told
 
 
-def bare(site: Site) -> float:
+def bare(env: Environment) -> float:
     """Seconds that nothing but the listing takes."""
     began = time.perf_counter()
-    for _ in site.store.list(site.place.records):
+    for _ in env.store.list(env.layout.records):
         pass
     return time.perf_counter() - began
 
 
-def fill(site: Site, records: list[JobRecord]) -> None:
+def fill(env: Environment, records: list[JobRecord]) -> None:
     """Put records into the bucket."""
     with ThreadPoolExecutor(WRITERS) as pool:
-        list(pool.map(lambda record: site.store.put(site.place.job(record.job).record, encode(record)), records))
+        list(pool.map(lambda record: env.store.put(env.layout.job(record.job).record, encode(record)), records))
 
 
 def a_record(number: int) -> JobRecord:

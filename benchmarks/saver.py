@@ -16,13 +16,13 @@ from adapters.aws import store as r2
 from adapters.aws.clients import Credentials
 from adapters.local.clock import SystemClock
 from adapters.retrying import RetryingStore
-from lifecycle.checkpoint.chunks import SIZES, Known
+from lifecycle.checkpoint.chunks import SIZES, BaseCheckpoint
 from lifecycle.checkpoint.restore import restore
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
-from lifecycle.checkpoint.writer import Engine
-from lifecycle.concurrency import Pace
+from lifecycle.checkpoint.writer import CheckpointWriter
+from lifecycle.concurrency import RateLimiter
 from lifecycle.job_record import CheckpointRef
-from lifecycle.key_layout import Place
+from lifecycle.key_layout import KeyLayout
 
 KEYS = Credentials(key_id="AKIATESTTESTTESTTEST", secret="not-a-secret")  # noqa: S106
 REF = "ref.json"
@@ -52,16 +52,20 @@ def warm(used: RetryingStore) -> None:
 def save(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
     """Upload folders as successive snapshots; times and bytes of each."""
     clock, used = SystemClock(), store(url, bucket)
-    engine = Engine(used, clock, keys=Place("").job("bench"), epoch=1, mark="bench", sizes=SIZES, pace=Pace(clock, 0))
+    writer = CheckpointWriter(
+        used, clock, keys=KeyLayout("").job("bench"), epoch=1, token="bench", sizes=SIZES, limiter=RateLimiter(clock, 0)  # noqa: S106 - an attempt token
+    )
     warm(used)
     idle_mib, known, told = memory_mib("VmRSS"), None, []
     for seq, folder in enumerate(folders, 1):
-        known, row = save_one(engine, folder, seq, known)
+        known, row = save_one(writer, folder, seq, known)
         told.append(row)
     return {"idle_mib": idle_mib, "peak_mib": memory_mib("VmHWM"), "saved": told}
 
 
-def save_one(engine: Engine, folder: Path, seq: int, known: Known | None) -> tuple[Known | None, dict[str, Any]]:
+def save_one(
+    writer: CheckpointWriter, folder: Path, seq: int, known: BaseCheckpoint | None
+) -> tuple[BaseCheckpoint | None, dict[str, Any]]:
     """Upload one."""
     files = tuple(
         SnapshotFile(f"checkpoint/{path.relative_to(folder)}", path, seen.st_size, 0o644, seen.st_mtime_ns)
@@ -69,11 +73,11 @@ def save_one(engine: Engine, folder: Path, seq: int, known: Known | None) -> tup
         if path.is_file() and (seen := path.stat())
     )
     began, used = time.perf_counter(), time.process_time()
-    saved = engine.upload(Snapshot(seq, None, folder, files), known, between=lambda: None)
+    saved = writer.upload(Snapshot(seq, None, folder, files), known, between=lambda: None)
     took = {"s": time.perf_counter() - began, "cpu_s": time.process_time() - used}
     if saved:
         Path(REF).write_text(json.dumps([saved.ref.manifest, saved.ref.digest]))
-    return saved.known if saved else known, {**took, "sent": saved.ref.sent if saved else 0}
+    return saved.base if saved else known, {**took, "sent": saved.ref.sent if saved else 0}
 
 
 def bring_back(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:

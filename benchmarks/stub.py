@@ -165,20 +165,20 @@ class S3:
         return _error(501, "NotImplemented")
 
     def _put(self, path: str, headers: Headers, body: bytes) -> Answer:
-        held = self._objects.get(path)
+        stored = self._objects.get(path)
         if source := headers.get("x-amz-copy-source"):
             found = self._objects.get("/" + unquote(source).lstrip("/"))
             if found is None:
                 return _error(404, "NoSuchKey")
             body = found[0]
-        if "if-none-match" in headers and held:
+        if "if-none-match" in headers and stored:
             return _error(412, "PreconditionFailed")
-        if "if-match" in headers and not held:
+        if "if-match" in headers and not stored:
             return _error(404, "NoSuchKey")
-        if held and headers.get("if-match", held[1]) != held[1]:
+        if stored and headers.get("if-match", stored[1]) != stored[1]:
             return _error(412, "PreconditionFailed")
         etag = f'"{_md5(body)}"'
-        if not held:
+        if not stored:
             self._keys = []
         self._objects[path] = body, etag, time.time()
         if source:

@@ -16,10 +16,10 @@ from typing import Final
 from unittest.mock import patch
 
 import boto3
-from harness import Row, Stub, holdfast, stub, write_orders
+from harness import Row, StubServer, holdfast, stub, write_orders
 
 from client.commands.submit import read_orders, submit
-from client.config.composition import open_site
+from client.config.composition import open_environment
 from client.config.settings import from_environ
 
 JOBS: Final = 1000
@@ -53,7 +53,7 @@ def measure() -> Iterator[Row]:
         )
 
 
-def demos_way(server: Stub) -> float:
+def demos_way(server: StubServer) -> float:
     """Seconds that the demo's way takes."""
     with no_settings_of_the_host():
         client = boto3.client(
@@ -76,7 +76,7 @@ def body(number: int) -> str:
     return json.dumps({"bucket": "bench", "folder": f"demo/job{number}", "parameters": parameters})
 
 
-def whole_command(server: Stub, home: Path, file: Path) -> float:
+def whole_command(server: StubServer, home: Path, file: Path) -> float:
     """Seconds that the command takes, its start included."""
     env = server.environ(home, PREFIX="command")
     began = time.perf_counter()
@@ -84,19 +84,19 @@ def whole_command(server: Stub, home: Path, file: Path) -> float:
     return time.perf_counter() - began
 
 
-def function_alone(server: Stub, home: Path, file: Path) -> float:
+def function_alone(server: StubServer, home: Path, file: Path) -> float:
     """Seconds that the command's function takes, with clients that are made already."""
-    site = open_site(from_environ(server.environ(home, PREFIX="function"), None))
+    env = open_environment(from_environ(server.environ(home, PREFIX="function"), None))
     orders = read_orders([], file=file, workload="series-sum", params=[])
     began = time.perf_counter()
-    outcomes = [outcome.outcome for outcome in submit(site, orders)]
+    outcomes = [outcome.outcome for outcome in submit(env, orders)]
     took_s = time.perf_counter() - began
     if outcomes != ["submitted"] * JOBS:
         raise RuntimeError(f"not all was submitted: {sorted(set(outcomes))}")
     return took_s
 
 
-def check(server: Stub) -> None:
+def check(server: StubServer) -> None:
     """Both sent what they should: a figure for half the work would be none."""
     counts = server.counts()
     if counts["s3 PUT record"] < 2 * JOBS or counts["sqs SendMessageBatch"] < JOBS // DEMO_BATCH + 2 * JOBS // 10:

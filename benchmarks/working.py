@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from harness import HOLDFAST, Row, Stub, holdfast, stub
+from harness import HOLDFAST, Row, StubServer, holdfast, stub
 
 IDLE_MIB: Final = 80
 SETTLED_S: Final = 3.0
@@ -74,7 +74,7 @@ def call_rows(hourly: Counter[str], besides: Counter[str]) -> Iterator[Row]:
                 yield Row(f"  {kind.partition(' ')[2]}", f"{whole[kind]:.1f}", note)
 
 
-def calls(server: Stub, env: Mapping[str, str], home: Path) -> tuple[Counter[str], Counter[str]]:
+def calls(server: StubServer, env: Mapping[str, str], home: Path) -> tuple[Counter[str], Counter[str]]:
     """Calls per hour of running, and calls that an attempt costs besides, both by kind."""
     steps = int((SAVINGS_COUNTED + 1.5) * SAVING_S / STEP_S)
     (home / "jobs" / "job0").mkdir(parents=True)
@@ -104,7 +104,7 @@ def without_polls(counts: Counter[str]) -> Counter[str]:
     return Counter({kind: count for kind, count in counts.items() if kind != "sqs ReceiveMessage"})
 
 
-def wait_for_commit(server: Stub, number: int) -> Counter[str]:
+def wait_for_commit(server: StubServer, number: int) -> Counter[str]:
     """The counts just after the manifest of that number went up, and its commit with it."""
     wait_for(lambda: server.counts().get("s3 PUT manifest", 0) >= number)
     time.sleep(COMMITTED_S)

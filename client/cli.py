@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from client.arguments import parser
 
 if TYPE_CHECKING:
-    from client.config.composition import Site
+    from client.config.composition import Environment
 
 CONFIG: Final = 78  # EX_CONFIG
 INTERRUPTED: Final = 130
@@ -54,11 +54,11 @@ def _line(error: Exception) -> str:
     return masked(" ".join(str(error).split()))
 
 
-def _site() -> "Site":
-    from client.config.composition import open_site
+def _env() -> "Environment":
+    from client.config.composition import open_environment
     from client.config.settings import current
 
-    return open_site(current())
+    return open_environment(current())
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -76,20 +76,20 @@ def _worker(args: argparse.Namespace) -> int:
         idle_exit = parse(args.idle_exit) if args.idle_exit else None
     except ValueError as error:
         raise ConfigError(f"--idle-exit {error}") from error
-    return worker.run(_site(), idle_exit=idle_exit, max_jobs=args.max_jobs)
+    return worker.run(_env(), idle_exit=idle_exit, max_jobs=args.max_jobs)
 
 
 def _upload(args: argparse.Namespace) -> int:
     from client.commands import upload
 
-    return upload.run(_site(), args.directory, force=args.force)
+    return upload.run(_env(), args.directory, force=args.force)
 
 
 def _submit(args: argparse.Namespace) -> int:
     from client.commands import submit
 
     orders = submit.read_orders(args.jobs, file=args.file, workload=args.workload, params=args.param, labels=args.label)
-    return submit.run(_site(), orders, as_json=args.json)
+    return submit.run(_env(), orders, as_json=args.json)
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -104,13 +104,13 @@ def _status(args: argparse.Namespace) -> int:
         backwards=args.reverse,
         limit=args.limit,
     )
-    return status.run(_site(), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
+    return status.run(_env(), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
 
 
 def _show(args: argparse.Namespace) -> int:
     from client.commands import show
 
-    return show.run(_site(), args.job, as_json=args.json)
+    return show.run(_env(), args.job, as_json=args.json)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -118,7 +118,7 @@ def _report(args: argparse.Namespace) -> int:
     from client.views import request_costs as calls
 
     return report.run(
-        _site(),
+        _env(),
         status.query(labels=args.label, since=args.since),
         by=args.by,
         given=report.prices(args.price),
@@ -133,49 +133,49 @@ def _report(args: argparse.Namespace) -> int:
 def _queue(args: argparse.Namespace) -> int:
     from client.commands import storage
 
-    return storage.run_queue(_site(), as_json=args.json)
+    return storage.run_queue(_env(), as_json=args.json)
 
 
 def _storage(args: argparse.Namespace) -> int:
     from client.commands import storage
 
-    return storage.run(_site(), as_json=args.json)
+    return storage.run(_env(), as_json=args.json)
 
 
 def _download(args: argparse.Namespace) -> int:
     from client.commands import download
 
-    return download.run(_site(), args.directory, args.jobs, state=args.state)
+    return download.run(_env(), args.directory, args.jobs, state=args.state)
 
 
 def _logs(args: argparse.Namespace) -> int:
     from client.commands import logs
 
-    return logs.run(_site(), args.job, console=args.console or args.follow, epoch=args.epoch, follow=args.follow)
+    return logs.run(_env(), args.job, console=args.console or args.follow, epoch=args.epoch, follow=args.follow)
 
 
 def _verify(args: argparse.Namespace) -> int:
     from client.commands import verify
 
-    return verify.run(_site(), args.jobs)
+    return verify.run(_env(), args.jobs)
 
 
 def _cancel(args: argparse.Namespace) -> int:
     from client.operations import job_control as control
 
-    return control.run(_site(), args.jobs, control.cancel)
+    return control.run(_env(), args.jobs, control.cancel)
 
 
 def _retry(args: argparse.Namespace) -> int:
     from client.operations import job_control as control
 
-    return control.run(_site(), args.jobs, control.retry_from_start if args.from_start else control.retry)
+    return control.run(_env(), args.jobs, control.retry_from_start if args.from_start else control.retry)
 
 
 def _purge(args: argparse.Namespace) -> int:
     from client.commands import purge
 
-    return purge.run(_site(), args.what, yes=args.yes)
+    return purge.run(_env(), args.what, yes=args.yes)
 
 
 def _reconcile(args: argparse.Namespace) -> int:
@@ -187,7 +187,7 @@ def _reconcile(args: argparse.Namespace) -> int:
         older = parse(args.older)
     except ValueError as error:
         raise ConfigError(f"--older {error}") from error
-    return reconcile.run(_site(), older=older, dry_run=args.dry_run, as_json=args.json)
+    return reconcile.run(_env(), older=older, dry_run=args.dry_run, as_json=args.json)
 
 
 def _archive(args: argparse.Namespace) -> int:
@@ -199,7 +199,7 @@ def _archive(args: argparse.Namespace) -> int:
         older = parse(args.older)
     except ValueError as error:
         raise ConfigError(f"--older {error}") from error
-    return archive.run(_site(), older=older, dry_run=args.dry_run, as_json=args.json)
+    return archive.run(_env(), older=older, dry_run=args.dry_run, as_json=args.json)
 
 
 def _states(args: argparse.Namespace) -> int:
@@ -219,14 +219,14 @@ def _setup(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from client.commands import doctor
 
-    return doctor.run(_site(), as_json=args.json)
+    return doctor.run(_env(), as_json=args.json)
 
 
 def _dashboard(args: argparse.Namespace) -> int:
     from client.commands import dashboard
 
     dashboard.check_extra()
-    return dashboard.run(_site(), host=args.host, port=args.port, token=args.token, names=args.allow_host)
+    return dashboard.run(_env(), host=args.host, port=args.port, token=args.token, names=args.allow_host)
 
 
 def _exporter(args: argparse.Namespace) -> int:
@@ -238,7 +238,7 @@ def _exporter(args: argparse.Namespace) -> int:
         every = parse(args.every)
     except ValueError as error:
         raise ConfigError(f"--every {error}") from error
-    return exporter.run(_site(), host=args.host, port=args.port, every=every)
+    return exporter.run(_env(), host=args.host, port=args.port, every=every)
 
 
 def _settings(args: argparse.Namespace) -> int:

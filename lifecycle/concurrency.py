@@ -18,7 +18,7 @@ class _Done:
     error: Exception | None
 
 
-class Crew:
+class ThreadPool:
     """Carries out tasks, each in a thread of its own, so many at once and no more.
 
     Args:
@@ -74,7 +74,7 @@ class Crew:
             self._done.put(_Done(None))
 
 
-class Pace:
+class RateLimiter:
     """Keeps what is sent below so many bytes a second; thread-safe.
 
     Args:

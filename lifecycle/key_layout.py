@@ -15,7 +15,7 @@ def is_job_id(text: str) -> bool:
 
 
 @frozen
-class Place:
+class KeyLayout:
     """A prefix in the bucket: what all jobs under it share. `prefix` has no slash at either end, and may be empty."""
 
     prefix: str
@@ -64,23 +64,23 @@ class Place:
 class JobKeys:
     """The keys of one job."""
 
-    place: Place
+    layout: KeyLayout
     job: str
 
     @property
     def folder(self) -> str:
         """Everything of the job but its record lies under this prefix."""
-        return self.place._under(f"{self.job}/")  # noqa: SLF001 - one idea in two classes
+        return self.layout._under(f"{self.job}/")  # noqa: SLF001 - one idea in two classes
 
     @property
     def record(self) -> str:
         """The one mutable key."""
-        return f"{self.place.records}{self.job}.json"
+        return f"{self.layout.records}{self.job}.json"
 
     @property
     def tombstone(self) -> str:
         """Written once, when the record goes to the archive; never removed."""
-        return self.place._under(f".holdfast/archive/jobs/{self.job}.json")  # noqa: SLF001 - one idea in two classes
+        return self.layout._under(f".holdfast/archive/jobs/{self.job}.json")  # noqa: SLF001 - one idea in two classes
 
     @property
     def input(self) -> str:
@@ -97,18 +97,18 @@ class JobKeys:
         """The prefix of all manifests."""
         return f"{self.folder}checkpoints/"
 
-    def manifest(self, epoch: int, seq: int, mark: str) -> str:
-        """A manifest, written once, by *epoch*, by the attempt with that *mark*."""
-        return f"{self.manifests}e{epoch}/{seq:06d}-{mark}.json"
+    def manifest(self, epoch: int, seq: int, token: str) -> str:
+        """A manifest, written once, by *epoch*, by the attempt with that *token*."""
+        return f"{self.manifests}e{epoch}/{seq:06d}-{token}.json"
 
     @property
     def packs(self) -> str:
         """The prefix of all packs."""
         return f"{self.folder}packs/"
 
-    def pack(self, epoch: int, number: int, mark: str) -> str:
-        """A pack, written once, by *epoch*, by the attempt with that *mark*."""
-        return f"{self.packs}e{epoch}/{number:08d}-{mark}"
+    def pack(self, epoch: int, number: int, token: str) -> str:
+        """A pack, written once, by *epoch*, by the attempt with that *token*."""
+        return f"{self.packs}e{epoch}/{number:08d}-{token}"
 
     @property
     def logs(self) -> str:

@@ -19,7 +19,7 @@ LONGEST_INTERVAL_S: Final = 30 * 86400.0
 
 
 @frozen
-class Policy:
+class Limits:
     """How long, how often, how many.
 
     Attributes:
@@ -29,7 +29,7 @@ class Policy:
         state_saving_interval: How often a snapshot is taken, where the job does not say.
         stop_grace: How long a workload has to save and leave, and a stopping worker to hand its job back.
         max_failures: Failed attempts in a row without a new checkpoint, before the job has failed.
-        max_deaths: Vanished attempts in a row without a new checkpoint, before the job has failed.
+        max_lost_attempts: Vanished attempts in a row without a new checkpoint, before the job has failed.
         idle_exit: The worker ends after this long without a job; zero is never.
         max_jobs: The worker ends after this many attempts; zero is never.
         write_gap: The store's least time between two writes to one key (R2: one second).
@@ -43,7 +43,7 @@ class Policy:
     state_saving_interval: timedelta = timedelta(minutes=10)
     stop_grace: timedelta = timedelta(seconds=30)
     max_failures: int = 3
-    max_deaths: int = 10
+    max_lost_attempts: int = 10
     idle_exit: timedelta = timedelta(0)
     max_jobs: int = 0
     write_gap: timedelta = timedelta(seconds=1)

@@ -17,7 +17,7 @@ RECORDED: Final = (
 
 
 @frozen
-class Meaning:
+class StateNotes:
     """What a state means, who moves it on, and what is where while it lasts."""
 
     meaning: str
@@ -31,85 +31,85 @@ _OWNED_RECORD: Final = "owner, epoch and lease of this attempt; renewed by every
 _OWNED_QUEUE: Final = "one message, invisible for a lease at a time"
 _DELETED: Final = "none; one that still comes is deleted"
 
-MEANINGS: Final = {
-    State.QUEUED: Meaning(
+STATE_NOTES: Final = {
+    State.QUEUED: StateNotes(
         "Submitted, and nobody has had it yet, or `holdfast retry` opened it again.",
         "the first worker that receives its message",
         "no owner",
         "one message, visible",
         "the input",
     ),
-    State.RECEIVED: Meaning(
+    State.RECEIVED: StateNotes(
         "A worker has the lease, and fetches what the job needs.",
         "that worker, or the next one if its lease runs out",
         _OWNED_RECORD,
         _OWNED_QUEUE,
         "the input; perhaps checkpoints",
     ),
-    State.INPUT_LOADED: Meaning(
+    State.INPUT_LOADED: StateNotes(
         "The input is on the node, and the job starts from its beginning.",
         "that worker",
         _OWNED_RECORD,
         _OWNED_QUEUE,
         "the input; no committed checkpoint",
     ),
-    State.RESUMED: Meaning(
+    State.RESUMED: StateNotes(
         "Input and checkpoint are on the node, every byte verified.",
         "that worker",
         f"{_OWNED_RECORD}; `resumed_step` of the attempt",
         _OWNED_QUEUE,
         "at most two committed checkpoints",
     ),
-    State.RUNNING: Meaning(
+    State.RUNNING: StateNotes(
         "The workload runs.",
         "the workload, the clock, an operator, or a signal",
         f"{_OWNED_RECORD}; progress",
         _OWNED_QUEUE,
         "at most two committed checkpoints",
     ),
-    State.CHECKPOINTING: Meaning(
+    State.CHECKPOINTING: StateNotes(
         "The workload runs, and a snapshot of it is being uploaded.",
         "the uploader",
         f"{_OWNED_RECORD}; still the checkpoint before",
         _OWNED_QUEUE,
         "the same, and packs that no record names yet",
     ),
-    State.PAUSED_FOR_TIMEOUT: Meaning(
+    State.PAUSED_FOR_TIMEOUT: StateNotes(
         "Saved and given up in time, because an attempt must not outlast its delivery.",
         "the next worker that receives the fresh message",
         "no owner; the last checkpoint",
         "a fresh message, visible; then the old one is deleted",
         "at most two committed checkpoints",
     ),
-    State.RELEASED: Meaning(
+    State.RELEASED: StateNotes(
         "Given back before its end: the node stops or is unfit, or the workload failed and is tried again.",
         "the next worker that receives the message",
         "no owner; the last checkpoint; the cause, counted",
         "the message, visible at once, or after a failure with growing delay",
         "at most two committed checkpoints",
     ),
-    State.COMPLETED: Meaning(
+    State.COMPLETED: StateNotes(
         "Done. The outputs are committed; then they are published, then the message is deleted.",
         "nobody",
         "the result's manifest, and whether it is published",
         f"{_DELETED}, once the outputs are published",
         "the outputs as plain files, their packs, the last checkpoint, the logs",
     ),
-    State.FAILED: Meaning(
+    State.FAILED: StateNotes(
         "Given up for good, for the reason in the record.",
         "an operator, with `holdfast retry`",
         "the error; the last checkpoint",
         _DELETED,
         "as they were: input, checkpoints, logs",
     ),
-    State.CANCELLED: Meaning(
+    State.CANCELLED: StateNotes(
         "Ended by an operator.",
         "an operator, with `holdfast retry`",
         "the last checkpoint",
         _DELETED,
         "as they were: input, checkpoints, logs",
     ),
-    State.SUPERSEDED: Meaning(
+    State.SUPERSEDED: StateNotes(
         "Not a state of the job but of an attempt: another epoch owns the job, and this attempt is over.",
         "nobody",
         "the other attempt's: this one writes nothing more",
@@ -170,7 +170,7 @@ def document() -> str:
         "## What each state means\n",
         _table(
             ("state", "meaning", "who moves it on", "in the record", "in the queue", "in the bucket"),
-            ((f"`{s}`", m.meaning, m.moved_on_by, m.record, m.queue, m.bucket) for s, m in MEANINGS.items()),
+            ((f"`{s}`", m.meaning, m.moved_on_by, m.record, m.queue, m.bucket) for s, m in STATE_NOTES.items()),
         ),
         "## Why each edge is there\n",
         RECORDED,

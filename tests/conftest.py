@@ -153,8 +153,8 @@ def wire_queue_with_dead_letters(
     def make(*, fifo: bool = False) -> tuple[sqs.SqsQueue, sqs.SqsQueue]:
         dead = wire_queue(fifo=fifo)
         arn = sqs_client.get_queue_attributes(QueueUrl=dead._url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "100"})
-        return wire_queue(fifo=fifo, RedrivePolicy=policy), dead
+        limits = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "100"})
+        return wire_queue(fifo=fifo, RedrivePolicy=limits), dead
 
     return make
 

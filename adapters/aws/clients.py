@@ -35,7 +35,7 @@ _DEFAULT_REGION: Final = "us-east-1"  # for an emulator's queue; any name is sig
 
 
 @frozen(kw_only=True)
-class Kind:
+class ClientKind:
     """What a client is for.
 
     Attributes:
@@ -53,9 +53,9 @@ class Kind:
     signs_body: bool = True
 
 
-CONTROL: Final = Kind(connect_s=3, read_s=8, attempts=1, pool=CALL_THREADS + 2)
-RECEIVE: Final = Kind(connect_s=3, read_s=30, attempts=1, pool=3)  # a long poll is silent for 20 s
-BULK: Final = Kind(connect_s=5, read_s=60, attempts=3, pool=TRANSFER_THREADS + CALL_THREADS + 2, signs_body=False)
+CONTROL: Final = ClientKind(connect_s=3, read_s=8, attempts=1, pool=CALL_THREADS + 2)
+RECEIVE: Final = ClientKind(connect_s=3, read_s=30, attempts=1, pool=3)  # a long poll is silent for 20 s
+BULK: Final = ClientKind(connect_s=5, read_s=60, attempts=3, pool=TRANSFER_THREADS + CALL_THREADS + 2, signs_body=False)
 
 
 @frozen(kw_only=True)
@@ -111,7 +111,7 @@ def store_place(url: str, bucket: str) -> str:
     return f"{endpoint}{path}"
 
 
-def make_client(service: Service, kind: Kind, *, endpoint: str, region: str, credentials: Keys) -> Any:
+def make_client(service: Service, kind: ClientKind, *, endpoint: str, region: str, credentials: Keys) -> Any:
     """Make a client, which any threads may share; sends nothing.
 
     Raises:
@@ -138,7 +138,7 @@ def make_client(service: Service, kind: Kind, *, endpoint: str, region: str, cre
     return client
 
 
-def lazy_client(service: Service, kind: Kind, *, credentials: Keys, **place: str) -> Any:
+def lazy_client(service: Service, kind: ClientKind, *, credentials: Keys, **place: str) -> Any:
     """`make_client`, put off to the first use: a client takes 50 to 100 ms, and many a command needs one of four.
 
     Raises:
@@ -229,7 +229,7 @@ def _session() -> Any:
     return boto3.Session()  # loading the models takes 50 ms, so once
 
 
-def _config(service: Service, kind: Kind, *, secure: bool) -> Config:
+def _config(service: Service, kind: ClientKind, *, secure: bool) -> Config:
     config = Config(
         connect_timeout=kind.connect_s,
         read_timeout=kind.read_s,

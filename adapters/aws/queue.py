@@ -269,7 +269,7 @@ def _whole(duration: timedelta) -> int:
 
 
 def _batches(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Cut *messages* into batches that SQS takes; one that is too big goes alone."""
+    """Split *messages* into batches that SQS takes; one that is too big goes alone."""
     batch: list[Message] = []
     size_bytes = 0
     for message in messages:
@@ -285,5 +285,5 @@ def _batches(messages: Sequence[Message]) -> Iterator[list[Message]]:
 
 if TYPE_CHECKING:
 
-    def _proof(queue: SqsQueue) -> JobQueue:
+    def _conforms(queue: SqsQueue) -> JobQueue:
         return queue

@@ -27,7 +27,7 @@ from botocore.exceptions import ClientError, HTTPClientError
 from botocore.utils import get_environ_proxies
 from urllib3.util import wait_for_read
 
-from adapters.aws.clients import Credentials, Keys, Kind, certificates, signing_keys
+from adapters.aws.clients import ClientKind, Credentials, Keys, certificates, signing_keys
 from lifecycle.ports.store import Body
 
 IDLE_CONNECTIONS: Final = 64  # `submit` puts as many records at once
@@ -40,7 +40,7 @@ PORTS: Final = {"http": 80, "https": 443}
 
 
 def is_plain_way(endpoint: str) -> bool:
-    """Whether no proxy stands between us and *endpoint*; a `Direct` knows nothing of those."""
+    """Whether no proxy stands between us and *endpoint*; a `S3Http` knows nothing of those."""
     return urlsplit(endpoint).scheme not in get_environ_proxies(endpoint)
 
 
@@ -52,7 +52,7 @@ class Answer:
     body: bytes
 
 
-class Direct:
+class S3Http:
     """Calls of one bucket; thread-safe.
 
     Args:
@@ -63,15 +63,15 @@ class Direct:
         kind: For the time-outs, and whether bodies are hashed for the signature; without TLS they always are.
     """
 
-    def __init__(self, *, endpoint: str, region: str, credentials: Keys, bucket: str, kind: Kind) -> None:
+    def __init__(self, *, endpoint: str, region: str, credentials: Keys, bucket: str, kind: ClientKind) -> None:
         self._folder = f"{endpoint.rstrip('/')}/{bucket}/"
-        self._place = urlsplit(endpoint)
-        self._host = self._place.netloc.removesuffix(f":{PORTS[self._place.scheme]}")  # as it is signed
+        self._layout = urlsplit(endpoint)
+        self._host = self._layout.netloc.removesuffix(f":{PORTS[self._layout.scheme]}")  # as it is signed
         self._kind = kind
         self._credentials = credentials
         self._region = region
-        self._signs_body = kind.signs_body or self._place.scheme != "https"
-        self._tls = _trusting(certificates()) if self._place.scheme == "https" else None
+        self._signs_body = kind.signs_body or self._layout.scheme != "https"
+        self._tls = _trusting(certificates()) if self._layout.scheme == "https" else None
         self._idle: deque[HTTPConnection] = deque()
         self.close = finalize(self, _close_all, self._idle)
 
@@ -167,7 +167,7 @@ class Direct:
         return self._connect()
 
     def _connect(self) -> HTTPConnection:
-        place, connect_s = self._place, self._kind.connect_s
+        place, connect_s = self._layout, self._kind.connect_s
         connection: HTTPConnection
         if self._tls:
             connection = HTTPSConnection(str(place.hostname), place.port, timeout=connect_s, context=self._tls)

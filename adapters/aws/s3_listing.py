@@ -10,7 +10,7 @@ from botocore.exceptions import HTTPClientError
 
 
 @frozen
-class Row:
+class ListingRow:
     """An object as listed: its key, its size in bytes, its ETag as it stands there, and when it was written."""
 
     key: str
@@ -19,7 +19,7 @@ class Row:
     written: datetime
 
 
-def read_page(body: bytes) -> tuple[Sequence[Row], str | None]:
+def read_page(body: bytes) -> tuple[Sequence[ListingRow], str | None]:
     """The objects of a page of ListObjectsV2, asked for with `encoding-type=url`, and the token of the next page.
 
     Returns:
@@ -41,10 +41,10 @@ def read_page(body: bytes) -> tuple[Sequence[Row], str | None]:
     return rows, following
 
 
-def _row(contents: ET.Element) -> Row:
+def _row(contents: ET.Element) -> ListingRow:
     found = {_tag(each): each.text or "" for each in contents}
     written = datetime.fromisoformat(found["LastModified"])
-    return Row(unquote_plus(found["Key"]), int(found["Size"]), found["ETag"], written)
+    return ListingRow(unquote_plus(found["Key"]), int(found["Size"]), found["ETag"], written)
 
 
 def _tag(element: ET.Element) -> str:

@@ -29,11 +29,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from adapters.aws.clients import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Keys, lazy_client, store_place
 from adapters.aws.error_mapping import S3, code_of, status_of, translating
-from adapters.aws.s3_http import Direct, is_plain_way
+from adapters.aws.s3_http import S3Http, is_plain_way
 from adapters.aws.s3_listing import read_page
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.store import Absent, Body, Listed, ObjectStore, Range, Stored, Version
+from lifecycle.ports.store import Absent, Body, ListedObject, ObjectStore, Range, StoredObject, Version
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -69,8 +69,8 @@ class R2Store:
     def __init__(
         self,
         *,
-        direct: Direct | None,
-        packer: Direct | None,
+        direct: S3Http | None,
+        packer: S3Http | None,
         control: "S3Client",
         bulk: "S3Client",
         bucket: str,
@@ -84,14 +84,14 @@ class R2Store:
         self._clock = clock
         self._takes_batches = True
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         """See `ObjectStore.get`."""
         with translating(f"get {key}", S3):
             try:
                 if self._direct is not None:
                     said = self._direct.get(key)
                     written = parsedate_to_datetime(said.headers["Last-Modified"])
-                    return Stored(said.body, said.headers["ETag"], self._age_s(said.headers["Date"], written))
+                    return StoredObject(said.body, said.headers["ETag"], self._age_s(said.headers["Date"], written))
                 answer = self._control.get_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
                 if code_of(error) == NO_SUCH_KEY:
@@ -100,7 +100,7 @@ class R2Store:
             with closing(answer["Body"]) as body:
                 content = body.read()
             _expect_whole(answer, content, key)
-            return Stored(content, answer["ETag"], self._age_s(_date(answer), answer["LastModified"]))
+            return StoredObject(content, answer["ETag"], self._age_s(_date(answer), answer["LastModified"]))
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`. What is small, or has a condition, is sent once."""
@@ -208,7 +208,7 @@ class R2Store:
         except (BotoCoreError, ClientError) as error:
             log.info("an upload of %s is left behind: %s", upload["Key"], error)
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ListedObject]:
         """See `ObjectStore.list`. A page has up to 1000 keys, and R2 charges it like a write."""
         following: str | None = ""
         while following is not None:
@@ -216,26 +216,26 @@ class R2Store:
                 page, following = (self._page if self._direct is None else self._page_directly)(prefix, following)
             yield from page
 
-    def _page(self, prefix: str, following: str) -> tuple[Sequence[Listed], str | None]:
+    def _page(self, prefix: str, following: str) -> tuple[Sequence[ListedObject], str | None]:
         """A page of a listing, and how to go on."""
         more: Any = {"ContinuationToken": following} if following else {}
         page = self._bulk.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **more)
         date = _date(page)
         listed = [
-            Listed(found["Key"], found["Size"], found["ETag"], self._age_s(date, found["LastModified"]))
+            ListedObject(found["Key"], found["Size"], found["ETag"], self._age_s(date, found["LastModified"]))
             for found in page.get("Contents", ())
         ]
         # The end of a page must be said, or a page that was cut short would say that there is nothing.
         return listed, page["NextContinuationToken"] if page["IsTruncated"] else None
 
-    def _page_directly(self, prefix: str, following: str) -> tuple[Sequence[Listed], str | None]:
+    def _page_directly(self, prefix: str, following: str) -> tuple[Sequence[ListedObject], str | None]:
         """The same, in a tenth of the time."""
         assert self._direct is not None  # noqa: S101 - tells the type checker
         query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
         answer = self._direct.ask(**query, **({"continuation-token": following} if following else {}))
         rows, going_on = read_page(answer.body)
         date = answer.headers["Date"]
-        return [Listed(row.key, row.size, row.etag, self._age_s(date, row.written)) for row in rows], going_on
+        return [ListedObject(row.key, row.size, row.etag, self._age_s(date, row.written)) for row in rows], going_on
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`. A store that does not take batches is asked key by key."""
@@ -327,7 +327,7 @@ def connect(*, endpoint: str, region: str, credentials: Keys, bucket: str, clock
     direct = packer = None
     if is_plain_way(place):
         direct, packer = (
-            Direct(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=kind)
+            S3Http(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=kind)
             for kind in (CONTROL, BULK)
         )
     return R2Store(direct=direct, packer=packer, control=control, bulk=bulk, bucket=bucket, clock=clock)
@@ -335,5 +335,5 @@ def connect(*, endpoint: str, region: str, credentials: Keys, bucket: str, clock
 
 if TYPE_CHECKING:
 
-    def _proof(store: R2Store) -> ObjectStore:
+    def _conforms(store: R2Store) -> ObjectStore:
         return store

@@ -87,5 +87,5 @@ class SystemClock:
 
 if TYPE_CHECKING:
 
-    def _proof(clock: SystemClock) -> Clock:
+    def _conforms(clock: SystemClock) -> Clock:
         return clock

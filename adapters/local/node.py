@@ -87,5 +87,5 @@ def this_node(environ: Mapping[str, str], *, kind: str) -> Node:
 
 if TYPE_CHECKING:
 
-    def _proof(local: LocalNode, salad: SaladNode) -> tuple[Node, Node]:
+    def _conforms(local: LocalNode, salad: SaladNode) -> tuple[Node, Node]:
         return local, salad

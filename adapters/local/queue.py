@@ -157,12 +157,12 @@ class LocalQueue:
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection. SQLite's do not survive a fork, so a child makes its own."""
-        held: dict[int, sqlite3.Connection] = self._local.__dict__.setdefault("by_process", {})
-        if os.getpid() not in held:
+        stored: dict[int, sqlite3.Connection] = self._local.__dict__.setdefault("by_process", {})
+        if os.getpid() not in stored:
             connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
             connection.execute("PRAGMA synchronous = FULL")
-            held[os.getpid()] = connection
-        return held[os.getpid()]
+            stored[os.getpid()] = connection
+        return stored[os.getpid()]
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -189,5 +189,5 @@ def _code(error: sqlite3.Error) -> int:
 
 if TYPE_CHECKING:
 
-    def _proof(queue: LocalQueue) -> JobQueue:
+    def _conforms(queue: LocalQueue) -> JobQueue:
         return queue

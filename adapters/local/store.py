@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.store import Absent, Body, Listed, ObjectStore, Range, Stored, Version
+from lifecycle.ports.store import Absent, Body, ListedObject, ObjectStore, Range, StoredObject, Version
 
 LOCKS: Final = 256  # lock files; keys share them by hash
 LOCK_WAIT_S: Final = 5.0
@@ -52,7 +52,7 @@ class LocalStore:
                 directory.mkdir(parents=True, exist_ok=True)
             self._sweep()
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         """See the port."""
         with _translating(key):
             try:
@@ -60,7 +60,7 @@ class LocalStore:
                     body, seen = file.read(), os.fstat(file.fileno())
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 return None
-        return Stored(body, _version(body), self._age_s(seen))
+        return StoredObject(body, _version(body), self._age_s(seen))
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See the port."""
@@ -114,14 +114,14 @@ class LocalStore:
                 self._flush_folders(target.parent)
         return True
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ListedObject]:
         """See the port."""
         folder = prefix.rpartition("/")[0]
         start = self._path(folder) if folder else self._objects
         with _translating(prefix):
             found = sorted(self._walk(start, f"{folder}/" if folder else "", prefix))
         for key, seen in found:
-            yield Listed(key, seen.st_size, f"{seen.st_ino}-{seen.st_mtime_ns}", self._age_s(seen))
+            yield ListedObject(key, seen.st_size, f"{seen.st_ino}-{seen.st_mtime_ns}", self._age_s(seen))
 
     def delete(self, keys: Iterable[str]) -> None:
         """See the port."""
@@ -159,8 +159,8 @@ class LocalStore:
 
     def _require(self, key: str, expected: Version | Absent) -> None:
         current = self.get(key)
-        held = current is None if isinstance(expected, Absent) else current and current.version == expected
-        if not held:
+        stored = current is None if isinstance(expected, Absent) else current and current.version == expected
+        if not stored:
             raise VersionConflictError(f"{key} is {'not ' if current is None else ''}there, or at another version")
 
     def _move(self, part: Path, target: Path) -> None:
@@ -260,5 +260,5 @@ def _translating(what: str) -> Iterator[None]:
 
 if TYPE_CHECKING:
 
-    def _proof(store: LocalStore) -> ObjectStore:
+    def _conforms(store: LocalStore) -> ObjectStore:
         return store

@@ -180,5 +180,5 @@ class _ManualThread:
 
 if TYPE_CHECKING:
 
-    def _proof(clock: ManualClock) -> Clock:
+    def _conforms(clock: ManualClock) -> Clock:
         return clock

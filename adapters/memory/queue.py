@@ -188,5 +188,5 @@ class MemoryQueue:
 
 if TYPE_CHECKING:
 
-    def _proof(queue: MemoryQueue) -> JobQueue:
+    def _conforms(queue: MemoryQueue) -> JobQueue:
         return queue

@@ -208,5 +208,5 @@ def table(step: int) -> bytes:
 
 if TYPE_CHECKING:
 
-    def _proof(runner: FakeRunner) -> WorkloadRunner:
+    def _conforms(runner: FakeRunner) -> WorkloadRunner:
         return runner

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from lifecycle.errors import RetryableError, VersionConflictError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.store import Absent, Body, Listed, ObjectStore, Range, Stored, Version
+from lifecycle.ports.store import Absent, Body, ListedObject, ObjectStore, Range, StoredObject, Version
 
 
 @frozen
@@ -39,10 +39,10 @@ class MemoryStore:
         self._objects: dict[str, _Object] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         """See the port."""
         found = self._objects.get(key)
-        return Stored(found.body, found.version, self._age_s(found)) if found else None
+        return StoredObject(found.body, found.version, self._age_s(found)) if found else None
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See the port."""
@@ -77,13 +77,13 @@ class MemoryStore:
         self.put(key, b"".join(piece for piece in pieces if piece is not None))
         return True
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ListedObject]:
         """See the port."""
         with self._lock:
             objects = sorted(self._objects.items())
         for key, found in objects:
             if key.startswith(prefix):
-                yield Listed(key, len(found.body), found.version, self._age_s(found))
+                yield ListedObject(key, len(found.body), found.version, self._age_s(found))
 
     def delete(self, keys: Iterable[str]) -> None:
         """See the port."""
@@ -100,5 +100,5 @@ class MemoryStore:
 
 if TYPE_CHECKING:
 
-    def _proof(store: MemoryStore) -> ObjectStore:
+    def _conforms(store: MemoryStore) -> ObjectStore:
         return store

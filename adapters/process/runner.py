@@ -295,5 +295,5 @@ def _whole(value: object) -> int | None:
 
 if TYPE_CHECKING:
 
-    def _proof(runner: ProcessRunner) -> WorkloadRunner:
+    def _conforms(runner: ProcessRunner) -> WorkloadRunner:
         return runner

@@ -15,7 +15,7 @@ from typing import Any, Final
 from lifecycle.checkpoint.manifest import AREAS, is_safe_path
 from lifecycle.durations import parse
 from lifecycle.errors import ConfigError
-from lifecycle.ports.runner import EXIT_CODES, Meaning, Workload
+from lifecycle.ports.runner import EXIT_CODES, ExitMeaning, Workload
 from lifecycle.record.message import SERIES_SUM
 
 BUILT_IN: Final = Workload(name=SERIES_SUM, command=("{python}", "{sdk}/series_sum.py"), needs_input=True)
@@ -116,16 +116,16 @@ def _patterns(value: object) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _exit_codes(value: object) -> Mapping[int, Meaning]:
+def _exit_codes(value: object) -> Mapping[int, ExitMeaning]:
     if not isinstance(value, dict):
         raise TypeError('is not a table like {"3" = "again"}')
     meanings = dict(EXIT_CODES)
     for code, meaning in value.items():
         if not (code.isdigit() and int(code) <= LARGEST_CODE):
             raise ValueError(f"{code!r} is no exit code from 0 to {LARGEST_CODE}")
-        if meaning not in {each.value for each in Meaning}:
-            raise ValueError(f"{meaning!r} is none of {', '.join(Meaning)}")
-        meanings[int(code)] = Meaning(meaning)
+        if meaning not in {each.value for each in ExitMeaning}:
+            raise ValueError(f"{meaning!r} is none of {', '.join(ExitMeaning)}")
+        meanings[int(code)] = ExitMeaning(meaning)
     return meanings
 
 

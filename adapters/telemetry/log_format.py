@@ -27,7 +27,7 @@ log = logging.getLogger("holdfast.attempt")
 
 
 @frozen
-class Attempt:
+class LoggedAttempt:
     """The attempt that this worker makes, or made last."""
 
     job: str
@@ -36,7 +36,7 @@ class Attempt:
     is_over: bool = False
 
 
-class Whereabouts:
+class AttemptContextProcessor:
     """Knows the current attempt, and puts it on every line: an Observer, and a processor for structlog.
 
     Args:
@@ -45,11 +45,11 @@ class Whereabouts:
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._last: Attempt | None = None
+        self._last: LoggedAttempt | None = None
 
     def entered(self, edge: Edge, record: JobRecord) -> None:
         """As the port has it."""
-        self._last = Attempt(record.job, record.epoch, edge.destination.value)
+        self._last = LoggedAttempt(record.job, record.epoch, edge.destination.value)
 
     def wrote(self, record: JobRecord) -> None:
         """As the port has it; what is written lags behind what is entered."""
@@ -82,7 +82,7 @@ class Whereabouts:
 
 
 def configure(
-    *, kind: str, level: str, where: Whereabouts, mask: Callable[[str], str], stream: TextIO | None = None
+    *, kind: str, level: str, where: AttemptContextProcessor, mask: Callable[[str], str], stream: TextIO | None = None
 ) -> None:
     """Send all log lines of this process to *stream*, errors that nobody caught and warnings too.
 
@@ -106,7 +106,9 @@ def configure(
     )
 
 
-def _formatter(kind: str, where: Whereabouts, mask: Callable[[str], str], *, is_terminal: bool) -> logging.Formatter:
+def _formatter(
+    kind: str, where: AttemptContextProcessor, mask: Callable[[str], str], *, is_terminal: bool
+) -> logging.Formatter:
     is_text = kind == "text" or (kind == "auto" and is_terminal)
     # Not rich's tracebacks: they show the values of variables, and break lines in the middle of what is to be masked.
     rendering: list[Any] = (
@@ -138,5 +140,5 @@ def _say_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
 
 if TYPE_CHECKING:
 
-    def _proof(where: Whereabouts) -> Observer:
+    def _conforms(where: AttemptContextProcessor) -> Observer:
         return where

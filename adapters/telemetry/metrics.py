@@ -23,7 +23,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from adapters.retry_listeners import NOT_ACCEPTED
-from adapters.telemetry.metric_definitions import WORKER, Measure
+from adapters.telemetry.metric_definitions import WORKER, MetricDefinition
 from lifecycle import __version__
 from lifecycle.errors import ConfigError
 from lifecycle.job_record import JobRecord
@@ -140,7 +140,7 @@ class Metrics(Collector):
 
 
 class RetryCounter:
-    """Counts calls that are made again; a listener of `Retries`."""
+    """Counts calls that are made again; a listener of `RetryListeners`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         measure = next(each for each in WORKER if each.name == "holdfast_retries_total")
@@ -148,7 +148,7 @@ class RetryCounter:
         self._kinds: set[str] = set()
 
     def __call__(self, call: str, error: BaseException | None) -> None:
-        """See `Retries`."""
+        """See `RetryListeners`."""
         kind = kind_of(error)
         if len(self._kinds) >= KINDS and kind not in self._kinds:
             kind = OTHER
@@ -176,7 +176,7 @@ Values = Mapping[str, Iterable[tuple[tuple[str, ...], float]]]
 """By the name of the metric: the values of its labels, and its own."""
 
 
-def families(measures: Iterable[Measure], values: Values) -> Iterator[Any]:
+def families(measures: Iterable[MetricDefinition], values: Values) -> Iterator[Any]:
     """*measures* with their *values*, as Prometheus' client wants them."""
     for measure in measures:
         kind = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
@@ -240,5 +240,5 @@ def age_s(moment: str | None, now: datetime) -> float:
 
 if TYPE_CHECKING:
 
-    def _proof(metrics: Metrics) -> Observer:
+    def _conforms(metrics: Metrics) -> Observer:
         return metrics

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from adapters.telemetry.spans import Note, Span, Spans, span_id, trace_id
 from lifecycle.job_record import AttemptSummary, JobRecord
-from lifecycle.key_layout import Place
+from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.observer import Observer
 from lifecycle.states import FINAL, OWNED, Edge, State, Trigger
@@ -47,14 +47,14 @@ class Tracing:
     Args:
         spans: Where they go.
         clock: This node's.
-        place: Where the jobs lie.
+        layout: Where the jobs lie.
         bucket: The bucket's name.
     """
 
-    def __init__(self, spans: Spans, clock: Clock, *, place: Place, bucket: str) -> None:
+    def __init__(self, spans: Spans, clock: Clock, *, layout: KeyLayout, bucket: str) -> None:
         self._spans = spans
         self._clock = clock
-        self._place = place
+        self._layout = layout
         self._bucket = bucket
         self._attempt: _Attempt | None = None
 
@@ -189,7 +189,7 @@ class Tracing:
             "job": record.job,
             "workload": record.workload,
             "bucket": self._bucket or None,
-            "prefix": self._place.prefix or None,
+            "prefix": self._layout.prefix or None,
             "state": record.state.value,
             "epoch": record.epoch,
             "ran_s": record.ran_s,
@@ -204,7 +204,7 @@ class Tracing:
         self._spans.give(Span("job", trace, own, None, start, end, _ours(facts), error=error, is_success=success))
 
     def _trace_of(self, record: JobRecord) -> int:
-        return trace_id(self._bucket, self._place.prefix, record.job, record.timestamps.submitted or "")
+        return trace_id(self._bucket, self._layout.prefix, record.job, record.timestamps.submitted or "")
 
 
 def _of_root(trace: int) -> int:
@@ -221,5 +221,5 @@ def _ours(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 if TYPE_CHECKING:
 
-    def _proof(tracing: Tracing) -> Observer:
+    def _conforms(tracing: Tracing) -> Observer:
         return tracing

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.records.database import cache_path
-from client.records.record_index import Index
+from client.records.record_index import RecordIndex
 from lifecycle.errors import ConfigError, PermanentError
 
 NEEDED: Final = ("starlette", "jinja2", "uvicorn")
@@ -32,11 +32,11 @@ def check_extra() -> None:
         )
 
 
-def run(site: Site, *, host: str, port: int, token: str | None, names: Sequence[str]) -> int:
+def run(env: Environment, *, host: str, port: int, token: str | None, names: Sequence[str]) -> int:
     """Serve the page until interrupted.
 
     Args:
-        site: Whose jobs.
+        env: Whose jobs.
         host: The address to listen at.
         port: The same; 0: any that is free.
         token: What whoever looks must have; None: that of the settings; made up if there is none and *host* is not
@@ -51,26 +51,26 @@ def run(site: Site, *, host: str, port: int, token: str | None, names: Sequence[
         PermanentError: Nobody can listen there.
     """
     from client.web.app import make_app
-    from client.web.refresher import Board
+    from client.web.refresher import Refresher
     from client.web.security import Rules, is_loopback, names_of
     from client.web.server import serve
 
-    shown, token = token, token or site.settings["DASHBOARD_TOKEN"] or None
+    shown, token = token, token or env.settings["DASHBOARD_TOKEN"] or None
     if token and len(token) < SHORTEST_TOKEN:
         raise ConfigError(f"the dashboard's token has {len(token)} characters: let it have {SHORTEST_TOKEN} or more")
     if not token and not is_loopback(host):
         shown = token = secrets.token_urlsafe(TOKEN_BYTES)
-    next(iter(site.store.list(site.place.records)), None)  # so that a wrong key is said here, and not on the page
+    next(iter(env.store.list(env.layout.records)), None)  # so that a wrong key is said here, and not on the page
     rules = Rules(names_of(host, names), any_address=not is_loopback(host), token=token)
-    with _listen(host, port) as listening, Index(site, cache_path(site)) as index:
+    with _listen(host, port) as listening, RecordIndex(env, cache_path(env)) as index:
         told = shown or (token and "$DASHBOARD_TOKEN")  # a secret of the settings is for whoever has it already
         print(f"the dashboard is at {_address(host, listening, told)}", flush=True)
         if not is_loopback(host):
             print(
                 "holdfast: nothing is encrypted: let a proxy with TLS stand before it, or use a tunnel", file=sys.stderr
             )
-        board = Board(site, index)
-        serve(make_app(board, rules), board, listening, stop_s=STOP_S)
+        refresher = Refresher(env, index)
+        serve(make_app(refresher, rules), refresher, listening, stop_s=STOP_S)
     return 0
 
 

@@ -19,12 +19,12 @@ from uuid import uuid4
 
 from attrs import define, field
 
-from client.config.composition import Site, open_site
+from client.config.composition import Environment, open_environment
 from client.config.settings import from_environ
 from client.views.demo_view import View, view_on
 from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.job_record import JobRecord
-from lifecycle.record.record_store import Held
+from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import State
 
 JOBS: Final = tuple(f"job{number}" for number in range(5))
@@ -61,23 +61,23 @@ def run(*, cloud: bool = False) -> int:
             environ[name] = ""
     if cloud:
         environ["PREFIX"] = f"holdfast-demo-{uuid4().hex[:8]}"
-    site = open_site(from_environ(environ, None))
+    env = open_environment(from_environ(environ, None))
     folder = home / "local_jobs"
     for job in JOBS:
         (folder / job).mkdir(parents=True)
         (folder / job / "input.txt").write_text(f"{START}\n{END}\n")
-    with view_on(sys.stdout, JOBS) as view, Crew(environ, home, view) as crew:
+    with view_on(sys.stdout, JOBS) as view, DemoWorkers(environ, home, view) as crew:
         view.say(f"five jobs, each the sum of {START}…{END}; {WORKERS} workers; one will be killed")
         crew.command("upload", str(folder))
         params = (f"STEP_RUNNING_TIME={STEP_S}", f"STATE_SAVING_INTERVAL={SAVING_S}")
         crew.command("submit", str(folder), *(part for value in params for part in ("--param", value)))
         for _ in range(WORKERS):
             crew.start_worker()
-        killed = carry_to_the_end(site, crew, view)
-    return verdict(site, killed)
+        killed = carry_to_the_end(env, crew, view)
+    return verdict(env, killed)
 
 
-def carry_to_the_end(site: Site, crew: "Crew", view: View) -> str | None:
+def carry_to_the_end(env: Environment, crew: "DemoWorkers", view: View) -> str | None:
     """Show the jobs until all are over; kill one worker once its job has a checkpoint.
 
     Returns:
@@ -86,11 +86,11 @@ def carry_to_the_end(site: Site, crew: "Crew", view: View) -> str | None:
     killed = None
     deadline = time.monotonic() + LIMIT.total_seconds()
     while time.monotonic() < deadline:
-        held = [found for job in JOBS if (found := site.ledger.read(site.place.job(job).record))]
-        view.show(held)
-        if len(held) == len(JOBS) and all(one.record.is_settled for one in held):
+        stored = [found for job in JOBS if (found := env.record_store.read(env.layout.job(job).record))]
+        view.show(stored)
+        if len(stored) == len(JOBS) and all(one.record.is_settled for one in stored):
             return killed
-        victim = None if killed else choose_victim(one.record for one in held)
+        victim = None if killed else choose_victim(one.record for one in stored)
         if victim and crew.kill(victim.owner or ""):
             killed = victim.job
             view.say(f"SIGKILL to {victim.owner}, in the middle of {killed}; the platform starts another node")
@@ -109,14 +109,14 @@ def choose_victim(records: Iterable[JobRecord]) -> JobRecord | None:
     return None
 
 
-def verdict(site: Site, killed: str | None) -> int:
+def verdict(env: Environment, killed: str | None) -> int:
     """Say what came out, and whether it is right."""
     right = 0
     for job in JOBS:
-        held = site.ledger.read(site.place.job(job).record)
-        total = read_sum(site, held)
+        stored = env.record_store.read(env.layout.job(job).record)
+        total = read_sum(env, stored)
         right += total == EXPECTED
-        resumed = [a.resumed_step for a in held.record.attempts if a.resumed_step] if held else []
+        resumed = [a.resumed_step for a in stored.record.attempts if a.resumed_step] if stored else []
         history = "".join(f", resumed at step {step}" for step in resumed)
         print(f"{job}: {f'{total:,}'.replace(',', ' ') if total is not None else 'no sum'}{history}")
         if job == killed and not resumed:
@@ -129,17 +129,17 @@ def verdict(site: Site, killed: str | None) -> int:
     return int(right != len(JOBS))
 
 
-def read_sum(site: Site, held: Held | None) -> int | None:
+def read_sum(env: Environment, stored: StoredRecord | None) -> int | None:
     """The sum that a job gave, its hash verified; None if it gave none."""
-    if held is None or held.record.result is None:
+    if stored is None or stored.record.result is None:
         return None
-    into = site.settings.home / "outputs" / held.record.job
-    fill(site.store, site.clock, fetch_manifest(site.store, held.record.result.manifest).files, into)
+    into = env.settings.home / "outputs" / stored.record.job
+    fill(env.store, env.clock, fetch_manifest(env.store, stored.record.result.manifest).files, into)
     return int((into / "output" / "output.txt").read_text())
 
 
 @define
-class Crew:
+class DemoWorkers:
     """The demo's worker processes, and the commands that it runs; all ended when it is left."""
 
     environ: Mapping[str, str]

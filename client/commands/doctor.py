@@ -19,8 +19,8 @@ from typing import Final
 from adapters.aws.admin import BucketAdmin, QueueAdmin, redrive_of
 from adapters.process.workloads_file import load
 from client.commands.setup import MAX_RECEIVES, RETENTION_S, admins
-from client.config.composition import Site
-from client.views.check_result import Finding
+from client.config.composition import Environment
+from client.views.check_result import CheckResult
 from client.views.credential_checks import guarding
 from lifecycle.errors import ConfigError, HoldfastError
 from lifecycle.ports.queue import JobQueue
@@ -37,14 +37,14 @@ SLOW_S: Final = 1.0  # a beat is two calls, and has HEARTBEAT for them
 OURS: Final = ("lifecycle", "adapters", "client")
 
 
-def run(site: Site, *, as_json: bool) -> int:
+def run(env: Environment, *, as_json: bool) -> int:
     """Look at everything.
 
     Returns:
         0; 1 if something is wrong that would lose work, or stop it.
     """
     wrong = 0
-    for finding in findings(site):
+    for finding in findings(env):
         wrong += finding.is_fine is False
         if as_json:
             told = {"what": finding.what, "ok": finding.is_fine, "said": finding.said, "remedy": finding.remedy}
@@ -56,205 +56,211 @@ def run(site: Site, *, as_json: bool) -> int:
     return int(bool(wrong))
 
 
-def findings(site: Site) -> Iterator[Finding]:
+def findings(env: Environment) -> Iterator[CheckResult]:
     """All of them, one after the other; what cannot be looked at because of another is left out, and said to be."""
     yield packages()
-    yield workloads(site)
-    yield disk(site.settings.work_dir)
-    yield from guarding(site.settings, site.clock)
-    yield from queue_findings(site)
-    yield from store_findings(site)
+    yield workloads(env)
+    yield disk(env.settings.work_dir)
+    yield from guarding(env.settings, env.clock)
+    yield from queue_findings(env)
+    yield from store_findings(env)
 
 
-def packages() -> Finding:
+def packages() -> CheckResult:
     """Nobody else's packages of our names."""
     home = Path(__file__).resolve().parents[2]
     for name in OURS:
         spec = importlib.util.find_spec(name)
-        places = [Path(place).resolve() for place in (spec.submodule_search_locations or ())] if spec else []
+        places = [Path(layout).resolve() for layout in (spec.submodule_search_locations or ())] if spec else []
         if places != [home / name]:
             where = ", ".join(map(str, places)) or "nowhere"
             remedy = "install Holdfast in an environment of its own (docs/adr/0001)"
-            return Finding("packages", False, f"`{name}` is {where}, not ours in {home}", remedy)
-    return Finding("packages", True, f"ours, in {home}")
+            return CheckResult("packages", False, f"`{name}` is {where}, not ours in {home}", remedy)
+    return CheckResult("packages", True, f"ours, in {home}")
 
 
-def workloads(site: Site) -> Finding:
+def workloads(env: Environment) -> CheckResult:
     """The file of workloads can be read."""
     try:
-        offered = load(site.settings.workloads)
+        offered = load(env.settings.workloads)
     except ConfigError as error:
-        return Finding("workloads", False, str(error), "mend the file, or set WORKLOADS")
-    return Finding("workloads", True, ", ".join(offered))
+        return CheckResult("workloads", False, str(error), "mend the file, or set WORKLOADS")
+    return CheckResult("workloads", True, ", ".join(offered))
 
 
-def disk(place: Path) -> Finding:
+def disk(layout: Path) -> CheckResult:
     """WORK_DIR can be written to, and has room."""
-    there = next(each for each in (place, *place.parents) if each.exists())
+    there = next(each for each in (layout, *layout.parents) if each.exists())
     if not os.access(there, os.W_OK):
-        return Finding("disk", False, f"{there} cannot be written to", "set WORK_DIR to a folder that can be")
+        return CheckResult("disk", False, f"{there} cannot be written to", "set WORK_DIR to a folder that can be")
     free = shutil.disk_usage(there).free
-    said = f"{free / (1 << 30):.1f} GiB free for WORK_DIR {place}"
+    said = f"{free / (1 << 30):.1f} GiB free for WORK_DIR {layout}"
     if free < FREE_BYTES:
-        return Finding("disk", False, said, "give it room for the input, the state twice, and the output")
-    return Finding("disk", True, said)
+        return CheckResult("disk", False, said, "give it room for the input, the state twice, and the output")
+    return CheckResult("disk", True, said)
 
 
 # ---- the queue ----
 
 
-def queue_findings(site: Site) -> Iterator[Finding]:
+def queue_findings(env: Environment) -> Iterator[CheckResult]:
     """Keys, and attributes against our settings."""
-    if not site.settings.is_cloud:
-        yield reached("queue", site.queue)
+    if not env.settings.is_cloud:
+        yield reached("queue", env.queue)
         return
     try:
-        queues, _ = admins(site.settings)
+        queues, _ = admins(env.settings)
         attributes = queues.attributes(queues.url)
     except HoldfastError as error:
-        yield Finding("queue", False, str(error))
+        yield CheckResult("queue", False, str(error))
         return
     if attributes is None:
-        yield Finding(
+        yield CheckResult(
             "queue", False, f"there is no {queues.url}", "check QUEUE_URL, its region too; or `holdfast setup`"
         )
         return
-    yield Finding("queue", True, f"{queues.url} answers")
+    yield CheckResult("queue", True, f"{queues.url} answers")
     yield retention(attributes)
     yield dead_letters(queues, attributes)
 
 
-def reached(what: str, queue: JobQueue) -> Finding:
+def reached(what: str, queue: JobQueue) -> CheckResult:
     """Whether the queue answers at all."""
     try:
         depth = queue.depth()
     except HoldfastError as error:
-        return Finding(what, False, str(error))
-    return Finding(what, True, f"answers: {depth.available} messages available")
+        return CheckResult(what, False, str(error))
+    return CheckResult(what, True, f"answers: {depth.available} messages available")
 
 
-def retention(attributes: Mapping[str, str]) -> Finding:
+def retention(attributes: Mapping[str, str]) -> CheckResult:
     """Messages are kept as long as SQS can."""
     kept_s = int(attributes.get("MessageRetentionPeriod", 0))
     said = f"keeps messages for {kept_s / 86400:g} days"
     if kept_s >= RETENTION_S:
-        return Finding("retention", True, said)
-    return Finding(
+        return CheckResult("retention", True, said)
+    return CheckResult(
         "retention", False, f"{said}: a job that waits longer has no message", "`holdfast setup` makes it 14"
     )
 
 
-def dead_letters(queues: QueueAdmin, attributes: Mapping[str, str]) -> Finding:
+def dead_letters(queues: QueueAdmin, attributes: Mapping[str, str]) -> CheckResult:
     """A dead-letter queue, if there is one, does not bury healthy jobs, and is there."""
     redrive = redrive_of(attributes)
     if redrive is None:
-        return Finding(
+        return CheckResult(
             "dead letters", True, "no dead-letter queue: messages that are no jobs are only kept in the bucket"
         )
     arn, count = redrive
     name = arn.rpartition(":")[2]
     if count < FEWEST_RECEIVES:
         said = f"after {count} receives a message goes to {name}, and every hand-back of a duplicate counts as one"
-        return Finding(
+        return CheckResult(
             "dead letters", False, f"{said}: healthy jobs are buried", f"`holdfast setup` makes it {MAX_RECEIVES}"
         )
     try:
         if queues.url_of(name) is None:
-            return Finding("dead letters", False, f"the queue names {name}, which does not exist", "`holdfast setup`")
+            return CheckResult(
+                "dead letters", False, f"the queue names {name}, which does not exist", "`holdfast setup`"
+            )
     except HoldfastError as error:
-        return Finding("dead letters", None, f"cannot look for {name}: {error}")
-    return Finding("dead letters", True, f"after {count} receives, in {name}")
+        return CheckResult("dead letters", None, f"cannot look for {name}: {error}")
+    return CheckResult("dead letters", True, f"after {count} receives, in {name}")
 
 
 # ---- the bucket ----
 
 
-def store_findings(site: Site) -> Iterator[Finding]:
+def store_findings(env: Environment) -> Iterator[CheckResult]:
     """Keys, conditions, bytes, clocks and speed."""
     try:
-        if site.settings.is_cloud and not admins(site.settings)[1].exists():
-            yield no_bucket(site)
+        if env.settings.is_cloud and not admins(env.settings)[1].exists():
+            yield no_bucket(env)
             return
-        prove_conditions(site.store, prefix=site.place.canary, token=secrets.token_hex(8), clock=site.clock)
+        prove_conditions(env.store, prefix=env.layout.canary, token=secrets.token_hex(8), clock=env.clock)
     except HoldfastError as error:
-        yield Finding("bucket", False, str(error))
+        yield CheckResult("bucket", False, str(error))
         return
-    yield Finding("bucket", True, "honours If-None-Match and If-Match")
-    keys = [f"{site.place.canary}{secrets.token_hex(8)}" for _ in range(3 + TRIES)]
+    yield CheckResult("bucket", True, "honours If-None-Match and If-Match")
+    keys = [f"{env.layout.canary}{secrets.token_hex(8)}" for _ in range(3 + TRIES)]
     try:
-        yield from measured(site, keys[2:])
-        if site.settings.is_cloud:
-            bucket = admins(site.settings)[1]
+        yield from measured(env, keys[2:])
+        if env.settings.is_cloud:
+            bucket = admins(env.settings)[1]
             yield checksums(bucket, keys[0])
             yield expecting(bucket, keys[1])
     except HoldfastError as error:
-        yield Finding("bytes", False, str(error))
+        yield CheckResult("bytes", False, str(error))
     finally:
-        site.store.delete(keys)
+        env.store.delete(keys)
 
 
-def no_bucket(site: Site) -> Finding:
+def no_bucket(env: Environment) -> CheckResult:
     """It may be in another jurisdiction, where R2 has another endpoint."""
-    settings = site.settings
+    settings = env.settings
     said = f"there is no bucket {settings['BUCKET']!r} at {settings['CLOUDFLARE_URL']}"
     remedy = (
         "check BUCKET; one of R2's EU or FedRAMP jurisdiction is at https://ACCOUNT.eu.r2.cloudflarestorage.com or "
         "ACCOUNT.fedramp; or `holdfast setup` makes it"
     )
-    return Finding("bucket", False, said, remedy)
+    return CheckResult("bucket", False, said, remedy)
 
 
-def measured(site: Site, keys: Sequence[str]) -> Iterator[Finding]:
+def measured(env: Environment, keys: Sequence[str]) -> Iterator[CheckResult]:
     """What comes back, and how fast. Each key is written once, since R2 takes one write a second to a key."""
     body = os.urandom(LARGE)
-    put_s = timed(lambda: site.store.put(keys[0], body))
+    put_s = timed(lambda: env.store.put(keys[0], body))
     got: list[bytes | None] = []
-    get_s = timed(lambda: got.append(site.store.get_range(Range(keys[0], 0, LARGE))))
+    get_s = timed(lambda: got.append(env.store.get_range(Range(keys[0], 0, LARGE))))
     if got != [body]:
-        yield Finding("bytes", False, "what was read back is not what was put", "do not use this bucket")
+        yield CheckResult("bytes", False, "what was read back is not what was put", "do not use this bucket")
         return
     there, back = (LARGE / seconds / (1 << 20) for seconds in (put_s, get_s))
-    yield Finding("bytes", True, f"come back as they were put; {there:.0f} MiB/s there, {back:.0f} MiB/s back")
-    small_s = median(timed(partial(site.store.put, key, b"small")) for key in keys[1:])
+    yield CheckResult("bytes", True, f"come back as they were put; {there:.0f} MiB/s there, {back:.0f} MiB/s back")
+    small_s = median(timed(partial(env.store.put, key, b"small")) for key in keys[1:])
     said = f"a small put takes {small_s * 1000:.0f} ms"
     if small_s > SLOW_S:
-        yield Finding("latency", False, said, "look at the network, and for a proxy on the way")
+        yield CheckResult("latency", False, said, "look at the network, and for a proxy on the way")
     else:
-        yield Finding("latency", True, said)
-    yield clock(site)
+        yield CheckResult("latency", True, said)
+    yield clock(env)
 
 
-def checksums(bucket: BucketAdmin, key: str) -> Finding:
+def checksums(bucket: BucketAdmin, key: str) -> CheckResult:
     """Whether what breaks on its way is found out at once, or when it is read."""
     if bucket.refuses_wrong_bytes(key):
-        return Finding("checksums", True, "a body that is not what its checksum says is refused")
+        return CheckResult("checksums", True, "a body that is not what its checksum says is refused")
     said = "a body that is not what its checksum says is taken; it would be found out when it is read back"
-    return Finding("checksums", None, said)
+    return CheckResult("checksums", None, said)
 
 
-def expecting(bucket: BucketAdmin, key: str) -> Finding:
+def expecting(bucket: BucketAdmin, key: str) -> CheckResult:
     """Cloudflare sends no "100 Continue"; we do not wait for it, but who uses boto3 as it comes does."""
     took_s = bucket.put_with_expect_s(key)
     if took_s > EXPECT_S:
-        return Finding("100-continue", True, f"never comes: boto3 by itself loses {took_s:.1f} s a put; we do not wait")
-    return Finding("100-continue", True, "costs nothing here, and we do not wait for it")
+        return CheckResult(
+            "100-continue", True, f"never comes: boto3 by itself loses {took_s:.1f} s a put; we do not wait"
+        )
+    return CheckResult("100-continue", True, "costs nothing here, and we do not wait for it")
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds that *call* takes."""
+    """Seconds that *message* takes."""
     began = time.perf_counter()
     call()
     return max(time.perf_counter() - began, 1e-6)
 
 
-def clock(site: Site) -> Finding:
+def clock(env: Environment) -> CheckResult:
     """This machine's clock beside the store's: signatures need it within 15 minutes; leases do not."""
-    if not site.settings.is_cloud:
-        return Finding("clock", True, "the store's clock is this machine's")
-    theirs = admins(site.settings)[1].time()
+    if not env.settings.is_cloud:
+        return CheckResult("clock", True, "the store's clock is this machine's")
+    theirs = admins(env.settings)[1].time()
     if theirs is None:
-        return Finding("clock", None, "the store does not tell its time")
+        return CheckResult("clock", None, "the store does not tell its time")
     off_s = (datetime.now(UTC) - theirs).total_seconds()
     if abs(off_s) > SKEW_S:
-        return Finding("clock", False, f"this machine's clock is {off_s:+.0f} s off the store's", "set it right: NTP")
-    return Finding("clock", True, f"within {abs(off_s) + 1:.0f} s of the store's")
+        return CheckResult(
+            "clock", False, f"this machine's clock is {off_s:+.0f} s off the store's", "set it right: NTP"
+        )
+    return CheckResult("clock", True, f"within {abs(off_s) + 1:.0f} s of the store's")

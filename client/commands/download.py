@@ -13,7 +13,7 @@ from typing import Final
 from attrs import define, field
 
 from client.commands.storage import human
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.records.reader import Found, read_all
 from client.views.progress import bar
 from lifecycle.checkpoint.manifest import FileEntry, Manifest, is_safe_path
@@ -35,7 +35,7 @@ class Plan:
     problems: list[str] = field(factory=list)
 
 
-def run(site: Site, directory: Path, jobs: Sequence[str], *, state: bool) -> int:
+def run(env: Environment, directory: Path, jobs: Sequence[str], *, state: bool) -> int:
     """Fetch into DIR/<job>/: `output/` of completed jobs, `log/` of all, and with *state* the last checkpoint.
 
     Files that are there already and right are not fetched again.
@@ -44,33 +44,33 @@ def run(site: Site, directory: Path, jobs: Sequence[str], *, state: bool) -> int
         0; 1 if anything is missing or damaged, each such thing being named on stderr.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    found = list(read_all(site, jobs))
+    found = list(read_all(env, jobs))
     with ThreadPoolExecutor(FETCHERS) as pool:
-        plans = list(pool.map(lambda one: plan(site, one, directory, state=state), found))
+        plans = list(pool.map(lambda one: plan(env, one, directory, state=state), found))
     fetches = [fetch for each in plans for fetch in each.fetches]
     fetched, failures = _carry_out(fetches)
     problems = [problem for each in plans for problem in each.problems] + failures
     for problem in problems:
         print(f"holdfast: {problem}", file=sys.stderr)
-    completed = sum(one.held is not None and one.held.record.result is not None for one in found)
+    completed = sum(one.stored is not None and one.stored.record.result is not None for one in found)
     print(f"{completed} completed jobs, {len(fetches) - len(failures)} files, {human(fetched)} fetched, in {directory}")
     return int(bool(problems))
 
 
-def plan(site: Site, found: Found, directory: Path, *, state: bool) -> Plan:
+def plan(env: Environment, found: Found, directory: Path, *, state: bool) -> Plan:
     """What to fetch for one job; what is wrong with its outputs does not keep its logs away.
 
     Raises:
         ConfigError: Wrong bucket or credentials.
     """
-    if found.held is None:
+    if found.stored is None:
         return Plan(problems=[found.problem or found.job])
-    record, made = found.held.record, Plan()
-    steps = [partial(_logs, site, record, directory)]
+    record, made = found.stored.record, Plan()
+    steps = [partial(_logs, env, record, directory)]
     if record.result:
-        steps.append(partial(_files, site, record.result.manifest, directory, found.job))
+        steps.append(partial(_files, env, record.result.manifest, directory, found.job))
     if state and record.checkpoint:
-        steps.append(partial(_files, site, record.checkpoint, directory, f"{found.job}/state", alone=True))
+        steps.append(partial(_files, env, record.checkpoint, directory, f"{found.job}/state", alone=True))
     for step in steps:
         try:
             made.fetches += step()
@@ -94,14 +94,14 @@ def inside(directory: Path, path: str) -> Path:
 
 
 def _files(
-    site: Site, ref: CheckpointRef, directory: Path, path: str, *, alone: bool = False
+    env: Environment, ref: CheckpointRef, directory: Path, path: str, *, alone: bool = False
 ) -> list[tuple[str, Fetch]]:
     """What a manifest names; if it is to be *alone*, only where nothing else lies."""
-    into, manifest = inside(directory, path), fetch_manifest(site.store, ref)
+    into, manifest = inside(directory, path), fetch_manifest(env.store, ref)
     into.mkdir(parents=True, exist_ok=True)
     if alone:
         _expect_alone(into, manifest)
-    return [(str(into / entry.path), partial(_fetch_file, site, entry, into)) for entry in manifest.files]
+    return [(str(into / entry.path), partial(_fetch_file, env, entry, into)) for entry in manifest.files]
 
 
 def _expect_alone(into: Path, manifest: Manifest) -> None:
@@ -112,21 +112,21 @@ def _expect_alone(into: Path, manifest: Manifest) -> None:
         raise PermanentError(f"{min(others)} is not of this checkpoint: remove {into}, and download again")
 
 
-def _fetch_file(site: Site, entry: FileEntry, into: Path) -> int:
-    return sum(target.fetched for target in fill(site.store, site.clock, [entry], into))
+def _fetch_file(env: Environment, entry: FileEntry, into: Path) -> int:
+    return sum(target.fetched for target in fill(env.store, env.clock, [entry], into))
 
 
-def _logs(site: Site, record: JobRecord, directory: Path) -> list[tuple[str, Fetch]]:
-    logs = site.place.job(record.job).logs
+def _logs(env: Environment, record: JobRecord, directory: Path) -> list[tuple[str, Fetch]]:
+    logs = env.layout.job(record.job).logs
     return [
-        (one.key, partial(_fetch_log, site, one.key, directory, f"{record.job}/log/{one.key.removeprefix(logs)}"))
-        for one in site.store.list(logs)
+        (one.key, partial(_fetch_log, env, one.key, directory, f"{record.job}/log/{one.key.removeprefix(logs)}"))
+        for one in env.store.list(logs)
     ]
 
 
-def _fetch_log(site: Site, key: str, directory: Path, path: str) -> int:
+def _fetch_log(env: Environment, key: str, directory: Path, path: str) -> int:
     target = inside(directory, path)
-    stored = site.store.get(key)
+    stored = env.store.get(key)
     if stored is None:
         return 0  # purged since it was listed
     target.parent.mkdir(parents=True, exist_ok=True)

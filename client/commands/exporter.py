@@ -18,10 +18,10 @@ from prometheus_client.registry import Collector
 
 from adapters.telemetry.metric_definitions import EXPORTER
 from adapters.telemetry.metrics import RetryCounter, Values, age_s, families, serve
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.telemetry_setup import log_as_set
 from client.records.database import cache_path
-from client.records.record_index import Index, Query
+from client.records.record_index import Query, RecordIndex
 from lifecycle.errors import ConfigError, HoldfastError
 from lifecycle.job_record import JobRecord
 from lifecycle.states import OWNED, WAITING, State
@@ -59,28 +59,30 @@ class Exporter(Collector):
     """Reads the sources when somebody asks, and remembers. Thread-safe.
 
     Args:
-        site: What is looked at.
+        env: What is looked at.
         index: Of its records.
         every: Not read again before so long.
         patience_s: A scrape that has waited so long is answered with what there is.
     """
 
-    def __init__(self, site: Site, index: Index, *, every: timedelta, patience_s: float = PATIENCE_S) -> None:
-        self._site = site
+    def __init__(
+        self, env: Environment, index: RecordIndex, *, every: timedelta, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._env = env
         self._every_s = every.total_seconds()
         self._patience_s = patience_s
         self._sources = {
-            "queue": Source(lambda: queue_values(site)),
-            "bucket": Source(lambda: bucket_values(site, index)),
+            "queue": Source(lambda: queue_values(env)),
+            "bucket": Source(lambda: bucket_values(env, index)),
         }
-        if site.settings.is_cloud:
-            self._sources["dead_letters"] = Source(dead_letter_reader(site))
+        if env.settings.is_cloud:
+            self._sources["dead_letters"] = Source(dead_letter_reader(env))
         self._lock = threading.Lock()
         self._begun_at: float | None = None
         self._idle = threading.Event()
         self._idle.set()
         self.registry = CollectorRegistry()
-        site.retries.listen(RetryCounter(self.registry))
+        env.retries.listen(RetryCounter(self.registry))
         ProcessCollector(registry=self.registry)
         self.registry.register(self)
 
@@ -104,7 +106,7 @@ class Exporter(Collector):
 
     def _begin(self) -> None:
         with self._lock:
-            now = self._site.clock.monotonic()
+            now = self._env.clock.monotonic()
             is_due = self._begun_at is None or now - self._begun_at >= self._every_s
             if not is_due or not self._idle.is_set():
                 return
@@ -120,7 +122,7 @@ class Exporter(Collector):
             self._idle.set()
 
     def _read(self, name: str, source: Source) -> None:
-        began = self._site.clock.monotonic()
+        began = self._env.clock.monotonic()
         values: Values | None = None
         try:
             values = source.read()
@@ -128,7 +130,7 @@ class Exporter(Collector):
             log.warning("the %s cannot be read: %s", name.replace("_", " "), error)
         except Exception:
             log.exception("the %s cannot be read", name.replace("_", " "))
-        now = self._site.clock.monotonic()
+        now = self._env.clock.monotonic()
         with self._lock:
             source.is_up, source.took_s = values is not None, now - began
             if values is None:
@@ -137,7 +139,7 @@ class Exporter(Collector):
                 source.values, source.read_at = values, now
 
     def _about(self) -> Values:
-        now = self._site.clock.monotonic()
+        now = self._env.clock.monotonic()
         tried = {name: source for name, source in self._sources.items() if source.is_up is not None}
         return {
             "holdfast_exporter_up": [((name,), float(bool(s.is_up))) for name, s in self._sources.items()],
@@ -149,7 +151,7 @@ class Exporter(Collector):
         }
 
 
-def run(site: Site, *, host: str, port: int, every: timedelta) -> int:
+def run(env: Environment, *, host: str, port: int, every: timedelta) -> int:
     """Answer scrapes until SIGTERM or SIGINT.
 
     Returns:
@@ -162,13 +164,13 @@ def run(site: Site, *, host: str, port: int, every: timedelta) -> int:
         raise ConfigError(f"--port {port} is none: there are 0 to {LAST_PORT}")
     if every < LEAST:
         raise ConfigError("--every must be 1s or more: each reading costs requests")
-    log_as_set(site, socket.gethostname())
-    prove(site)
+    log_as_set(env, socket.gethostname())
+    prove(env)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    with Index(site, cache_path(site)) as index:
-        exporter = Exporter(site, index, every=every)
+    with RecordIndex(env, cache_path(env)) as index:
+        exporter = Exporter(env, index, every=every)
         bound = serve(exporter.registry, host=host, port=port, remedy="choose others with --host, --port")
         log.info("metrics are at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, bound)
         stopped.wait()
@@ -176,13 +178,13 @@ def run(site: Site, *, host: str, port: int, every: timedelta) -> int:
     return 0
 
 
-def prove(site: Site) -> None:
+def prove(env: Environment) -> None:
     """Say at once what is wrong for good; what is only unreachable may come back, and is a metric.
 
     Raises:
         ConfigError: A credential, the queue or the bucket is wrong.
     """
-    for reach in (site.queue.depth, lambda: next(iter(site.store.list(site.place.records)), None)):
+    for reach in (env.queue.depth, lambda: next(iter(env.store.list(env.layout.records)), None)):
         try:
             reach()
         except ConfigError:
@@ -191,19 +193,19 @@ def prove(site: Site) -> None:
             log.warning("not reached yet: %s", error)
 
 
-def queue_values(site: Site) -> Values:
+def queue_values(env: Environment) -> Values:
     """How many messages there are."""
-    depth = site.queue.depth()
+    depth = env.queue.depth()
     kinds = {"available": depth.available, "in_flight": depth.in_flight, "delayed": depth.delayed}
     return {"holdfast_queue_messages": [((kind,), number) for kind, number in kinds.items()]}
 
 
-def dead_letter_reader(site: Site) -> Callable[[], Values]:
+def dead_letter_reader(env: Environment) -> Callable[[], Values]:
     """Reads how many messages are in the dead-letter queue; no value if there is none."""
     from adapters.aws.admin import redrive_of
     from client.commands.setup import admins
 
-    queues, _ = admins(site.settings)
+    queues, _ = admins(env.settings)
 
     def read() -> Values:
         redrive = redrive_of(queues.attributes(queues.url) or {})
@@ -214,30 +216,30 @@ def dead_letter_reader(site: Site) -> Callable[[], Values]:
     return read
 
 
-def bucket_values(site: Site, index: Index) -> Values:
+def bucket_values(env: Environment, index: RecordIndex) -> Values:
     """How the jobs stand, by their records."""
     index.refresh()
     counts = {state.value: 0 for state in State if state is not State.SUPERSEDED} | {"unknown": 0} | index.count()
     longest = index.jobs(Query(states=sorted(WAITING), sort="updated", backwards=True, limit=1))
-    rejected = sum(1 for _ in site.store.list(site.place.rejected))
+    rejected = sum(1 for _ in env.store.list(env.layout.rejected))
     return {
         "holdfast_jobs": [((state,), number) for state, number in counts.items()],
         "holdfast_jobs_stale": _one(sum(index.count(Query(stale=True)).values())),
-        "holdfast_jobs_waiting_age_seconds": _one(max((f.held.age_s for f in longest if f.held), default=0.0)),
+        "holdfast_jobs_waiting_age_seconds": _one(max((f.stored.age_s for f in longest if f.stored), default=0.0)),
         "holdfast_rejected_messages": _one(rejected),
-        **_owned_values(site, index),
+        **_owned_values(env, index),
     }
 
 
-def _owned_values(site: Site, index: Index) -> Mapping[str, list[tuple[tuple[str, ...], float]]]:
-    now = site.clock.now()
+def _owned_values(env: Environment, index: RecordIndex) -> Mapping[str, list[tuple[tuple[str, ...], float]]]:
+    now = env.clock.now()
     lease_s = saved_s = backlog_s = 0.0
     saved_bytes = backlog_bytes = 0
     for found in index.jobs(Query(states=sorted(OWNED))):
-        if found.held is None:
+        if found.stored is None:
             continue
-        record = found.held.record
-        lease_s = max(lease_s, found.held.age_s)
+        record = found.stored.record
+        lease_s = max(lease_s, found.stored.age_s)
         saved_s = max(saved_s, unsaved_s(record, now))
         saved_bytes += record.checkpoint.bytes if record.checkpoint else 0
         if record.backlog:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.records.reader import read_one
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.key_layout import is_job_id
@@ -21,11 +21,11 @@ FOLLOW_S: Final = 5.0
 """Between two looks; workers bring what is new every 20 s."""
 
 
-def run(site: Site, job: str, *, console: bool, epoch: int | None = None, follow: bool = False) -> int:
+def run(env: Environment, job: str, *, console: bool, epoch: int | None = None, follow: bool = False) -> int:
     """Print the log of every attempt, oldest first, or only of attempt *epoch*.
 
     Args:
-        site: Where.
+        env: Where.
         job: Whose.
         console: What the workload wrote to stdout and stderr, instead of what the attempts did.
         epoch: Only this attempt.
@@ -38,24 +38,24 @@ def run(site: Site, job: str, *, console: bool, epoch: int | None = None, follow
         PermanentError: There is no such job, or it has no log yet.
     """
     if not is_job_id(job):
-        raise PermanentError(f"there is no job {job!r} under prefix {site.place.prefix!r}")
-    found = read_one(site, job)
-    if found.held is None:
+        raise PermanentError(f"there is no job {job!r} under prefix {env.layout.prefix!r}")
+    found = read_one(env, job)
+    if found.stored is None:
         raise RetryableError(found.problem) if found.is_passing else PermanentError(found.problem)
-    printed = Printed(site, job, console=console, epoch=epoch)
+    printed = Printed(env, job, console=console, epoch=epoch)
     if not printed.go_on() and not follow:
         raise PermanentError(printed.nothing())
-    over = not follow or _is_over(site, job)
+    over = not follow or _is_over(env, job)
     while not over:  # looked at once more afterwards: the last bit comes after the record has said that it is over
-        over = _is_over(site, job)
+        over = _is_over(env, job)
         time.sleep(FOLLOW_S)
         printed.go_on()
     return 0
 
 
-def _is_over(site: Site, job: str) -> bool:
-    held = site.ledger.read(site.place.job(job).record)
-    return held is None or held.record.is_final
+def _is_over(env: Environment, job: str) -> bool:
+    stored = env.record_store.read(env.layout.job(job).record)
+    return stored is None or stored.record.is_final
 
 
 @define
@@ -63,13 +63,13 @@ class Printed:
     """What has been printed of a job's log.
 
     Attributes:
-        site: Where it is.
+        env: Where it is.
         job: Whose.
         console: What the workload wrote, rather than what the attempts did.
         epoch: The one attempt that is wanted; None: all.
     """
 
-    site: Site
+    env: Environment
     job: str
     console: bool
     epoch: int | None
@@ -83,7 +83,7 @@ class Printed:
             before, length = self._seen.get(key, ("", 0))
             if before == version:
                 continue
-            stored = self.site.store.get(key)
+            stored = self.env.store.get(key)
             body = stored.body if stored else b""
             self._print(number, body[length:].decode(errors="replace"))
             self._seen[key] = version, len(body)
@@ -105,7 +105,7 @@ class Printed:
         pattern = CONSOLE if self.console else EVENTS
         found = [
             (tuple(map(int, match.groups())), listed.key, listed.version)
-            for listed in self.site.store.list(self.site.place.job(self.job).logs)
+            for listed in self.env.store.list(self.env.layout.job(self.job).logs)
             if (match := pattern.search(listed.key))
         ]
         return [(key, version, numbers[0]) for numbers, key, version in sorted(found)]
@@ -124,15 +124,15 @@ class Printed:
         self._line_open = not new.endswith("\n") if new else self._line_open
 
 
-def events(site: Site, job: str) -> Iterator[dict[str, Any]]:
+def events(env: Environment, job: str) -> Iterator[dict[str, Any]]:
     """What the job's attempts did, oldest first, as far as it has been brought to the bucket.
 
     Raises:
         RetryableError: It cannot be read.
     """
-    log = Printed(site, job, console=False, epoch=None)
+    log = Printed(env, job, console=False, epoch=None)
     for key, _, _ in log.found():
-        stored = site.store.get(key)
+        stored = env.store.get(key)
         for line in stored.body.decode(errors="replace").splitlines() if stored else ():
             try:
                 event = json.loads(line)

@@ -18,48 +18,48 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.operations.notices import is_untold, summary, tell, with_notice
 from client.records.reader import READERS, read_all
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.job_record import iso
 from lifecycle.record.archive_format import is_archived
 from lifecycle.record.message import announce_anew
-from lifecycle.record.record_store import Held
+from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import State
 
 USED: Final = "this id is archived, so no worker begins it: cancelled; submit its work under another id"
 
 
 @frozen
-class Announced:
+class AnnouncedJob:
     """A job that a message was sent for, or not, and then why not."""
 
     job: str
     problem: str | None
 
 
-def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
+def run(env: Environment, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
     """Send what is missing; with *dry_run* only say so.
 
     Returns:
         0; 1 if a record could not be read or a message not be sent.
     """
     missing, untold, problems = [], [], 0
-    for found in read_all(site):
-        if found.held and is_forgotten(found.held, older):
-            if found.held.record.attempts or not is_archived(site.store, site.place.job(found.job)):
-                missing.append(found.held)  # whoever takes it delivers what lies in its outbox
+    for found in read_all(env):
+        if found.stored and is_forgotten(found.stored, older):
+            if found.stored.record.attempts or not is_archived(env.store, env.layout.job(found.job)):
+                missing.append(found.stored)  # whoever takes it delivers what lies in its outbox
                 continue
             problems += 1
-            print(f"holdfast: {found.job}: {_refuse(site, found.held, dry_run=dry_run)}", file=sys.stderr)
+            print(f"holdfast: {found.job}: {_refuse(env, found.stored, dry_run=dry_run)}", file=sys.stderr)
             untold += [] if dry_run else [found.job]
-        elif found.held and site.telling and is_untold(found.held, older):
+        elif found.stored and env.notification_policy and is_untold(found.stored, older):
             untold.append(found.job)
         elif found.problem:
             print(f"holdfast: {found.problem}", file=sys.stderr)
             problems += 1
-    for announced in _announce(site, missing, dry_run=dry_run):
+    for announced in _announce(env, missing, dry_run=dry_run):
         problems += announced.problem is not None
         if as_json:
             print(
@@ -73,28 +73,30 @@ def run(site: Site, *, older: timedelta, dry_run: bool, as_json: bool) -> int:
             print(f"{announced.job}: {'needs a message' if dry_run else 'message sent'}")
     if not as_json:
         print(f"{len(missing)} jobs had no fresh message")
-    problems += _tell(site, untold, dry_run=dry_run, as_json=as_json)
+    problems += _tell(env, untold, dry_run=dry_run, as_json=as_json)
     return int(bool(problems))
 
 
-def _refuse(site: Site, held: Held, *, dry_run: bool) -> str:
+def _refuse(env: Environment, stored: StoredRecord, *, dry_run: bool) -> str:
     """End a job whose id was archived while it was submitted anew: no worker would ever begin it."""
     if not dry_run:
-        stamps = evolve(held.record.timestamps, finished=iso(site.clock.now()))
-        ended = evolve(held.record, state=State.CANCELLED, epoch=held.record.epoch + 1, error=USED, timestamps=stamps)
-        refused = with_notice(site, ended, "cancelled")
+        stamps = evolve(stored.record.timestamps, finished=iso(env.clock.now()))
+        ended = evolve(
+            stored.record, state=State.CANCELLED, epoch=stored.record.epoch + 1, error=USED, timestamps=stamps
+        )
+        refused = with_notice(env, ended, "cancelled")
         with suppress(RetryableError, PermanentError):  # the next run finds it again
-            site.ledger.write(site.place.job(held.record.job).record, refused, held.version)
+            env.record_store.write(env.layout.job(stored.record.job).record, refused, stored.version)
     return USED
 
 
-def _tell(site: Site, untold: list[str], *, dry_run: bool, as_json: bool) -> int:
+def _tell(env: Environment, untold: list[str], *, dry_run: bool, as_json: bool) -> int:
     """Deliver what no attempt will; returns for how many jobs that did not succeed."""
     if dry_run:
         for job in [] if as_json else untold:
             print(f"{job}: has changes that are not told yet")
         return 0
-    told = tell(site, untold)
+    told = tell(env, untold)
     for one in told:
         if as_json:
             print(json.dumps({"job": one.job, "told": one.delivered, "left": one.left, "problem": one.problem}))
@@ -106,31 +108,33 @@ def _tell(site: Site, untold: list[str], *, dry_run: bool, as_json: bool) -> int
     return len(left)
 
 
-def is_forgotten(held: Held, older: timedelta) -> bool:
+def is_forgotten(stored: StoredRecord, older: timedelta) -> bool:
     """Whether nobody may be coming for this job: not settled, not owned, and not touched for *older*."""
-    record = held.record
-    return not record.is_settled and not record.is_owned(held.age_s) and held.age_s >= older.total_seconds()
+    record = stored.record
+    return not record.is_settled and not record.is_owned(stored.age_s) and stored.age_s >= older.total_seconds()
 
 
-def _announce(site: Site, missing: list[Held], *, dry_run: bool) -> Iterator[Announced]:
+def _announce(env: Environment, missing: list[StoredRecord], *, dry_run: bool) -> Iterator[AnnouncedJob]:
     messages = {
-        held.record.job: announce_anew(
-            site.place.job(held.record.job), held.record, held.record.dispatch + 1, bucket=site.bucket
+        stored.record.job: announce_anew(
+            env.layout.job(stored.record.job), stored.record, stored.record.dispatch + 1, bucket=env.bucket
         )
-        for held in missing
+        for stored in missing
     }
-    refused = {} if dry_run else {f.message.job: f.reason for f in site.queue.send(list(messages.values()))}
+    refused = {} if dry_run else {f.message.job: f.reason for f in env.queue.send(list(messages.values()))}
     if not dry_run:
         with ThreadPoolExecutor(READERS) as pool:
-            list(pool.map(lambda held: _number(site, held), (one for one in missing if one.record.job not in refused)))
-    for held in missing:
-        yield Announced(held.record.job, refused.get(held.record.job))
+            list(
+                pool.map(lambda stored: _number(env, stored), (one for one in missing if one.record.job not in refused))
+            )
+    for stored in missing:
+        yield AnnouncedJob(stored.record.job, refused.get(stored.record.job))
 
 
-def _number(site: Site, held: Held) -> None:
+def _number(env: Environment, stored: StoredRecord) -> None:
     """Let the record know of the message; without that, older messages are only dropped later."""
-    numbered = evolve(held.record, dispatch=held.record.dispatch + 1)
+    numbered = evolve(stored.record, dispatch=stored.record.dispatch + 1)
     # Whoever wrote it meanwhile has the job in hand, and a write that may not have landed is made up for by the take:
     # neither may keep the other jobs from being numbered.
     with suppress(RetryableError, PermanentError):
-        site.ledger.write(site.place.job(held.record.job).record, numbered, held.version)
+        env.record_store.write(env.layout.job(stored.record.job).record, numbered, stored.version)

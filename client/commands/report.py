@@ -14,15 +14,15 @@ from typing import Any, Final, TextIO
 from attrs import asdict, define, field
 
 from client.commands.status import printable
-from client.config.composition import Site
-from client.records.archive_index import Archive
+from client.config.composition import Environment
+from client.records.archive_index import ArchiveIndex
 from client.records.database import cache_path
 from client.records.reader import Found
-from client.records.record_index import Index, Query
+from client.records.record_index import Query, RecordIndex
 from client.views.plot import as_svg
 from client.views.progress import bar
 from client.views.request_costs import Calls, Prices, of_attempt, of_job
-from client.views.time_accounting import CAUSES, Entry, Spent, account, entries
+from client.views.time_accounting import CAUSES, Spent, TimeEntry, account, entries
 from lifecycle.errors import ConfigError
 from lifecycle.job_record import JobRecord
 
@@ -49,7 +49,7 @@ class Line:
         self.attempts += attempts
         self.spent += spent
         self.calls += calls
-        self.cost += spent.held / HOUR_S * price
+        self.cost += spent.stored / HOUR_S * price
 
     def control(self, prices: Prices) -> float:
         """What the calls to the queue and the bucket cost for each job, in dollars; an estimate."""
@@ -58,7 +58,7 @@ class Line:
     def as_object(self, prices: Prices) -> dict[str, Any]:
         """For machines: hours, rounded to a second or so; calls, and what they cost at *prices*."""
         hours = {f"{name}_h": round(seconds / HOUR_S, 4) for name, seconds in asdict(self.spent).items()}
-        share = round(self.spent.useful / self.spent.held, 4) if self.spent.held else None
+        share = round(self.spent.useful / self.spent.stored, 4) if self.spent.stored else None
         return {
             "name": self.name,
             "jobs": len(self.jobs),
@@ -93,7 +93,7 @@ def prices(texts: Sequence[str]) -> dict[str, float]:
 
 
 def run(  # noqa: PLR0913 - a form
-    site: Site,
+    env: Environment,
     wanted: Query,
     *,
     by: str,
@@ -107,7 +107,7 @@ def run(  # noqa: PLR0913 - a form
     """Print the report; as a table, or JSON, a line each.
 
     Args:
-        site: Where.
+        env: Where.
         wanted: Which jobs.
         by: What a line is of, one of BY.
         given: Prices an hour.
@@ -126,14 +126,14 @@ def run(  # noqa: PLR0913 - a form
     """
     if by not in BY:
         raise ConfigError(f"--by {by}: is none of {', '.join(BY)}")
-    with Index(site, cache_path(site)) as index:
+    with RecordIndex(env, cache_path(env)) as index:
         with bar("reading records", None) as advance:
             index.refresh(advance)
         problems = index.problems()
         everything = index.jobs(wanted)
         if archived:
-            everything = chain(everything, _archived(site, index, wanted, problems))
-        records = (found.held.record for found in everything if found.held)
+            everything = chain(everything, _archived(env, index, wanted, problems))
+        records = (found.stored.record for found in everything if found.stored)
         lines = gather(records, by=by, given=given)
     if file:
         with file.open("w", newline="") as out:
@@ -150,12 +150,12 @@ def run(  # noqa: PLR0913 - a form
     return int(bool(problems))
 
 
-def _archived(site: Site, index: Index, wanted: Query, problems: list[str]) -> Iterator[Found]:
-    archive = Archive(site, index.db, without_live=True)
+def _archived(env: Environment, index: RecordIndex, wanted: Query, problems: list[str]) -> Iterator[Found]:
+    archive = ArchiveIndex(env, index.db, without_live=True)
     with bar("reading the archive", None) as advance:
         archive.refresh(advance)
     for found in archive.jobs(wanted):
-        if found.held is None:
+        if found.stored is None:
             problems.append(found.problem or found.job)
         yield found
 
@@ -180,7 +180,7 @@ def gather(records: Iterable[JobRecord], *, by: str, given: Mapping[str, float])
     return sorted(lines.values(), key=lambda line: (-line.spent.total, line.name))
 
 
-def _name(by: str, record: JobRecord, entry: Entry | None) -> str:
+def _name(by: str, record: JobRecord, entry: TimeEntry | None) -> str:
     match by:
         case "job":
             return record.job
@@ -199,7 +199,7 @@ def print_table(lines: Sequence[Line], call_prices: Prices, *, with_cost: bool) 
     rows = [["", "jobs", "attempts", *causes, "useful share", *(["cost"] * with_cost), "calls/job", "control/job"]]
     for line in lines:
         hours = [f"{getattr(line.spent, name) / HOUR_S:.2f} h" for name in CAUSES]
-        share = f"{line.spent.useful / line.spent.held:.1%}" if line.spent.held else ""
+        share = f"{line.spent.useful / line.spent.stored:.1%}" if line.spent.stored else ""
         cost = [f"{line.cost:.2f}"] * with_cost
         control = [f"{line.calls.total / max(len(line.jobs), 1):.0f}", f"${line.control(call_prices):.6f}"]
         rows.append([printable(line.name), str(len(line.jobs)), str(line.attempts), *hours, share, *cost, *control])

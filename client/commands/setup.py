@@ -90,9 +90,9 @@ def admins(settings: Settings) -> tuple[QueueAdmin, BucketAdmin]:
     """
     clock = SystemClock()
     sqs, s3 = queue_keys(settings, clock), store_keys(settings, clock)
-    place = {"endpoint": settings["CLOUDFLARE_URL"], "region": settings["CLOUDFLARE_REGION"]}
+    layout = {"endpoint": settings["CLOUDFLARE_URL"], "region": settings["CLOUDFLARE_REGION"]}
     queues = queue_admin(url=settings["QUEUE_URL"], credentials=sqs)
-    return queues, bucket_admin(**place, bucket=settings["BUCKET"], credentials=s3)
+    return queues, bucket_admin(**layout, bucket=settings["BUCKET"], credentials=s3)
 
 
 def queue_steps(queues: QueueAdmin, settings: Settings) -> Iterator[Step]:

@@ -10,63 +10,63 @@ from attrs import asdict
 from client.commands.logs import events
 from client.commands.status import as_object, duration, is_stale, printable
 from client.commands.storage import human
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.records.reader import read_one
 from client.views.request_costs import Prices, of_attempt, of_job
-from client.views.time_accounting import CAUSES, Entry, account, entries
+from client.views.time_accounting import CAUSES, TimeEntry, account, entries
 from client.views.timeline import timeline
 from lifecycle.job_record import CheckpointRef, JobRecord
-from lifecycle.record.record_store import Held
+from lifecycle.record.record_store import StoredRecord
 
 
-def run(site: Site, job: str, *, as_json: bool) -> int:
+def run(env: Environment, job: str, *, as_json: bool) -> int:
     """Print it.
 
     Returns:
         0; 1 if the job's record cannot be read, which stderr says.
     """
-    found = read_one(site, job)
-    if found.held is None:
+    found = read_one(env, job)
+    if found.stored is None:
         print(f"holdfast: {found.problem}", file=sys.stderr)
         return 1
-    told = timeline(found.held.record, events(site, job))
+    told = timeline(found.stored.record, events(env, job))
     if as_json:
-        print(json.dumps(as_json_object(found.held, told)))
+        print(json.dumps(as_json_object(found.stored, told)))
         return 0
-    for line in lines(found.held, told):
+    for line in lines(found.stored, told):
         print(printable(line))
     return 0
 
 
-def as_json_object(held: Held, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def as_json_object(stored: StoredRecord, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What `--json` gives: what `status --json` does, and where the time went, and every event."""
     spent = [
         {"epoch": entry.attempt.epoch, **asdict(entry.spent), "redone_steps": entry.redone_steps}
-        for entry in entries(held.record)
+        for entry in entries(stored.record)
     ]
-    return {**as_object(held), "spent": asdict(account(held.record)), "attempts_spent": spent, "events": told}
+    return {**as_object(stored), "spent": asdict(account(stored.record)), "attempts_spent": spent, "events": told}
 
 
-def lines(held: Held, told: Sequence[dict[str, Any]]) -> Iterator[str]:
+def lines(stored: StoredRecord, told: Sequence[dict[str, Any]]) -> Iterator[str]:
     """For people."""
-    yield from _facts(held)
+    yield from _facts(stored)
     yield ""
-    yield from _attempts(list(entries(held.record)))
+    yield from _attempts(list(entries(stored.record)))
     yield ""
-    yield from _spent(held)
+    yield from _spent(stored)
     yield ""
     yield from _happened(told)
 
 
-def _facts(held: Held) -> Iterator[str]:
-    record, progress = held.record, held.record.progress
+def _facts(stored: StoredRecord) -> Iterator[str]:
+    record, progress = stored.record, stored.record.progress
     stamps = ((name, at) for name, at in asdict(record.timestamps).items() if at)
     counters = f"failures in a row {record.failures}, deaths in a row {record.deaths}"
     facts = {
         "job": record.job,
         "workload": f"{record.workload} {json.dumps(dict(record.params))}",
         "labels": ", ".join(f"{name}={text}" for name, text in record.labels.items()),
-        "state": f"{record.state}{' (stale)' if is_stale(held) else ''}, written {duration(held.age_s)} ago",
+        "state": f"{record.state}{' (stale)' if is_stale(stored) else ''}, written {duration(stored.age_s)} ago",
         "owner": f"{record.owner}, lease of {duration(record.lease_s)}" if record.owner else "",
         "progress": "" if progress.done is None else f"{progress.done} of {progress.total or '?'}",
         "checkpoint": _checkpoint(record.checkpoint),
@@ -97,7 +97,7 @@ def _checkpoint(ref: CheckpointRef | None) -> str:
     return f"#{ref.seq}{step}, {human(ref.bytes)}, of which {human(ref.sent)} sent, at {ref.at}"
 
 
-def _attempts(found: Sequence[Entry]) -> Iterator[str]:
+def _attempts(found: Sequence[TimeEntry]) -> Iterator[str]:
     yield "attempts"
     for entry in found:
         attempt, spent = entry.attempt, entry.spent
@@ -111,8 +111,8 @@ def _attempts(found: Sequence[Entry]) -> Iterator[str]:
         )
 
 
-def _spent(held: Held) -> Iterator[str]:
-    spent = account(held.record)
+def _spent(stored: StoredRecord) -> Iterator[str]:
+    spent = account(stored.record)
     yield "time"
     for name in CAUSES:
         seconds = getattr(spent, name)

@@ -12,15 +12,15 @@ from attrs import asdict, evolve
 
 from client.commands.storage import human
 from client.commands.submit import label
-from client.config.composition import Site
-from client.records.archive_index import Archive
+from client.config.composition import Environment
+from client.records.archive_index import ArchiveIndex
 from client.records.database import cache_path
-from client.records.record_index import ORDERS, Index, Query, eta_s
+from client.records.record_index import ORDERS, Query, RecordIndex, eta_s
 from client.views.progress import bar
 from lifecycle.durations import parse
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.job_record import Backlog, CheckpointRef
-from lifecycle.record.record_store import Held
+from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import State
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ STYLES: Final = {"completed": "green", "failed": "red", "running (stale)": "red"
 SHRINKING: Final = ("job", "owner", "error")  # columns that give way where a terminal is narrow
 WIDEST_ERROR: Final = 60
 MEASURED: Final = 1000  # jobs that the columns' widths are taken from
-Jobs = Index | Archive
+Jobs = RecordIndex | ArchiveIndex
 SHOWN: Final = tuple(state.value for state in State if state is not State.SUPERSEDED)
 
 
@@ -85,7 +85,9 @@ def query(
     )
 
 
-def run(site: Site, jobs: Sequence[str], wanted: Query, *, as_json: bool, watch: bool, archived: bool = False) -> int:
+def run(
+    env: Environment, jobs: Sequence[str], wanted: Query, *, as_json: bool, watch: bool, archived: bool = False
+) -> int:
     """Print the jobs of *wanted*, or among those that are named the ones of it; once, or, watching, until interrupted.
 
     With *archived* those in the archive, instead of the live ones.
@@ -93,9 +95,9 @@ def run(site: Site, jobs: Sequence[str], wanted: Query, *, as_json: bool, watch:
     Returns:
         0; 1 if a record could not be read, which stderr names.
     """
-    path = None if jobs and not archived else cache_path(site)
-    with Index(site, path, jobs) as live:
-        index = Archive(site, live.db, jobs) if archived else live
+    path = None if jobs and not archived else cache_path(env)
+    with RecordIndex(env, path, jobs) as live:
+        index = ArchiveIndex(env, live.db, jobs) if archived else live
         if watch and sys.stdout.isatty() and not as_json:
             return _watch(index, wanted)
         problems: list[str] = []
@@ -109,9 +111,9 @@ def run(site: Site, jobs: Sequence[str], wanted: Query, *, as_json: bool, watch:
         return _problems([*problems, *index.problems()])
 
 
-def as_object(held: Held) -> dict[str, Any]:
+def as_object(stored: StoredRecord) -> dict[str, Any]:
     """A record as `--json` gives it; fields are only ever added to it."""
-    record = held.record
+    record = stored.record
     return {
         "job": record.job,
         "state": record.state,
@@ -131,7 +133,7 @@ def as_object(held: Held) -> dict[str, Any]:
         "workload": record.workload,
         "params": dict(record.params),
         "dispatch": record.dispatch,
-        "stale": is_stale(held),
+        "stale": is_stale(stored),
         "cancel_asked": record.control.cancel,
         "attempts": [asdict(attempt) for attempt in record.attempts],
         "timestamps": asdict(record.timestamps),
@@ -139,9 +141,9 @@ def as_object(held: Held) -> dict[str, Any]:
     }
 
 
-def is_stale(held: Held) -> bool:
+def is_stale(stored: StoredRecord) -> bool:
     """Whether the job has an owner whose lease ran out."""
-    return held.record.owner is not None and not held.record.is_owned(held.age_s)
+    return stored.record.owner is not None and not stored.record.is_owned(stored.age_s)
 
 
 def _checkpoint(ref: CheckpointRef | None) -> dict[str, Any] | None:
@@ -174,8 +176,8 @@ def duration(seconds: float | None) -> str:
     return f"{whole}s"
 
 
-def _cells(held: Held) -> tuple[str, ...]:
-    record, progress = held.record, held.record.progress
+def _cells(stored: StoredRecord) -> tuple[str, ...]:
+    record, progress = stored.record, stored.record.progress
     done = "" if progress.done is None else f"{progress.done}/{progress.total or '?'}"
     if progress.done is not None and progress.total:
         done += f" {progress.done / progress.total:.0%}"
@@ -183,7 +185,7 @@ def _cells(held: Held) -> tuple[str, ...]:
     age = _since_s(ref.at) if ref else None
     cells = (
         record.job,
-        f"{record.state} (stale)" if is_stale(held) else record.state.value,
+        f"{record.state} (stale)" if is_stale(stored) else record.state.value,
         done,
         "" if progress.rate is None else f"{progress.rate:g}/s",
         str(record.epoch),
@@ -203,18 +205,18 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _told(index: Jobs, wanted: Query, problems: list[str]) -> Iterator[Held]:
+def _told(index: Jobs, wanted: Query, problems: list[str]) -> Iterator[StoredRecord]:
     """The records of *wanted*; of an archive, *problems* get why one cannot be shown, which is found out only now."""
     for one in index.jobs(wanted):
-        if one.held:
-            yield one.held
-        elif isinstance(index, Archive):
+        if one.stored:
+            yield one.stored
+        elif isinstance(index, ArchiveIndex):
             problems.append(one.problem or one.job)
 
 
 def _print_table(index: Jobs, wanted: Query, problems: list[str]) -> None:
     """A table whose columns are as wide as those of its first jobs need: all of them need not be in memory."""
-    found = (_cells(held) for held in _told(index, wanted, problems))
+    found = (_cells(stored) for stored in _told(index, wanted, problems))
     first = [HEADS, *islice(found, MEASURED)]
     if len(first) > 1:
         widths = [max(map(len, column)) for column in zip(*first, strict=True)]
@@ -263,7 +265,7 @@ def rich_table(index: Jobs, wanted: Query, trouble: str = "") -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    rows = [_cells(one.held) for one in index.jobs(wanted) if one.held]
+    rows = [_cells(one.stored) for one in index.jobs(wanted) if one.stored]
     table = Table(box=None, caption=Text(summary(index, evolve(wanted, limit=None)) + trouble), caption_justify="left")
     shown = [number for number, _ in enumerate(HEADS) if any(row[number] for row in rows)]
     for number in shown:

@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import define, field
 
-from client.config.composition import Site
+from client.config.composition import Environment
 
 KINDS: Final = ("input", "checkpoints", "output", "log", "other")
 FOLDERS: Final = {"input": "input", "input.txt": "input", "checkpoints": "checkpoints", "packs": "checkpoints"}
@@ -14,7 +14,7 @@ UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @define
-class Stored:
+class StorageUse:
     """One job's share of the bucket: objects and bytes by kind, and seconds since anything changed."""
 
     job: str
@@ -23,12 +23,12 @@ class Stored:
     age_s: float | None = None
 
 
-def run(site: Site, *, as_json: bool) -> int:
+def run(env: Environment, *, as_json: bool) -> int:
     """Print each job's share, and the total."""
     objects = total = 0
     if not as_json:
         print(f"{'job':<28} {'objects':>8} {'changed':>10}  " + " ".join(f"{kind:>12}" for kind in KINDS))
-    for share in by_job(site):
+    for share in by_job(env):
         objects += share.objects
         total += sum(share.bytes.values())
         if as_json:
@@ -37,20 +37,20 @@ def run(site: Site, *, as_json: bool) -> int:
             sizes = " ".join(f"{human(share.bytes[kind]):>12}" for kind in KINDS)
             print(f"{share.job:<28} {share.objects:>8} {_ago(share.age_s):>10}  {sizes}")
     if not as_json:
-        print(f"{objects} objects, {human(total)}, in {site.bucket or site.settings.home}")
+        print(f"{objects} objects, {human(total)}, in {env.bucket or env.settings.home}")
     return 0
 
 
-def by_job(site: Site) -> Iterator[Stored]:
+def by_job(env: Environment) -> Iterator[StorageUse]:
     """The jobs under the prefix, in key order; what is no job's (records, rejected messages) is called `.holdfast`."""
-    prefix = f"{site.place.prefix}/" if site.place.prefix else ""
-    share: Stored | None = None
-    for listed in site.store.list(prefix):
+    prefix = f"{env.layout.prefix}/" if env.layout.prefix else ""
+    share: StorageUse | None = None
+    for listed in env.store.list(prefix):
         job, _, rest = listed.key.removeprefix(prefix).partition("/")
         if share is None or share.job != job:
             if share:
                 yield share
-            share = Stored(job)
+            share = StorageUse(job)
         folder = rest.partition("/")[0]
         kind = FOLDERS.get(folder, folder)
         share.objects += 1
@@ -60,9 +60,9 @@ def by_job(site: Site) -> Iterator[Stored]:
         yield share
 
 
-def run_queue(site: Site, *, as_json: bool) -> int:
+def run_queue(env: Environment, *, as_json: bool) -> int:
     """Print how many messages there are; the queue's own numbers, which are approximate."""
-    depth = site.queue.depth()
+    depth = env.queue.depth()
     if as_json:
         numbers = {"available": depth.available, "in_flight": depth.in_flight, "delayed": depth.delayed}
         print(json.dumps(numbers))

@@ -16,7 +16,7 @@ from typing import Any, Final
 from attrs import define, evolve, field, frozen
 
 from client.commands.upload import job_folders
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.views.progress import bar
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError
 from lifecycle.job_record import JobRecord, Timestamps, expect_room, iso
@@ -26,7 +26,7 @@ from lifecycle.ports.queue import Message
 from lifecycle.ports.store import ABSENT
 from lifecycle.record.archive_format import is_archived
 from lifecycle.record.message import announce
-from lifecycle.record.record_store import Conflict
+from lifecycle.record.record_store import WriteConflict
 
 WRITERS: Final = 64  # a round trip takes far longer than our part of it
 SENDERS: Final = 8
@@ -50,7 +50,7 @@ class Order:
 
 
 @frozen
-class Outcome:
+class SubmitResult:
     """What became of an order: submitted, already there, or failed with a reason."""
 
     job: str
@@ -87,7 +87,7 @@ def read_orders(
     return list(unique.values())
 
 
-def run(site: Site, orders: Sequence[Order], *, as_json: bool) -> int:
+def run(env: Environment, orders: Sequence[Order], *, as_json: bool) -> int:
     """Submit all *orders*.
 
     Returns:
@@ -99,7 +99,7 @@ def run(site: Site, orders: Sequence[Order], *, as_json: bool) -> int:
     counts = Counter[str]()
     try:
         with bar("submitting", len(orders)) as advance:
-            for outcome in submit(site, orders):
+            for outcome in submit(env, orders):
                 counts[outcome.outcome] += 1
                 advance(1)
                 _tell(outcome, as_json=as_json)
@@ -111,14 +111,14 @@ def run(site: Site, orders: Sequence[Order], *, as_json: bool) -> int:
     return int(bool(counts[FAILED] or counts[NOT_ANNOUNCED]))
 
 
-def _tell(outcome: Outcome, *, as_json: bool) -> None:
+def _tell(outcome: SubmitResult, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"job": outcome.job, "outcome": outcome.outcome, "reason": outcome.reason}))
     elif outcome.reason:
         print(f"{outcome.job}: {outcome.outcome}: {outcome.reason}", file=sys.stderr)
 
 
-def submit(site: Site, orders: Sequence[Order]) -> Iterator[Outcome]:
+def submit(env: Environment, orders: Sequence[Order]) -> Iterator[SubmitResult]:
     """Submit *orders*; says what became of each as soon as it is known.
 
     Safe to repeat: a job that has a record is left alone.
@@ -126,7 +126,7 @@ def submit(site: Site, orders: Sequence[Order]) -> Iterator[Outcome]:
     Raises:
         ConfigError: The queue, the bucket or the credentials are wrong. Raised when all that was begun has its outcome.
     """
-    yield from Batch(site).submit(orders)
+    yield from Batch(env).submit(orders)
 
 
 @define
@@ -134,24 +134,24 @@ class Batch:
     """Orders being submitted.
 
     Attributes:
-        site: Where to.
+        env: Where to.
         wrong: The first proof that the queue, the bucket or the credentials are wrong; nothing new is begun then.
         has_archive: Whether any job was archived, so that each id is looked up there.
     """
 
-    site: Site
+    env: Environment
     wrong: ConfigError | None = None
     has_archive: bool = False
 
-    def submit(self, orders: Iterable[Order]) -> Iterator[Outcome]:
+    def submit(self, orders: Iterable[Order]) -> Iterator[SubmitResult]:
         """See `submit`."""
-        self.has_archive = next(iter(self.site.store.list(self.site.place.archive_index)), None) is not None
+        self.has_archive = next(iter(self.env.store.list(self.env.layout.archive_index)), None) is not None
         ready: list[JobRecord] = []
-        batches: list[Future[list[Outcome]]] = []
+        batches: list[Future[list[SubmitResult]]] = []
         with ThreadPoolExecutor(WRITERS) as writers, ThreadPoolExecutor(SENDERS) as senders:
             for written in as_completed([writers.submit(self._write, order) for order in orders]):
                 answer = written.result()
-                if isinstance(answer, Outcome):
+                if isinstance(answer, SubmitResult):
                     yield answer
                 elif answer is not None:
                     ready.append(answer)
@@ -165,43 +165,43 @@ class Batch:
         if self.wrong:
             raise self.wrong
 
-    def _write(self, order: Order) -> JobRecord | Outcome | None:
+    def _write(self, order: Order) -> JobRecord | SubmitResult | None:
         """Put the record; None if that was not tried, or cannot have been done, because something is wrong."""
         if self.wrong:
             return None
-        stamps = Timestamps(submitted=iso(self.site.clock.now()))
+        stamps = Timestamps(submitted=iso(self.env.clock.now()))
         record = JobRecord(
             order.job, order.workload, order.params, dispatch=FIRST_DISPATCH, labels=order.labels, timestamps=stamps
         )
-        keys = self.site.place.job(order.job)
+        keys = self.env.layout.job(order.job)
         try:
             expect_room(record)
             # A courtesy: should it be archived between here and the next line, no worker begins it all the same.
-            if self.has_archive and is_archived(self.site.store, keys):
-                return Outcome(order.job, ALREADY, ARCHIVED)
-            answer = self.site.ledger.write(keys.record, record, ABSENT)
+            if self.has_archive and is_archived(self.env.store, keys):
+                return SubmitResult(order.job, ALREADY, ARCHIVED)
+            answer = self.env.record_store.write(keys.record, record, ABSENT)
         except ConfigError as error:
             self.wrong = self.wrong or error
             return None
         except HoldfastError as error:
-            return Outcome(order.job, FAILED, str(error))
-        if isinstance(answer, Conflict):
+            return SubmitResult(order.job, FAILED, str(error))
+        if isinstance(answer, WriteConflict):
             state = answer.found.record.state if answer.found else "gone again"
-            return Outcome(order.job, ALREADY, f"it is {state}")
+            return SubmitResult(order.job, ALREADY, f"it is {state}")
         return record
 
-    def _announce(self, records: Sequence[JobRecord]) -> list[Outcome]:
+    def _announce(self, records: Sequence[JobRecord]) -> list[SubmitResult]:
         messages: list[Message] = [announce(record, FIRST_DISPATCH) for record in records]
         try:
-            refused = {failure.message.job: failure.reason for failure in self.site.queue.send(messages)}
+            refused = {failure.message.job: failure.reason for failure in self.env.queue.send(messages)}
         except HoldfastError as error:
             if isinstance(error, ConfigError):
                 self.wrong = self.wrong or error
             refused = {message.job: str(error) for message in messages}
         return [
-            Outcome(record.job, NOT_ANNOUNCED, refused[record.job])
+            SubmitResult(record.job, NOT_ANNOUNCED, refused[record.job])
             if record.job in refused
-            else Outcome(record.job, SUBMITTED)
+            else SubmitResult(record.job, SUBMITTED)
             for record in records
         ]
 

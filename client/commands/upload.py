@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.views.progress import bar
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
 from lifecycle.key_layout import is_job_id
@@ -18,11 +18,11 @@ Upload = tuple[str, Path, int]
 """Key, file, and its size in bytes."""
 
 
-def run(site: Site, directory: Path, *, force: bool = False) -> int:
+def run(env: Environment, directory: Path, *, force: bool = False) -> int:
     """Upload every job's input; what is wrong with one job does not stop the others.
 
     Args:
-        site: Where to.
+        env: Where to.
         directory: Each of its sub-folders is a job.
         force: Change the input of unfinished jobs too.
 
@@ -37,7 +37,7 @@ def run(site: Site, directory: Path, *, force: bool = False) -> int:
 
     def look(folder: Path) -> list[Upload] | str:
         try:
-            return inputs_of(site, folder, force=force)
+            return inputs_of(env, folder, force=force)
         except (ValueError, OSError) as error:
             return f"{folder}: {error}"
 
@@ -50,7 +50,7 @@ def run(site: Site, directory: Path, *, force: bool = False) -> int:
                 uploads += found
                 jobs += 1
     with bar("uploading", sum(size for _, _, size in uploads)) as advance:
-        failures = send(site, uploads, advance)
+        failures = send(env, uploads, advance)
     for failure in failures:
         print(f"holdfast: {failure}", file=sys.stderr)
     print(f"uploaded {len(uploads) - len(failures)} files of {jobs} jobs")
@@ -71,7 +71,7 @@ def job_folders(directory: Path) -> list[Path]:
     return folders
 
 
-def inputs_of(site: Site, folder: Path, *, force: bool = False) -> list[Upload]:
+def inputs_of(env: Environment, folder: Path, *, force: bool = False) -> list[Upload]:
     """Each of a job's input files; all of them, or none.
 
     Raises:
@@ -80,7 +80,7 @@ def inputs_of(site: Site, folder: Path, *, force: bool = False) -> list[Upload]:
     """
     if not is_job_id(folder.name):
         raise ValueError("is no job id: a letter or digit, then letters, digits, `.`, `_` or `-`, 128 at most")
-    keys = site.place.job(folder.name)
+    keys = env.layout.job(folder.name)
     found = sorted(files_below(folder))
     if not found:
         raise ValueError("is empty: there is nothing to upload")
@@ -88,7 +88,7 @@ def inputs_of(site: Site, folder: Path, *, force: bool = False) -> list[Upload]:
         if not str(path.relative_to(folder)).isascii():
             raise ValueError(f"{path.name!r} is not ASCII, and keys are")
     if not force:
-        refuse_unfinished(site, folder.name)
+        refuse_unfinished(env, folder.name)
     return [(f"{keys.input}{path.relative_to(folder).as_posix()}", path, path.stat().st_size) for path in found]
 
 
@@ -113,7 +113,7 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def refuse_unfinished(site: Site, job: str) -> None:
+def refuse_unfinished(env: Environment, job: str) -> None:
     """Keep the input of a job that may be running as it is.
 
     Raises:
@@ -121,14 +121,14 @@ def refuse_unfinished(site: Site, job: str) -> None:
         ConfigError: Wrong bucket or credentials.
     """
     try:
-        held = site.ledger.read(site.place.job(job).record)
+        stored = env.record_store.read(env.layout.job(job).record)
     except (RetryableError, PermanentError) as error:
         raise ValueError(f"whether the job is over is not known: {error}") from error
-    if held and not held.record.is_final:
-        raise ValueError(f"the job is {held.record.state}: its input stays as it is; cancel it first, or say --force")
+    if stored and not stored.record.is_final:
+        raise ValueError(f"the job is {stored.record.state}: its input stays as it is; cancel it first, or say --force")
 
 
-def send(site: Site, uploads: list[Upload], advance: Callable[[int], None]) -> list[str]:
+def send(env: Environment, uploads: list[Upload], advance: Callable[[int], None]) -> list[str]:
     """Upload all, several at a time; returns what went wrong, a line each.
 
     Raises:
@@ -138,7 +138,7 @@ def send(site: Site, uploads: list[Upload], advance: Callable[[int], None]) -> l
     def one(upload: Upload) -> str | None:
         key, path, size = upload
         try:
-            site.store.put_file(key, path)
+            env.store.put_file(key, path)
         except ConfigError:
             raise
         except (OSError, HoldfastError) as error:

@@ -20,11 +20,11 @@ from attrs import evolve
 from adapters.local.node import this_node
 from adapters.process.runner import ProcessRunner
 from adapters.process.workloads_file import load
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.settings import SECRETS
 from client.config.telemetry_setup import watching
 from client.config.trace_setup import HEADERS, tracing
-from lifecycle.attempt.context import Services
+from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import ConfigError
@@ -39,11 +39,11 @@ ALIVE: Final = "alive"
 log = logging.getLogger("holdfast.worker")
 
 
-def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None = None) -> int:
+def run(env: Environment, *, idle_exit: timedelta | None = None, max_jobs: int | None = None) -> int:
     """Work until drained, idle for *idle_exit*, or done with *max_jobs* attempts.
 
     Args:
-        site: Where.
+        env: Where.
         idle_exit: Instead of IDLE_EXIT; None keeps that.
         max_jobs: Ends the worker after so many attempts; None is never.
 
@@ -53,37 +53,37 @@ def run(site: Site, *, idle_exit: timedelta | None = None, max_jobs: int | None 
     Raises:
         ConfigError: A setting, a credential, the queue or the bucket is wrong; no job was taken.
     """
-    node = this_node(os.environ, kind=site.settings["NODE_KIND"])
-    observers = watching(site, node)
-    policy = evolve(
-        site.policy,
-        idle_exit=site.policy.idle_exit if idle_exit is None else idle_exit,
-        max_jobs=max_jobs or site.policy.max_jobs,
+    node = this_node(os.environ, kind=env.settings["NODE_KIND"])
+    observers = watching(env, node)
+    limits = evolve(
+        env.limits,
+        idle_exit=env.limits.idle_exit if idle_exit is None else idle_exit,
+        max_jobs=max_jobs or env.limits.max_jobs,
     )
-    workloads = load(site.settings.workloads)
-    prove(site)
-    with tracing(site, node, os.environ) as traces, own_directory(site.settings.work_dir, node.name) as directory:
+    workloads = load(env.settings.workloads)
+    prove(env)
+    with tracing(env, node, os.environ) as traces, own_directory(env.settings.work_dir, node.name) as directory:
         worker = Worker(
-            Services(
-                queue=site.queue,
-                store=site.store,
-                ledger=site.ledger,
+            WorkerContext(
+                queue=env.queue,
+                store=env.store,
+                record_store=env.record_store,
                 runner=ProcessRunner(withheld=(*SECRETS, *HEADERS)),
                 node=node,
-                clock=site.clock,
+                clock=env.clock,
                 rng=random.SystemRandom(),
-                policy=policy,
+                limits=limits,
                 workloads=workloads,
-                place=site.place,
-                bucket=site.bucket,
+                layout=env.layout,
+                bucket=env.bucket,
                 work_dir=directory,
-                telling=site.telling,
-                alive=lambda: touch(site.settings.work_dir / ALIVE),
+                notification_policy=env.notification_policy,
+                alive=lambda: touch(env.settings.work_dir / ALIVE),
                 observer=Observers(*observers, traces),
-                signer=site.settings.signer(),
+                signer=env.settings.signer(),
             )
         )
-        drain_on_signals(worker, policy.stop_grace)
+        drain_on_signals(worker, limits.stop_grace)
         log.info("%s works: %s", node.name, ", ".join(sorted(workloads)))
         return worker.run()
 
@@ -94,14 +94,14 @@ def touch(alive: Path) -> None:
         alive.touch()
 
 
-def prove(site: Site) -> None:
+def prove(env: Environment) -> None:
     """Reach the queue, and prove that the bucket keeps conditions, before any job is taken.
 
     Raises:
         ConfigError: Either is wrong.
     """
-    site.queue.depth()
-    prove_conditions(site.store, prefix=site.place.canary, token=uuid4().hex, clock=site.clock)
+    env.queue.depth()
+    prove_conditions(env.store, prefix=env.layout.canary, token=uuid4().hex, clock=env.clock)
 
 
 def drain_on_signals(worker: Worker, grace: timedelta) -> None:

@@ -5,21 +5,21 @@ import random
 from attrs import field, frozen
 
 from adapters.local.clock import SystemClock
-from adapters.retry_listeners import Retries
+from adapters.retry_listeners import RetryListeners
 from adapters.signing_queue import SigningQueue
 from client.config.settings import Settings
-from client.config.webhook_settings import telling
-from lifecycle.key_layout import Place
-from lifecycle.limits import Policy
+from client.config.webhook_settings import notification_policy
+from lifecycle.key_layout import KeyLayout
+from lifecycle.limits import Limits
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.store import ObjectStore
-from lifecycle.record.notifications import Telling
-from lifecycle.record.record_store import Ledger
+from lifecycle.record.notifications import NotificationPolicy
+from lifecycle.record.record_store import RecordStore
 
 
 @frozen
-class Site:
+class Environment:
     """Where jobs are queued and stored, ready to use.
 
     Attributes:
@@ -27,49 +27,49 @@ class Site:
         clock: This process's time.
         queue: The queue, retrying.
         store: The bucket, retrying.
-        ledger: The records in it.
-        place: Where the jobs lie.
+        record_store: The records in it.
+        layout: Where the jobs lie.
         bucket: The bucket's name; empty for the embedded default.
-        policy: The numbers.
+        limits: The numbers.
         retries: Tells of every call that is made again.
-        telling: Who is told of changes of state; None is nobody.
+        notification_policy: Who is told of changes of state; None is nobody.
     """
 
     settings: Settings
     clock: Clock
     queue: JobQueue
     store: ObjectStore
-    ledger: Ledger
-    place: Place
+    record_store: RecordStore
+    layout: KeyLayout
     bucket: str
-    policy: Policy
-    retries: Retries = field(factory=Retries)
-    telling: Telling | None = None
+    limits: Limits
+    retries: RetryListeners = field(factory=RetryListeners)
+    notification_policy: NotificationPolicy | None = None
 
 
-def open_site(settings: Settings) -> Site:
+def open_environment(settings: Settings) -> Environment:
     """Put the adapters together. The cloud's are imported only if they are used.
 
     Raises:
         ConfigError: The settings cannot be used.
     """
     clock = SystemClock()
-    retries = Retries()
+    retries = RetryListeners()
     queue, store = _cloud(settings, clock, retries) if settings.is_cloud else _local(settings, clock)
     bucket, signer = settings["BUCKET"] if settings.is_cloud else "", settings.signer()
     if signer.is_on:
         queue = SigningQueue(queue, signer, bucket=bucket, prefix=settings["PREFIX"])
-    return Site(
+    return Environment(
         settings=settings,
         clock=clock,
         queue=queue,
         store=store,
-        ledger=Ledger(store, clock, random.SystemRandom()),
-        place=Place(settings["PREFIX"]),
+        record_store=RecordStore(store, clock, random.SystemRandom()),
+        layout=KeyLayout(settings["PREFIX"]),
         bucket=bucket,
-        policy=settings.policy(),
+        limits=settings.limits(),
         retries=retries,
-        telling=telling(settings, clock),
+        notification_policy=notification_policy(settings, clock),
     )
 
 
@@ -80,7 +80,7 @@ def _local(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
     return LocalQueue(settings.home / "queue.sqlite3", clock), LocalStore(settings.home / "bucket", clock)
 
 
-def _cloud(settings: Settings, clock: Clock, retries: Retries) -> tuple[JobQueue, ObjectStore]:
+def _cloud(settings: Settings, clock: Clock, retries: RetryListeners) -> tuple[JobQueue, ObjectStore]:
     from adapters.aws import queue as sqs
     from adapters.aws import store as r2
     from adapters.retrying import RetryingQueue, RetryingStore

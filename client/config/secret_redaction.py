@@ -1,13 +1,13 @@
 """What a command prints when it failed, without secrets."""
 
-from adapters.redaction import Mask
+from adapters.redaction import Redactor
 from client.config.settings import TABLE, Settings, current
 from lifecycle.errors import ConfigError
 
 
-def mask_of(settings: Settings) -> Mask:
+def mask_of(settings: Settings) -> Redactor:
     """Masks every secret setting."""
-    return Mask([str(settings[row.name]) for row in TABLE if row.secret and settings[row.name]])
+    return Redactor([str(settings[row.name]) for row in TABLE if row.secret and settings[row.name]])
 
 
 def masked(text: str) -> str:

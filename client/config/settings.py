@@ -18,7 +18,7 @@ from attrs import frozen
 from client.config.webhook_settings import check, read_key, read_states, read_url
 from lifecycle.durations import parse, show
 from lifecycle.errors import ConfigError
-from lifecycle.limits import Policy
+from lifecycle.limits import Limits
 from lifecycle.record.signing import Signer
 
 FILE: Final = "holdfast.toml"
@@ -204,16 +204,16 @@ class Settings:
         """Who signs messages, and whose are taken."""
         return Signer(self["JOB_SIGNING_KEY"].encode(), self["JOB_SIGNING_KEY_OTHER"].encode())
 
-    def policy(self) -> Policy:
+    def limits(self) -> Limits:
         """The numbers for a worker."""
-        return Policy(
+        return Limits(
             lease=self["LEASE"],
             heartbeat=self["HEARTBEAT"],
             max_running_time=self["MAX_RUNNING_TIME"],
             state_saving_interval=self["STATE_SAVING_INTERVAL"],
             stop_grace=self["STOP_GRACE"],
             max_failures=self["MAX_FAILURES"],
-            max_deaths=self["MAX_DEATHS"],
+            max_lost_attempts=self["MAX_DEATHS"],
             idle_exit=self["IDLE_EXIT"],
             upload_limit=self["UPLOAD_LIMIT"],
             write_gap=timedelta(seconds=1) if self.is_cloud else timedelta(0),

@@ -2,8 +2,8 @@
 
 import logging
 
-from adapters.telemetry.log_format import Whereabouts, configure
-from client.config.composition import Site
+from adapters.telemetry.log_format import AttemptContextProcessor, configure
+from client.config.composition import Environment
 from client.config.secret_redaction import mask_of
 from lifecycle.ports.node import Node
 from lifecycle.ports.observer import Observer
@@ -11,7 +11,7 @@ from lifecycle.ports.observer import Observer
 log = logging.getLogger("holdfast.metrics")
 
 
-def watching(site: Site, node: Node) -> list[Observer]:
+def watching(env: Environment, node: Node) -> list[Observer]:
     """Log as the settings say, and show metrics if they say where.
 
     Returns:
@@ -20,23 +20,21 @@ def watching(site: Site, node: Node) -> list[Observer]:
     Raises:
         ConfigError: Nobody can listen at METRICS_HOST and METRICS_PORT.
     """
-    where = log_as_set(site, node.name)
-    host, port = site.settings["METRICS_HOST"], site.settings["METRICS_PORT"]
+    where = log_as_set(env, node.name)
+    host, port = env.settings["METRICS_HOST"], env.settings["METRICS_PORT"]
     if not port:
         return [where]
     from adapters.telemetry.metrics import Metrics, serve
 
-    metrics = Metrics(site.clock, node.name)
-    site.retries.listen(metrics.retries)
+    metrics = Metrics(env.clock, node.name)
+    env.retries.listen(metrics.retries)
     serve(metrics.registry, host=host, port=port, remedy="choose another METRICS_PORT, or 0 for none")
     log.info("metrics are at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
     return [where, metrics]
 
 
-def log_as_set(site: Site, node: str) -> Whereabouts:
+def log_as_set(env: Environment, node: str) -> AttemptContextProcessor:
     """Log as LOG_FORMAT and LOG_LEVEL say, with *node* on each line and no secret of the settings on any."""
-    where = Whereabouts(node)
-    configure(
-        kind=site.settings["LOG_FORMAT"], level=site.settings["LOG_LEVEL"], where=where, mask=mask_of(site.settings)
-    )
+    where = AttemptContextProcessor(node)
+    configure(kind=env.settings["LOG_FORMAT"], level=env.settings["LOG_LEVEL"], where=where, mask=mask_of(env.settings))
     return where

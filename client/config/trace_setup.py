@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from lifecycle import __version__
 from lifecycle.attempt.observers import NOBODY
 from lifecycle.errors import ConfigError
@@ -27,7 +27,7 @@ FLUSH_S: Final = 2.0  # what is not with the collector by then is lost; less tha
 
 
 @contextmanager
-def tracing(site: Site, node: Node, environ: Mapping[str, str]) -> Iterator[Observer]:
+def tracing(env: Environment, node: Node, environ: Mapping[str, str]) -> Iterator[Observer]:
     """Whoever makes traces of what this process does: nobody, unless *environ* names a collector.
 
     What was not sent yet is sent on leaving, for FLUSH_S at most.
@@ -55,7 +55,7 @@ def tracing(site: Site, node: Node, environ: Mapping[str, str]) -> Iterator[Obse
         **({"holdfast.node.kind": node.kind} if node.kind else {}),
     }
     try:
-        yield Tracing(Spans(processor, resource), site.clock, place=site.place, bucket=site.bucket)
+        yield Tracing(Spans(processor, resource), env.clock, layout=env.layout, bucket=env.bucket)
     finally:
         flush = threading.Thread(target=processor.shutdown, name="tracing-flush", daemon=True)
         flush.start()

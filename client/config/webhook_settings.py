@@ -9,7 +9,7 @@ from lifecycle.ports.clock import Clock
 from lifecycle.states import State
 
 if TYPE_CHECKING:
-    from lifecycle.record.notifications import Telling
+    from lifecycle.record.notifications import NotificationPolicy
 
 SHORTEST_KEY: Final = 16  # characters
 
@@ -73,15 +73,15 @@ def check(settings: Read) -> None:
         raise ConfigError("WEBHOOK_URL is set, so WEBHOOK_KEY must be set too: it signs what is sent there")
 
 
-def telling(settings: Read, clock: Clock) -> "Telling | None":
+def notification_policy(settings: Read, clock: Clock) -> "NotificationPolicy | None":
     """Whom changes of state are told through; None if WEBHOOK_URL is not set."""
     if not settings["WEBHOOK_URL"]:
         return None
-    from adapters.webhook import RetryingHerald, Webhook
-    from lifecycle.record.notifications import USUALLY, Telling
+    from adapters.webhook import RetryingNotifier, Webhook
+    from lifecycle.record.notifications import USUALLY, NotificationPolicy
 
     keys = [settings[name] for name in ("WEBHOOK_KEY", "WEBHOOK_KEY_PREVIOUS") if settings[name]]
     webhook = Webhook(settings["WEBHOOK_URL"], keys=keys, clock=clock)
     wanted = settings["WEBHOOK_STATES"]
     states = frozenset(State(name) for name in wanted.split(",")) if wanted else USUALLY
-    return Telling(RetryingHerald(webhook, clock), states)
+    return NotificationPolicy(RetryingNotifier(webhook, clock), states)

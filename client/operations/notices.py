@@ -12,14 +12,14 @@ from typing import Final
 
 from attrs import define, frozen
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.records.reader import READERS
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
-from lifecycle.record.notifications import Telling, delivered, noticed
-from lifecycle.record.record_store import Conflict, Held
+from lifecycle.record.notifications import NotificationPolicy, delivered, noticed
+from lifecycle.record.record_store import StoredRecord, WriteConflict
 from lifecycle.states import OWNED
 
 TRIES: Final = 10  # as client.operations.job_control has it
@@ -44,16 +44,16 @@ class Told:
     problem: str | None = None
 
 
-def with_notice(site: Site, record: JobRecord, cause: str) -> JobRecord:
+def with_notice(env: Environment, record: JobRecord, cause: str) -> JobRecord:
     """*record* with a notice of the state that an operator brings it into, under a new epoch, if that is told."""
-    if site.telling is None or record.state not in site.telling.states:
+    if env.notification_policy is None or record.state not in env.notification_policy.states:
         return record
-    return noticed(record, site.place.job(record.job), number=1, at=site.clock.now(), cause=cause)
+    return noticed(record, env.layout.job(record.job), number=1, at=env.clock.now(), cause=cause)
 
 
-def is_untold(held: Held, older: timedelta) -> bool:
+def is_untold(stored: StoredRecord, older: timedelta) -> bool:
     """Whether notices lie in the outbox that nobody is about to deliver."""
-    return _may_tell(held.record) and held.age_s >= min(older, LEFT).total_seconds()
+    return _may_tell(stored.record) and stored.age_s >= min(older, LEFT).total_seconds()
 
 
 def _may_tell(record: JobRecord) -> bool:
@@ -61,7 +61,7 @@ def _may_tell(record: JobRecord) -> bool:
     return bool(record.outbox.notices) and record.state not in OWNED and not record.archived
 
 
-def tell(site: Site, jobs: Sequence[str]) -> list[Told]:
+def tell(env: Environment, jobs: Sequence[str]) -> list[Told]:
     """Deliver what lies in the outboxes of *jobs*; nothing where nobody is to be told. Safe to repeat.
 
     Once the receiver cannot be reached, what is not begun is left: the next one would fare no better.
@@ -69,17 +69,17 @@ def tell(site: Site, jobs: Sequence[str]) -> list[Told]:
     Raises:
         ConfigError: Wrong bucket or credentials.
     """
-    if site.telling is None or not jobs:
+    if env.notification_policy is None or not jobs:
         return []
-    round_ = _Round(site, site.telling)
+    round_ = _Round(env, env.notification_policy)
     with ThreadPoolExecutor(READERS) as pool:
         return [told for told in pool.map(round_.tell, jobs) if told is not None]
 
 
-def tell_quietly(site: Site, jobs: Sequence[str]) -> None:
+def tell_quietly(env: Environment, jobs: Sequence[str]) -> None:
     """The same, after something else that was done and said; what is left is a line on stderr."""
     try:
-        left = [told for told in tell(site, jobs) if told.problem]
+        left = [told for told in tell(env, jobs) if told.problem]
     except ConfigError as error:
         left = [Told(job, problem=str(error)) for job in jobs[:1]]
     if left:
@@ -101,26 +101,26 @@ class _Round:
     """One round of telling.
 
     Attributes:
-        site: Where.
-        telling: Through whom.
+        env: Where.
+        notification_policy: Through whom.
         trouble: Why the receiver cannot be reached, once that is known.
     """
 
-    site: Site
-    telling: Telling
+    env: Environment
+    notification_policy: NotificationPolicy
     trouble: str | None = None
 
     def tell(self, job: str) -> Told | None:
         """Deliver one job's; None if there is nothing to deliver, or an attempt will."""
-        keys = self.site.place.job(job)
+        keys = self.env.layout.job(job)
         try:
-            held = self.site.ledger.read(keys.record)
-            if held is None or not _may_tell(held.record):
+            stored = self.env.record_store.read(keys.record)
+            if stored is None or not _may_tell(stored.record):
                 return None
-            notices = held.record.outbox.notices
+            notices = stored.record.outbox.notices
             done = self._deliver(keys, notices)
             if done:
-                self._take_out(keys, held, done)
+                self._take_out(keys, stored, done)
         except ConfigError:
             raise
         except HoldfastError as error:
@@ -134,7 +134,7 @@ class _Round:
             if self.trouble:
                 break
             try:
-                self.telling.herald.deliver(keys, notice)
+                self.notification_policy.notifier.deliver(keys, notice)
             except RetryableError as error:
                 self.trouble = str(error)
                 break
@@ -143,13 +143,13 @@ class _Round:
             done.append(notice.id)
         return done
 
-    def _take_out(self, keys: JobKeys, held: Held, done: list[str]) -> None:
+    def _take_out(self, keys: JobKeys, stored: StoredRecord, done: list[str]) -> None:
         """Take out what was delivered; whoever took the job meanwhile carries them on, and may deliver them again."""
         for _ in range(TRIES):
-            answer = self.site.ledger.write(keys.record, delivered(done)(held.record), held.version)
-            if not isinstance(answer, Conflict):
+            answer = self.env.record_store.write(keys.record, delivered(done)(stored.record), stored.version)
+            if not isinstance(answer, WriteConflict):
                 return
             if answer.found is None or not _may_tell(answer.found.record):
                 return
-            held = answer.found
+            stored = answer.found
         raise RetryableError("somebody else wrote its record again and again")

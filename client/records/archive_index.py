@@ -14,14 +14,14 @@ from typing import Any, Final
 from attrs import asdict, define, frozen
 from zstandard import ZstdCompressor, ZstdError
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.records.database import Database
 from client.records.reader import READERS, Found
 from client.records.record_index import EVERYTHING, ORDERS, Query, share, where
 from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.job_record import JobRecord
-from lifecycle.record.archive_format import LEVEL, Spot, read_frame, unpack
-from lifecycle.record.record_store import Held
+from lifecycle.record.archive_format import LEVEL, ArchivePosition, read_frame, unpack
+from lifecycle.record.record_store import StoredRecord
 from lifecycle.serialization import strict_converter
 
 PAGE: Final = 200  # jobs whose frames are in memory at once
@@ -33,7 +33,7 @@ UPSERT: Final = """INSERT OR REPLACE INTO archived VALUES (
 
 
 @frozen
-class Entry:
+class ArchiveEntry:
     """A line of a segment's contents: what a job can be found by, and where its record stands.
 
     Attributes:
@@ -50,32 +50,32 @@ class Entry:
     at: str
     share: float | None
     labels: dict[str, str]
-    spot: Spot
+    spot: ArchivePosition
 
 
-def entry(record: JobRecord, at: str, spot: Spot) -> Entry:
+def entry(record: JobRecord, at: str, spot: ArchivePosition) -> ArchiveEntry:
     """The line for *record*, which stands at *spot*."""
-    return Entry(record.job, record.state.value, at, share(record.progress), dict(record.labels), spot)
+    return ArchiveEntry(record.job, record.state.value, at, share(record.progress), dict(record.labels), spot)
 
 
-def contents(entries: Iterable[Entry]) -> bytes:
+def contents(entries: Iterable[ArchiveEntry]) -> bytes:
     """The object that tells what a segment holds."""
     lines = "".join(json.dumps(asdict(one), separators=(",", ":")) + "\n" for one in entries)
     return ZstdCompressor(level=LEVEL).compress(lines.encode())
 
 
 @define
-class Archive:
-    """The archive of *site*, searched by a copy in *db*. Answers the same questions as `RecordIndex`.
+class ArchiveIndex:
+    """The archive of *env*, searched by a copy in *db*. Answers the same questions as `RecordIndex`.
 
     Attributes:
-        site: Whose.
+        env: Whose.
         db: Where the copy is.
         jobs_only: Only of these; empty: of all.
         without_live: Whether jobs that still stand in the copy of the live records are left out.
     """
 
-    site: Site
+    env: Environment
     db: Database
     jobs_only: Sequence[str] = ()
     without_live: bool = False
@@ -89,7 +89,7 @@ class Archive:
             ConfigError: Wrong bucket or credentials.
         """
         known = {key for (key,) in self.db.rows("SELECT key FROM segments", {})}
-        there = [one.key for one in self.site.store.list(self.site.place.archive_index)]
+        there = [one.key for one in self.env.store.list(self.env.layout.archive_index)]
         self._forget(known.difference(there))
         news = iter(key for key in there if key not in known)
         with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="archive") as pool:
@@ -124,7 +124,7 @@ class Archive:
         found = {
             row: rest for row, *rest in self.db.rows(f"SELECT {columns} FROM archived WHERE rowid IN ({wanted})", {})
         }
-        places = {row: Spot(rest[2], rest[3], rest[4], rest[5]) for row, rest in found.items()}
+        places = {row: ArchivePosition(rest[2], rest[3], rest[4], rest[5]) for row, rest in found.items()}
         frames = list(dict.fromkeys((spot.segment, spot.offset, spot.length) for spot in places.values()))
         read = dict(zip(frames, pool.map(self._frame, frames), strict=True))
         now = self._now_s()
@@ -136,12 +136,12 @@ class Archive:
                 if isinstance(records, str):
                     yield Found(job, None, f"{job}: {records}")
                 else:
-                    yield Found(job, Held(records[spot.line], "", max(now - written_at, 0.0)), None)
+                    yield Found(job, StoredRecord(records[spot.line], "", max(now - written_at, 0.0)), None)
 
     def _frame(self, frame: tuple[str, int, int]) -> list[JobRecord] | str:
         segment, offset, length = frame
         try:
-            return read_frame(self.site.store, self.site.place, Spot(segment, offset, length, 0))
+            return read_frame(self.env.store, self.env.layout, ArchivePosition(segment, offset, length, 0))
         except HoldfastError as error:
             return str(error)
 
@@ -155,7 +155,7 @@ class Archive:
         return condition, values
 
     def _now_s(self) -> float:
-        return self.site.clock.now().timestamp()
+        return self.env.clock.now().timestamp()
 
     def _forget(self, keys: Iterable[str]) -> None:
         """The archive was purged since."""
@@ -164,21 +164,21 @@ class Archive:
         self.db.change(("DELETE FROM archived WHERE segment = ?", names), ("DELETE FROM segments WHERE key = ?", gone))
 
     def _name(self, key: str) -> str:
-        return key.removeprefix(self.site.place.archive_index).partition(".")[0]
+        return key.removeprefix(self.env.layout.archive_index).partition(".")[0]
 
     def _rows_of(self, key: str) -> list[dict[str, Any]]:
-        stored = self.site.store.get(key)
+        stored = self.env.store.get(key)
         if stored is None:
             raise PermanentError(f"{key} is gone since it was listed; try again")
         try:
             lines = unpack(stored.body, LARGEST_CONTENTS).splitlines()
             converter = strict_converter()
-            return [_row(converter.structure(json.loads(line), Entry)) for line in lines]
+            return [_row(converter.structure(json.loads(line), ArchiveEntry)) for line in lines]
         except (ZstdError, ValueError, TypeError, ExceptionGroup) as error:
             raise PermanentError(f"{key} does not tell what a segment of the archive holds: {error}") from error
 
 
-def _row(one: Entry) -> dict[str, Any]:
+def _row(one: ArchiveEntry) -> dict[str, Any]:
     return {
         "job": one.job,
         "state": one.state,

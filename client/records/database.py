@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-from client.config.composition import Site
+from client.config.composition import Environment
 
 SCHEMA: Final = 2
 PATIENCE_S: Final = 30.0  # another process changes the same copy
@@ -68,9 +68,9 @@ class Database:
         self._db.close()
 
 
-def cache_path(site: Site) -> Path | None:
+def cache_path(env: Environment) -> Path | None:
     """Where the copy of a site's records is kept; None for the embedded default, whose records are here already."""
-    settings = site.settings
+    settings = env.settings
     if not settings.is_cloud:
         return None
     whose = "\n".join((settings["CLOUDFLARE_URL"], settings["BUCKET"], settings["PREFIX"]))
@@ -81,20 +81,20 @@ def cache_path(site: Site) -> Path | None:
 
 def _open(path: Path | None) -> sqlite3.Connection:
     """The database, its tables made; in memory if the file cannot be used even when it is made anew."""
-    for place in (path, path, None) if path else (None,):
+    for layout in (path, path, None) if path else (None,):
         try:
-            if place:
-                place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return _connect(str(place or ":memory:"))
+            if layout:
+                layout.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return _connect(str(layout or ":memory:"))
         except (OSError, sqlite3.Error):
-            if place:
+            if layout:
                 with suppress(OSError):
-                    place.unlink()
+                    layout.unlink()
     raise AssertionError("SQLite cannot work in memory")
 
 
-def _connect(place: str) -> sqlite3.Connection:
-    db = sqlite3.connect(place, timeout=PATIENCE_S, check_same_thread=False)
+def _connect(layout: str) -> sqlite3.Connection:
+    db = sqlite3.connect(layout, timeout=PATIENCE_S, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = OFF")  # what is lost is read again

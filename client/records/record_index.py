@@ -15,12 +15,12 @@ from typing import Any, Final, Self
 
 from attrs import define, field, frozen
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.records.database import Database
 from client.records.reader import READERS, Found, read_live, read_one
 from lifecycle.job_record import JobRecord, Progress, decode, encode
-from lifecycle.ports.store import Listed
-from lifecycle.record.record_store import Held
+from lifecycle.ports.store import ListedObject
+from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import OWNED, State
 
 PAGE: Final = 1000
@@ -86,17 +86,17 @@ class Refreshed:
     changed: list[str] = field(factory=list)
 
 
-class Index:
+class RecordIndex:
     """See the module. Safe to use from several threads, which need not wait for a refresh; a context manager.
 
     Args:
-        site: Whose records.
+        env: Whose records.
         path: The file; None: in memory. One that cannot be used is made anew, or done without.
         jobs: Only of these, whether they exist or not; empty: of all that are listed.
     """
 
-    def __init__(self, site: Site, path: Path | None, jobs: Sequence[str] = ()) -> None:
-        self._site = site
+    def __init__(self, env: Environment, path: Path | None, jobs: Sequence[str] = ()) -> None:
+        self._env = env
         self._only = tuple(dict.fromkeys(jobs))
         self._read = read_one if jobs else read_live
         self._refreshing = Lock()
@@ -119,7 +119,7 @@ class Index:
             ConfigError: Wrong bucket or credentials.
         """
         done, after = Refreshed(), ""
-        listing = iter(self._named() if self._only else self._site.store.list(self._site.place.records))
+        listing = iter(self._named() if self._only else self._env.store.list(self._env.layout.records))
         with self._refreshing, ThreadPoolExecutor(READERS, thread_name_prefix="index") as pool:
             while page := list(islice(listing, PAGE)):
                 self._take(page, after, done, pool)
@@ -128,10 +128,10 @@ class Index:
             done.gone += self._forget_after(after)
         return done
 
-    def _named(self) -> Iterator[Listed]:
+    def _named(self) -> Iterator[ListedObject]:
         """As if they had been listed, and changed."""
-        keys = sorted(f"{self._site.place.records}{job}.json" for job in self._only)
-        return (Listed(key, 0, "", 0.0) for key in keys)
+        keys = sorted(f"{self._env.layout.records}{job}.json" for job in self._only)
+        return (ListedObject(key, 0, "", 0.0) for key in keys)
 
     def problems(self) -> list[str]:
         """Why records cannot be read, in the order of their jobs."""
@@ -159,9 +159,9 @@ class Index:
             yield from (found[row] for row in page if row in found)
 
     def _now_s(self) -> float:
-        return self._site.clock.now().timestamp()
+        return self._env.clock.now().timestamp()
 
-    def _take(self, page: Sequence[Listed], after: str, done: Refreshed, pool: ThreadPoolExecutor) -> None:
+    def _take(self, page: Sequence[ListedObject], after: str, done: Refreshed, pool: ThreadPoolExecutor) -> None:
         """Bring what is known of the keys from past *after* to the end of *page* up to what *page* says."""
         last, now = page[-1].key, self._now_s()
         rows = self.db.rows(
@@ -177,7 +177,7 @@ class Index:
             for one in page
             if one.key in known and abs(known[one.key][1] - (now - one.age_s)) > DRIFT_S
         ]
-        place = self._site.place
+        layout = self._env.layout
         read = list(pool.map(lambda one: self._read_row(one, now), news))
         if gone or drifted or read:
             self.db.change(
@@ -188,29 +188,29 @@ class Index:
         done.listed += len(page)
         done.read += len(news)
         done.gone += len(gone)
-        done.changed += (place.job_of_record(one.key) for one in news)
+        done.changed += (layout.job_of_record(one.key) for one in news)
 
-    def _read_row(self, listed: Listed, listed_at: float) -> dict[str, Any]:
+    def _read_row(self, listed: ListedObject, listed_at: float) -> dict[str, Any]:
         """A record as it is kept.
 
         Its age is of the moment at which it was read, which may be long after the listing: taken for that one's, it
         would make all that was read slowly look changed at the next.
         """
-        found = self._read(self._site, self._site.place.job_of_record(listed.key))
-        return _row(listed, self._now_s() if found.held else listed_at, found)
+        found = self._read(self._env, self._env.layout.job_of_record(listed.key))
+        return _row(listed, self._now_s() if found.stored else listed_at, found)
 
     def _forget_after(self, key: str) -> int:
         return self.db.change(("DELETE FROM jobs WHERE key > ?", [(key,)]))
 
 
-def _row(listed: Listed, now: float, found: Found) -> dict[str, Any]:
+def _row(listed: ListedObject, now: float, found: Found) -> dict[str, Any]:
     """What is kept of a record that was just read."""
-    record = found.held.record if found.held else None
+    record = found.stored.record if found.stored else None
     passing = found.problem is not None and found.is_passing
     return {
         "key": listed.key,
         "version": "" if passing else listed.version,
-        "written_at": now - (found.held.age_s if found.held else listed.age_s),
+        "written_at": now - (found.stored.age_s if found.stored else listed.age_s),
         "job": found.job,
         "state": record and record.state.value,
         "lease_s": record.lease_s if record and record.state in OWNED else None,
@@ -225,7 +225,7 @@ def _row(listed: Listed, now: float, found: Found) -> dict[str, Any]:
 def _found(now: float, job: str, written_at: float, body: bytes | None, problem: str | None) -> Found:
     if body is None:
         return Found(job, None, problem)
-    return Found(job, Held(decode(body), "", max(now - written_at, 0.0)), problem)
+    return Found(job, StoredRecord(decode(body), "", max(now - written_at, 0.0)), problem)
 
 
 def share(progress: Progress) -> float | None:

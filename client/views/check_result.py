@@ -6,7 +6,7 @@ FINE, WRONG, SKIPPED = "\u2713", "\u2717", "\u2013"
 
 
 @frozen
-class Finding:
+class CheckResult:
     """One line.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from attrs import define, field
 
-from lifecycle.record.record_store import Held
+from lifecycle.record.record_store import StoredRecord
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -18,7 +18,7 @@ class View(Protocol):
     def say(self, line: str) -> None:
         """Say something that happens once."""
 
-    def show(self, held: Sequence[Held]) -> None:
+    def show(self, stored: Sequence[StoredRecord]) -> None:
         """Show where the jobs stand."""
 
 
@@ -46,9 +46,9 @@ class PlainView:
         """Print it."""
         print(line, file=self.out, flush=True)
 
-    def show(self, held: Sequence[Held]) -> None:
+    def show(self, stored: Sequence[StoredRecord]) -> None:
         """Print the jobs that have changed."""
-        for one in held:
+        for one in stored:
             job, *cells = row(one)
             line = "  ".join(cell for cell in cells if cell)
             if self.seen.get(job) != line:
@@ -67,19 +67,19 @@ class LiveView:
         """Print it above the table."""
         self.live.console.print(line, highlight=False, markup=False)
 
-    def show(self, held: Sequence[Held]) -> None:
+    def show(self, stored: Sequence[StoredRecord]) -> None:
         """Draw the table anew."""
         from rich.table import Table
 
         table = Table("job", "state", "done", "of", "epoch", "owner", "checkpoint", "resumed at")
-        for one in held:
+        for one in stored:
             table.add_row(*row(one))
         self.live.update(table)
 
 
-def row(held: Held) -> tuple[str, ...]:
+def row(stored: StoredRecord) -> tuple[str, ...]:
     """One job's cells: job, state, steps done, steps in all, epoch, owner, checkpointed step, where it resumed."""
-    record = held.record
+    record = stored.record
     resumed = [str(attempt.resumed_step) for attempt in record.attempts if attempt.resumed_step]
     return (
         record.job,

@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import frozen
 
-from client.views.time_accounting import Entry
+from client.views.time_accounting import TimeEntry
 from lifecycle.attempt.log_shipper import INTERVAL_S
 from lifecycle.checkpoint.chunks import SIZES
 from lifecycle.errors import ConfigError
@@ -72,9 +72,9 @@ def prices(texts: Sequence[str]) -> Prices:
     return Prices(**given)
 
 
-def of_attempt(record: JobRecord, entry: Entry) -> Calls:
+def of_attempt(record: JobRecord, entry: TimeEntry) -> Calls:
     """What one attempt needed: to take the job, to hold it, to save, and to let go of it."""
-    attempt, held_s = entry.attempt, entry.spent.held
+    attempt, held_s = entry.attempt, entry.spent.stored
     beats = held_s / _beat_s(record)
     saved = record.checkpoint or (record.result.manifest if record.result else None)
     packs = ceil(saved.sent / SIZES.pack) if saved else 0

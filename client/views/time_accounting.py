@@ -40,21 +40,21 @@ class Spent:
         return Spent(*(getattr(self, name) + getattr(other, name) for name in CAUSES))
 
     @property
-    def held(self) -> float:
+    def stored(self) -> float:
         """Seconds for which a node worked on it: what is paid for."""
         return self.useful + self.redo + self.restore + self.upload
 
     @property
     def total(self) -> float:
         """All of them."""
-        return self.held + self.node_loss + self.idle
+        return self.stored + self.node_loss + self.idle
 
 
 CAUSES: Final = ("useful", "redo", "restore", "upload", "node_loss", "idle")
 
 
 @frozen
-class Entry:
+class TimeEntry:
     """An attempt, and what its time went to; `node_loss` and `idle` are what followed it."""
 
     attempt: AttemptSummary
@@ -62,7 +62,7 @@ class Entry:
     redone_steps: int
 
 
-def entries(record: JobRecord) -> Iterator[Entry]:
+def entries(record: JobRecord) -> Iterator[TimeEntry]:
     """Each attempt that the record still has, oldest first."""
     attempts = record.attempts
     for number, (attempt, following) in enumerate(zip_longest(attempts, attempts[1:]), 1):
@@ -73,8 +73,8 @@ def entries(record: JobRecord) -> Iterator[Entry]:
             after = _between(attempt.started, attempt.ended) - attempt.prepared_s - attempt.useful_s
             spent = evolve(spent, upload=max(after, 0.0))
         if following:
-            spent = _with_gap(spent, attempt, _between(attempt.started, following.started) - spent.held)
-        yield Entry(attempt, spent, redone)
+            spent = _with_gap(spent, attempt, _between(attempt.started, following.started) - spent.stored)
+        yield TimeEntry(attempt, spent, redone)
 
 
 def account(record: JobRecord) -> Spent:

@@ -18,32 +18,32 @@ from client.commands.status import duration
 from client.commands.storage import human
 from client.web.diagram import GROUPS, LAYOUTS, SILENT, arrows
 from client.web.pages import Pages
-from client.web.refresher import Board
+from client.web.refresher import Refresher
 from client.web.security import Guard, Rules
-from client.web.sse import Stream
+from client.web.sse import EventStream
 from lifecycle import __version__
 from lifecycle.errors import HoldfastError
-from lifecycle.statechart import MEANINGS
+from lifecycle.statechart import STATE_NOTES
 from lifecycle.states import State
 
 HERE: Final = Path(__file__).parent
 
 
-def make_app(board: Board, rules: Rules) -> Starlette:
+def make_app(refresher: Refresher, rules: Rules) -> Starlette:
     """The application, ready to be served.
 
     Args:
-        board: What it shows.
+        refresher: What it shows.
         rules: To whom.
     """
-    pages, stream = Pages(board, rules, templates(board)), Stream(board)
+    pages, stream = Pages(refresher, rules, templates(refresher)), EventStream(refresher)
 
     @asynccontextmanager
     async def keeping(_: Starlette) -> AsyncIterator[None]:
         async with anyio.create_task_group() as group:
-            group.start_soon(board.keep)
+            group.start_soon(refresher.keep)
             yield
-            board.close()
+            refresher.close()
             group.cancel_scope.cancel()
 
     async def trouble(_: Request, error: Exception) -> Response:
@@ -70,7 +70,7 @@ def make_app(board: Board, rules: Rules) -> Starlette:
     )
 
 
-def templates(board: Board) -> Environment:
+def templates(refresher: Refresher) -> Environment:
     """The templates; every text that they show is escaped."""
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -85,16 +85,16 @@ def templates(board: Board) -> Environment:
         "groups": GROUPS,
         "layouts": LAYOUTS,
         "silent": SILENT,
-        "meanings": MEANINGS,
+        "meanings": STATE_NOTES,
         "states": list(State),
         "version": __version__,
-        "where": where(board),
+        "where": where(refresher),
     }
     return made
 
 
-def where(board: Board) -> str:
+def where(refresher: Refresher) -> str:
     """Which jobs are shown, in a word or two."""
-    site = board.site
-    parts = [site.bucket or str(site.settings.home), site.place.prefix]
+    env = refresher.env
+    parts = [env.bucket or str(env.settings.home), env.layout.prefix]
     return "/".join(part for part in parts if part)

@@ -106,7 +106,7 @@ class Way:
 
 
 @frozen
-class Layout:
+class DiagramLayout:
     """Where everything lies.
 
     Attributes:
@@ -137,7 +137,7 @@ def _boxes(width: float, height: float, places: Mapping[State, tuple[float, floa
     return {state: Box(x, y, width, height) for state, (x, y) in places.items()}
 
 
-WIDE: Final = Layout(
+WIDE: Final = DiagramLayout(
     name="wide",
     width=1140,
     height=500,
@@ -193,7 +193,7 @@ WIDE: Final = Layout(
     },
 )
 
-NARROW: Final = Layout(
+NARROW: Final = DiagramLayout(
     name="narrow",
     width=360,
     height=640,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.web.diagram import Pair
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.job_record import AttemptSummary, JobRecord
@@ -53,11 +53,11 @@ class Logs:
     """Reads attempts' logs; one that has not changed since is not read again. Safe to use from several threads.
 
     Args:
-        site: Whose.
+        env: Whose.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, env: Environment) -> None:
+        self._env = env
         self._kept: OrderedDict[tuple[str, str], list[Happening]] = OrderedDict()
         self._lock = Lock()
 
@@ -70,7 +70,7 @@ class Logs:
         """
         found = [
             (int(match[1]), listed.key, listed.version)
-            for listed in self._site.store.list(self._site.place.job(job).logs)
+            for listed in self._env.store.list(self._env.layout.job(job).logs)
             if (match := LOG.search(listed.key))
         ]
         return [one for _, key, version in sorted(found)[-MOST_LOGS:] for one in self._log(key, version)]
@@ -80,7 +80,7 @@ class Logs:
             if (key, version) in self._kept:
                 self._kept.move_to_end((key, version))
                 return self._kept[key, version]
-        stored = self._site.store.get(key)
+        stored = self._env.store.get(key)
         lines = stored.body.decode(errors="replace").splitlines() if stored else []
         happened = [one for line in lines if (one := _happening(line))]
         with self._lock:

@@ -18,10 +18,10 @@ from client.records.reader import Found, read_one
 from client.records.record_index import ORDERS, Query, eta_s
 from client.web import history
 from client.web.nodes import nodes_of
-from client.web.refresher import Board
+from client.web.refresher import Refresher
 from client.web.security import Rules, read_form
 from lifecycle.errors import ConfigError, HoldfastError, RetryableError
-from lifecycle.record.record_store import Held
+from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import OWNED, State, Trigger, is_legal
 
 T = TypeVar("T")
@@ -34,12 +34,12 @@ ACTS: Final = {"cancel": Trigger.CANCEL, "retry": Trigger.RETRY}
 
 
 @frozen
-class Row:
+class JobRow:
     """A job in a table.
 
     Attributes:
         job: Its id.
-        held: Its record.
+        stored: Its record.
         problem: Why there is none to show.
         stale: Whether its owner's lease ran out.
         share: Of its steps that are done; None if nobody can know.
@@ -47,23 +47,23 @@ class Row:
     """
 
     job: str
-    held: Held | None
+    stored: StoredRecord | None
     problem: str | None
     stale: bool
     share: float | None
     eta_s: float | None
 
 
-def row(found: Found) -> Row:
+def row(found: Found) -> JobRow:
     """A job as a table shows it."""
-    if found.held is None:
-        return Row(found.job, None, found.problem, stale=False, share=None, eta_s=None)
-    record = found.held.record
+    if found.stored is None:
+        return JobRow(found.job, None, found.problem, stale=False, share=None, eta_s=None)
+    record = found.stored.record
     progress = record.progress
     share = progress.done / progress.total if progress.done is not None and progress.total else None
-    stale, left = is_stale(found.held), eta_s(record)
-    eta = None if left is None or stale else max(left - found.held.age_s, 0.0)
-    return Row(found.job, found.held, found.problem, stale, share, eta)
+    stale, left = is_stale(found.stored), eta_s(record)
+    eta = None if left is None or stale else max(left - found.stored.age_s, 0.0)
+    return JobRow(found.job, found.stored, found.problem, stale, share, eta)
 
 
 @frozen
@@ -126,29 +126,29 @@ class Pages:
     """Answers to browsers.
 
     Args:
-        board: What is shown.
+        refresher: What is shown.
         rules: For forms.
         templates: How.
     """
 
-    def __init__(self, board: Board, rules: Rules, templates: Environment) -> None:
-        self._board = board
+    def __init__(self, refresher: Refresher, rules: Rules, templates: Environment) -> None:
+        self._refresher = refresher
         self._rules = rules
         self._templates = templates
-        self._logs = history.Logs(board.site)
+        self._logs = history.Logs(refresher.env)
 
     async def overview(self, request: Request) -> Response:
         """The diagram with the jobs in each state, and what changed last."""
-        await self._board.look()
+        await self._refresher.look()
         query = Query(sort="updated", limit=LATEST)
         rows = await _in_thread(lambda: self._rows(query))
         return self._page("overview.html", request, rows=rows, taken=set(), here=None, choice=None)
 
     async def jobs(self, request: Request) -> Response:
         """A page of the jobs that the address asks for."""
-        await self._board.look()
+        await self._refresher.look()
         choice = Choice.of(request)
-        total = await _in_thread(lambda: sum(self._board.index.count(choice.query()).values()))
+        total = await _in_thread(lambda: sum(self._refresher.index.count(choice.query()).values()))
         last = max(-(-total // PAGE), 1)
         choice = evolve(choice, page=min(choice.page, last))
         rows = await _in_thread(lambda: self._rows(choice.query()))
@@ -166,8 +166,8 @@ class Pages:
 
     async def nodes(self, request: Request) -> Response:
         """Who owns jobs."""
-        await self._board.look()
-        found = await _in_thread(lambda: nodes_of(self._board.index))
+        await self._refresher.look()
+        found = await _in_thread(lambda: nodes_of(self._refresher.index))
         return self._page("nodes.html", request, nodes=found)
 
     async def confirm(self, request: Request) -> Response:
@@ -190,50 +190,50 @@ class Pages:
 
     def trouble(self, status: int, why: str) -> Response:
         """A page that says what is wrong."""
-        body = self._templates.get_template("trouble.html").render(news=self._board.news, why=why, path="")
+        body = self._templates.get_template("trouble.html").render(news=self._refresher.news, why=why, path="")
         return HTMLResponse(body, status)
 
     def _page(self, name: str, request: Request, *, status: int = 200, **values: Any) -> Response:
         body = self._templates.get_template(name).render(
-            news=self._board.news, form_token=request.state.form_token, path=request.url.path, **values
+            news=self._refresher.news, form_token=request.state.form_token, path=request.url.path, **values
         )
         return HTMLResponse(body, status)
 
-    def _rows(self, query: Query) -> list[Row]:
-        return [row(found) for found in self._board.index.jobs(query)]
+    def _rows(self, query: Query) -> list[JobRow]:
+        return [row(found) for found in self._refresher.index.jobs(query)]
 
     def _job(self, request: Request, job: str) -> Response:
-        found = read_one(self._board.site, job)
-        if found.held is None:
+        found = read_one(self._refresher.env, job)
+        if found.stored is None:
             return self.trouble(503 if found.is_passing else 404, found.problem or "")
-        record = found.held.record
+        record = found.stored.record
         happened, why_not = history.logs_or_why(self._logs, job)
         return self._page(
             "job.html",
             request,
             row=row(found),
             record=record,
-            told=as_object(found.held),
-            age_s=found.held.age_s,
+            told=as_object(found.stored),
+            age_s=found.stored.age_s,
             acts=[name for name, trigger in ACTS.items() if is_legal(record.state, trigger)],
             taken=history.way(record, happened),
             here=record.state,
-            bars=history.bars(record, happened, self._board.site.clock.now()),
+            bars=history.bars(record, happened, self._refresher.env.clock.now()),
             events=sorted(happened, key=lambda one: one.at, reverse=True)[:MOST_EVENTS],
             saved=history.checkpoints(happened)[::-1][:PAGE],
             why_not=why_not,
         )
 
     def _plot(self, job: str) -> Response:
-        found = read_one(self._board.site, job)
-        if found.held is None:
+        found = read_one(self._refresher.env, job)
+        if found.stored is None:
             return JSONResponse({"problem": found.problem}, 503 if found.is_passing else 404)
         happened, _ = history.logs_or_why(self._logs, job)
-        points = history.progress_plot(found.held.record, happened)
+        points = history.progress_plot(found.stored.record, happened)
         saved = history.checkpoints(happened)
         return JSONResponse(
             {
-                "total": found.held.record.progress.total,
+                "total": found.stored.record.progress.total,
                 "progress": list(zip(*points, strict=True)),
                 "checkpoints": [
                     [one.at.timestamp() for one in saved],
@@ -244,11 +244,11 @@ class Pages:
         )
 
     def _confirm(self, request: Request, job: str, act: str, *, status: int = 200, problem: str = "") -> Response:
-        found = read_one(self._board.site, job)
-        if found.held is None:
+        found = read_one(self._refresher.env, job)
+        if found.stored is None:
             return self.trouble(503 if found.is_passing else 404, found.problem or "")
-        record = found.held.record
-        owned = record.state in OWNED and not is_stale(found.held)
+        record = found.stored.record
+        owned = record.state in OWNED and not is_stale(found.stored)
         legal = is_legal(record.state, ACTS[act])
         return self._page(
             "confirm.html", request, status=status, record=record, act=act, owned=owned, legal=legal, problem=problem
@@ -256,12 +256,14 @@ class Pages:
 
     def _act(self, request: Request, job: str, act: str, do: control.Act) -> Response:
         try:
-            do(self._board.site, job)
+            do(self._refresher.env, job)
         except HoldfastError as error:
             status = 503 if isinstance(error, RetryableError | ConfigError) else 409
             return self._confirm(request, job, act, status=status, problem=f"{job}: {error}")
-        telling = BackgroundTask(tell_quietly, self._board.site, [job])  # a receiver may hang: the operator need not
-        return RedirectResponse(f"/jobs/{job}", 303, background=telling)
+        notification_policy = BackgroundTask(
+            tell_quietly, self._refresher.env, [job]
+        )  # a receiver may hang: the operator need not
+        return RedirectResponse(f"/jobs/{job}", 303, background=notification_policy)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -9,8 +9,8 @@ import anyio
 import anyio.to_thread
 from attrs import field, frozen
 
-from client.config.composition import Site
-from client.records.record_index import EVERYTHING, Index, Query
+from client.config.composition import Environment
+from client.records.record_index import EVERYTHING, Query, RecordIndex
 from lifecycle.errors import HoldfastError
 from lifecycle.states import State
 
@@ -51,20 +51,20 @@ class News:
         return sum(self.counts.values()) + self.unknown
 
 
-class Board:
+class Refresher:
     """See the module. `keep` runs in the event loop for as long as the page is served.
 
     Args:
-        site: Whose records.
+        env: Whose records.
         index: Of them.
     """
 
-    def __init__(self, site: Site, index: Index) -> None:
-        self.site = site
+    def __init__(self, env: Environment, index: RecordIndex) -> None:
+        self.env = env
         self.index = index
         self.news = News()
         self.is_closed = False
-        self._least_s = CLOUD_S if site.settings.is_cloud else LOCAL_S
+        self._least_s = CLOUD_S if env.settings.is_cloud else LOCAL_S
         self._wanted_until = 0.0
         self._listeners = 0
         self._wanted = anyio.Event()
@@ -124,7 +124,7 @@ class Board:
         counts = self.index.count(EVERYTHING)
         return News(
             number=self.news.number + 1,
-            at=self.news.at if trouble else self.site.clock.now(),
+            at=self.news.at if trouble else self.env.clock.now(),
             counts={state.value: counts.get(state.value, 0) for state in State},
             stale=sum(self.index.count(STALE).values()),
             unknown=counts.get("unknown", 0),

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from client.records.reader import read_one
-from client.web.console_view import Spot, read_on
-from client.web.refresher import Board, News
+from client.web.console_view import ConsolePosition, read_on
+from client.web.refresher import News, Refresher
 from lifecycle.errors import HoldfastError
 
 WAIT_S: Final = 1.0
@@ -20,28 +20,28 @@ LOCAL_LOOK_S: Final = 1.0
 CLOUD_LOOK_S: Final = 5.0  # workers bring what is new every 20 s
 
 
-class Stream:
+class EventStream:
     """Tells pages.
 
     Args:
-        board: What it tells of.
+        refresher: What it tells of.
     """
 
-    def __init__(self, board: Board) -> None:
-        self._board = board
-        self._look_s = CLOUD_LOOK_S if board.site.settings.is_cloud else LOCAL_LOOK_S
+    def __init__(self, refresher: Refresher) -> None:
+        self._refresher = refresher
+        self._look_s = CLOUD_LOOK_S if refresher.env.settings.is_cloud else LOCAL_LOOK_S
 
     async def answer(self, request: Request) -> Response:
         """`/events`, with `?job=` for that job's console too. A browser that was cut off goes on where it was."""
         job = request.query_params.get("job")
-        spot = Spot.parse(request.headers.get("last-event-id") or request.query_params.get("after", ""))
+        spot = ConsolePosition.parse(request.headers.get("last-event-id") or request.query_params.get("after", ""))
         return StreamingResponse(self._events(job, spot), media_type="text/event-stream")
 
-    async def _events(self, job: str | None, spot: Spot | None) -> AsyncIterator[str]:
+    async def _events(self, job: str | None, spot: ConsolePosition | None) -> AsyncIterator[str]:
         number, said_at, looked_at, is_over = -1, time.monotonic(), 0.0, job is None
         yield "retry: 2000\n\n"
-        while not self._board.is_closed:
-            news = await self._board.after(number, WAIT_S)
+        while not self._refresher.is_closed:
+            news = await self._refresher.after(number, WAIT_S)
             if news.number != number and news.at:
                 yield event("news", as_object(news))
                 said_at = time.monotonic()
@@ -56,14 +56,14 @@ class Stream:
                 yield ": still here\n\n"
                 said_at = time.monotonic()
 
-    def _console(self, job: str, spot: Spot | None) -> tuple[list[tuple[str, Spot]], bool]:
+    def _console(self, job: str, spot: ConsolePosition | None) -> tuple[list[tuple[str, ConsolePosition]], bool]:
         """What is new in a job's console, and whether that was all: the last bit comes after the job is over."""
-        found = read_one(self._board.site, job)
-        is_over = found.held is not None and found.held.record.is_settled and found.held.age_s > CLOUD_LOOK_S
-        if found.held is None:
+        found = read_one(self._refresher.env, job)
+        is_over = found.stored is not None and found.stored.record.is_settled and found.stored.age_s > CLOUD_LOOK_S
+        if found.stored is None:
             return [], not found.is_passing
         try:
-            pieces = read_on(self._board.site, job, spot)
+            pieces = read_on(self._refresher.env, job, spot)
         except HoldfastError:
             return [], False
         told = [(event("console", {"epoch": one.epoch, "text": one.text}, one.end), one.end) for one in pieces]
@@ -83,7 +83,7 @@ def as_object(news: News) -> dict[str, Any]:
     }
 
 
-def event(name: str, data: Any, spot: Spot | None = None) -> str:
+def event(name: str, data: Any, spot: ConsolePosition | None = None) -> str:
     """One server-sent event; JSON has no line ends that could end it early."""
     head = f"id: {spot}\n" if spot else ""
     return f"{head}event: {name}\ndata: {json.dumps(data)}\n\n"

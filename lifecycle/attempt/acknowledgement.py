@@ -9,43 +9,43 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from lifecycle.attempt.context import Services
+from lifecycle.attempt.context import WorkerContext
 from lifecycle.checkpoint.publish import publish, published, unpublishable
 from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys
 from lifecycle.machine import Change
 from lifecycle.ports.queue import Delivery
-from lifecycle.record.message import Call, announce_anew
+from lifecycle.record.message import JobMessage, announce_anew
 
 PUBLISH_AGAIN: Final = timedelta(seconds=30)
 
 log = logging.getLogger("holdfast.settle")
 
 
-class Settlement:
+class Acknowledgement:
     """Settles one delivery.
 
     Args:
-        services: Queue, store and bucket are used.
-        call: What the message said.
+        context: Queue, store and bucket are used.
+        message: What the message said.
         delivery: The delivery.
     """
 
-    def __init__(self, services: Services, call: Call, delivery: Delivery) -> None:
-        self._services = services
-        self._call = call
+    def __init__(self, context: WorkerContext, message: JobMessage, delivery: Delivery) -> None:
+        self._context = context
+        self._message = message
         self._delivery = delivery
 
     @property
     def _keys(self) -> JobKeys:
-        return self._call.keys
+        return self._message.keys
 
     def send_anew(self, record: JobRecord) -> None:
         """Send a fresh message, then delete this one: between the two there are two, and the record decides."""
-        following = announce_anew(self._keys, record, record.dispatch + 1, bucket=self._services.bucket)
+        following = announce_anew(self._keys, record, record.dispatch + 1, bucket=self._context.bucket)
         try:
-            refused = self._services.queue.send([following])
+            refused = self._context.queue.send([following])
         except HoldfastError as error:
             log.warning("%s: no fresh message sent: %s", record.job, error, extra={"job": record.job})
             self.hand_back(timedelta(0))
@@ -58,11 +58,11 @@ class Settlement:
 
     def hand_back(self, delay: timedelta) -> None:
         """Let others see the message after *delay*."""
-        self._quietly("hand back", lambda: self._services.queue.release(self._delivery, delay=delay))
+        self._quietly("hand back", lambda: self._context.queue.release(self._delivery, delay=delay))
 
     def delete(self) -> None:
         """Remove the message."""
-        self._quietly("delete", lambda: self._services.queue.delete(self._delivery))
+        self._quietly("delete", lambda: self._context.queue.delete(self._delivery))
 
     def publish(self, record: JobRecord, mark: Callable[[Change], object]) -> None:
         """Publish a completed job's outputs, let *mark* write so in the record, and only then delete the message."""
@@ -76,7 +76,7 @@ class Settlement:
 
     def _publish(self, record: JobRecord) -> Change:
         try:
-            publish(self._services.store, self._services.clock, self._keys, record)
+            publish(self._context.store, self._context.clock, self._keys, record)
         except PermanentError as error:  # something committed is damaged, or a name that no key can have
             why = f"the outputs cannot be published: {error}"
             log.error("%s: %s", record.job, why, extra={"job": record.job})  # noqa: TRY400 - the traceback would say nothing more

@@ -9,8 +9,8 @@ from attrs import evolve
 
 from lifecycle.attempt.events import Uploaded, UploadFailed
 from lifecycle.attempt.outcome import OF_THE_FILES
-from lifecycle.attempt.running import Running
-from lifecycle.checkpoint.snapshot import Look, Snapshot, look, take_announced, take_output, take_picture
+from lifecycle.attempt.running import AttemptContext
+from lifecycle.checkpoint.snapshot import Scan, Snapshot, capture_files, scan, take_announced, take_output
 from lifecycle.checkpoint.writer import Saved
 from lifecycle.errors import TornSnapshotError, UnknownOutcomeError
 from lifecycle.job_record import Backlog, CheckpointRef, JobRecord, iso
@@ -21,16 +21,16 @@ from lifecycle.states import Facts, Trigger
 RETRY_S: Final = 2.0  # between two tries to commit
 
 
-class Checkpointer:
+class CheckpointScheduler:
     """The checkpoints of one attempt.
 
     Args:
         on: The attempt.
     """
 
-    def __init__(self, on: Running) -> None:
+    def __init__(self, on: AttemptContext) -> None:
         self._on = on
-        committed = on.keeper.record.checkpoint
+        committed = on.session.record.checkpoint
         self._seq = committed.seq if committed else 0
         self._last_good = on.resumed_from
         self._announces = False
@@ -39,7 +39,7 @@ class Checkpointer:
         self._taken_at: dict[int, float] = {}
         self._uncommitted: tuple[Snapshot, Saved] | None = None
         self._retry_at = 0.0
-        self._seen: Look = {}
+        self._seen: Scan = {}
         self._still_since = 0.0
         self._asked = False
         self._in_place: set[str] = set()
@@ -115,7 +115,7 @@ class Checkpointer:
         self._taken = snapshot
         self.left += 1
         self._taken_at[snapshot.seq] = self._on.now()
-        since = self._backlog.since if self._backlog else iso(self._on.services.clock.now())
+        since = self._backlog.since if self._backlog else iso(self._on.context.clock.now())
         self._note_backlog(Backlog(snapshot.bytes, since))
         self._on.machine.fire(Trigger.CHECKPOINT)
 
@@ -132,7 +132,7 @@ class Checkpointer:
         elif seen != self._seen and workload.quiet:
             self._seen, self._still_since = seen, now
             if now - self._due_at > self._on.launch.saving_interval.total_seconds():
-                self._on.journal.write("no_snapshot", why=f"its files were never still for {workload.quiet}")
+                self._on.event_log.write("no_snapshot", why=f"its files were never still for {workload.quiet}")
                 self._be_due_again()
         elif now - self._still_since >= workload.quiet.total_seconds():
             self._submit_picture(self._picture(seen, step))
@@ -143,12 +143,12 @@ class Checkpointer:
         else:  # something changed at this very moment: look again
             self._seen = {}
 
-    def _look(self) -> Look:
-        return look(self._on.launch.dirs, self._on.launch.workload)
+    def _look(self) -> Scan:
+        return scan(self._on.launch.dirs, self._on.launch.workload)
 
-    def _picture(self, seen: Look, step: int | None) -> Snapshot | None:
+    def _picture(self, seen: Scan, step: int | None) -> Snapshot | None:
         launch = self._on.launch
-        return take_picture(
+        return capture_files(
             seen, launch.workload, seq=self._next_seq(), step=step, dirs=launch.dirs, in_place=self._in_place
         )
 
@@ -163,7 +163,7 @@ class Checkpointer:
 
     def _note_backlog(self, backlog: Backlog | None) -> None:
         self._backlog = backlog
-        self._on.keeper.note("backlog", lambda record: evolve(record, backlog=backlog))
+        self._on.session.note("backlog", lambda record: evolve(record, backlog=backlog))
 
     # ---- committing them ----
 
@@ -179,7 +179,7 @@ class Checkpointer:
         if event.snapshot.is_last:
             self.last = event
         elif isinstance(event, UploadFailed):
-            self._on.journal.write("upload_failed", seq=event.snapshot.seq, error=str(event.error))
+            self._on.event_log.write("upload_failed", seq=event.snapshot.seq, error=str(event.error))
             self._abandon(event.snapshot)
             if isinstance(event.error, TornSnapshotError):
                 self._retake(event.error)
@@ -219,7 +219,7 @@ class Checkpointer:
             self._on.machine.fire(Trigger.COMMIT, facts=self._facts(snapshot), change=change)
         except UnknownOutcomeError as error:
             self._retry_at = self._on.now() + RETRY_S
-            self._on.journal.write("commit_unknown", seq=snapshot.seq, error=str(error))
+            self._on.event_log.write("commit_unknown", seq=snapshot.seq, error=str(error))
             return
         self._uncommitted = None
         self._count(saved, further=further)
@@ -233,7 +233,7 @@ class Checkpointer:
         return change
 
     def _pointing_at(self, ref: CheckpointRef, *, further: bool) -> Change:
-        now = iso(self._on.services.clock.now())
+        now = iso(self._on.context.clock.now())
         committed, fallback, commits = evolve(ref, at=now), self._last_good, self.commits + further
         newer = self._taken if self._taken and self._taken.seq > ref.seq else None
         self._note_backlog(Backlog(newer.bytes, now) if newer else None)
@@ -245,13 +245,13 @@ class Checkpointer:
         return point
 
     def _count(self, saved: Saved, *, further: bool) -> None:
-        ref = self._last_good = evolve(saved.ref, at=iso(self._on.services.clock.now()))
+        ref = self._last_good = evolve(saved.ref, at=iso(self._on.context.clock.now()))
         self._failing_since = None
         self.commits += further
         took_s = round(self._on.now() - self._taken_at[ref.seq], 3)
         self._taken_at = {seq: at for seq, at in self._taken_at.items() if seq > ref.seq}
         facts = {"seq": ref.seq, "step": ref.step, "bytes": ref.bytes, "sent": ref.sent, "took_s": took_s}
-        self._on.journal.write("checkpoint", **facts)
+        self._on.event_log.write("checkpoint", **facts)
 
     def _goes_further(self, ref: CheckpointRef) -> bool:
         before = self._last_good

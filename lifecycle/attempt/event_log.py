@@ -16,7 +16,7 @@ from lifecycle.ports.store import ObjectStore
 KEPT_LINES: Final = 5000
 
 
-class Journal:
+class EventLog:
     """Lines `{"at", "epoch", "node", "event", …}`, the newest KEPT_LINES of them. Thread-safe."""
 
     def __init__(self, clock: Clock, observer: Observer, *, epoch: int, node: str) -> None:

@@ -9,12 +9,12 @@ from typing import Final
 
 from attrs import frozen
 
-from lifecycle.attempt.context import Services
+from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.events import CancelAsked, Event, LeaseLost, ThreadDied
 from lifecycle.errors import HoldfastError, LeaseLostError
 from lifecycle.ports.clock import Mailbox, Thread
 from lifecycle.ports.queue import Delivery
-from lifecycle.record.session import RecordKeeper
+from lifecycle.record.session import RecordSession
 
 FIRST_S: Final = 2.0  # the first beat comes early: it carries the first changes of state
 OVERLAP: Final = timedelta(seconds=2)  # a redelivered message finds a lease that has run out, not one about to
@@ -31,20 +31,22 @@ class Heartbeat:
     """Beats for one attempt until stopped, or until the lease is proven lost.
 
     Args:
-        services: Clock, queue and policy are used.
-        keeper: The attempt's hold on its record.
+        context: Clock, queue and policy are used.
+        session: The attempt's hold on its record.
         delivery: What woke us.
         events: Where to tell of a lost lease, a cancellation, or our own end.
     """
 
-    def __init__(self, services: Services, *, keeper: RecordKeeper, delivery: Delivery, events: Mailbox[Event]) -> None:
-        self._services = services
-        self._keeper = keeper
+    def __init__(
+        self, context: WorkerContext, *, session: RecordSession, delivery: Delivery, events: Mailbox[Event]
+    ) -> None:
+        self._context = context
+        self._session = session
         self._delivery = delivery
         self._events = events
         self._cancel_told = False
-        self._inbox: Mailbox[_Stop] = services.clock.mailbox()
-        self._thread: Thread = services.clock.start_thread(self._run, name=f"heartbeat-{keeper.record.job}")
+        self._inbox: Mailbox[_Stop] = context.clock.mailbox()
+        self._thread: Thread = context.clock.start_thread(self._run, name=f"heartbeat-{session.record.job}")
 
     def stop(self, *, timeout_s: float) -> bool:
         """Beat no more; True if the thread ended in time. Safe to repeat."""
@@ -52,7 +54,7 @@ class Heartbeat:
         return self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        interval_s = self._services.policy.heartbeat.total_seconds()
+        interval_s = self._context.limits.heartbeat.total_seconds()
         wait_s = min(FIRST_S, interval_s)
         try:
             while self._inbox.get(wait_s) is None:
@@ -64,17 +66,17 @@ class Heartbeat:
             self._events.put(ThreadDied("heartbeat", error))
 
     def _beat(self) -> None:
-        self._services.alive()
+        self._context.alive()
         try:
-            self._keeper.beat()
+            self._session.beat()
         except LeaseLostError:
             raise
         except HoldfastError as error:
-            log.warning("beat of %s not recorded: %s", self._keeper.record.job, error)
-        if self._keeper.record.control.cancel and not self._cancel_told:
+            log.warning("beat of %s not recorded: %s", self._session.record.job, error)
+        if self._session.record.control.cancel and not self._cancel_told:
             self._cancel_told = True
             self._events.put(CancelAsked())
         try:
-            self._services.queue.extend(self._delivery, hidden=self._services.policy.lease + OVERLAP)
+            self._context.queue.extend(self._delivery, hidden=self._context.limits.lease + OVERLAP)
         except HoldfastError as error:
-            log.warning("delivery of %s not extended: %s", self._keeper.record.job, error)
+            log.warning("delivery of %s not extended: %s", self._session.record.job, error)

@@ -6,8 +6,8 @@ from typing import Final
 from attrs import frozen
 
 from lifecycle.attempt.console_segments import ConsoleCopy
-from lifecycle.attempt.context import Services
-from lifecycle.attempt.event_log import Journal
+from lifecycle.attempt.context import WorkerContext
+from lifecycle.attempt.event_log import EventLog
 from lifecycle.key_layout import JobKeys
 from lifecycle.ports.clock import Mailbox, Thread
 from lifecycle.ports.runner import JobDirs
@@ -23,24 +23,26 @@ class _Stop:
     """No more."""
 
 
-class Courier:
+class LogShipper:
     """Ships what is new, several times a minute, until stopped. It is a courtesy: whatever fails harms nothing.
 
     Args:
-        services: Store and clock are used.
+        context: Store and clock are used.
         keys: The job's keys.
         epoch: Ours.
-        journal: The attempt's log.
+        event_log: The attempt's log.
         dirs: The job's directories.
     """
 
-    def __init__(self, services: Services, keys: JobKeys, *, epoch: int, journal: Journal, dirs: JobDirs) -> None:
-        self._services = services
+    def __init__(
+        self, context: WorkerContext, keys: JobKeys, *, epoch: int, event_log: EventLog, dirs: JobDirs
+    ) -> None:
+        self._context = context
         self._keys = keys
-        self._journal = journal
-        self._console = ConsoleCopy(services.store, keys, epoch=epoch, dirs=dirs)
-        self._inbox: Mailbox[_Stop] = services.clock.mailbox()
-        self._thread: Thread = services.clock.start_thread(self._run, name=f"courier-{keys.job}", yields=True)
+        self._event_log = event_log
+        self._console = ConsoleCopy(context.store, keys, epoch=epoch, dirs=dirs)
+        self._inbox: Mailbox[_Stop] = context.clock.mailbox()
+        self._thread: Thread = context.clock.start_thread(self._run, name=f"log-shipper-{keys.job}", yields=True)
 
     def stop(self, *, timeout_s: float) -> bool:
         """Ship no more; True if the thread ended in time. Safe to repeat."""
@@ -49,7 +51,7 @@ class Courier:
 
     def ship(self) -> None:
         """Ship what is new. Never fails; not from two threads at once."""
-        self._journal.flush(self._services.store, self._keys)
+        self._event_log.flush(self._context.store, self._keys)
         self._console.ship()
 
     def _run(self) -> None:

@@ -47,5 +47,5 @@ NOBODY: Final = Observers()
 
 if TYPE_CHECKING:
 
-    def _proof(observers: Observers) -> Observer:
+    def _conforms(observers: Observers) -> Observer:
         return observers

@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 
 from lifecycle.errors import PermanentError
 from lifecycle.job_record import JobRecord, iso
-from lifecycle.limits import Policy
+from lifecycle.limits import Limits
 from lifecycle.machine import Change, unchanged
 from lifecycle.states import Trigger
 
@@ -23,7 +23,7 @@ OF_THE_FILES: Final = frozenset(
 
 
 @frozen
-class Ending:
+class Outcome:
     """An attempt's end.
 
     Attributes:
@@ -45,12 +45,12 @@ class Ending:
     wants_new_node: bool = False
 
 
-def after_failure(record: JobRecord, policy: Policy, *, error: str, progressed: bool) -> Ending:
+def after_failure(record: JobRecord, limits: Limits, *, error: str, progressed: bool) -> Outcome:
     """What becomes of a job whose workload failed: another try after a growing delay, or no more.
 
     Args:
         record: As it stands.
-        policy: For the limit.
+        limits: For the limit.
         error: What the workload said.
         progressed: Whether this attempt committed a checkpoint that goes further than the one before.
     """
@@ -59,30 +59,30 @@ def after_failure(record: JobRecord, policy: Policy, *, error: str, progressed: 
     def count(latest: JobRecord) -> JobRecord:
         return evolve(latest, failures=failures)
 
-    if failures >= policy.max_failures:
+    if failures >= limits.max_failures:
         reason = f"failed {failures} times in a row without a new checkpoint; the last time: {error}"
-        return Ending(Trigger.FAIL, "workload_failed", error=reason, change=count)
+        return Outcome(Trigger.FAIL, "workload_failed", error=reason, change=count)
     delay = min(FIRST_DELAY * 2 ** max(failures - 1, 0), LONGEST_DELAY)
-    return Ending(Trigger.RELEASE, "workload_failed", error=error, delay=delay, change=count)
+    return Outcome(Trigger.RELEASE, "workload_failed", error=error, delay=delay, change=count)
 
 
-def of_disk(error: OSError) -> Ending:
+def of_disk(error: OSError) -> Outcome:
     """What becomes of a job whose node's disk fails: another node takes it."""
     what = "the disk is full" if error.errno == errno.ENOSPC else "this node's disk fails"
-    return Ending(Trigger.RELEASE, "node_unfit", error=f"{what}: {error}", wants_new_node=True)
+    return Outcome(Trigger.RELEASE, "node_unfit", error=f"{what}: {error}", wants_new_node=True)
 
 
-def not_ready(error: Exception) -> Ending:
+def not_ready(error: Exception) -> Outcome:
     """What becomes of a job that could not be got ready here: invalid, or to be tried elsewhere, or later."""
     if isinstance(error, PermanentError):
-        return Ending(Trigger.FAIL, "invalid", error=str(error))
+        return Outcome(Trigger.FAIL, "invalid", error=str(error))
     if isinstance(error, OSError):
         return of_disk(error)
-    return Ending(Trigger.RELEASE, "unreadable", error=str(error), delay=UNREADABLE_DELAY)
+    return Outcome(Trigger.RELEASE, "unreadable", error=str(error), delay=UNREADABLE_DELAY)
 
 
 @frozen
-class Account:
+class AttemptTotals:
     """What an attempt did, as its summary in the record says.
 
     Attributes:
@@ -98,16 +98,16 @@ class Account:
     commits: int
 
 
-def closing(ending: Ending, account: Account, now: datetime) -> Change:
-    """The last write of an attempt: *ending*'s own change, the account, and the end of ownership."""
-    interrupted = ending.trigger in {Trigger.RELEASE, Trigger.PAUSE} and ending.cause != "workload_failed"
-    interruptions = account.began.counting(ending.cause).interruptions if interrupted else account.began.interruptions
-    is_over = ending.trigger in {Trigger.COMPLETE, Trigger.FAIL, Trigger.CANCEL}
+def finalize(outcome: Outcome, account: AttemptTotals, now: datetime) -> Change:
+    """The last write of an attempt: *outcome*'s own change, the account, and the end of ownership."""
+    interrupted = outcome.trigger in {Trigger.RELEASE, Trigger.PAUSE} and outcome.cause != "workload_failed"
+    interruptions = account.began.counting(outcome.cause).interruptions if interrupted else account.began.interruptions
+    is_over = outcome.trigger in {Trigger.COMPLETE, Trigger.FAIL, Trigger.CANCEL}
 
     def close(record: JobRecord) -> JobRecord:
-        changed = ending.change(record).with_attempt(
+        changed = outcome.change(record).with_attempt(
             ended=iso(now),
-            outcome=ending.cause,
+            outcome=outcome.cause,
             useful_s=round(account.useful_s, 3),
             steps=account.steps,
             commits=account.commits,
@@ -117,7 +117,7 @@ def closing(ending: Ending, account: Account, now: datetime) -> Change:
             owner=None,
             backlog=None,
             ran_s=round(account.began.ran_s + account.useful_s, 3),
-            error=ending.error[:KEPT_ERROR] if ending.error else None,
+            error=outcome.error[:KEPT_ERROR] if outcome.error else None,
             interruptions=interruptions,
             timestamps=evolve(changed.timestamps, finished=iso(now) if is_over else None),
         )

@@ -8,21 +8,21 @@ from typing import Final
 
 from attrs import frozen
 
-from lifecycle.attempt.context import Services
-from lifecycle.attempt.event_log import Journal
+from lifecycle.attempt.context import WorkerContext
+from lifecycle.attempt.event_log import EventLog
 from lifecycle.attempt.events import CancelAsked, DrainAsked, Event, LeaseLost
-from lifecycle.attempt.outcome import Ending
+from lifecycle.attempt.outcome import Outcome
 from lifecycle.attempt.salad_demo import DemoFiles
 from lifecycle.checkpoint.manifest import is_safe_path
 from lifecycle.checkpoint.restore import Restored, restore
-from lifecycle.concurrency import Crew
+from lifecycle.concurrency import ThreadPool
 from lifecycle.errors import LeaseLostError, PermanentError, RetryableError
 from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.key_layout import JobKeys
 from lifecycle.limits import saving_interval
 from lifecycle.ports.clock import Mailbox
 from lifecycle.ports.runner import JobDirs, Launch, Workload
-from lifecycle.ports.store import Listed, ObjectStore, Range
+from lifecycle.ports.store import ListedObject, ObjectStore, Range
 from lifecycle.states import Trigger
 
 FETCHERS: Final = 4  # pieces of input on their way at once
@@ -31,20 +31,20 @@ AT_ONCE: Final = 16 << 20  # bytes of one
 log = logging.getLogger("holdfast.preparation")
 
 
-class EarlyEnd(Exception):  # noqa: N818 - a way out, not an error
+class StagingInterrupted(Exception):  # noqa: N818 - a way out, not an error
     """The attempt is to end before its workload has started.
 
     Attributes:
-        ending: How.
+        outcome: How.
     """
 
-    def __init__(self, ending: Ending) -> None:
-        super().__init__(ending.cause)
-        self.ending = ending
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.cause)
+        self.outcome = outcome
 
 
 @frozen
-class Ready:
+class StagedJob:
     """A job ready to start: how to launch it, and the checkpoint that it goes on from, if any."""
 
     launch: Launch
@@ -52,39 +52,37 @@ class Ready:
 
 
 @frozen
-class Preparation:
+class Staging:
     """What is needed to get one attempt's job ready.
 
     Attributes:
-        services: The ports and the numbers.
+        context: The ports and the numbers.
         keys: The job's keys.
         dirs: Its directories here.
         events: What the other threads say meanwhile.
-        journal: The attempt's log.
+        event_log: The attempt's log.
         demo: The demo's file names, if the job came as its message.
     """
 
-    services: Services
+    context: WorkerContext
     keys: JobKeys
     dirs: JobDirs
     events: Mailbox[Event]
-    journal: Journal
+    event_log: EventLog
     demo: DemoFiles | None
 
-    def ready(self, record: JobRecord) -> Ready:
+    def ready(self, record: JobRecord) -> StagedJob:
         """Fetch everything and verify it.
 
         Raises:
-            EarlyEnd: Somebody asks the attempt to end.
+            StagingInterrupted: Somebody asks the attempt to end.
             LeaseLostError: Another epoch owns the job.
             PermanentError: The job cannot run, here or anywhere: unknown workload, no input, no sound checkpoint.
             RetryableError: Something could not be read; nothing is known of it.
             OSError: This node's disk would not take it.
         """
         workload = self._workload(record)
-        interval = saving_interval(
-            record.params, workload.saving_interval or self.services.policy.state_saving_interval
-        )
+        interval = saving_interval(record.params, workload.saving_interval or self.context.limits.state_saving_interval)
         self._make_directories()
         loaded = self._load_input()
         if workload.needs_input and not loaded:
@@ -100,10 +98,10 @@ class Preparation:
             saving_interval=interval,
             dirs=self.dirs,
         )
-        return Ready(launch, restored)
+        return StagedJob(launch, restored)
 
     def _workload(self, record: JobRecord) -> Workload:
-        offered = self.services.workloads
+        offered = self.context.workloads
         if record.workload not in offered:
             raise PermanentError(
                 f"unknown workload {record.workload!r}: this image offers {', '.join(sorted(offered))}"
@@ -119,7 +117,7 @@ class Preparation:
 
     def _load_input(self) -> int:
         """Fetch all that lies under `input/`, or else the one file `input.txt`; returns how many files."""
-        store, keys = self.services.store, self.keys
+        store, keys = self.context.store, self.keys
         found = [
             (listed, listed.key.removeprefix(keys.input))
             for listed in store.list(keys.input)
@@ -127,7 +125,7 @@ class Preparation:
         ]
         if not found:
             found = [(listed, "input.txt") for listed in store.list(keys.input_file) if listed.key == keys.input_file]
-        crew = Crew(self.services.clock, name="fetch-input", at_once=FETCHERS)
+        pool = ThreadPool(self.context.clock, name="fetch-input", at_once=FETCHERS)
         for listed, name in found:
             if not is_safe_path(name):
                 raise PermanentError(f"the input {listed.key} has a name that would leave its directory")
@@ -137,15 +135,15 @@ class Preparation:
             for offset in range(0, listed.size_bytes, AT_ONCE):
                 self._between()
                 piece = Range(listed.key, offset, min(AT_ONCE, listed.size_bytes - offset))
-                crew.give(partial(_fetch_piece, store, piece, target))
-        crew.finish()
+                pool.give(partial(_fetch_piece, store, piece, target))
+        pool.finish()
         if any(listed.size_bytes > AT_ONCE for listed, _ in found):
             self._expect_unchanged([listed for listed, _ in found])
         return len(found)
 
-    def _expect_unchanged(self, found: list[Listed]) -> None:
+    def _expect_unchanged(self, found: list[ListedObject]) -> None:
         """What was read in pieces must not be pieces of two files."""
-        now = {listed.key: listed.version for listed in self.services.store.list(self.keys.folder + "input")}
+        now = {listed.key: listed.version for listed in self.context.store.list(self.keys.folder + "input")}
         for listed in found:
             if now.get(listed.key) != listed.version:
                 raise RetryableError(f"the input {listed.key} changed while it was read")
@@ -153,15 +151,15 @@ class Preparation:
     def _restore(self, record: JobRecord) -> Restored | None:
         def damaged(ref: CheckpointRef, why: str) -> None:
             log.error("%s: checkpoint %d is damaged: %s", record.job, ref.seq, why)
-            self.journal.write("checkpoint_damaged", seq=ref.seq, why=why)
+            self.event_log.write("checkpoint_damaged", seq=ref.seq, why=why)
 
         refs = [ref for ref in (record.checkpoint, record.fallback) if ref]
         if not refs:
             for directory in (self.dirs.checkpoint, self.dirs.output):
                 shutil.rmtree(directory, ignore_errors=True)
         restored = restore(
-            self.services.store,
-            self.services.clock,
+            self.context.store,
+            self.context.clock,
             refs,
             self.dirs.root,
             local=self.dirs.snapshots,
@@ -186,9 +184,9 @@ class Preparation:
             case LeaseLost(why):
                 raise LeaseLostError(why)
             case DrainAsked():
-                raise EarlyEnd(Ending(Trigger.RELEASE, "drained"))
+                raise StagingInterrupted(Outcome(Trigger.RELEASE, "drained"))
             case CancelAsked():
-                raise EarlyEnd(Ending(Trigger.CANCEL, "cancelled"))
+                raise StagingInterrupted(Outcome(Trigger.CANCEL, "cancelled"))
             case other:
                 raise RuntimeError(f"not expected before the workload runs: {other}")
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from lifecycle.attempt.event_log import Journal
+from lifecycle.attempt.event_log import EventLog
 from lifecycle.attempt.events import Event, ThreadDied, Uploaded, UploadFailed
-from lifecycle.checkpoint.chunks import Known
+from lifecycle.checkpoint.chunks import BaseCheckpoint
 from lifecycle.checkpoint.gc import named_by, remove, sweep
 from lifecycle.checkpoint.snapshot import Snapshot
-from lifecycle.checkpoint.writer import Engine, Saved
+from lifecycle.checkpoint.writer import CheckpointWriter, Saved
 from lifecycle.errors import HoldfastError, LeaseLostError, TornSnapshotError
 from lifecycle.ports.clock import Clock, Mailbox, Thread
 
@@ -35,30 +35,30 @@ class Uploader:
     """Uploads snapshots of one attempt.
 
     Args:
-        engine: Uploads one.
+        writer: Uploads one.
         clock: Thread and mailbox.
         kept: What the record names, newest first; at most two.
         check: Says what is wrong with a snapshot, by the workload's own lights; None if nothing is.
         events: Where to tell.
-        journal: The attempt's log.
+        event_log: The attempt's log.
         after_commit: Called with each committed snapshot; must not fail.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        writer: CheckpointWriter,
         clock: Clock,
         *,
-        kept: tuple[Known, ...],
+        kept: tuple[BaseCheckpoint, ...],
         check: Callable[[Snapshot], str | None],
         events: Mailbox[Event],
-        journal: Journal,
+        event_log: EventLog,
         after_commit: Callable[[Snapshot], None],
     ) -> None:
-        self._engine = engine
+        self._writer = writer
         self._kept = kept
         self._events = events
-        self._journal = journal
+        self._event_log = event_log
         self._after_commit = after_commit
         self._check = check
         self._inbox: Mailbox[Snapshot | _Committed | _Stop] = clock.mailbox()
@@ -67,7 +67,7 @@ class Uploader:
         self._swept = False
         self._stopped = False
         self._committed_files: Snapshot | None = None
-        self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{engine.keys.job}", yields=True)
+        self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{writer.keys.job}", yields=True)
 
     def submit(self, snapshot: Snapshot) -> None:
         """Put *snapshot* on the local queue. Never waits, never fails."""
@@ -113,7 +113,7 @@ class Uploader:
         try:
             if wrong := self._check(snapshot):
                 raise TornSnapshotError(wrong)
-            saved = self._engine.upload(snapshot, last, between=self._between)
+            saved = self._writer.upload(snapshot, last, between=self._between)
         except (HoldfastError, OSError) as error:
             self._swept = False  # something may have arrived that nobody will ever name
             self._events.put(UploadFailed(snapshot, error))
@@ -132,15 +132,15 @@ class Uploader:
         if self._committed_files:
             self._committed_files.discard()
         self._committed_files = snapshot
-        dropped, self._kept = self._kept[1:], (saved.known, *self._kept[:1])
+        dropped, self._kept = self._kept[1:], (saved.base, *self._kept[:1])
         self._after_commit(snapshot)
         self._collect(dropped)
 
-    def _collect(self, dropped: tuple[Known, ...]) -> None:
+    def _collect(self, dropped: tuple[BaseCheckpoint, ...]) -> None:
         """Remove what the last two manifests do not name: once by listing, then by what was dropped."""
-        store, keys, epoch = self._engine.store, self._engine.keys, self._engine.epoch
+        store, keys, epoch = self._writer.store, self._writer.keys, self._writer.epoch
         keep = named_by(self._kept)
-        self._engine.forget()
+        self._writer.forget()
         try:
             if self._swept:
                 remove(store, named_by(dropped) - keep, epoch=epoch)
@@ -149,4 +149,4 @@ class Uploader:
                 self._swept = True
         except HoldfastError as error:
             self._swept = False
-            self._journal.write("collection_failed", error=str(error))
+            self._event_log.write("collection_failed", error=str(error))

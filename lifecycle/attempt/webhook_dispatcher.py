@@ -11,14 +11,14 @@ from typing import Final
 
 from attrs import frozen
 
-from lifecycle.attempt.context import Services
+from lifecycle.attempt.context import WorkerContext
 from lifecycle.errors import HoldfastError, PermanentError, RetryableError
 from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
 from lifecycle.ports.clock import Mailbox, Thread
-from lifecycle.ports.notifier import Herald
+from lifecycle.ports.notifier import Notifier
 from lifecycle.record.notifications import delivered
-from lifecycle.record.session import RecordKeeper
+from lifecycle.record.session import RecordSession
 from lifecycle.states import OWNED
 
 LOOK_S: Final = 2.0  # between two looks at the outbox
@@ -35,26 +35,26 @@ class _Stop:
     """No more than what is left."""
 
 
-class Postman:
+class WebhookDispatcher:
     """Delivers one attempt's notices, and those that earlier ones left, in order.
 
     Args:
-        services: Clock and jitter are used.
-        herald: Brings them.
+        context: Clock and jitter are used.
+        notifier: Brings them.
         keys: The job's keys.
-        keeper: The attempt's hold on its record.
+        session: The attempt's hold on its record.
     """
 
-    def __init__(self, services: Services, herald: Herald, keys: JobKeys, *, keeper: RecordKeeper) -> None:
-        self._clock = services.clock
-        self._rng = services.rng
-        self._herald = herald
+    def __init__(self, context: WorkerContext, notifier: Notifier, keys: JobKeys, *, session: RecordSession) -> None:
+        self._clock = context.clock
+        self._rng = context.rng
+        self._notifier = notifier
         self._keys = keys
-        self._keeper = keeper
+        self._session = session
         self._done: frozenset[str] = frozenset()
         self._until = math.inf
-        self._inbox: Mailbox[_Stop] = services.clock.mailbox()
-        self._thread: Thread = services.clock.start_thread(self._run, name=f"postman-{keys.job}", yields=True)
+        self._inbox: Mailbox[_Stop] = context.clock.mailbox()
+        self._thread: Thread = context.clock.start_thread(self._run, name=f"webhook-dispatcher-{keys.job}", yields=True)
 
     def stop(self) -> None:
         """Deliver nothing more. Never waits; safe to repeat."""
@@ -86,14 +86,14 @@ class Postman:
 
     def _deliver(self) -> bool:
         """Deliver all that is recorded; False if that did not succeed, and should be tried again."""
-        outbox = self._keeper.record.outbox
+        outbox = self._session.record.outbox
         for notice in outbox.notices:
             if self._is_over:
                 return False
             if notice.id in self._done:
                 continue
             try:
-                self._herald.deliver(self._keys, notice)
+                self._notifier.deliver(self._keys, notice)
             except RetryableError as error:
                 log.warning("%s is not delivered yet: %s", notice.id, error)
                 return False
@@ -105,15 +105,15 @@ class Postman:
     def _note(self, notice: Notice) -> None:
         """Let it be taken out by the next write. All that was ever delivered is: a note may be forgotten on the way."""
         self._done |= {notice.id}
-        self._keeper.note(OUTBOX, delivered(self._done))
+        self._session.note(OUTBOX, delivered(self._done))
 
     def _clear(self) -> None:
         """Take out what was delivered and is still there. Not while the job may be ours: that would renew a lease."""
-        record = self._keeper.record
+        record = self._session.record
         left = {notice.id for notice in record.outbox.notices}
         if record.state in OWNED or not left & self._done:
             return
         try:
-            self._keeper.write(delivered(self._done))
+            self._session.write(delivered(self._done))
         except HoldfastError as error:  # they may be delivered once more, which their ids show
             log.info("%s: what was delivered stays in the record: %s", self._keys.job, error)

@@ -10,9 +10,9 @@ from typing import Final
 from attrs import define, field
 from zstandard import ZstdCompressor
 
-from lifecycle.checkpoint.chunks import Cursor, Index, Layout, Sizes, Stretch, digests_of, entry_of
+from lifecycle.checkpoint.chunks import ChunkIndex, ChunkLayout, ChunkRun, Cursor, Sizes, digests_of, entry_of
 from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry
-from lifecycle.checkpoint.packer import Packs
+from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import SnapshotFile
 from lifecycle.errors import TornSnapshotError
 
@@ -23,39 +23,39 @@ DECIDED_FOR: Final = 16 << 20  # bytes of a file that one sample speaks for
 
 
 @define
-class Cut:
+class ChunkedFile:
     """A file of a snapshot, and where its blocks lie."""
 
     file: SnapshotFile
     block: int
-    stretches: tuple[Stretch, ...]
+    runs: tuple[ChunkRun, ...]
 
     def entry(self) -> FileEntry:
         """As the manifest has it."""
-        return entry_of(self.file.path, self.file.mode, self.block, self.stretches)
+        return entry_of(self.file.path, self.file.mode, self.block, self.runs)
 
 
 @define
-class Cutter:
+class Chunker:
     """Cuts files into blocks, and puts those that are nowhere yet into packs."""
 
-    packs: Packs
+    packs: Packer
     sizes: Sizes
-    index: Index
+    index: ChunkIndex
     between: Callable[[], None]
-    _layout: Layout = field(init=False)
-    _cuts: list[Cut] = field(factory=list, init=False)
+    _layout: ChunkLayout = field(init=False)
+    _cuts: list[ChunkedFile] = field(factory=list, init=False)
     _zstd: ZstdCompressor = field(factory=lambda: ZstdCompressor(level=1), init=False)
     _judged_until: int = field(default=0, init=False)
     _compresses: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._layout = Layout(self.sizes.small)
+        self._layout = ChunkLayout(self.sizes.small)
 
-    def cut(self, file: SnapshotFile) -> Cut:
+    def cut(self, file: SnapshotFile) -> ChunkedFile:
         """Read *file* to the length that it had when the snapshot was taken."""
         start = self.index.starts.get(file.path)
-        cursor = Cursor(len(self.index.stretches) if start is None else start, 0)
+        cursor = Cursor(len(self.index.runs) if start is None else start, 0)
         block = self.index.block_at(start) if start is not None else None
         if block is None or self.sizes.frame % block:
             block = self.sizes.block(file.size)
@@ -67,33 +67,33 @@ class Cutter:
                 self._add(digests_of(content, block), len(content), block, cursor)
         return self._finished(file, block)
 
-    def move_out(self, cut: Cut, dead: set[str]) -> None:
+    def move_out(self, cut: ChunkedFile, dead: set[str]) -> None:
         """Put those pieces of a file that lie in *dead* packs elsewhere."""
-        if all(stretch.extent.pack not in dead for stretch in cut.stretches):
+        if all(run.extent.pack not in dead for run in cut.runs):
             return
         self._begin(cut.block)
         with cut.file.source.open("rb", buffering=0) as source:
-            for stretch in cut.stretches:
-                start, length = self._layout.size, stretch.extent.length
-                if stretch.extent.pack not in dead:
-                    self._layout.add(stretch)
+            for run in cut.runs:
+                start, length = self._layout.size, run.extent.length
+                if run.extent.pack not in dead:
+                    self._layout.add(run)
                     continue
                 for content in self._pieces(source, cut.file, start, length):
                     self._place(digests_of(content, cut.block), 0, len(content), cut.block)
         self._cuts.remove(cut)
-        cut.stretches = self._finished(cut.file, cut.block).stretches
+        cut.runs = self._finished(cut.file, cut.block).runs
 
-    def placed(self) -> Iterator[Stretch]:
+    def placed(self) -> Iterator[ChunkRun]:
         """Everything that it has cut so far, wherever it lies."""
-        yield from (stretch for cut in self._cuts for stretch in cut.stretches)
-        yield from self._layout.stretches()
+        yield from (run for cut in self._cuts for run in cut.runs)
+        yield from self._layout.runs()
 
     def _begin(self, block: int) -> None:
-        self._layout = Layout(block)
+        self._layout = ChunkLayout(block)
         self._judged_until = 0
 
-    def _finished(self, file: SnapshotFile, block: int) -> Cut:
-        cut = Cut(file, block, self._layout.stretches())
+    def _finished(self, file: SnapshotFile, block: int) -> ChunkedFile:
+        cut = ChunkedFile(file, block, self._layout.runs())
         self._begin(block)
         self._cuts.append(cut)
         return cut
@@ -117,7 +117,7 @@ class Cutter:
     def _add(self, digests: bytes, size: int, block: int, cursor: Cursor) -> None:
         """The file goes on with the *size* bytes in the room, whose blocks have *digests*."""
         total, done, fresh = len(digests) // DIGEST_BYTES, 0, 0
-        while done < total and self.index.stretches:
+        while done < total and self.index.runs:
             rest = digests[done * DIGEST_BYTES :]
             found = self.index.at(cursor, rest, block) or self._elsewhere(cursor, rest, block)
             if found:
@@ -129,11 +129,11 @@ class Cutter:
                 done += 1
         self._place_blocks(digests, size, block, fresh, total)
 
-    def _elsewhere(self, cursor: Cursor, digests: bytes, block: int) -> Stretch | None:
+    def _elsewhere(self, cursor: Cursor, digests: bytes, block: int) -> ChunkRun | None:
         place = self.index.find(digests[:DIGEST_BYTES], block)
         if place is None:
             return None
-        cursor.stretch, cursor.number = place.stretch, place.number
+        cursor.run, cursor.number = place.run, place.number
         return self.index.at(cursor, digests, block)
 
     def _place_blocks(self, digests: bytes, size: int, block: int, first: int, end: int) -> None:
@@ -159,7 +159,7 @@ class Cutter:
                 self._lay(self.packs.keep(start, stop), stop - start, None, of_these, block)
 
     def _lay(self, place: tuple[str, int], size: int, stored: int | None, digests: bytes, block: int) -> None:
-        self._layout.add(Stretch(Extent(*place, size, "", stored), block, digests))
+        self._layout.add(ChunkRun(Extent(*place, size, "", stored), block, digests))
 
     def _pays(self, content: memoryview) -> bool:
         size = max(int(len(content) * SAMPLE), SMALLEST_SAMPLE)

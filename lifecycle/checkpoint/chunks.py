@@ -50,7 +50,7 @@ SIZES: Final = Sizes()
 
 
 @frozen
-class Stretch:
+class ChunkRun:
     """Consecutive blocks of a file: where they lie in the bucket, and the digest of each, one after the other."""
 
     extent: Extent
@@ -64,17 +64,17 @@ class Stretch:
         """The digests of *count* blocks from *number* on; fewer at the end."""
         return self.digests[number * DIGEST_BYTES : (number + count) * DIGEST_BYTES]
 
-    def part(self, number: int, count: int) -> "Stretch":
+    def part(self, number: int, count: int) -> "ChunkRun":
         """*count* blocks of it, from *number* on."""
         extent, start = self.extent, number * self.block
         length = min(count * self.block, extent.length - start)
         offset, skip = (extent.offset + start, 0) if extent.stored is None else (extent.offset, extent.skip + start)
         part = Extent(extent.pack, offset, length, "", extent.stored, skip)
-        return Stretch(part, self.block, self.digest(number, count))
+        return ChunkRun(part, self.block, self.digest(number, count))
 
 
 @frozen
-class Known:
+class BaseCheckpoint:
     """A manifest, and the blocks of its files.
 
     Attributes:
@@ -85,31 +85,31 @@ class Known:
 
     key: str
     manifest: Manifest
-    stretches: Mapping[str, Sequence[Stretch]]
+    runs: Mapping[str, Sequence[ChunkRun]]
 
 
-class Layout:
+class ChunkLayout:
     """Where the blocks of one file lie, put together from its beginning; neighbours are joined."""
 
     def __init__(self, block: int) -> None:
         self._block = block
-        self._done: list[Stretch] = []
+        self._done: list[ChunkRun] = []
         self._open: Extent | None = None
         self._digests = bytearray()
         self.size = 0
         """Bytes of the file so far."""
 
-    def add(self, stretch: Stretch) -> None:
+    def add(self, run: ChunkRun) -> None:
         """The file goes on with *stretch*."""
-        extent = stretch.extent
+        extent = run.extent
         joined = _joined(self._open, extent) if self._open else None
         if joined is None:
             self._close()
         self._open = joined or extent
-        self._digests += stretch.digests
+        self._digests += run.digests
         self.size += extent.length
 
-    def stretches(self) -> tuple[Stretch, ...]:
+    def runs(self) -> tuple[ChunkRun, ...]:
         """All of it, the extents with their digests."""
         self._close()
         return tuple(self._done)
@@ -118,7 +118,7 @@ class Layout:
         if self._open:
             had, digests = self._open, bytes(self._digests)
             extent = Extent(had.pack, had.offset, had.length, digest_blocks(digests), had.stored, had.skip)
-            self._done.append(Stretch(extent, self._block, digests))
+            self._done.append(ChunkRun(extent, self._block, digests))
         self._open, self._digests = None, bytearray()
 
 
@@ -135,15 +135,15 @@ def _joined(first: Extent, second: Extent) -> Extent | None:
     return Extent(first.pack, first.offset, first.length + second.length, "", first.stored, first.skip)
 
 
-def entry_of(path: str, mode: int, block: int, stretches: Sequence[Stretch]) -> FileEntry:
+def entry_of(path: str, mode: int, block: int, runs: Sequence[ChunkRun]) -> FileEntry:
     """The manifest's entry of a file that consists of *stretches*."""
     return FileEntry(
         path=path,
-        size=sum(stretch.extent.length for stretch in stretches),
+        size=sum(run.extent.length for run in runs),
         mode=mode & 0o777,
         block=block,
-        digest=digest_blocks(b"".join(stretch.digests for stretch in stretches)),
-        extents=tuple(stretch.extent for stretch in stretches),
+        digest=digest_blocks(b"".join(run.digests for run in runs)),
+        extents=tuple(run.extent for run in runs),
     )
 
 
@@ -156,12 +156,12 @@ def digests_of(content: memoryview, block: int) -> bytes:
 class Cursor:
     """A place among the known blocks: block *number* of stretch *stretch*; maybe past the last."""
 
-    stretch: int
+    run: int
     number: int
 
 
 @define
-class Index:
+class ChunkIndex:
     """Finds known blocks by their digests, and what follows them.
 
     Attributes:
@@ -169,15 +169,15 @@ class Index:
         starts: Where in *stretches* those of a file begin, by path.
     """
 
-    stretches: Sequence[Stretch]
+    runs: Sequence[ChunkRun]
     starts: Mapping[str, int]
     _places: dict[int, int] | None = field(default=None, init=False)
 
     def block_at(self, place: int) -> int | None:
         """The block size of the stretch at *place*, if there is one."""
-        return self.stretches[place].block if place < len(self.stretches) else None
+        return self.runs[place].block if place < len(self.runs) else None
 
-    def at(self, cursor: Cursor, digests: bytes, block: int) -> Stretch | None:
+    def at(self, cursor: Cursor, digests: bytes, block: int) -> ChunkRun | None:
         """As many blocks as the cursor's stretch still has of those with *digests*, if they are the same; moves on.
 
         Args:
@@ -185,11 +185,11 @@ class Index:
             digests: Of the blocks to come, one after the other.
             block: Their size.
         """
-        while cursor.stretch < len(self.stretches) and cursor.number >= len(self.stretches[cursor.stretch]):
-            cursor.stretch, cursor.number = cursor.stretch + 1, 0
-        if cursor.stretch >= len(self.stretches):
+        while cursor.run < len(self.runs) and cursor.number >= len(self.runs[cursor.run]):
+            cursor.run, cursor.number = cursor.run + 1, 0
+        if cursor.run >= len(self.runs):
             return None
-        here = self.stretches[cursor.stretch]
+        here = self.runs[cursor.run]
         wanted = len(digests) // DIGEST_BYTES
         held = here.digest(cursor.number, wanted)
         same = len(held) // DIGEST_BYTES if digests.startswith(held) else _same(held, digests)
@@ -205,13 +205,13 @@ class Index:
         if place is None:
             return None
         cursor = Cursor(place >> NUMBER_BITS, place & ((1 << NUMBER_BITS) - 1))
-        held = self.stretches[cursor.stretch]
+        held = self.runs[cursor.run]
         return cursor if held.digest(cursor.number) == digest and held.block == block else None
 
     def _all_places(self) -> Iterator[tuple[int, int]]:
-        for place, stretch in enumerate(self.stretches):
-            for number in range(len(stretch)):
-                yield _prefix(stretch.digest(number)), place << NUMBER_BITS | number
+        for place, run in enumerate(self.runs):
+            for number in range(len(run)):
+                yield _prefix(run.digest(number)), place << NUMBER_BITS | number
 
 
 def _prefix(digest: bytes) -> int:

@@ -6,14 +6,14 @@ a manifest that this one keeps, so whatever it uses again is kept here too, howe
 
 from collections.abc import Iterable
 
-from lifecycle.checkpoint.chunks import Known
+from lifecycle.checkpoint.chunks import BaseCheckpoint
 from lifecycle.key_layout import JobKeys, epoch_of
 from lifecycle.ports.store import ObjectStore
 
 
-def named_by(manifests: Iterable[Known]) -> set[str]:
+def named_by(manifests: Iterable[BaseCheckpoint]) -> set[str]:
     """The keys of *manifests* themselves and of every pack that they name."""
-    return {key for known in manifests for key in (known.key, *known.manifest.packs)}
+    return {key for base in manifests for key in (base.key, *base.manifest.packs)}
 
 
 def sweep(store: ObjectStore, keys: JobKeys, *, epoch: int, keep: set[str]) -> int:

@@ -1,4 +1,4 @@
-"""Packs: what is new, put together into objects, and sent in the background.
+"""Packer: what is new, put together into objects, and sent in the background.
 
 A file's bytes are read once, to where they are sent from: into the pack that is being filled, behind what it holds.
 What turns out to be in the bucket already is written over by what comes next. Where a file is read to is aligned, and
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from lifecycle.checkpoint.chunks import Sizes
-from lifecycle.concurrency import Crew, Pace
+from lifecycle.concurrency import RateLimiter, ThreadPool
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore
 
@@ -26,7 +26,7 @@ ALIGNED: Final = 64  # bytes: where a file is read to begins at a multiple, what
 log = logging.getLogger("holdfast.packs")
 
 
-class Packs:
+class Packer:
     """Collects pieces into objects, and sends those in the background; holds a few in memory, and no more.
 
     Args:
@@ -34,17 +34,19 @@ class Packs:
         clock: For threads.
         name: Makes a new key.
         sizes: How much goes into one.
-        pace: The cap on what is sent.
+        limiter: The cap on what is sent.
     """
 
-    def __init__(self, store: ObjectStore, clock: Clock, *, name: Callable[[], str], sizes: Sizes, pace: Pace) -> None:
+    def __init__(
+        self, store: ObjectStore, clock: Clock, *, name: Callable[[], str], sizes: Sizes, limiter: RateLimiter
+    ) -> None:
         self._store = store
         self._name = name
-        self._pace = pace
+        self._limiter = limiter
         self._most = sizes.pack
-        if pace.limit:
-            self._most = min(sizes.pack, max(SMALLEST_PACED, int(pace.limit * PACED_S)))
-        self._crew = Crew(clock, name="send-pack", at_once=SENDERS)
+        if limiter.limit:
+            self._most = min(sizes.pack, max(SMALLEST_PACED, int(limiter.limit * PACED_S)))
+        self._pool = ThreadPool(clock, name="send-pack", at_once=SENDERS)
         self._buffers = _Buffers(sizes.pack + ALIGNED + sizes.read)
         self._key = ""
         self._body = self._buffers.take()
@@ -91,7 +93,7 @@ class Packs:
             self._body, self._held, self._room = self._buffers.take(), 0, (start - held, end - held)
             if end > held:
                 self._body[: end - held] = body[held:end]
-            self._crew.give(partial(self._send, key, body, held))
+            self._pool.give(partial(self._send, key, body, held))
 
     def finish(self) -> None:
         """Send everything, and wait until it has arrived.
@@ -103,12 +105,12 @@ class Packs:
             held, self._held = self._held, 0
             self._send(self._key, self._body, held)
             self._body = self._buffers.take()
-        self._crew.finish()
+        self._pool.finish()
 
     def settle(self) -> None:
         """Wait until nothing is on its way any more, whatever became of it."""
         try:
-            self._crew.finish()
+            self._pool.finish()
         except Exception as error:  # noqa: BLE001 - the upload has failed already, and says why
             log.debug("a pack has not arrived: %s", error)
 
@@ -124,7 +126,7 @@ class Packs:
         return self._key, offset
 
     def _send(self, key: str, body: memoryview, held: int) -> None:
-        self._pace.wait(held)
+        self._limiter.wait(held)
         self._store.put(key, body[:held])
         self.arrived.add(key)
         self._buffers.give_back(body)

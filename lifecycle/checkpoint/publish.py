@@ -15,7 +15,7 @@ from attrs import evolve
 
 from lifecycle.checkpoint.chunks import SIZES
 from lifecycle.checkpoint.manifest import FileEntry
-from lifecycle.checkpoint.reader import Piece, Proof, pieces_of, read
+from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, read
 from lifecycle.checkpoint.restore import fetch_manifest
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import JobRecord, Result
@@ -73,31 +73,33 @@ def _publish_file(store: ObjectStore, clock: Clock, entry: FileEntry, target: st
 
 def _part(store: ObjectStore, clock: Clock, entry: FileEntry, begin: int, end: int) -> Range | Callable[[], bytes]:
     """Bytes *begin* to *end* of a file: where they lie in one piece, or else how to get them."""
-    for piece in pieces_of(entry):
-        extent = piece.extent
-        if piece.start <= begin and end <= piece.start + extent.length and extent.stored is None:
-            return Range(extent.pack, extent.offset + begin - piece.start, end - begin)
+    for placed in placed_extents(entry):
+        extent = placed.extent
+        if placed.start <= begin and end <= placed.start + extent.length and extent.stored is None:
+            return Range(extent.pack, extent.offset + begin - placed.start, end - begin)
     return partial(_content, store, clock, entry, begin, end)
 
 
 def _content(store: ObjectStore, clock: Clock, entry: FileEntry, begin: int, end: int) -> bytes:
-    wanted = [piece for piece in pieces_of(entry) if piece.start < end and begin < piece.start + piece.extent.length]
+    wanted = [
+        placed for placed in placed_extents(entry) if placed.start < end and begin < placed.start + placed.extent.length
+    ]
     if not wanted:
         return b""
     kept = _Kept(entry)
-    read(store, clock, [(kept, piece) for piece in wanted], between=lambda: None)
-    whole = b"".join(kept.contents[piece.start] for piece in wanted)
+    read(store, clock, [(kept, placed) for placed in wanted], between=lambda: None)
+    whole = b"".join(kept.contents[placed.start] for placed in wanted)
     return whole[begin - wanted[0].start : end - wanted[0].start]
 
 
-class _Kept(Proof):
+class _Kept(FileVerifier):
     """Keeps what is read of a file, verified, by where it starts."""
 
     def __init__(self, entry: FileEntry) -> None:
         super().__init__(entry)
         self.contents: dict[int, bytes] = {}
 
-    def take(self, piece: Piece, content: memoryview) -> None:
-        """See `Proof.take`."""
-        super().take(piece, content)
-        self.contents[piece.start] = bytes(content)
+    def take(self, placed: PlacedExtent, content: memoryview) -> None:
+        """See `FileVerifier.take`."""
+        super().take(placed, content)
+        self.contents[placed.start] = bytes(content)

@@ -10,9 +10,9 @@ from typing import Final
 from attrs import frozen
 from zstandard import ZstdDecompressor, ZstdError, frame_content_size
 
-from lifecycle.checkpoint.chunks import Stretch, digests_of
+from lifecycle.checkpoint.chunks import ChunkRun, digests_of
 from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry, digest_blocks
-from lifecycle.concurrency import Crew
+from lifecycle.concurrency import ThreadPool
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore, Range
@@ -24,22 +24,22 @@ LONGEST_FRAME: Final = 1 << 20  # bytes of a decompressed frame: a wrong one mus
 
 
 @frozen
-class Piece:
+class PlacedExtent:
     """An extent of a file, and where in the file it stands."""
 
     extent: Extent
     start: int
 
 
-def pieces_of(entry: FileEntry) -> Iterator[Piece]:
+def placed_extents(entry: FileEntry) -> Iterator[PlacedExtent]:
     """All pieces of a file, in order."""
     start = 0
     for extent in entry.extents:
-        yield Piece(extent, start)
+        yield PlacedExtent(extent, start)
         start += extent.length
 
 
-class Proof:
+class FileVerifier:
     """A file's blocks, as far as they have been read and found to be right.
 
     Args:
@@ -52,23 +52,23 @@ class Proof:
         self._right = right
         self._digests = bytearray(DIGEST_BYTES * -(-entry.size // entry.block))
 
-    def is_right(self, piece: Piece, digests: bytes) -> bool:
+    def is_right(self, placed: PlacedExtent, digests: bytes) -> bool:
         """Whether *digests* are those of *piece*'s blocks; notes them if they are."""
-        if digest_blocks(digests) != piece.extent.digest:
+        if digest_blocks(digests) != placed.extent.digest:
             return False
-        at = piece.start // self.entry.block * DIGEST_BYTES
+        at = placed.start // self.entry.block * DIGEST_BYTES
         self._digests[at : at + len(digests)] = digests
         return True
 
-    def take(self, piece: Piece, content: memoryview) -> None:
+    def take(self, placed: PlacedExtent, content: memoryview) -> None:
         """Take in what has been fetched.
 
         Raises:
             CorruptCheckpointError: It is not what was committed.
         """
-        if len(content) != piece.extent.length or not self.is_right(piece, digests_of(content, self.entry.block)):
-            where = f"{piece.extent.pack}, which holds {self.entry.path}"
-            raise CorruptCheckpointError(f"{where}, has wrong bytes from {piece.extent.offset} on")
+        if len(content) != placed.extent.length or not self.is_right(placed, digests_of(content, self.entry.block)):
+            where = f"{placed.extent.pack}, which holds {self.entry.path}"
+            raise CorruptCheckpointError(f"{where}, has wrong bytes from {placed.extent.offset} on")
         self._right(len(content))
 
     def conclude(self) -> None:
@@ -80,18 +80,22 @@ class Proof:
         if digest_blocks(self._digests) != self.entry.digest:
             raise CorruptCheckpointError(f"the pieces of {self.entry.path} do not make up its hash")
 
-    def stretches(self) -> tuple[Stretch, ...]:
+    def runs(self) -> tuple[ChunkRun, ...]:
         """The file's extents with the digests of their blocks."""
         found, entry = [], self.entry
-        for piece in pieces_of(entry):
-            first = piece.start // entry.block * DIGEST_BYTES
-            end = first + -(-piece.extent.length // entry.block) * DIGEST_BYTES
-            found.append(Stretch(piece.extent, entry.block, bytes(self._digests[first:end])))
+        for placed in placed_extents(entry):
+            first = placed.start // entry.block * DIGEST_BYTES
+            end = first + -(-placed.extent.length // entry.block) * DIGEST_BYTES
+            found.append(ChunkRun(placed.extent, entry.block, bytes(self._digests[first:end])))
         return tuple(found)
 
 
 def read(
-    store: ObjectStore, clock: Clock, wanted: Iterable[tuple[Proof, Piece]], *, between: Callable[[], None]
+    store: ObjectStore,
+    clock: Clock,
+    wanted: Iterable[tuple[FileVerifier, PlacedExtent]],
+    *,
+    between: Callable[[], None],
 ) -> None:
     """Fetch pieces, a few ranges at once, and give each to its file.
 
@@ -100,26 +104,26 @@ def read(
         RetryableError: The store could not be read.
         OSError: A file would not take its piece.
     """
-    crew = Crew(clock, name="fetch", at_once=FETCHERS)
+    pool = ThreadPool(clock, name="fetch", at_once=FETCHERS)
     batches = list(_batches(wanted))
     for batch in batches:
         between()
         if len(batches) == 1:
             _fetch(store, batch)
         else:
-            crew.give(partial(_fetch, store, batch))
-    crew.finish()
+            pool.give(partial(_fetch, store, batch))
+    pool.finish()
 
 
-Batch = Sequence[tuple[Proof, Piece]]
+Batch = Sequence[tuple[FileVerifier, PlacedExtent]]
 """Pieces of one pack that are fetched together, in the order in which they lie there."""
 
 
-def _batches(wanted: Iterable[tuple[Proof, Piece]]) -> Iterator[Batch]:
-    batch: list[tuple[Proof, Piece]] = []
+def _batches(wanted: Iterable[tuple[FileVerifier, PlacedExtent]]) -> Iterator[Batch]:
+    batch: list[tuple[FileVerifier, PlacedExtent]] = []
     begin = end = 0
-    for target, piece in sorted(wanted, key=lambda each: (each[1].extent.pack, each[1].extent.offset)):
-        extent = piece.extent
+    for target, placed in sorted(wanted, key=lambda each: (each[1].extent.pack, each[1].extent.offset)):
+        extent = placed.extent
         after = extent.offset + extent.span
         if (
             batch
@@ -127,12 +131,12 @@ def _batches(wanted: Iterable[tuple[Proof, Piece]]) -> Iterator[Batch]:
             and extent.offset <= end + GAP
             and max(after, end) - begin <= MOST_AT_ONCE
         ):
-            batch.append((target, piece))
+            batch.append((target, placed))
             end = max(end, after)
             continue
         if batch:
             yield batch
-        batch, begin, end = [(target, piece)], extent.offset, after
+        batch, begin, end = [(target, placed)], extent.offset, after
     if batch:
         yield batch
 
@@ -147,21 +151,21 @@ def _fetch(store: ObjectStore, batch: Batch) -> None:
 
 def _fetch_once(store: ObjectStore, batch: Batch) -> None:
     first = batch[0][1].extent
-    end = max(piece.extent.offset + piece.extent.span for _, piece in batch)
+    end = max(placed.extent.offset + placed.extent.span for _, placed in batch)
     content = store.get_range(Range(first.pack, first.offset, end - first.offset))
     if content is None:
         raise CorruptCheckpointError(f"{first.pack}, which holds {batch[0][0].entry.path}, is missing")
     whole = memoryview(content)
     frame, frame_at = b"", -1
-    for target, piece in batch:
-        extent = piece.extent
+    for target, placed in batch:
+        extent = placed.extent
         at = extent.offset - first.offset
         held = whole[at : at + extent.span]
         if extent.stored is not None:
             if extent.offset != frame_at:
                 frame, frame_at = decompressed(held, extent.pack), extent.offset
             held = memoryview(frame)[extent.skip : extent.skip + extent.length]
-        target.take(piece, held)
+        target.take(placed, held)
 
 
 def decompressed(frame: memoryview, pack: str) -> bytes:

@@ -15,9 +15,9 @@ from typing import Final
 
 from attrs import frozen
 
-from lifecycle.checkpoint.chunks import Known, digests_of
+from lifecycle.checkpoint.chunks import BaseCheckpoint, digests_of
 from lifecycle.checkpoint.manifest import AREAS, FileEntry, Manifest, decode, digest_bytes
-from lifecycle.checkpoint.reader import Piece, Proof, pieces_of, read
+from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, read
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import CheckpointRef
 from lifecycle.ports.clock import Clock
@@ -31,7 +31,7 @@ class Restored:
     """What was restored: *ref* as the record names it, what it holds, and the bytes that had to be fetched."""
 
     ref: CheckpointRef
-    known: Known
+    base: BaseCheckpoint
     fetched: int
 
 
@@ -89,8 +89,8 @@ def restore(
             last = error
         else:
             _remove_others(root, {entry.path for entry in manifest.files})
-            known = Known(ref.manifest, manifest, {target.entry.path: target.stretches() for target in filled})
-            return Restored(ref, known, sum(target.fetched for target in filled))
+            base = BaseCheckpoint(ref.manifest, manifest, {target.entry.path: target.runs() for target in filled})
+            return Restored(ref, base, sum(target.fetched for target in filled))
     if last is not None:
         raise CorruptCheckpointError(f"no checkpoint is sound; the last one tried: {last}") from last
     return None
@@ -123,7 +123,7 @@ def fill(
     targets = [Target(entry, inside(root, entry.path)) for entry in entries]
     for target in targets:
         target.look(inside(local, target.entry.path) if local else None, between)
-    wanted = [(target, piece) for target in targets for piece in target.missing]
+    wanted = [(target, placed) for target in targets for placed in target.missing]
     read(store, clock, wanted, between=between)
     for target in targets:
         target.put_into_place()
@@ -143,13 +143,18 @@ def verify(store: ObjectStore, clock: Clock, manifest: Manifest, *, progress: Ca
         CorruptCheckpointError: A piece is missing or wrong.
         RetryableError: The store could not be read.
     """
-    proofs = [Proof(entry, progress) for entry in manifest.files]
-    read(store, clock, [(proof, piece) for proof in proofs for piece in pieces_of(proof.entry)], between=lambda: None)
-    for proof in proofs:
-        proof.conclude()
+    verifiers = [FileVerifier(entry, progress) for entry in manifest.files]
+    read(
+        store,
+        clock,
+        [(verifier, placed) for verifier in verifiers for placed in placed_extents(verifier.entry)],
+        between=lambda: None,
+    )
+    for verifier in verifiers:
+        verifier.conclude()
 
 
-class Target(Proof):
+class Target(FileVerifier):
     """A file on its way to its place.
 
     Args:
@@ -162,13 +167,13 @@ class Target(Proof):
         self._path = path
         self._part = path.with_name(_part_of(path.name))
         self._base: Path | None = None
-        self.missing: list[Piece] = list(pieces_of(entry))
+        self.missing: list[PlacedExtent] = list(placed_extents(entry))
         """The pieces that are to be fetched."""
 
     @property
     def fetched(self) -> int:
         """Bytes of it that had to be fetched."""
-        return sum(piece.extent.length for piece in self.missing)
+        return sum(placed.extent.length for placed in self.missing)
 
     def look(self, other: Path | None, between: Callable[[], None]) -> None:
         """See what of it lies in its place, or else in *other*."""
@@ -182,19 +187,19 @@ class Target(Proof):
                 break
         self._make_part()
 
-    def _wrong_pieces(self, base: Path, between: Callable[[], None]) -> list[Piece]:
+    def _wrong_pieces(self, base: Path, between: Callable[[], None]) -> list[PlacedExtent]:
         wrong = []
         with base.open("rb") as file:
-            for piece in pieces_of(self.entry):
+            for placed in placed_extents(self.entry):
                 between()
                 digests = bytearray()
-                left = piece.extent.length
+                left = placed.extent.length
                 while left and (content := file.read(min(left, CHUNK))):
                     digests += digests_of(memoryview(content), self.entry.block)
                     left -= len(content)
-                if left or not self.is_right(piece, bytes(digests)):
-                    wrong.append(piece)
-                file.seek(piece.start + piece.extent.length)
+                if left or not self.is_right(placed, bytes(digests)):
+                    wrong.append(placed)
+                file.seek(placed.start + placed.extent.length)
         return wrong
 
     def _make_part(self) -> None:
@@ -210,11 +215,11 @@ class Target(Proof):
         with self._part.open("ab") as file:
             file.truncate(self.entry.size)
 
-    def take(self, piece: Piece, content: memoryview) -> None:
-        """See `Proof.take`; and write it."""
-        super().take(piece, content)
+    def take(self, placed: PlacedExtent, content: memoryview) -> None:
+        """See `FileVerifier.take`; and write it."""
+        super().take(placed, content)
         with self._part.open("rb+") as file:
-            file.seek(piece.start)
+            file.seek(placed.start)
             file.write(content)
 
     def put_into_place(self) -> None:

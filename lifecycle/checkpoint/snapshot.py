@@ -24,7 +24,7 @@ from lifecycle.ports.runner import Announced, JobDirs, Workload
 
 CHUNK: Final = 1 << 20
 
-Look = Mapping[str, tuple[int, int, int]]
+Scan = Mapping[str, tuple[int, int, int]]
 """Files by path in the job's directory: inode, size and time of the last change of each."""
 
 
@@ -119,7 +119,7 @@ def take_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
     return Snapshot(seq, step, target, _in_order(_files(target)), is_last=True, is_result=True)
 
 
-def look(dirs: JobDirs, workload: Workload) -> Look:
+def scan(dirs: JobDirs, workload: Workload) -> Scan:
     """The files that are the state of a workload that announces nothing, as they stand now."""
     return {
         path: (seen.st_ino, seen.st_size, seen.st_mtime_ns)
@@ -128,8 +128,8 @@ def look(dirs: JobDirs, workload: Workload) -> Look:
     }
 
 
-def take_picture(
-    seen: Look, workload: Workload, *, seq: int, step: int | None, dirs: JobDirs, in_place: set[str]
+def capture_files(
+    seen: Scan, workload: Workload, *, seq: int, step: int | None, dirs: JobDirs, in_place: set[str]
 ) -> Snapshot | None:
     """Link, or copy, the state of a workload that announces nothing, and the outputs that only grow.
 
@@ -155,7 +155,7 @@ def take_picture(
         growing = _growing(dirs, workload, target)
     except FileNotFoundError:
         state = growing = []
-    if not state or look(dirs, workload) != seen:
+    if not state or scan(dirs, workload) != seen:
         shutil.rmtree(target, ignore_errors=True)
         return None
     return Snapshot(seq, step, target, _in_order(state, growing))

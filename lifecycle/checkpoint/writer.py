@@ -13,12 +13,12 @@ from typing import Final
 
 from attrs import frozen
 
-from lifecycle.checkpoint.chunker import Cut, Cutter
-from lifecycle.checkpoint.chunks import Index, Known, Sizes, Stretch
+from lifecycle.checkpoint.chunker import ChunkedFile, Chunker
+from lifecycle.checkpoint.chunks import BaseCheckpoint, ChunkIndex, ChunkRun, Sizes
 from lifecycle.checkpoint.manifest import Manifest, digest_bytes, encode
-from lifecycle.checkpoint.packer import Packs
+from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import Snapshot
-from lifecycle.concurrency import Pace
+from lifecycle.concurrency import RateLimiter
 from lifecycle.errors import LeaseLostError
 from lifecycle.job_record import CheckpointRef
 from lifecycle.key_layout import JobKeys
@@ -35,19 +35,19 @@ class Saved:
 
     Attributes:
         ref: How the record will name it.
-        known: What it holds, and the digests of its blocks.
+        base: What it holds, and the digests of its blocks.
     """
 
     ref: CheckpointRef
-    known: Known
+    base: BaseCheckpoint
 
     @property
     def manifest(self) -> Manifest:
         """What it holds."""
-        return self.known.manifest
+        return self.base.manifest
 
 
-class Engine:
+class CheckpointWriter:
     """Uploads the snapshots of one attempt, one after the other.
 
     Args:
@@ -55,26 +55,34 @@ class Engine:
         clock: For threads.
         keys: The job's keys.
         epoch: Ours.
-        mark: Ours alone: once a job is purged and submitted again, there is another attempt with our epoch.
+        token: Ours alone: once a job is purged and submitted again, there is another attempt with our epoch.
         sizes: How files are cut.
-        pace: The cap on what is sent.
+        limiter: The cap on what is sent.
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, *, keys: JobKeys, epoch: int, mark: str, sizes: Sizes, pace: Pace
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        *,
+        keys: JobKeys,
+        epoch: int,
+        token: str,
+        sizes: Sizes,
+        limiter: RateLimiter,
     ) -> None:
         self.store = store
         self._clock = clock
         self.keys = keys
         self.epoch = epoch
-        self._mark = mark
+        self._token = token
         self._sizes = sizes
-        self._pace = pace
+        self._limiter = limiter
         self._named = 0
-        self._sent_before: list[Stretch] = []
+        self._sent_before: list[ChunkRun] = []
         self._sizes_before: dict[str, int] = {}
 
-    def upload(self, snapshot: Snapshot, last: Known | None, *, between: Callable[[], None]) -> Saved | None:
+    def upload(self, snapshot: Snapshot, last: BaseCheckpoint | None, *, between: Callable[[], None]) -> Saved | None:
         """Upload *snapshot*.
 
         Args:
@@ -90,29 +98,31 @@ class Engine:
             TornSnapshotError: A file was written to while it was read.
             OSError: The snapshot cannot be read.
         """
-        packs = Packs(self.store, self._clock, name=self._name, sizes=self._sizes, pace=self._pace)
-        cutter = Cutter(packs, self._sizes, self._index(last), between)
+        packs = Packer(self.store, self._clock, name=self._name, sizes=self._sizes, limiter=self._limiter)
+        chunker = Chunker(packs, self._sizes, self._index(last), between)
         try:
-            files = [cutter.cut(file) for file in snapshot.files]
+            files = [chunker.cut(file) for file in snapshot.files]
             snapshot.expect_whole()
             if last and not snapshot.is_result and _is_like(files, last.manifest):
                 return None
             pack_sizes = {**self._sizes_before, **(last.manifest.packs if last else {}), **packs.sizes}
-            if self._rewrite_dead(files, pack_sizes, cutter):
+            if self._rewrite_dead(files, pack_sizes, chunker):
                 snapshot.expect_whole()
             packs.finish()
             return self._conclude(snapshot, files, {**pack_sizes, **packs.sizes}, sent=sum(packs.sizes.values()))
         except LeaseLostError:
             raise
         except Exception:
-            self._remember(packs, cutter)
+            self._remember(packs, chunker)
             raise
 
     def forget(self) -> None:
         """Use no longer what uploads that failed have left: it is about to be collected."""
         self._sent_before, self._sizes_before = [], {}
 
-    def _conclude(self, snapshot: Snapshot, files: list[Cut], pack_sizes: dict[str, int], *, sent: int) -> Saved:
+    def _conclude(
+        self, snapshot: Snapshot, files: list[ChunkedFile], pack_sizes: dict[str, int], *, sent: int
+    ) -> Saved:
         entries = tuple(cut.entry() for cut in files)
         named = sorted({extent.pack for entry in entries for extent in entry.extents})
         manifest = Manifest(
@@ -123,8 +133,8 @@ class Engine:
             {pack: pack_sizes[pack] for pack in named},
             entries,
         )
-        body, key = encode(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._mark)
-        self._pace.wait(len(body))
+        body, key = encode(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
+        self._limiter.wait(len(body))
         self.store.put(key, body)
         ref = CheckpointRef(
             manifest=key,
@@ -134,9 +144,9 @@ class Engine:
             bytes=manifest.bytes,
             sent=sent + len(body),
         )
-        return Saved(ref, Known(key, manifest, {cut.file.path: cut.stretches for cut in files}))
+        return Saved(ref, BaseCheckpoint(key, manifest, {cut.file.path: cut.runs for cut in files}))
 
-    def _rewrite_dead(self, files: list[Cut], pack_sizes: dict[str, int], cutter: Cutter) -> bool:
+    def _rewrite_dead(self, files: list[ChunkedFile], pack_sizes: dict[str, int], chunker: Chunker) -> bool:
         """Put what mostly dead packs still hold into new ones, if more than twice that is stored; whether it was."""
         live = _live(files)
         stored, alive = sum(pack_sizes[pack] for pack in live), sum(live.values())
@@ -149,41 +159,41 @@ class Engine:
             dead.add(pack)
             stored -= pack_sizes[pack] - live[pack]
         for cut in files:
-            cutter.move_out(cut, dead)
+            chunker.move_out(cut, dead)
         return True
 
-    def _index(self, last: Known | None) -> Index:
+    def _index(self, last: BaseCheckpoint | None) -> ChunkIndex:
         """All blocks that may be used again; those of each file of *last* together."""
-        known = [stretch for file in (last.stretches.values() if last else ()) for stretch in file]
-        starts, place = {}, 0
-        for path, file in last.stretches.items() if last else ():
-            starts[path] = place
-            place += len(file)
-        return Index([*known, *self._sent_before], starts)
+        base = [run for file in (last.runs.values() if last else ()) for run in file]
+        starts, layout = {}, 0
+        for path, file in last.runs.items() if last else ():
+            starts[path] = layout
+            layout += len(file)
+        return ChunkIndex([*base, *self._sent_before], starts)
 
-    def _remember(self, packs: Packs, cutter: Cutter) -> None:
+    def _remember(self, packs: Packer, chunker: Chunker) -> None:
         """Note what has arrived of an upload that failed."""
         packs.settle()
-        fresh = [stretch for stretch in cutter.placed() if stretch.extent.pack in packs.arrived]
+        fresh = [run for run in chunker.placed() if run.extent.pack in packs.arrived]
         self._sent_before += fresh
         self._sizes_before.update({pack: packs.sizes[pack] for pack in packs.arrived})
 
     def _name(self) -> str:
         """A key that was never used: a try that came to nothing may still be on its way."""
         self._named += 1
-        return self.keys.pack(self.epoch, self._named, self._mark)
+        return self.keys.pack(self.epoch, self._named, self._token)
 
 
-def _live(files: Iterable[Cut]) -> dict[str, int]:
+def _live(files: Iterable[ChunkedFile]) -> dict[str, int]:
     """How many bytes of each pack are named."""
     spans: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for cut in files:
-        for stretch in cut.stretches:
-            spans[stretch.extent.pack].add((stretch.extent.offset, stretch.extent.span))
+        for run in cut.runs:
+            spans[run.extent.pack].add((run.extent.offset, run.extent.span))
     return {pack: sum(span for _, span in found) for pack, found in spans.items()}
 
 
-def _is_like(files: Sequence[Cut], last: Manifest) -> bool:
+def _is_like(files: Sequence[ChunkedFile], last: Manifest) -> bool:
     return len(files) == len(last.files) and all(
         cut.entry().is_like(entry) for cut, entry in zip(files, last.files, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Herald: brings notices of changes of state to whoever wants to know, at least once."""
+"""Notifier: brings notices of changes of state to whoever wants to know, at least once."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
 
 
-class Herald(Protocol):
+class Notifier(Protocol):
     """Brings one notice at a time. Thread-safe."""
 
     def deliver(self, keys: JobKeys, notice: Notice) -> None:

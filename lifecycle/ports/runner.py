@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 from attrs import field, frozen
 
 
-class Meaning(StrEnum):
+class ExitMeaning(StrEnum):
     """What an exit code says."""
 
     DONE = "done"
@@ -21,7 +21,7 @@ class Meaning(StrEnum):
     FAILED = "failed"
 
 
-EXIT_CODES: Final[Mapping[int, Meaning]] = {0: Meaning.DONE, 65: Meaning.INVALID, 75: Meaning.AGAIN}
+EXIT_CODES: Final[Mapping[int, ExitMeaning]] = {0: ExitMeaning.DONE, 65: ExitMeaning.INVALID, 75: ExitMeaning.AGAIN}
 """What is meant where the workload does not say otherwise; 65 and 75 as sysexits.h has them."""
 
 
@@ -61,16 +61,16 @@ class Workload:
     quiet: timedelta = timedelta(seconds=1)
     check: tuple[str, ...] | None = None
     saving_interval: timedelta | None = None
-    exit_codes: Mapping[int, Meaning] = field(factory=lambda: dict(EXIT_CODES))
+    exit_codes: Mapping[int, ExitMeaning] = field(factory=lambda: dict(EXIT_CODES))
     wall_time: timedelta | None = None
     silence: timedelta | None = None
     progress_file: str | None = None
     progress_pattern: str | None = None
     total: str | None = None
 
-    def meaning(self, code: int) -> Meaning:
+    def meaning(self, code: int) -> ExitMeaning:
         """What it means that it ended with *code*."""
-        return self.exit_codes.get(code, Meaning.FAILED)
+        return self.exit_codes.get(code, ExitMeaning.FAILED)
 
 
 @frozen

@@ -24,7 +24,7 @@ ABSENT: Final = Absent()
 
 
 @frozen
-class Stored:
+class StoredObject:
     """An object as read.
 
     Attributes:
@@ -39,7 +39,7 @@ class Stored:
 
 
 @frozen
-class Listed:
+class ListedObject:
     """An object as listed; `age_s` as in `Stored`. Versions of listings are comparable with one another only."""
 
     key: str
@@ -66,7 +66,7 @@ class ObjectStore(Protocol):
         PermanentError: The store refuses it for another reason, and would again.
     """
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         """Read a small object whole; None if there is none."""
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
@@ -108,7 +108,7 @@ class ObjectStore(Protocol):
             False if an object that a part is of is not there; nothing was written then. Safe to repeat.
         """
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ListedObject]:
         """All keys that start with *prefix*, in key order, fetched page by page."""
 
     def delete(self, keys: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError, frame_content
 
 from lifecycle.errors import InvalidRecordError, PermanentError
 from lifecycle.job_record import MAX_BYTES, JobRecord, decode, encode
-from lifecycle.key_layout import JobKeys, Place
+from lifecycle.key_layout import JobKeys, KeyLayout
 from lifecycle.ports.store import ABSENT, ObjectStore, Range
 from lifecycle.serialization import strict_converter
 
@@ -29,7 +29,7 @@ SCHEMA: Final = 1
 
 
 @frozen
-class Spot:
+class ArchivePosition:
     """Where a record stands in the archive.
 
     Attributes:
@@ -56,19 +56,19 @@ class Tombstone:
     """
 
     job: str
-    spot: Spot
+    spot: ArchivePosition
     at: str
 
 
-def pack(name: str, records: Sequence[JobRecord]) -> tuple[bytes, list[Spot]]:
+def pack(name: str, records: Sequence[JobRecord]) -> tuple[bytes, list[ArchivePosition]]:
     """A segment's body, and where each of *records* stands in it."""
-    body, spots = bytearray(), list[Spot]()
+    body, spots = bytearray(), list[ArchivePosition]()
     compressor = ZstdCompressor(level=LEVEL)
     lines: list[bytes] = []
 
     def close() -> None:
         frame = compressor.compress(b"".join(lines))
-        spots.extend(Spot(name, len(body), len(frame), line) for line in range(len(lines)))
+        spots.extend(ArchivePosition(name, len(body), len(frame), line) for line in range(len(lines)))
         body.extend(frame)
         lines.clear()
 
@@ -81,14 +81,14 @@ def pack(name: str, records: Sequence[JobRecord]) -> tuple[bytes, list[Spot]]:
     return bytes(body), spots
 
 
-def read_frame(store: ObjectStore, place: Place, spot: Spot) -> list[JobRecord]:
+def read_frame(store: ObjectStore, layout: KeyLayout, spot: ArchivePosition) -> list[JobRecord]:
     """The records of the frame that *spot* names; each says which segment it is from.
 
     Raises:
         RetryableError: It could not be read.
         PermanentError: It is not there, or damaged.
     """
-    key = place.segment(spot.segment)
+    key = layout.segment(spot.segment)
     frame = store.get_range(Range(key, spot.offset, spot.length))
     if frame is None or len(frame) != spot.length:
         raise PermanentError(f"the archive's segment {key} is missing or too short")

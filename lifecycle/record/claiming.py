@@ -8,16 +8,16 @@ from typing import Final
 from attrs import evolve, frozen
 
 from lifecycle.job_record import KEPT_ATTEMPTS, AttemptSummary, JobRecord, iso
-from lifecycle.limits import Policy
+from lifecycle.limits import Limits
 from lifecycle.ports.node import Node
-from lifecycle.record.message import Call
-from lifecycle.record.record_store import Held
+from lifecycle.record.message import JobMessage
+from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import OWNED, State
 
 JITTER: Final = timedelta(seconds=2)
 
 
-class Verdict(Enum):
+class ClaimAction(Enum):
     """What to do with a message."""
 
     TAKE = "take"
@@ -28,45 +28,47 @@ class Verdict(Enum):
 
 
 @frozen
-class Judgement:
+class ClaimDecision:
     """A verdict with its reason; *delay* is for HAND_BACK."""
 
-    verdict: Verdict
+    verdict: ClaimAction
     why: str
     delay: timedelta = timedelta(0)
 
 
-def judge(  # noqa: PLR0911 - a list of cases
-    call: Call, held: Held | None, rng: random.Random, *, archived: bool = False
-) -> Judgement:
-    """What to do with *call*, the record being *held* (None: the store says that there is none).
+def decide(  # noqa: PLR0911 - a list of cases
+    message: JobMessage, stored: StoredRecord | None, rng: random.Random, *, archived: bool = False
+) -> ClaimDecision:
+    """What to do with *message*, the record being *stored* (None: the store says that there is none).
 
     A job that is *archived* is over, whatever stands in the place of its record.
     """
     if archived:
-        return Judgement(Verdict.DISCARD, "the job is archived")
-    if held is None:
-        if call.draft is None:
-            return Judgement(Verdict.REJECT, f"no record of job {call.keys.job} at {call.keys.record}")
-        return Judgement(Verdict.TAKE, "first seen")
-    record = held.record
+        return ClaimDecision(ClaimAction.DISCARD, "the job is archived")
+    if stored is None:
+        if message.draft is None:
+            return ClaimDecision(ClaimAction.REJECT, f"no record of job {message.keys.job} at {message.keys.record}")
+        return ClaimDecision(ClaimAction.TAKE, "first seen")
+    record = stored.record
     if record.is_settled:
-        return Judgement(Verdict.DISCARD, f"the job is {record.state}")
+        return ClaimDecision(ClaimAction.DISCARD, f"the job is {record.state}")
     if record.is_final:
-        return Judgement(Verdict.PUBLISH, "the job is completed, but its outputs are not published")
-    if call.dispatch < record.dispatch:
-        return Judgement(Verdict.DISCARD, f"message {call.dispatch} was followed by message {record.dispatch}")
-    if record.is_owned(held.age_s):
-        left_s = record.lease_s + 1.0 - held.age_s + rng.uniform(0, min(JITTER.total_seconds(), record.lease_s / 10))
-        return Judgement(Verdict.HAND_BACK, f"{record.owner} owns it", timedelta(seconds=max(left_s, 0.0)))
-    return Judgement(Verdict.TAKE, "nobody owns it")
+        return ClaimDecision(ClaimAction.PUBLISH, "the job is completed, but its outputs are not published")
+    if message.dispatch < record.dispatch:
+        return ClaimDecision(
+            ClaimAction.DISCARD, f"message {message.dispatch} was followed by message {record.dispatch}"
+        )
+    if record.is_owned(stored.age_s):
+        left_s = record.lease_s + 1.0 - stored.age_s + rng.uniform(0, min(JITTER.total_seconds(), record.lease_s / 10))
+        return ClaimDecision(ClaimAction.HAND_BACK, f"{record.owner} owns it", timedelta(seconds=max(left_s, 0.0)))
+    return ClaimDecision(ClaimAction.TAKE, "nobody owns it")
 
 
-def claim(call: Call, held: Held | None, *, node: Node, policy: Policy, now: datetime) -> JobRecord:
+def claim(message: JobMessage, stored: StoredRecord | None, *, node: Node, limits: Limits, now: datetime) -> JobRecord:
     """The record with which *node* takes the lease: one epoch further, and what became of the last one written down."""
-    base = held.record if held else call.draft
+    base = stored.record if stored else message.draft
     if base is None:
-        raise ValueError(f"{call.keys.job} has neither a record nor a draft")
+        raise ValueError(f"{message.keys.job} has neither a record nor a draft")
     if base.state in OWNED:
         vanished = base.attempts[-1] if base.attempts else None
         base = base.counting("node_lost")
@@ -80,10 +82,10 @@ def claim(call: Call, held: Held | None, *, node: Node, policy: Policy, now: dat
         state=State.RECEIVED,
         epoch=epoch,
         owner=node.name,
-        lease_s=policy.lease.total_seconds(),
+        lease_s=limits.lease.total_seconds(),
         beat=0,
         backlog=None,
-        dispatch=max(base.dispatch, call.dispatch),
+        dispatch=max(base.dispatch, message.dispatch),
         attempts=(*base.attempts, attempt)[-KEPT_ATTEMPTS:],
         timestamps=evolve(
             base.timestamps,

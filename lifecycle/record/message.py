@@ -19,7 +19,7 @@ from attrs import field, frozen
 
 from lifecycle.errors import InvalidRecordError, RejectedMessageError
 from lifecycle.job_record import JobRecord, expect_room
-from lifecycle.key_layout import JobKeys, Place, is_job_id
+from lifecycle.key_layout import JobKeys, KeyLayout, is_job_id
 from lifecycle.ports.queue import Message
 from lifecycle.record.signing import UNSIGNED, Signer, check_place
 
@@ -29,7 +29,7 @@ SERIES_SUM: Final = "series-sum"
 
 
 @frozen
-class Call:
+class JobMessage:
     """A queue message, understood.
 
     Attributes:
@@ -64,12 +64,12 @@ def _dedup(whose: str, record: JobRecord, dispatch: int) -> str:
     return hashlib.sha256(announcement.encode()).hexdigest()
 
 
-def read(body: str, *, place: Place, bucket: str, signer: Signer = UNSIGNED) -> Call:
+def read(body: str, *, layout: KeyLayout, bucket: str, signer: Signer = UNSIGNED) -> JobMessage:
     """Understand a message.
 
     Args:
         body: As received.
-        place: Where this worker's jobs lie, for messages that do not say.
+        layout: Where this worker's jobs lie, for messages that do not say.
         bucket: The bucket that this worker serves; empty when it has none (the embedded default).
         signer: Whose signature it must have.
 
@@ -85,19 +85,19 @@ def read(body: str, *, place: Place, bucket: str, signer: Signer = UNSIGNED) -> 
     if "folder" in raw:
         return _demo(raw, bucket)
     if signed is not None:
-        check_place(raw, bucket=bucket, prefix=place.prefix)
+        check_place(raw, bucket=bucket, prefix=layout.prefix)
     version = raw.get("holdfast", VERSION)
     if version != VERSION:
         raise RejectedMessageError(f"the message has version {version!r:.40}; this worker reads {VERSION}")
     job = _job_id(raw.get("job"))
-    call = Call(place.job(job), _dispatch(raw))
+    message = JobMessage(layout.job(job), _dispatch(raw))
     if "workload" not in raw:
-        return call
+        return message
     workload, params = raw["workload"], raw.get("params", {})
     if not isinstance(workload, str) or not workload:
         raise RejectedMessageError("`workload` is not a name")
     draft = JobRecord(job=job, workload=workload, params=_object(params, "params"))
-    return Call(call.keys, call.dispatch, _with_room(draft))
+    return JobMessage(message.keys, message.dispatch, _with_room(draft))
 
 
 def _json_object(text: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _json_object(text: str) -> dict[str, Any]:
     return raw
 
 
-def _demo(raw: Mapping[str, Any], bucket: str) -> Call:
+def _demo(raw: Mapping[str, Any], bucket: str) -> JobMessage:
     named, folder = raw.get("bucket"), raw.get("folder")
     if not isinstance(folder, str) or not isinstance(named, str):
         raise RejectedMessageError("`bucket` and `folder` must both be text")
@@ -123,7 +123,7 @@ def _demo(raw: Mapping[str, Any], bucket: str) -> Call:
     job = _job_id(last)
     params = _object(raw.get("parameters", {}), "parameters")
     draft = JobRecord(job=job, workload=SERIES_SUM, params=params, demo=True)
-    return Call(Place(prefix).job(job), _dispatch(raw), _with_room(draft))
+    return JobMessage(KeyLayout(prefix).job(job), _dispatch(raw), _with_room(draft))
 
 
 def _with_room(draft: JobRecord) -> JobRecord:

@@ -7,13 +7,13 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from lifecycle.attempt.outcome import Ending
+from lifecycle.attempt.outcome import Outcome
 from lifecycle.job_record import JobRecord, iso
 from lifecycle.key_layout import JobKeys
 from lifecycle.machine import Change, unchanged
 from lifecycle.outbox import TELLABLE, Notice
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.notifier import Herald
+from lifecycle.ports.notifier import Notifier
 from lifecycle.states import OWNED, Edge, State
 
 USUALLY: Final = frozenset(TELLABLE) - {State.CHECKPOINTING}
@@ -26,15 +26,15 @@ _TO_AND_FRO: Final = frozenset({State.RUNNING, State.CHECKPOINTING})
 
 
 @frozen
-class Telling:
+class NotificationPolicy:
     """Whom changes of state are told through, and which.
 
     Attributes:
-        herald: Brings them.
+        notifier: Brings them.
         states: Those that are told when they are entered.
     """
 
-    herald: Herald
+    notifier: Notifier
     states: frozenset[State] = USUALLY
 
     def tells(self, edge: Edge) -> bool:
@@ -83,30 +83,32 @@ def _salt(record: JobRecord, keys: JobKeys) -> str:
     return hashlib.sha256(whose.encode()).hexdigest()[:SALT]
 
 
-class Notices:
+class NotificationRecorder:
     """Numbers the changes of state of one attempt. Belongs to the thread that owns the machine.
 
     Args:
-        telling: What is told; None is nothing.
+        notification_policy: What is told; None is nothing.
         keys: The job's.
         node: Whose attempt it is.
         clock: For when.
     """
 
-    def __init__(self, telling: Telling | None, keys: JobKeys, *, node: str, clock: Clock) -> None:
-        self._telling = telling
+    def __init__(
+        self, notification_policy: NotificationPolicy | None, keys: JobKeys, *, node: str, clock: Clock
+    ) -> None:
+        self._notification_policy = notification_policy
         self._keys = keys
         self._node = node
         self._clock = clock
         self._number = 0
         self._begun: Edge | None = None
 
-    def of(self, edge: Edge, ending: Ending | None = None) -> Change:
+    def of(self, edge: Edge, ending: Outcome | None = None) -> Change:
         """The change that puts a notice of following *edge* into the record, once that has the new state.
 
         An edge that is tried again, because nobody knows whether it was recorded, keeps its number, and so its id.
         """
-        if self._telling is None or not self._telling.tells(edge):
+        if self._notification_policy is None or not self._notification_policy.tells(edge):
             return unchanged
         if edge is not self._begun:
             self._begun = edge

@@ -21,7 +21,7 @@ PAUSE_S: Final = 1.2  # R2 takes one write a second to a key, and answers 429 to
 
 
 @frozen
-class Held:
+class StoredRecord:
     """A record as it stands in the store.
 
     Attributes:
@@ -36,13 +36,13 @@ class Held:
 
 
 @frozen
-class Conflict:
+class WriteConflict:
     """The write did not land; *found* stands there instead (None: no record at all)."""
 
-    found: Held | None
+    found: StoredRecord | None
 
 
-class Ledger:
+class RecordStore:
     """All records of one bucket."""
 
     def __init__(self, store: ObjectStore, clock: Clock, rng: random.Random) -> None:
@@ -50,7 +50,7 @@ class Ledger:
         self._clock = clock
         self._rng = rng
 
-    def read(self, key: str) -> Held | None:
+    def read(self, key: str) -> StoredRecord | None:
         """The record at *key*; None where the store says that there is none.
 
         Raises:
@@ -61,15 +61,15 @@ class Ledger:
         if stored is None:
             return None
         try:
-            return Held(decode(stored.body), stored.version, stored.age_s)
+            return StoredRecord(decode(stored.body), stored.version, stored.age_s)
         except InvalidRecordError as error:
             raise InvalidRecordError(f"{key}: {error}") from error
 
-    def write(self, key: str, record: JobRecord, expected: Version | Absent) -> Held | Conflict:
+    def write(self, key: str, record: JobRecord, expected: Version | Absent) -> StoredRecord | WriteConflict:
         """Write *record* if *expected* is still current.
 
         Returns:
-            What now stands there: ours (`Held`, with the fresh `write_id`), or another's (`Conflict`).
+            What now stands there: ours (`StoredRecord`, with the fresh `write_id`), or another's (`WriteConflict`).
 
         Raises:
             UnknownOutcomeError: It may or may not have landed; read before writing again.
@@ -79,20 +79,20 @@ class Ledger:
         body = encode(ours)
         for tries_left in reversed(range(TRIES)):
             try:
-                return Held(ours, self._store.put(key, body, expected=expected), 0.0)
+                return StoredRecord(ours, self._store.put(key, body, expected=expected), 0.0)
             except (VersionConflictError, RetryableError) as error:
                 found = self._read_back(key, error)
                 if found is not None and found.record.write_id == ours.write_id:
                     return found
                 current: Version | Absent = found.version if found else ABSENT
                 if current != expected:
-                    return Conflict(found)
+                    return WriteConflict(found)
                 cause = error
             if tries_left:
                 self._clock.sleep(PAUSE_S)
         raise UnknownOutcomeError(f"{key}: not written after {TRIES} tries: {cause}") from cause
 
-    def _read_back(self, key: str, cause: Exception) -> Held | None:
+    def _read_back(self, key: str, cause: Exception) -> StoredRecord | None:
         try:
             return self.read(key)
         except RetryableError as error:

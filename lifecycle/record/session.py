@@ -13,32 +13,39 @@ from lifecycle.job_record import JobRecord
 from lifecycle.machine import Change
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.observer import Observer
-from lifecycle.record.record_store import Conflict, Held, Ledger
+from lifecycle.record.record_store import RecordStore, StoredRecord, WriteConflict
 from lifecycle.states import OWNED
 
 MERGES: Final = 5
 
 
-class RecordKeeper:
+class RecordSession:
     """Writes one job's record for as long as this attempt owns it. Thread-safe.
 
     Args:
-        ledger: Where records are written.
+        record_store: Where records are written.
         clock: For the lock and the gap.
         key: The record's key.
-        held: The record as this attempt's take wrote it.
+        stored: The record as this attempt's take wrote it.
         write_gap_s: The least seconds between two writes.
         observer: Is told of each write that landed.
     """
 
     def __init__(
-        self, ledger: Ledger, clock: Clock, *, key: str, held: Held, write_gap_s: float, observer: Observer
+        self,
+        record_store: RecordStore,
+        clock: Clock,
+        *,
+        key: str,
+        stored: StoredRecord,
+        write_gap_s: float,
+        observer: Observer,
     ) -> None:
-        self._ledger = ledger
+        self._record_store = record_store
         self._clock = clock
         self._observer = observer
         self._key = key
-        self._held = held
+        self._stored = stored
         self._gap_s = write_gap_s
         self._written_at = clock.monotonic()
         self._notes: dict[str, Change] = {}
@@ -47,7 +54,7 @@ class RecordKeeper:
     @property
     def record(self) -> JobRecord:
         """The record as last known to stand in the store."""
-        return self._held.record
+        return self._stored.record
 
     def note(self, topic: str, change: Change) -> None:
         """Let *change* go out with the next write; a later note on the same *topic* replaces it. Never waits."""
@@ -63,22 +70,22 @@ class RecordKeeper:
         """
         with self._lock:
             for _ in range(MERGES):
-                wanted = self._held.record
+                wanted = self._stored.record
                 # An end that landed unnoticed is the last word: what was noted before it stands in it already.
                 notes = dict(self._notes) if wanted.state in OWNED else {}
                 for noted in (*notes.values(), change):
                     wanted = noted(wanted)
                 self._keep_gap()
                 try:
-                    answer = self._ledger.write(self._key, wanted, self._held.version)
+                    answer = self._record_store.write(self._key, wanted, self._stored.version)
                 except InvalidRecordError as error:
                     raise LeaseLostError(f"{self._key}: another version of Holdfast wrote it: {error}") from error
                 except (ConfigError, PermanentError) as error:  # refused; no reason to throw a running job away
                     raise UnknownOutcomeError(f"{self._key}: the store refuses: {error}") from error
                 finally:
                     self._written_at = self._clock.monotonic()
-                if isinstance(answer, Held):
-                    self._held = answer
+                if isinstance(answer, StoredRecord):
+                    self._stored = answer
                     self._forget(notes)
                     self._observer.wrote(answer.record)
                     return answer.record
@@ -94,8 +101,8 @@ class RecordKeeper:
         if self.record.state in OWNED:
             self.write(lambda record: evolve(record, beat=record.beat + 1) if record.state in OWNED else record)
 
-    def _adopt(self, conflict: Conflict) -> None:
-        found, ours = conflict.found, self._held.record
+    def _adopt(self, conflict: WriteConflict) -> None:
+        found, ours = conflict.found, self._stored.record
         if found is None:
             raise LeaseLostError(f"{self._key}: the record is gone")
         if found.record.epoch != ours.epoch:
@@ -104,7 +111,7 @@ class RecordKeeper:
             )
         if _attempt_of(found.record) != _attempt_of(ours):  # purged, submitted again, and taken: epochs begin anew
             raise LeaseLostError(f"{self._key}: it was made anew, and another attempt stands there")
-        self._held = found
+        self._stored = found
 
     def _keep_gap(self) -> None:
         self._clock.sleep(self._written_at + self._gap_s - self._clock.monotonic())

@@ -18,7 +18,7 @@ from lifecycle.errors import RejectedMessageError
 
 SIGNED: Final = "signed"
 SIGNATURE: Final = "hmac_sha256"
-PLACE: Final = ("bucket", "prefix")
+LAYOUT: Final = ("bucket", "prefix")
 FOLDER: Final = "folder"  # of the demo's messages, which name bucket and prefix in their own way
 
 
@@ -84,7 +84,7 @@ def check_place(said: Mapping[str, Any], *, bucket: str, prefix: str) -> None:
     Raises:
         RejectedMessageError: It was, or does not say.
     """
-    named = tuple(said.get(name) for name in PLACE)
+    named = tuple(said.get(name) for name in LAYOUT)
     if named != (bucket, prefix):
         raise RejectedMessageError(
             f"the message was signed for bucket {named[0]!r:.80} and prefix {named[1]!r:.80}; "

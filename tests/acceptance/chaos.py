@@ -71,7 +71,7 @@ class Chaos:
             AssertionError: A job is lost, a sum is wrong, or a job has two completions.
         """
         for job in self.jobs:
-            self.town.site.store.put(f"{self.town.site.place.job(job).input}input.txt", b"1\n%d\n" % STEPS)
+            self.town.env.store.put(f"{self.town.env.layout.job(job).input}input.txt", b"1\n%d\n" % STEPS)
         done = self.town.holdfast(
             "submit",
             *self.jobs,

@@ -10,7 +10,7 @@ from support.process_cluster import Town
 
 from acceptance.conftest import cloud
 from lifecycle.job_record import decode
-from lifecycle.key_layout import Place
+from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.queue import Message
 from lifecycle.states import State
 
@@ -64,7 +64,7 @@ def test_the_demos_own_messages(
     assert sum("Begin processing the job" in line for line in logs) >= 2
     assert any("Saving the state at the step" in line for line in logs)
     assert logs[-1].endswith("The job is done")
-    record = decode(files[Place("demoapp2v2").job("job0").record])
+    record = decode(files[KeyLayout("demoapp2v2").job("job0").record])
     assert record.state is State.COMPLETED
     assert {attempt.outcome for attempt in record.attempts[:-1]} == {"timeout"}
     town.empty()
@@ -72,14 +72,14 @@ def test_the_demos_own_messages(
 
 def test_a_job_that_the_demos_worker_left_in_the_middle(files: Town) -> None:
     """A job without a record goes on from the state.txt that the demo's own worker wrote."""
-    files.site.store.put("old/job7/input.txt", b"1\n2880\n")
-    files.site.store.put("old/job7/state.txt", b"1\n2880\n2000\n2001000\n")
+    files.env.store.put("old/job7/input.txt", b"1\n2880\n")
+    files.env.store.put("old/job7/state.txt", b"1\n2880\n2000\n2001000\n")
     body = {"bucket": "any", "folder": "old/job7", "parameters": {}}
-    files.site.queue.send([Message(body=json.dumps(body), job="job7", dedup="x")])
+    files.env.queue.send([Message(body=json.dumps(body), job="job7", dedup="x")])
     assert files.worker("--idle-exit", "1s").wait(60) == 0
-    stored = files.site.store.get("old/job7/output.txt")
+    stored = files.env.store.get("old/job7/output.txt")
     assert stored is not None
     assert stored.body.split() == [b"4148640"]
-    logs = files.site.store.get("old/job7/log/e1.jsonl")
+    logs = files.env.store.get("old/job7/log/e1.jsonl")
     assert logs is not None
     assert b'"resumed"' in logs.body

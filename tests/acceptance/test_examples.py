@@ -93,8 +93,8 @@ def test_gromacs_goes_on_from_its_own_checkpoint(files: Town, tmp_path: Path) ->
     outputs = []
     for kills in (KILLS, 0):
         for job in (f"mdrun-{kills}",):
-            key = f"{files.site.place.job(job).input}md.tpr"
-            files.site.store.put_file(key, prepared / "md.tpr")
+            key = f"{files.env.layout.job(job).input}md.tpr"
+            files.env.store.put_file(key, prepared / "md.tpr")
         outputs.append(carried(files, "gromacs", "mdrun", kills=kills, **params))
     broken, whole = outputs
     assert (broken / "md.gro").read_bytes() == (whole / "md.gro").read_bytes()

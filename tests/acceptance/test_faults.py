@@ -46,12 +46,12 @@ def test_sigstop_beyond_the_lease(town: Town) -> None:
     second = town.worker("--max-jobs", "1")
     assert second.wait(60) == 0
     assert town.record("a").is_settled
-    stored = {listed.key: listed.version for listed in town.site.store.list("")}
+    stored = {listed.key: listed.version for listed in town.env.store.list("")}
     finished = {key: version for key, version in stored.items() if "/e1" not in key}  # its own log was on its way
     first.send_signal(signal.SIGCONT)
     assert first.wait(60) == 0
     assert "superseded" in town.log_of(first)
-    now = {listed.key: listed.version for listed in town.site.store.list("")}
+    now = {listed.key: listed.version for listed in town.env.store.list("")}
     assert {key: now.get(key) for key in finished} == finished
     assert all("/e1" in key for key in now.keys() - finished.keys())
     record = town.record("a")
@@ -98,7 +98,7 @@ def test_a_job_longer_than_max_running_time(town: Town) -> None:
 def test_the_same_message_many_times(files: Town, copies: int) -> None:
     """One attempt at a time, one completion; the other messages go when they are received again."""
     files.submit("a", step_s=0.001)
-    files.site.queue.send([announce(files.record("a"), 1)] * (copies - 1))
+    files.env.queue.send([announce(files.record("a"), 1)] * (copies - 1))
     for _ in range(2):
         files.worker()
     record = files.settled("a")
@@ -121,7 +121,7 @@ def test_the_same_message_many_times(files: Town, copies: int) -> None:
 def test_a_job_that_cannot_succeed(files: Town, text: str | None, workload: str, reason: str) -> None:
     """It fails at once, and the record says why in a line."""
     if text is not None:
-        files.site.store.put(f"{files.site.place.job('a').input}input.txt", text.encode())
+        files.env.store.put(f"{files.env.layout.job('a').input}input.txt", text.encode())
     assert files.holdfast("submit", "a", "--workload", workload).returncode == 0
     assert files.worker("--idle-exit", "1s").wait(60) == 0
     record = files.record("a")
@@ -137,9 +137,9 @@ def test_a_job_that_cannot_succeed(files: Town, text: str | None, workload: str,
 )
 def test_a_message_that_is_no_job(town: Town, body: str, reason: str) -> None:
     """It is kept under rejected/ with a one-line reason, and does not come again."""
-    town.site.queue.send([Message(body=body, job="x", dedup="x")])
+    town.env.queue.send([Message(body=body, job="x", dedup="x")])
     assert town.worker("--idle-exit", "2s").wait(60) == 0
-    kept = [town.site.store.get(listed.key) for listed in town.site.store.list(town.site.place.rejected)]
+    kept = [town.env.store.get(listed.key) for listed in town.env.store.list(town.env.layout.rejected)]
     assert len(kept) == 1
     assert kept[0] is not None
     rejected = json.loads(kept[0].body)

@@ -72,17 +72,17 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     hushed = secrets()
     if request.param == "files":
         return hushed
-    place = {**cloud(request, fifo=False), **hushed}
+    layout = {**cloud(request, fifo=False), **hushed}
     if request.param == "keys":
-        return place
+        return layout
     keys = tmp_path / "keys"
     keys.write_text(json.dumps({**issue(3600, tells=True), "SecretAccessKey": f"{MARK}1", "SessionToken": f"{MARK}2"}))
     for owner in ("AWS", "CLOUDFLARE"):
         for part in ("ID", "KEY", "TOKEN"):
-            place.pop(f"{owner}_{part}", None)
+            layout.pop(f"{owner}_{part}", None)
         script = f"cat {shlex.quote(str(keys))}; echo {MARK}3 >&2"
-        place[f"{owner}_CREDENTIALS_COMMAND"] = shlex.join(["sh", "-c", script])
-    return place
+        layout[f"{owner}_CREDENTIALS_COMMAND"] = shlex.join(["sh", "-c", script])
+    return layout
 
 
 @pytest.fixture
@@ -126,8 +126,8 @@ def traces(town: Town) -> Iterator[tuple[str, bytes]]:
     for path in town.home.rglob("*"):
         if path.is_file():
             yield str(path), path.read_bytes()
-    for listed in town.site.store.list(""):
-        stored = town.site.store.get(listed.key)
+    for listed in town.env.store.list(""):
+        stored = town.env.store.get(listed.key)
         assert stored is not None
         yield listed.key, stored.body
 
@@ -145,7 +145,7 @@ def test_no_secret_is_seen_anywhere(town: Town, settings: dict[str, str]) -> Non
     run("fails", "submit", "fails", "--workload", "fails")
     run("tells", "submit", "tells", "--workload", "tells")
     unsigned = announce(JobRecord("unsigned", "tells"), 1)
-    town.site.queue._queue.send([unsigned, Message("nonsense", "x", "y")])  # type: ignore[attr-defined]
+    town.env.queue._queue.send([unsigned, Message("nonsense", "x", "y")])  # type: ignore[attr-defined]
     run("worker", "worker", "--idle-exit", "3s")
     seen["pages"] = pages(town)
     once = set() if "QUEUE_URL" in settings else {"demo"}  # it is the same everywhere, and takes its time
@@ -159,7 +159,7 @@ def test_no_secret_is_seen_anywhere(town: Town, settings: dict[str, str]) -> Non
     run("a password that is none", "queue", QUEUE_URL=f"htps://me:{MARK}/@url@host/1/q")
     assert town.record("tells").state == "completed"
     assert town.record("fails").attempts[0].outcome == "workload_failed"
-    assert len(list(town.site.store.list(town.site.place.rejected))) == 2
+    assert len(list(town.env.store.list(town.env.layout.rejected))) == 2
     assert {what: text for what, text in seen.items() if MARK in text} == {}
     assert [where for where, content in traces(town) if MARK.encode() in content] == []
-    assert b"HOLDFAST_JOB=tells" in dict(traces(town))[f"{town.site.place.job('tells').output}env.txt"]
+    assert b"HOLDFAST_JOB=tells" in dict(traces(town))[f"{town.env.layout.job('tells').output}env.txt"]

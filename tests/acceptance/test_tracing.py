@@ -22,7 +22,7 @@ class Collector:
 
     server: ThreadingHTTPServer
     spans: list[Any] = field(factory=list)
-    services: set[str] = field(factory=set)
+    context: set[str] = field(factory=set)
 
     @property
     def url(self) -> str:
@@ -31,7 +31,7 @@ class Collector:
     def take(self, body: bytes) -> None:
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             known = {each.key: each.value.string_value for each in resource.resource.attributes}
-            self.services.add(known["service.name"])
+            self.context.add(known["service.name"])
             self.spans += [span for scope in resource.scope_spans for span in scope.spans]
 
 
@@ -72,7 +72,7 @@ def test_a_killed_worker_and_its_successor_make_one_trace(files: Town, collector
     assert second.wait(PATIENCE_S) == 0, files.log_of(second)
     assert files.record("a").is_settled
     spans = collector.spans
-    assert collector.services == {"holdfast"}
+    assert collector.context == {"holdfast"}
     assert len({span.trace_id for span in spans}) == 1
     (root,) = [span for span in spans if span.name == "job"]
     attempts = {outcome(span): span for span in spans if span.name == "attempt"}

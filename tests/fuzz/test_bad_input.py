@@ -18,19 +18,19 @@ import pytest
 from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.cluster import PLACE, Cluster
+from support.cluster import LAYOUT, Cluster
 
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
-from adapters.process.runner import workloads_file as workloads
+from adapters.process import workloads_file as workloads
 from client.commands.submit import read_orders
 from client.config.settings import TABLE, from_environ
 from lifecycle import job_record as records
+from lifecycle.checkpoint import manifest as manifests
 from lifecycle.checkpoint.chunks import digests_of
 from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, digest_blocks, digest_bytes
 from lifecycle.checkpoint.restore import restore
-from lifecycle.checkpoint.writer import manifest as manifests
 from lifecycle.errors import (
     ConfigError,
     CorruptCheckpointError,
@@ -39,7 +39,7 @@ from lifecycle.errors import (
     RejectedMessageError,
 )
 from lifecycle.job_record import CheckpointRef, JobRecord, Result
-from lifecycle.key_layout import Place, is_job_id
+from lifecycle.key_layout import KeyLayout, is_job_id
 from lifecycle.ports.queue import Message
 from lifecycle.record.message import announce, read
 from lifecycle.states import State
@@ -137,7 +137,7 @@ MANIFEST = Manifest(
 def test_any_message_is_a_call_or_refused(body: str) -> None:
     """With a reason in one line; a call is for a job whose keys stay under its prefix."""
     try:
-        call = read(body, place=Place("runs"), bucket="")
+        call = read(body, layout=KeyLayout("runs"), bucket="")
     except RejectedMessageError as error:
         assert "\n" not in str(error)
         return
@@ -251,7 +251,7 @@ def test_any_environment_is_read_or_refused(environ: dict[str, str]) -> None:
         assert len(str(error).splitlines()) == 1
     else:
         assert found.rows()
-        assert found.policy().lease > timedelta(0)
+        assert found.limits().lease > timedelta(0)
 
 
 @fuzz()
@@ -292,7 +292,7 @@ def test_a_worker_that_meets_it_goes_on(body: str, record: bytes, manifest: byte
     """Its next job completes, and the bad one's record is refused, or comes to an end, or waits for somebody."""
     with TemporaryDirectory() as folder:
         town = Cluster(Path(folder))
-        bad = PLACE.job("bad")
+        bad = LAYOUT.job("bad")
         town.memory.put(REF.manifest, manifest)
         town.memory.put(f"{bad.input}input.txt", text.encode("utf-8", "replace"))
         committed = evolve(REF, digest=digest_bytes(manifest))

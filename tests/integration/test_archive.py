@@ -14,15 +14,15 @@ from adapters.aws import store as r2
 from adapters.local.clock import SystemClock
 from adapters.retrying import RetryingQueue, RetryingStore
 from client.commands import archive, status, submit
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
 from client.records.reader import read_one
 from lifecycle.errors import PermanentError
 from lifecycle.job_record import JobRecord, encode
-from lifecycle.key_layout import Place
-from lifecycle.ports.store import Stored
-from lifecycle.record.record_store import Ledger
+from lifecycle.key_layout import KeyLayout
+from lifecycle.ports.store import StoredObject
+from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
 JOBS = 300
@@ -37,8 +37,8 @@ class Aged:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    def get(self, key: str) -> Stored | None:
-        found: Stored | None = self._store.get(key)
+    def get(self, key: str) -> StoredObject | None:
+        found: StoredObject | None = self._store.get(key)
         return evolve(found, age_s=found.age_s + 40 * 86400) if found else None
 
     def list(self, prefix: str) -> Any:
@@ -46,29 +46,29 @@ class Aged:
 
 
 @pytest.fixture
-def site(wire_store: Callable[[], r2.R2Store], wire_queue: Callable[..., sqs.SqsQueue]) -> Site:
+def env(wire_store: Callable[[], r2.R2Store], wire_queue: Callable[..., sqs.SqsQueue]) -> Environment:
     clock, settings = SystemClock(), from_environ({}, None)
     store = RetryingStore(wire_store(), clock)  # type: ignore[arg-type]
     queue = RetryingQueue(wire_queue(), clock)
-    ledger = Ledger(store, clock, random.Random(1))
-    return Site(settings, clock, queue, store, ledger, Place("runs"), "", settings.policy())
+    record_store = RecordStore(store, clock, random.Random(1))
+    return Environment(settings, clock, queue, store, record_store, KeyLayout("runs"), "", settings.limits())
 
 
-def test_many_jobs_over_the_wire(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_many_jobs_over_the_wire(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     """Segments, contents, marks, tombstones and removals; then found again, refused, and not begun anew."""
     for number in range(JOBS):
         record = JobRecord(f"job{number:04d}", "s", state=State.CANCELLED, labels={"tens": str(number // 10)})
-        site.store.put(site.place.job(record.job).record, encode(record))
-    old = Aged(site.store)
-    past = evolve(site, store=old, ledger=Ledger(old, site.clock, random.Random(2)))
+        env.store.put(env.layout.job(record.job).record, encode(record))
+    old = Aged(env.store)
+    past = evolve(env, store=old, record_store=RecordStore(old, env.clock, random.Random(2)))
     assert archive.run(past, older=timedelta(days=30), dry_run=False, as_json=False) == 0
     assert f"{JOBS} jobs archived" in capsys.readouterr().out
-    assert list(site.store.list(site.place.records)) == []
-    assert status.run(site, [], status.query(labels=["tens=27"]), as_json=True, watch=False, archived=True) == 0
+    assert list(env.store.list(env.layout.records)) == []
+    assert status.run(env, [], status.query(labels=["tens=27"]), as_json=True, watch=False, archived=True) == 0
     told = [json.loads(line)["job"] for line in capsys.readouterr().out.splitlines()]
     assert told == [f"job027{digit}" for digit in range(10)]
-    assert read_one(site, "job0250").held.record.labels == {"tens": "25"}  # type: ignore[union-attr]
+    assert read_one(env, "job0250").stored.record.labels == {"tens": "25"}  # type: ignore[union-attr]
     with pytest.raises(PermanentError, match="is archived"):
-        control.retry(site, "job0001")
-    (told_of,) = submit.submit(site, [submit.Order("job0001", "s", {})])
+        control.retry(env, "job0001")
+    (told_of,) = submit.submit(env, [submit.Order("job0001", "s", {})])
     assert (told_of.outcome, "is archived" in (told_of.reason or "")) == ("already submitted", True)

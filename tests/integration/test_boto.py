@@ -10,7 +10,7 @@ from boto3.s3 import transfer
 from botocore.awsrequest import AWSResponse
 from urllib3 import HTTPResponse
 
-from adapters.aws.clients import BULK, CONTROL, RECEIVE, Credentials, Kind, make_client, queue_place, store_place
+from adapters.aws.clients import BULK, CONTROL, RECEIVE, ClientKind, Credentials, make_client, queue_place, store_place
 from adapters.aws.error_mapping import S3, SQS, Service
 from adapters.aws.store import TRANSFER
 from lifecycle.errors import ConfigError
@@ -23,7 +23,7 @@ def client() -> Iterator[Any]:
     """Makes clients, and closes them."""
     made = []
 
-    def make(service: Service, kind: Kind, endpoint: str = "https://store.invalid", region: str = "auto") -> Any:
+    def make(service: Service, kind: ClientKind, endpoint: str = "https://store.invalid", region: str = "auto") -> Any:
         made.append(make_client(service, kind, endpoint=endpoint, region=region, credentials=KEYS))
         return made[-1]
 
@@ -37,7 +37,7 @@ def client() -> Iterator[Any]:
     ("kind", "connect_s", "read_s", "attempts"), [(CONTROL, 3, 8, 1), (RECEIVE, 3, 30, 1), (BULK, 5, 60, 3)]
 )
 def test_limits_are_explicit(
-    client: Any, service: Service, kind: Kind, connect_s: int, read_s: int, attempts: int
+    client: Any, service: Service, kind: ClientKind, connect_s: int, read_s: int, attempts: int
 ) -> None:
     """Time limits and tries never depend on a default of boto3's: those have changed, and wait for minutes."""
     config = client(service, kind).meta.config
@@ -48,7 +48,7 @@ def test_limits_are_explicit(
 
 
 @pytest.mark.parametrize("kind", [CONTROL, BULK])
-def test_the_store_gets_no_checksum_that_it_refuses(client: Any, kind: Kind) -> None:
+def test_the_store_gets_no_checksum_that_it_refuses(client: Any, kind: ClientKind) -> None:
     """R2 refuses boto3's default checksum trailers, and knows path-style addresses."""
     config = client(S3, kind).meta.config
     assert config.request_checksum_calculation == "when_required"
@@ -64,7 +64,7 @@ def test_the_store_gets_no_checksum_that_it_refuses(client: Any, kind: Kind) -> 
         (CONTROL, "https://store.invalid", True),
     ],
 )
-def test_only_files_over_https_go_unhashed(client: Any, kind: Kind, endpoint: str, is_hashed: bool) -> None:  # noqa: FBT001 - a table
+def test_only_files_over_https_go_unhashed(client: Any, kind: ClientKind, endpoint: str, is_hashed: bool) -> None:  # noqa: FBT001 - a table
     """A body's hash is left out of the signature only where TLS guards the bytes and hashing is what costs."""
     seen: list[Any] = []
 

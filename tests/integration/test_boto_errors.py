@@ -9,12 +9,12 @@ from botocore import exceptions as vendor
 from botocore.parsers import ResponseParserError
 from support.stub import DROP, HANG, Reply, Stub, s3_error, sqs_error
 
-from adapters.aws.clients import CONTROL, Credentials, Kind, make_client
+from adapters.aws.clients import CONTROL, ClientKind, Credentials, make_client
 from adapters.aws.error_mapping import CODES, S3, SQS, Remedy, Service, remedy_of, translated, translating
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError, VersionConflictError
 
 KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")
-HASTY = Kind(connect_s=0.2, read_s=0.2, attempts=1, pool=2)
+HASTY = ClientKind(connect_s=0.2, read_s=0.2, attempts=1, pool=2)
 CALLS = {
     "sqs": "ReceiveMessage ChangeMessageVisibility DeleteMessage SendMessageBatch SendMessage GetQueueAttributes "
     "GetQueueUrl PurgeQueue",
@@ -37,7 +37,7 @@ def client() -> Iterator[Any]:
     """Makes clients, and closes them."""
     made = []
 
-    def make(service: Service, kind: Kind, endpoint: str = "https://store.invalid", region: str = "auto") -> Any:
+    def make(service: Service, kind: ClientKind, endpoint: str = "https://store.invalid", region: str = "auto") -> Any:
         made.append(make_client(service, kind, endpoint=endpoint, region=region, credentials=KEYS))
         return made[-1]
 

@@ -13,21 +13,21 @@ from support.stub import DROP, Reply, Stub, s3_error
 from urllib3.util import wait_for_read
 
 from adapters.aws.clients import BULK, CONTROL, Credentials
-from adapters.aws.s3_http import IDLE_CONNECTIONS, PIECE, Direct, is_plain_way
-from adapters.aws.s3_listing import Row, read_page
+from adapters.aws.s3_http import IDLE_CONNECTIONS, PIECE, S3Http, is_plain_way
+from adapters.aws.s3_listing import ListingRow, read_page
 
 KEYS = Credentials(key_id="a", secret="b")
 STORED = Reply(200, headers={"ETag": '"v"'})
-MakePut = Callable[[str], Direct]
+MakePut = Callable[[str], S3Http]
 
 
 @pytest.fixture
 def put_to() -> Iterator[MakePut]:
     """Makes one for an endpoint, and closes it."""
-    made: list[Direct] = []
+    made: list[S3Http] = []
 
-    def make(endpoint: str) -> Direct:
-        made.append(Direct(endpoint=endpoint, region="auto", credentials=KEYS, bucket="b", kind=CONTROL))
+    def make(endpoint: str) -> S3Http:
+        made.append(S3Http(endpoint=endpoint, region="auto", credentials=KEYS, bucket="b", kind=CONTROL))
         return made[-1]
 
     yield make
@@ -114,7 +114,7 @@ def test_a_large_body_is_sent_from_where_it_lies(stub: Stub, size: int) -> None:
     """In pieces, whole, and without TLS signed with its hash: nothing else would find it changed on its way."""
     stub.script(STORED)
     body = bytearray(b"ab" * size)[:size]
-    put = Direct(endpoint=stub.url, region="auto", credentials=KEYS, bucket="b", kind=BULK)
+    put = S3Http(endpoint=stub.url, region="auto", credentials=KEYS, bucket="b", kind=BULK)
     assert put.put("k", memoryview(body)) == '"v"'
     put.close()
     assert stub.requests[0].body == body
@@ -135,7 +135,7 @@ def test_under_tls_a_large_body_is_not_hashed_for_the_signature(
     body = bytes(2 * PIECE)
     try:
         for kind in (BULK, CONTROL):
-            put = Direct(endpoint=server.url, region="auto", credentials=KEYS, bucket="b", kind=kind)
+            put = S3Http(endpoint=server.url, region="auto", credentials=KEYS, bucket="b", kind=kind)
             put.put("k", body)
             put.close()
         said = [sent.headers["x-amz-content-sha256"] for sent in server.requests]
@@ -182,7 +182,7 @@ def test_a_page_is_read() -> None:
     """With or without a namespace; keys are decoded."""
     written = datetime(2030, 1, 1, tzinfo=UTC)
     last = PAGE.format(more="false", token="")
-    expected = ([Row("a/b c", 7, '"v"', written)], None)
+    expected = ([ListingRow("a/b c", 7, '"v"', written)], None)
     assert read_page(last.encode()) == expected
     assert read_page(last.replace(" xmlns='http://s3.amazonaws.com/doc/2006-03-01/'", "").encode()) == expected
     token = "<NextContinuationToken>t</NextContinuationToken>"

@@ -5,7 +5,7 @@ from typing import Any
 
 from adapters.aws.queue import SqsQueue
 from client.commands.exporter import dead_letter_reader
-from client.config.composition import open_site
+from client.config.composition import open_environment
 from client.config.settings import from_environ
 from lifecycle.ports.queue import Message
 
@@ -22,7 +22,7 @@ def reader(queue: SqsQueue, moto_url: str) -> Callable[[], Any]:
         "CLOUDFLARE_KEY": SECRET,
         "BUCKET": "b",
     }
-    return dead_letter_reader(open_site(from_environ(given, None)))
+    return dead_letter_reader(open_environment(from_environ(given, None)))
 
 
 def test_dead_letters_are_counted(

@@ -34,10 +34,10 @@ def test_one_of_many_writers_wins(wire_store: Callable[[], R2Store]) -> None:
 def test_the_test_server_takes_conditional_puts_one_by_one() -> None:
     """Moto checks, then writes, and two may pass the check: so its launcher holds a lock for conditional puts alone."""
     launcher = pytest.importorskip("moto_launcher", reason="moto[server] is not installed")
-    held: list[bool] = []
+    stored: list[bool] = []
 
     def app(*_: object) -> list[bytes]:
-        held.append(server._lock.locked())
+        stored.append(server._lock.locked())
         return []
 
     server = launcher.OneConditionalPutAtATime(app)
@@ -48,4 +48,4 @@ def test_the_test_server_takes_conditional_puts_one_by_one() -> None:
         {"REQUEST_METHOD": "GET", "HTTP_IF_NONE_MATCH": '"v"'},
     ):
         server(environ, None)
-    assert held == [True, True, False, False]
+    assert stored == [True, True, False, False]

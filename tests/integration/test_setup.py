@@ -18,7 +18,7 @@ from support.stub import Reply, Stub, s3_error, sqs_error
 from adapters.aws.admin import redrive_of
 from client.cli import main
 from client.commands import doctor, setup
-from client.config.composition import open_site
+from client.config.composition import open_environment
 from client.config.settings import Settings, from_environ
 
 Make = Callable[..., Settings]
@@ -51,8 +51,8 @@ def attributes(settings: Settings) -> dict[str, str]:
     return dict(queues.attributes(queues.url) or {})
 
 
-def told(settings: Settings) -> dict[str, doctor.Finding]:
-    return {finding.what: finding for finding in doctor.findings(open_site(settings))}
+def told(settings: Settings) -> dict[str, doctor.CheckResult]:
+    return {finding.what: finding for finding in doctor.findings(open_environment(settings))}
 
 
 @pytest.mark.parametrize("fifo", [False, True])
@@ -71,10 +71,10 @@ def test_from_nothing_to_a_place_where_nothing_is_wrong(make: Make, fifo: bool, 
     capsys.readouterr()
     assert setup.run(settings, yes=False, dry_run=False) == 0
     assert "are as they should be" in capsys.readouterr().out
-    site = open_site(settings)
-    assert doctor.run(site, as_json=False) == 0
+    env = open_environment(settings)
+    assert doctor.run(env, as_json=False) == 0
     assert "nothing is wrong" in capsys.readouterr().out
-    assert list(site.store.list("")) == []
+    assert list(env.store.list("")) == []
 
 
 def test_a_queue_of_somebody_else_is_mended_and_no_more(make: Make, sqs_client: Any, capsys: Any) -> None:
@@ -90,7 +90,7 @@ def test_a_queue_of_somebody_else_is_mended_and_no_more(make: Make, sqs_client: 
     assert (found["retention"].is_fine, found["dead letters"].is_fine) == (False, False)
     assert "keeps messages for 4 days" in found["retention"].said
     assert "healthy jobs are buried" in found["dead letters"].said
-    assert doctor.run(open_site(settings), as_json=True) == 1
+    assert doctor.run(open_environment(settings), as_json=True) == 1
     capsys.readouterr()
     assert setup.run(settings, yes=True, dry_run=False) == 0
     assert "MessageRetentionPeriod: 345600 -> 1209600" in capsys.readouterr().out
@@ -148,7 +148,7 @@ def test_no_queue_and_no_bucket(make: Make) -> None:
 def test_wrong_keys_of_the_queue(make: Make, stub: Stub, reply: Reply, said: str) -> None:
     """Told by the setting's name."""
     stub.script(reply)
-    [finding] = doctor.queue_findings(open_site(make(QUEUE_URL=f"{stub.url}/1/q")))
+    [finding] = doctor.queue_findings(open_environment(make(QUEUE_URL=f"{stub.url}/1/q")))
     assert finding.is_fine is False
     assert said in finding.said
 
@@ -156,7 +156,7 @@ def test_wrong_keys_of_the_queue(make: Make, stub: Stub, reply: Reply, said: str
 def test_wrong_keys_of_the_bucket(make: Make, stub: Stub) -> None:
     """Told by the setting's name."""
     stub.script(s3_error(403, "SignatureDoesNotMatch"))
-    [finding] = doctor.store_findings(open_site(make(CLOUDFLARE_URL=stub.url)))
+    [finding] = doctor.store_findings(open_environment(make(CLOUDFLARE_URL=stub.url)))
     assert finding.is_fine is False
     assert "check CLOUDFLARE_ID and CLOUDFLARE_KEY" in finding.said
 
@@ -166,7 +166,7 @@ def test_a_clock_that_is_wrong(make: Make, stub: Stub) -> None:
     date = format_datetime(datetime.now(UTC) - timedelta(hours=3), usegmt=True)
     page = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
     stub.script(Reply(200, page, {"Date": date, "Content-Type": "application/xml"}))
-    finding = doctor.clock(open_site(make(CLOUDFLARE_URL=stub.url)))
+    finding = doctor.clock(open_environment(make(CLOUDFLARE_URL=stub.url)))
     assert finding.is_fine is False
     assert re.search(r"is \+108\d\d s off", finding.said)
 
@@ -213,5 +213,5 @@ def test_the_embedded_default_needs_none(capsys: Any, tmp_path: Path, monkeypatc
     settings = from_environ({}, None)
     assert setup.run(settings, yes=False, dry_run=False) == 0
     assert "needs no setup" in capsys.readouterr().out
-    assert doctor.run(open_site(settings), as_json=True) == 0
+    assert doctor.run(open_environment(settings), as_json=True) == 0
     assert all(json.loads(line)["ok"] for line in capsys.readouterr().out.splitlines())

@@ -17,14 +17,14 @@ from support.stub import CUT_SHORT, DROP, HANG, Reply, Stub
 import adapters.webhook
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
-from adapters.webhook import TRIES, RetryingHerald, Webhook, sign
+from adapters.webhook import TRIES, RetryingNotifier, Webhook, sign
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.key_layout import Place
+from lifecycle.key_layout import KeyLayout
 from lifecycle.outbox import Notice
 from lifecycle.states import State
 
 KEY, OLD = "a-key-that-is-long-enough", "the-key-before-that-one"
-KEYS = Place("runs").job("md-7")
+KEYS = KeyLayout("runs").job("md-7")
 NOTICE = Notice(
     id="md-7:3:2:5f0c9a1e",
     epoch=3,
@@ -107,7 +107,7 @@ def test_an_answer_that_will_never_take_it(stub: Stub, status: int) -> None:
     """It is not asked again: not at once either."""
     stub.script(Reply(status))
     with pytest.raises(PermanentError, match=f"answers {status}"):
-        RetryingHerald(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
+        RetryingNotifier(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
     assert len(stub.requests) == 1
 
 
@@ -116,14 +116,14 @@ def test_an_answer_that_may_be_another_one_later(stub: Stub, status: int) -> Non
     """Trouble of the receiver, or a wrong key or address, which somebody will put right: nothing is lost by it."""
     stub.script(Reply(status))
     with pytest.raises(RetryableError, match=f"answers {status}"):
-        RetryingHerald(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
+        RetryingNotifier(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
     assert len(stub.requests) == TRIES
 
 
 def test_a_hiccup_is_got_over_at_once(stub: Stub) -> None:
     """The same notice, byte for byte, under the same id."""
     stub.script(Reply(503), Reply(200))
-    RetryingHerald(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
+    RetryingNotifier(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
     first, second = stub.requests
     assert first.body == second.body
     assert first.headers["webhook-id"] == second.headers["webhook-id"]

@@ -11,19 +11,19 @@ from simulation.world import Process, World
 from adapters.memory.runner import table, trail
 from lifecycle.checkpoint.manifest import Extent, Manifest, digest_bytes
 from lifecycle.checkpoint.manifest import decode as decode_anew
-from lifecycle.checkpoint.reader import Proof, decompressed, pieces_of
+from lifecycle.checkpoint.reader import FileVerifier, decompressed, placed_extents
 from lifecycle.errors import CorruptCheckpointError, HoldfastError
 from lifecycle.job_record import CheckpointRef, JobRecord, decode
-from lifecycle.key_layout import Place, epoch_of
+from lifecycle.key_layout import KeyLayout, epoch_of
 from lifecycle.states import OWNED, State
 
 if TYPE_CHECKING:
-    from simulation.herald import WatchedHerald
+    from simulation.notifier import WatchedHerald
     from simulation.ports import WatchedStore
 
-PLACE: Final = Place("sim")
+LAYOUT: Final = KeyLayout("sim")
 decode_manifest = lru_cache(1 << 12)(decode_anew)
-RECORDS: Final = PLACE.records
+RECORDS: Final = LAYOUT.records
 OPERATOR: Final = "operator"
 MEMORY_S: Final = 90.0
 """A process that had trouble so recently may be taken for lost."""
@@ -79,7 +79,7 @@ class Checker:
     planned: dict[str, Planned]
     interval_s: dict[str, float] = field(factory=dict)
     store: "WatchedStore" = field(init=False)
-    herald: "WatchedHerald" = field(init=False)
+    notifier: "WatchedHerald" = field(init=False)
     records: dict[str, JobRecord] = field(factory=dict)
     written_at: dict[str, float] = field(factory=dict)
     epochs: dict[tuple[str, str], int] = field(factory=dict)
@@ -125,7 +125,7 @@ class Checker:
         """A workload starts after *step*."""
         lost_epoch, lost_step = self.lost_at_step.pop(job, (0, 0))
         allowed = self.interval_s[job] + SLACK_S
-        spoilt = any(key.startswith(PLACE.job(job).folder) for key in self.spoilt)
+        spoilt = any(key.startswith(LAYOUT.job(job).folder) for key in self.spoilt)
         if lost_epoch == epoch - 1 and lost_step - step > allowed and not spoilt:
             raise self.broken(WORK_LOST, f"{job} was at step {lost_step} when its node died, and goes on from {step}")
 
@@ -135,9 +135,9 @@ class Checker:
         """An object was written."""
         self.spoilt.discard(key)
         if key.startswith(RECORDS):
-            self._wrote_record(PLACE.job_of_record(key), decode(body))
+            self._wrote_record(LAYOUT.job_of_record(key), decode(body))
             return
-        job = key.removeprefix(f"{PLACE.prefix}/").partition("/")[0]
+        job = key.removeprefix(f"{LAYOUT.prefix}/").partition("/")[0]
         if (epoch := epoch_of(key)) is not None:
             if self.owners.get((job, epoch)) != self._name:
                 raise self.broken(FENCE, f"{self._who} of epoch {self._epoch(job)} wrote {key}")
@@ -149,7 +149,7 @@ class Checker:
     def removed(self, key: str) -> None:
         """An object was removed."""
         epoch = epoch_of(key)
-        job = key.removeprefix(f"{PLACE.prefix}/").partition("/")[0]
+        job = key.removeprefix(f"{LAYOUT.prefix}/").partition("/")[0]
         if epoch is None or job not in self.records:
             return
         if epoch > self._epoch(job):
@@ -174,7 +174,7 @@ class Checker:
         self._ownership(job, before, after)
         self._counts(before, after)
         self._cancel(before, after)
-        self.herald.wrote(before, after)
+        self.notifier.wrote(before, after)
         self.records[job] = after
         self.written_at[job] = self.world.time
         self._all_there(after)
@@ -269,12 +269,12 @@ class Checker:
         """The files of a manifest, every hash compared, and what the workload writes compared with its step."""
         files = {}
         for entry in manifest.files:
-            proof, content = Proof(entry), b""
+            proof, content = FileVerifier(entry), b""
             try:
-                for piece in pieces_of(entry):
-                    held = self._held(piece.extent)
-                    proof.take(piece, memoryview(held))
-                    content += held
+                for piece in placed_extents(entry):
+                    stored = self._stored(piece.extent)
+                    proof.take(piece, memoryview(stored))
+                    content += stored
                 proof.conclude()
             except CorruptCheckpointError as error:
                 raise self.broken(ALL_THERE, f"{ref.manifest}: {error}") from error
@@ -285,7 +285,7 @@ class Checker:
                 raise self.broken(ALL_THERE, f"{ref.manifest}: {path} is not of step {step}")
         return files
 
-    def _held(self, extent: Extent) -> bytes:
+    def _stored(self, extent: Extent) -> bytes:
         span = (self._object(extent.pack) or b"")[extent.offset : extent.offset + extent.span]
         if extent.stored is None:
             return span

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
-from simulation.checker import LIVENESS, ONE_WINNER, OPERATOR, PLACE, TIDY, Planned
+from simulation.checker import LAYOUT, LIVENESS, ONE_WINNER, OPERATOR, TIDY, Planned
 from simulation.faults import SPOILING
 
 from lifecycle.job_record import JobRecord
@@ -18,7 +18,7 @@ MOST_LEFT: Final = 6
 
 
 @frozen
-class Ending:
+class FinalState:
     """Looks at the end of a history."""
 
     history: "History"
@@ -33,7 +33,7 @@ class Ending:
         for job, record in checker.records.items():
             self._ended_right(job, record)
             self._tidy(job, record)
-        self.history.herald.expect_all_told()
+        self.history.notifier.expect_all_told()
         if left := self.history.queue.jobs():
             raise checker.broken(TIDY, f"messages are left: {left}")
         for node in self.history.nodes:
@@ -49,7 +49,7 @@ class Ending:
             if not any(who == OPERATOR and what.startswith(f"cancel {job}") for _, who, what in told):
                 raise checker.broken(LIVENESS, f"{job} was cancelled, and nobody had asked for it")
         elif record.state is State.COMPLETED:
-            published = self.history.store._objects.get(f"{PLACE.job(job).output}output.txt")
+            published = self.history.store._objects.get(f"{LAYOUT.job(job).output}output.txt")
             if not checker.spoilt and (not published or published.body != f"{planned.total}\n".encode()):
                 raise checker.broken(ONE_WINNER, f"{job} gave {published and published.body}, not {planned.total}")
         elif not self._is_true(planned, record):
@@ -61,7 +61,7 @@ class Ending:
         if "no checkpoint is sound" in error:
             return any(counts[what] for what in SPOILING)
         if "vanished" in error:
-            return record.deaths >= self.history.policy.max_deaths
+            return record.deaths >= self.history.limits.max_lost_attempts
         return bool(planned.fails_with) and planned.fails_with in error
 
     def _tidy(self, job: str, record: JobRecord) -> None:
@@ -72,7 +72,7 @@ class Ending:
                 return  # nobody can tell what it named
             if ref and (manifest := checker.manifest(ref)):
                 named |= {ref.manifest, *manifest.packs}
-        folder = PLACE.job(job).folder
+        folder = LAYOUT.job(job).folder
         left = {key for key in self.history.store._objects if key.startswith(folder) and epoch_of(key)} - named
         allowed = MOST_LEFT * max(record.epoch, 1) if self.history.faults else 0
         if len(left) > allowed:

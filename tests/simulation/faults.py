@@ -85,7 +85,7 @@ class Fault:
 
     Attributes:
         what: One of MISHAPS, which happen at a call, or of TROUBLES, which happen at a moment.
-        call: The kind of call that it happens at.
+        message: The kind of call that it happens at.
         nth: The how many-th such call of all, from 1 on.
         at: The moment, in seconds.
         lasts_s: How long, where that has a meaning.

@@ -41,7 +41,7 @@ class WatchedHerald:
     told: dict[str, int] = field(factory=dict)
 
     def deliver(self, keys: JobKeys, notice: Notice) -> None:
-        """See `Herald`."""
+        """See `Notifier`."""
         if self.world.time < self.down_until:
             raise RetryableError("the receiver is down, on purpose")
         known = self.recorded.get(notice.id)

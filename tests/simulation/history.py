@@ -15,16 +15,16 @@ from unittest.mock import patch
 
 from attrs import define, evolve, field, frozen
 from simulation.checker import (
+    LAYOUT,
     LIVENESS,
     NOTHING_BREAKS,
-    PLACE,
     Checker,
     Planned,
     Violation,
 )
-from simulation.ending import Ending
+from simulation.ending import FinalState
 from simulation.faults import ANY, FAULTY_S, MISHAPS, Fault, draw, draw_for_receiver
-from simulation.herald import WatchedHerald
+from simulation.notifier import WatchedHerald
 from simulation.ports import Road, WatchedQueue, WatchedRunner, WatchedStore
 from simulation.troubles import Troubles
 from simulation.world import Process, World, WorldClock
@@ -32,30 +32,30 @@ from simulation.world import Process, World, WorldClock
 from adapters.local.node import LocalNode
 from adapters.process.workloads_file import load
 from adapters.retrying import RetryingQueue, RetryingStore
-from adapters.webhook import RetryingHerald
-from lifecycle.attempt.context import Services
+from adapters.webhook import RetryingNotifier
+from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.staging import _fetch_piece
 from lifecycle.attempt.worker import Worker
 from lifecycle.checkpoint.chunks import Sizes
 from lifecycle.checkpoint.restore import Target
 from lifecycle.errors import ConfigError
 from lifecycle.job_record import JobRecord
-from lifecycle.limits import Policy
+from lifecycle.limits import Limits
 from lifecycle.ports.queue import Message
 from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT
 from lifecycle.record.message import announce
-from lifecycle.record.notifications import Telling
-from lifecycle.record.record_store import Ledger
+from lifecycle.record.notifications import NotificationPolicy
+from lifecycle.record.record_store import RecordStore
 
-POLICY: Final = Policy(
+LIMITS: Final = Limits(
     lease=timedelta(seconds=20),
     heartbeat=timedelta(seconds=5),
     max_running_time=timedelta(seconds=60),
     state_saving_interval=timedelta(seconds=10),
     stop_grace=timedelta(seconds=10),
     max_failures=3,
-    max_deaths=6,
+    max_lost_attempts=6,
     patience=timedelta(seconds=120),
 )
 SIZES: Final = Sizes(small=32, large=128, large_from=4096, read=256, frame=256, pack=512)
@@ -82,7 +82,7 @@ SETTLE_S: Final = 180.0
 
 
 @frozen
-class Kind:
+class JobKind:
     """What a history is about, besides its faults.
 
     Attributes:
@@ -96,13 +96,13 @@ class Kind:
     silent: bool
 
     @classmethod
-    def of(cls, rng: random.Random) -> "Kind":
+    def of(cls, rng: random.Random) -> "JobKind":
         """One by chance; each trait has a share of the histories."""
         return cls(webhooks=rng.random() < 0.4, whole_jobs=rng.random() < 0.4, silent=rng.random() < 0.3)
 
 
 @frozen
-class Outcome:
+class HistoryResult:
     """What became of a history.
 
     Attributes:
@@ -132,14 +132,14 @@ class Outcome:
 
     def timeline(self) -> str:
         """The history, for people."""
-        lines = [f"seed {self.seed}: {self.violation or 'all invariants held'}"]
+        lines = [f"seed {self.seed}: {self.violation or 'all invariants stored'}"]
         lines += [f"  fault: {fault}" for fault in self.faults]
         lines += [f"  {moment:9.3f}  {who:<9} {what}" for moment, who, what in self.history]
         return "\n".join(lines)
 
 
 @define(eq=False)
-class Node:
+class SimulatedNode:
     """A worker's process, with what belongs to it."""
 
     process: Process
@@ -158,16 +158,16 @@ class History:
     root: Path
     steps: int | None
     workers: int
-    kind: Kind
-    policy: Policy = POLICY
+    kind: JobKind
+    limits: Limits = LIMITS
     world: World = field(init=False)
     checker: Checker = field(init=False)
     store: WatchedStore = field(init=False)
     queue: WatchedQueue = field(init=False)
-    herald: WatchedHerald = field(init=False)
+    notifier: WatchedHerald = field(init=False)
     troubles: Troubles = field(init=False)
     whole: dict[str, str] = field(factory=dict)
-    nodes: list[Node] = field(factory=list)
+    nodes: list[SimulatedNode] = field(factory=list)
     calls: Counter[str] = field(factory=Counter)
     counts: Counter[str] = field(factory=Counter)
     lives: int = 0
@@ -177,14 +177,14 @@ class History:
         self.world = World(self.seed)
         rng = self.world.rng
         self.checker = Checker(self.world, planned={})
-        self.herald = self.checker.herald = WatchedHerald(self.world, self.checker, is_on=self.kind.webhooks)
+        self.notifier = self.checker.notifier = WatchedHerald(self.world, self.checker, is_on=self.kind.webhooks)
         self.store = self.checker.store = WatchedStore(self.world, self.checker)
         self.queue = WatchedQueue(
             self.world, self.checker, fifo=rng.random() < FIFO, max_receives=rng.choice(MAX_RECEIVES)
         )
         self.troubles = Troubles(self)
 
-    def play(self) -> Outcome:
+    def play(self) -> HistoryResult:
         """Let it happen."""
         violation = None
         try:
@@ -199,14 +199,14 @@ class History:
             self.world.run(FAULTY_S + HEALED_S, enough=self._all_over)
             self._expect_all_over()
             self.world.run(self.world.time + SETTLE_S)
-            Ending(self).look()
+            FinalState(self).look()
         except Violation as caught:
             violation = caught
         except Exception as error:  # noqa: BLE001 - whatever a worker raises that it should not
             violation = self.checker.broken(NOTHING_BREAKS, "".join(traceback.format_exception(error)))
         finally:
             self.world.end()
-        return Outcome(
+        return HistoryResult(
             self.seed,
             self.faults,
             str(violation) if violation else None,
@@ -221,7 +221,7 @@ class History:
 
     def _submit(self) -> None:
         rng = self.world.rng
-        ledger = Ledger(self.store, WorldClock(self.world), rng)
+        record_store = RecordStore(self.store, WorldClock(self.world), rng)
         for number in range(rng.choice((1, 1, 2, 3)) if self.steps is None else 1):
             job = f"job{number}"
             steps = self.steps or rng.choice((3, 30, 80, 150))
@@ -234,14 +234,14 @@ class History:
                     planned = Planned(None, "times in a row")
             self.checker.planned[job] = planned
             self.checker.interval_s[job] = interval_s + (2 * PICTURE_S if self.kind.silent else 0)  # the first is torn
-            keys, params = PLACE.job(job), {"STATE_SAVING_INTERVAL": interval_s, "silent": self.kind.silent}
+            keys, params = LAYOUT.job(job), {"STATE_SAVING_INTERVAL": interval_s, "silent": self.kind.silent}
             self.store.put(f"{keys.input}input.txt", text.encode())
             if self.kind.whole_jobs:
                 self.whole[job] = json.dumps({"job": job, "workload": "series-sum", "params": params})
                 self.queue.send([Message(self.whole[job], job, job)])
             else:
                 record = JobRecord(job, "series-sum", params, dispatch=1)
-                ledger.write(keys.record, record, ABSENT)
+                record_store.write(keys.record, record, ABSENT)
                 self.queue.send([announce(record, 1)])
 
     def _start(self, disk: Path | None = None) -> None:
@@ -258,30 +258,32 @@ class History:
         )
         random_of_its_own = random.Random(rng.getrandbits(32))
         worker = Worker(
-            Services(
+            WorkerContext(
                 queue=queue,
                 store=store,
-                ledger=Ledger(store, clock, random_of_its_own),
+                record_store=RecordStore(store, clock, random_of_its_own),
                 runner=runner,
                 node=LocalNode(process.name),
                 clock=clock,
                 rng=random_of_its_own,
-                policy=self.policy,
+                limits=self.limits,
                 workloads=WORKLOADS,
                 sizes=SIZES,
-                place=PLACE,
+                layout=LAYOUT,
                 bucket="",
                 work_dir=disk or self.root / process.name,
                 alive=lambda: None,
-                telling=Telling(RetryingHerald(road.to(self.herald, "herald"), clock)) if self.kind.webhooks else None,
+                notification_policy=NotificationPolicy(RetryingNotifier(road.to(self.notifier, "notifier"), clock))
+                if self.kind.webhooks
+                else None,
             )
         )
-        node = Node(process, disk or self.root / process.name, road, runner, worker)
+        node = SimulatedNode(process, disk or self.root / process.name, road, runner, worker)
         self.nodes.append(node)
         self.world.tell(process.name, f"starts{' on a disk that was kept' if disk else ''}")
         self.world.spawn(process, lambda: self._work(node), name="worker")
 
-    def _work(self, node: Node) -> None:
+    def _work(self, node: SimulatedNode) -> None:
         """The worker's main thread, and what follows when it ends."""
         try:
             code = node.worker.run()
@@ -292,7 +294,7 @@ class History:
         self.checker.dead.add(node.process.name)
         self._replace(node)
 
-    def _replace(self, node: Node) -> None:
+    def _replace(self, node: SimulatedNode) -> None:
         """Some time later there is another; on the same node, perhaps."""
         self.nodes.remove(node)
         rng = self.world.rng
@@ -330,7 +332,7 @@ class History:
 
         return write_if_it_can
 
-    def crash(self, node: Node) -> None:
+    def crash(self, node: SimulatedNode) -> None:
         """The process of *node* is gone; its disk is as it was at that moment."""
         if node.process.is_dead:
             return
@@ -349,7 +351,7 @@ class History:
     def _heal(self) -> None:
         self.world.tell("", "all faults stop")
         self.healed = True
-        self.herald.down_until = min(self.herald.down_until, self.world.time)
+        self.notifier.down_until = min(self.notifier.down_until, self.world.time)
         for node in self.nodes:
             node.road.heal()
             self.checker.troubled(node.process)
@@ -386,8 +388,8 @@ def play(
     *,
     steps: int | None = None,
     workers: int = WORKERS,
-    kind: Kind | None = None,
-) -> Outcome:
+    kind: JobKind | None = None,
+) -> HistoryResult:
     """The history of *seed*.
 
     Args:
@@ -399,7 +401,7 @@ def play(
         kind: Instead of the seed's own.
     """
     rng = random.Random(f"kind {seed}")  # one of its own, so that faults and jobs are the same for any kind
-    drawn_kind = Kind.of(rng)
+    drawn_kind = JobKind.of(rng)
     kind = kind or drawn_kind
     drawn = draw(random.Random(seed)) if faults is None else faults
     if faults is None and kind.webhooks:

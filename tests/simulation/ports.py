@@ -48,16 +48,16 @@ class WatchedStore(MemoryStore):
 
     def spoil(self, key: str, what: str, pick: float) -> None:
         """Damage an object, which nobody sees."""
-        held = self._objects[key]
-        at = int(pick * 1e6) % len(held.body)
+        stored = self._objects[key]
+        at = int(pick * 1e6) % len(stored.body)
         match what:
             case "object gone":
                 super().delete([key])
             case "object cut short":
-                self._objects[key] = evolve(held, body=held.body[:at])
+                self._objects[key] = evolve(stored, body=stored.body[:at])
             case _:
-                wrong = bytes([held.body[at] ^ 1])
-                self._objects[key] = evolve(held, body=held.body[:at] + wrong + held.body[at + 1 :])
+                wrong = bytes([stored.body[at] ^ 1])
+                self._objects[key] = evolve(stored, body=stored.body[:at] + wrong + stored.body[at + 1 :])
 
 
 class WatchedQueue(MemoryQueue):
@@ -229,7 +229,7 @@ class Road:
         if self.world.time < self.cut.get(name, -math.inf):
             self.world.wait(TIMEOUT_S)
             raise RetryableError(f"no way to the {name}, on purpose")
-        if self.world.time < self.denied_until and name != "herald":  # it has no credentials
+        if self.world.time < self.denied_until and name != "notifier":  # it has no credentials
             raise ConfigError(f"{name}.{method}: access denied, on purpose")
 
     def _late(self, real: Callable[..., Any], args: Any, kwargs: Any) -> None:

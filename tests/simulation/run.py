@@ -21,7 +21,7 @@ from typing import Final
 
 from attrs import evolve
 from simulation import mutants
-from simulation.history import Outcome, play
+from simulation.history import HistoryResult, play
 
 import lifecycle.attempt.supervisor
 
@@ -71,7 +71,7 @@ def prepare(mutant: str | None) -> None:
         mutants.install(mutant)
 
 
-def outcomes(first: int, last: int, processes: int, mutant: str | None, root: Path) -> Iterator[Outcome]:
+def outcomes(first: int, last: int, processes: int, mutant: str | None, root: Path) -> Iterator[HistoryResult]:
     """The histories of the seeds from *first* to before *last*, in order."""
     if processes == 1:
         yield from (play(seed, root) for seed in range(first, last))
@@ -82,16 +82,16 @@ def outcomes(first: int, last: int, processes: int, mutant: str | None, root: Pa
             yield from batch
 
 
-def _batch(start: int, last: int, root: Path) -> list[Outcome]:
+def _batch(start: int, last: int, root: Path) -> list[HistoryResult]:
     return [_light(play(seed, root)) for seed in range(start, min(start + AT_A_TIME, last))]
 
 
-def _light(outcome: Outcome) -> Outcome:
+def _light(outcome: HistoryResult) -> HistoryResult:
     """Without the history, if nobody will look at it: it need not travel between processes."""
     return outcome if outcome.violation else evolve(outcome, history=())
 
 
-def shrink(found: Outcome, root: Path) -> Outcome:
+def shrink(found: HistoryResult, root: Path) -> HistoryResult:
     """The same invariant broken with as few faults as can be: each is left out in turn, as long as that helps."""
     smaller = True
     while smaller:
@@ -109,8 +109,8 @@ class scratch:  # noqa: N801 - used like a function
     """A directory that is gone afterwards; in memory where there is such a place."""
 
     def __enter__(self) -> Path:
-        place = MEMORY_DISK if os.access(MEMORY_DISK, os.W_OK) else None
-        self._path = Path(tempfile.mkdtemp(prefix="holdfast-simulation-", dir=place))
+        layout = MEMORY_DISK if os.access(MEMORY_DISK, os.W_OK) else None
+        self._path = Path(tempfile.mkdtemp(prefix="holdfast-simulation-", dir=layout))
         return self._path
 
     def __exit__(self, *_: object) -> None:

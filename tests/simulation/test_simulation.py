@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from simulation import mutants, run
 from simulation.faults import ANY, Fault
-from simulation.history import Kind, Outcome, play
+from simulation.history import HistoryResult, JobKind, play
 
 ROOT: Final = Path(__file__).parents[2]
 HISTORIES: Final = 3000
@@ -21,8 +21,8 @@ WITHIN: Final = 2000
 """Histories in which every mutant must be found."""
 WHOLE_JOB: Final = 75
 """Steps: seven checkpoints, and a pause after the sixth."""
-ANNOUNCING: Final = Kind(webhooks=True, whole_jobs=False, silent=False)
-SILENT: Final = Kind(webhooks=True, whole_jobs=True, silent=True)
+ANNOUNCING: Final = JobKind(webhooks=True, whole_jobs=False, silent=False)
+SILENT: Final = JobKind(webhooks=True, whole_jobs=True, silent=True)
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -66,7 +66,7 @@ def test_a_deliberate_bug_is_found(name: str) -> None:
 @pytest.mark.usefixtures("_untraced", "_prepared")
 @pytest.mark.parametrize("kind", [ANNOUNCING, SILENT], ids=["announcing", "silent"])
 @pytest.mark.parametrize("what", ["crash before", "crash after", "answer lost", "hang before", "hang after"])
-def test_at_every_call_of_a_whole_job(what: str, kind: Kind, tmp_path: Path) -> None:
+def test_at_every_call_of_a_whole_job(what: str, kind: JobKind, tmp_path: Path) -> None:
     """Every call of a port that a whole job makes is, in turn, where its process dies, hangs, or hears no answer."""
     calls = quiet(tmp_path, kind).calls
     assert calls > 100
@@ -77,14 +77,14 @@ def test_at_every_call_of_a_whole_job(what: str, kind: Kind, tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("_untraced", "_prepared")
 @pytest.mark.parametrize("kind", [ANNOUNCING, SILENT], ids=["announcing", "silent"])
-def test_a_whole_job_pauses_and_resumes(kind: Kind, tmp_path: Path) -> None:
+def test_a_whole_job_pauses_and_resumes(kind: JobKind, tmp_path: Path) -> None:
     """The history that the test above walks through has everything in it."""
     told = "\n".join(what for _, _, what in quiet(tmp_path, kind).history)
     for part in ("paused_for_timeout", "epoch 2", "checkpoint 6", "completed", "hears that job0:2:"):
         assert part in told
 
 
-def quiet(root: Path, kind: Kind, *faults: Fault) -> Outcome:
+def quiet(root: Path, kind: JobKind, *faults: Fault) -> HistoryResult:
     """One job, two workers, a receiver of webhooks, and no faults but these."""
     return play(1, root, faults, steps=WHOLE_JOB, workers=2, kind=kind)
 

@@ -7,27 +7,27 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self
 from unittest.mock import patch
 
-from simulation.checker import OPERATOR, PLACE
+from simulation.checker import LAYOUT, OPERATOR
 from simulation.faults import RECEIVER_DOWN, SPOILING, Fault
 from simulation.ports import Road
 from simulation.world import Process, WorldClock
 
 from adapters.retrying import RetryingQueue, RetryingStore
-from adapters.webhook import RetryingHerald
+from adapters.webhook import RetryingNotifier
 from client.commands import reconcile
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
 from client.operations.notices import _Round
 from lifecycle.errors import HoldfastError
 from lifecycle.key_layout import epoch_of
-from lifecycle.record.notifications import Telling
-from lifecycle.record.record_store import Ledger
+from lifecycle.record.notifications import NotificationPolicy
+from lifecycle.record.record_store import RecordStore
 
 if TYPE_CHECKING:
-    from simulation.history import History, Node
+    from simulation.history import History, SimulatedNode
 
-ACTS: dict[str, Callable[[Site, str], str]] = {"cancel": control.cancel, "retry": control.retry}
+ACTS: dict[str, Callable[[Environment, str], str]] = {"cancel": control.cancel, "retry": control.retry}
 
 
 class Troubles:
@@ -60,7 +60,7 @@ class Troubles:
             self.reconcile()
         elif fault.what == RECEIVER_DOWN:
             self._world.tell("receiver", str(fault))
-            history.herald.down_until = max(history.herald.down_until, self._world.time + fault.lasts_s)
+            history.notifier.down_until = max(history.notifier.down_until, self._world.time + fault.lasts_s)
         elif history.nodes:
             self._upset_node(history.nodes[int(fault.pick * len(history.nodes))], fault)
 
@@ -70,7 +70,7 @@ class Troubles:
         if hit and fault.what == "message dropped":
             self._checker.unannounced.add(hit)
 
-    def _upset_node(self, node: "Node", fault: Fault) -> None:
+    def _upset_node(self, node: "SimulatedNode", fault: Fault) -> None:
         self._world.tell(node.process.name, str(fault))
         until = self._world.time + fault.lasts_s
         if fault.what == "crash":
@@ -105,11 +105,11 @@ class Troubles:
 
     def _operate(self, what: str, job: str) -> None:
         try:
-            site = self._site(self._operator)
-            self._world.tell(OPERATOR, f"{what} {job}: {ACTS[what](site, job)}")
+            env = self._env(self._operator)
+            self._world.tell(OPERATOR, f"{what} {job}: {ACTS[what](env, job)}")
             self._checker.unannounced.discard(job)
-            if site.telling:
-                _Round(site, site.telling).tell(job)
+            if env.notification_policy:
+                _Round(env, env.notification_policy).tell(job)
         except HoldfastError as error:
             self._world.tell(OPERATOR, f"{what} {job}: {error}")
 
@@ -124,23 +124,23 @@ class Troubles:
             patch("client.commands.reconcile.ThreadPoolExecutor", _Inline),
             patch("client.operations.notices.ThreadPoolExecutor", _Inline),
         ):
-            reconcile.run(self._site(None), older=self._history.policy.lease, dry_run=False, as_json=False)
+            reconcile.run(self._env(None), older=self._history.limits.lease, dry_run=False, as_json=False)
 
-    def _site(self, road: Road | None) -> Site:
+    def _env(self, road: Road | None) -> Environment:
         history, clock = self._history, WorldClock(self._world, road.process if road else None)
         store: Any = RetryingStore(road.to(history.store, "store"), clock) if road else history.store
         queue: Any = RetryingQueue(road.to(history.queue, "queue"), clock) if road else history.queue
-        herald: Any = RetryingHerald(road.to(history.herald, "herald"), clock) if road else history.herald
-        return Site(
+        notifier: Any = RetryingNotifier(road.to(history.notifier, "notifier"), clock) if road else history.notifier
+        return Environment(
             settings=from_environ({}, None),
             clock=clock,
             queue=queue,
             store=store,
-            ledger=Ledger(store, clock, self._world.rng),
-            place=PLACE,
+            record_store=RecordStore(store, clock, self._world.rng),
+            layout=LAYOUT,
             bucket="",
-            policy=history.policy,
-            telling=Telling(herald) if history.kind.webhooks else None,
+            limits=history.limits,
+            notification_policy=NotificationPolicy(notifier) if history.kind.webhooks else None,
         )
 
 

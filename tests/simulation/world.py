@@ -272,5 +272,5 @@ class WorldThread:
 
 if TYPE_CHECKING:
 
-    def _proof(clock: WorldClock) -> Clock:
+    def _conforms(clock: WorldClock) -> Clock:
         return clock

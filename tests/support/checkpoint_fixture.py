@@ -9,12 +9,12 @@ from attrs import define, evolve, field
 
 from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
-from lifecycle.checkpoint.chunks import SIZES, Known, Sizes
+from lifecycle.checkpoint.chunks import SIZES, BaseCheckpoint, Sizes
 from lifecycle.checkpoint.restore import Restored, restore
-from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile, look, take_picture
-from lifecycle.checkpoint.writer import Engine, Saved
-from lifecycle.concurrency import Pace
-from lifecycle.key_layout import JobKeys, Place
+from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile, capture_files, scan
+from lifecycle.checkpoint.writer import CheckpointWriter, Saved
+from lifecycle.concurrency import RateLimiter
+from lifecycle.key_layout import JobKeys, KeyLayout
 from lifecycle.ports.runner import JobDirs, Workload
 from lifecycle.ports.store import ObjectStore
 
@@ -47,12 +47,12 @@ class Shelf:
     root: Path
     sizes: Sizes = SMALL
     workload: Workload = field(factory=lambda: Workload("w", ("true",), growing=("output/*.log",)))
-    keys: JobKeys = field(factory=lambda: Place("").job("j"))
+    keys: JobKeys = field(factory=lambda: KeyLayout("").job("j"))
     rng: random.Random = field(factory=lambda: random.Random(3))
     memory: MemoryStore = field(init=False)
     store: Counting = field(init=False)
-    engine: Engine = field(init=False)
-    known: Known | None = field(default=None, init=False)
+    writer: CheckpointWriter = field(init=False)
+    base: BaseCheckpoint | None = field(default=None, init=False)
     seq: int = field(default=0, init=False)
     limit: int = 0
 
@@ -60,7 +60,7 @@ class Shelf:
         clock = SystemClock()
         self.memory = MemoryStore(clock)
         self.store = Counting(self.memory)
-        self.engine = self.new_engine("mark")
+        self.writer = self.new_writer("mark")
         for folder in (self.dirs.checkpoint, self.dirs.output):
             folder.mkdir(parents=True)
 
@@ -68,11 +68,13 @@ class Shelf:
     def dirs(self) -> JobDirs:
         return JobDirs(self.root / "job")
 
-    def new_engine(self, mark: str) -> Engine:
+    def new_writer(self, token: str) -> CheckpointWriter:
         """Of an attempt with that mark."""
         clock = SystemClock()
-        pace = Pace(clock, self.limit)
-        return Engine(self.store, clock, keys=self.keys, epoch=1, mark=mark, sizes=self.sizes, pace=pace)
+        limiter = RateLimiter(clock, self.limit)
+        return CheckpointWriter(
+            self.store, clock, keys=self.keys, epoch=1, token=token, sizes=self.sizes, limiter=limiter
+        )
 
     def write(self, name: str, content: bytes) -> Path:
         """Replace a file of the checkpoint."""
@@ -91,13 +93,13 @@ class Shelf:
         self.seq += 1
         self.store.calls.clear()
         self.store.sent = 0
-        seen = look(self.dirs, self.workload)
-        taken = take_picture(seen, self.workload, seq=self.seq, step=self.seq, dirs=self.dirs, in_place=set())
+        seen = scan(self.dirs, self.workload)
+        taken = capture_files(seen, self.workload, seq=self.seq, step=self.seq, dirs=self.dirs, in_place=set())
         assert taken is not None
-        saved = self.engine.upload(evolve(taken, **changes), self.known, between=lambda: None)
+        saved = self.writer.upload(evolve(taken, **changes), self.base, between=lambda: None)
         if saved:
-            self.known = saved.known
-            self.engine.forget()
+            self.base = saved.base
+            self.writer.forget()
         return saved
 
     def restore(self, saved: Saved, into: Path) -> Restored:
@@ -138,12 +140,14 @@ def files(root: Path) -> dict[str, tuple[bytes, int]]:
 def keep(store: ObjectStore, keys: JobKeys, folder: Path, *, epoch: int = 1) -> Saved:
     """Upload a folder, laid out like a job's directory, as the outputs of a job that is done."""
     clock = SystemClock()
-    engine = Engine(store, clock, keys=keys, epoch=epoch, mark="mark", sizes=SIZES, pace=Pace(clock, 0))
+    writer = CheckpointWriter(
+        store, clock, keys=keys, epoch=epoch, token="mark", sizes=SIZES, limiter=RateLimiter(clock, 0)
+    )
     taken = tuple(
         SnapshotFile(path.relative_to(folder).as_posix(), path, seen.st_size, seen.st_mode, seen.st_mtime_ns)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and (seen := path.stat())
     )
-    saved = engine.upload(Snapshot(1, None, folder, taken, is_last=True), None, between=lambda: None)
+    saved = writer.upload(Snapshot(1, None, folder, taken, is_last=True), None, between=lambda: None)
     assert saved is not None
     return saved

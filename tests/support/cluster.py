@@ -14,29 +14,29 @@ from adapters.memory.queue import MemoryQueue
 from adapters.memory.runner import FakeRunner, Script
 from adapters.memory.store import MemoryStore
 from adapters.process.workloads_file import load
-from lifecycle.attempt.context import Services
+from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.worker import Worker
 from lifecycle.job_record import JobRecord
-from lifecycle.key_layout import JobKeys, Place
-from lifecycle.limits import Policy
+from lifecycle.key_layout import JobKeys, KeyLayout
+from lifecycle.limits import Limits
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.observer import Observer
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.runner import Launch
 from lifecycle.ports.store import ABSENT, ObjectStore
 from lifecycle.record.message import announce
-from lifecycle.record.notifications import Telling
-from lifecycle.record.record_store import Held, Ledger
+from lifecycle.record.notifications import NotificationPolicy
+from lifecycle.record.record_store import RecordStore, StoredRecord
 from lifecycle.record.signing import UNSIGNED, Signer
 
-POLICY = Policy(
+LIMITS = Limits(
     lease=timedelta(seconds=120),
     heartbeat=timedelta(seconds=30),
     state_saving_interval=timedelta(seconds=60),
     idle_exit=timedelta(minutes=10),
 )
-PLACE = Place("runs")
+LAYOUT = KeyLayout("runs")
 
 
 class Checking(FakeRunner):
@@ -58,7 +58,7 @@ class Cluster:
     root: Path
     clock: ManualClock = field(factory=ManualClock)
     rng: random.Random = field(factory=lambda: random.Random(7))
-    policy: Policy = POLICY
+    limits: Limits = LIMITS
     store: ObjectStore = field(init=False)
     memory: MemoryStore = field(init=False)
     queue: MemoryQueue = field(init=False)
@@ -70,17 +70,17 @@ class Cluster:
         self.queue = MemoryQueue(self.clock)
 
     @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.memory, self.clock, self.rng)
+    def record_store(self) -> RecordStore:
+        return RecordStore(self.memory, self.clock, self.rng)
 
     def submit(
         self, job: str, text: str | None = "1\n300\n", *, workload: str = "series-sum", **params: object
     ) -> JobKeys:
-        keys = PLACE.job(job)
+        keys = LAYOUT.job(job)
         if text is not None:
             self.memory.put(f"{keys.input}input.txt", text.encode())
         record = JobRecord(job, workload, params, dispatch=1)
-        self.ledger.write(keys.record, record, ABSENT)
+        self.record_store.write(keys.record, record, ABSENT)
         self.queue.send([announce(record, 1)])
         return keys
 
@@ -97,44 +97,44 @@ class Cluster:
         workload: Mapping[str, object] = MappingProxyType({}),
         observers: Iterable[Observer] = (),
         signer: Signer = UNSIGNED,
-        telling: Telling | None = None,
-        **policy: object,
+        notification_policy: NotificationPolicy | None = None,
+        **limits: object,
     ) -> Worker:
         self.names += 1
         used = store or self.store
         clock = clock or self.clock
         return Worker(
-            Services(
+            WorkerContext(
                 queue=queue or self.queue,
                 store=used,
-                ledger=Ledger(used, clock, self.rng),
+                record_store=RecordStore(used, clock, self.rng),
                 runner=Checking(clock, step_s=step_s, script=script, says=check),
                 node=LocalNode(f"node{self.names}"),
                 clock=clock,
                 rng=self.rng,
-                policy=evolve(self.policy, max_jobs=max_jobs, **policy),
+                limits=evolve(self.limits, max_jobs=max_jobs, **limits),
                 workloads={name: evolve(each, **workload) for name, each in load(None).items()},
-                place=PLACE,
+                layout=LAYOUT,
                 bucket="",
                 work_dir=self.root / f"node{self.names}",
                 alive=lambda: None,
                 observer=Observers(*observers),
                 signer=signer,
-                telling=telling,
+                notification_policy=notification_policy,
             )
         )
 
-    def held(self, job: str) -> Held:
-        found = self.ledger.read(PLACE.job(job).record)
+    def stored(self, job: str) -> StoredRecord:
+        found = self.record_store.read(LAYOUT.job(job).record)
         assert found is not None
         return found
 
     def record(self, job: str) -> JobRecord:
-        return self.held(job).record
+        return self.stored(job).record
 
     def keys_of(self, job: str) -> Iterable[str]:
-        return [listed.key for listed in self.memory.list(PLACE.job(job).folder)]
+        return [listed.key for listed in self.memory.list(LAYOUT.job(job).folder)]
 
     def output(self, job: str) -> str | None:
-        stored = self.memory.get(f"{PLACE.job(job).output}output.txt")
+        stored = self.memory.get(f"{LAYOUT.job(job).output}output.txt")
         return stored.body.decode().strip() if stored else None

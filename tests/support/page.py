@@ -9,17 +9,17 @@ from starlette.testclient import TestClient
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.settings import from_environ
-from client.records.record_index import Index
+from client.records.record_index import RecordIndex
 from client.web.app import make_app
-from client.web.refresher import Board
+from client.web.refresher import Refresher
 from client.web.security import Rules, names_of
 from lifecycle.errors import RetryableError
 from lifecycle.job_record import JobRecord, encode
-from lifecycle.key_layout import Place
-from lifecycle.ports.store import Stored
-from lifecycle.record.record_store import Ledger
+from lifecycle.key_layout import KeyLayout
+from lifecycle.ports.store import StoredObject
+from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
 HERE = "http://127.0.0.1:8765"
@@ -34,36 +34,36 @@ class FailingStore(MemoryStore):
 
     broken = False
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         if self.broken:
             raise RetryableError(f"get {key}: 503")
         return super().get(key)
 
 
-def new_site() -> Site:
+def new_site() -> Environment:
     clock = ManualClock()
     store = FailingStore(clock)
     settings = from_environ({}, None)
-    ledger = Ledger(store, clock, random.Random(1))
-    return Site(settings, clock, MemoryQueue(clock), store, ledger, Place(""), "", settings.policy())
+    record_store = RecordStore(store, clock, random.Random(1))
+    return Environment(settings, clock, MemoryQueue(clock), store, record_store, KeyLayout(""), "", settings.limits())
 
 
-def client_of(site: Site, rules: Rules | None = None) -> Iterator[TestClient]:
-    with Index(site, None) as index:
-        app = make_app(Board(site, index), rules or Rules(names_of("127.0.0.1")))
+def client_of(env: Environment, rules: Rules | None = None) -> Iterator[TestClient]:
+    with RecordIndex(env, None) as index:
+        app = make_app(Refresher(env, index), rules or Rules(names_of("127.0.0.1")))
         with TestClient(app, base_url=HERE, follow_redirects=False) as client:
             yield client
 
 
-def put(site: Site, *records: JobRecord) -> None:
+def put(env: Environment, *records: JobRecord) -> None:
     for record in records:
-        site.store.put(site.place.job(record.job).record, encode(record))
+        env.store.put(env.layout.job(record.job).record, encode(record))
 
 
-def state_of(site: Site, job: str) -> State:
-    held = site.ledger.read(site.place.job(job).record)
-    assert held
-    return held.record.state
+def state_of(env: Environment, job: str) -> State:
+    stored = env.record_store.read(env.layout.job(job).record)
+    assert stored
+    return stored.record.state
 
 
 def token_of(page: str) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 from attrs import define, field
 
-from client.config.composition import Site, open_site
+from client.config.composition import Environment, open_environment
 from client.config.settings import from_environ
 from lifecycle.job_record import JobRecord
-from lifecycle.record.record_store import Held
+from lifecycle.record.record_store import StoredRecord
 
 FAST = {"LEASE": "5s", "HEARTBEAT": "1s", "STOP_GRACE": "5s", "STATE_SAVING_INTERVAL": "1s"}
 PATIENCE_S = 90.0
@@ -28,10 +28,10 @@ class Town:
     home: Path
     settings: Mapping[str, str]
     workers: list[subprocess.Popen[bytes]] = field(factory=list)
-    site: Site = field(init=False)
+    env: Environment = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.site = open_site(from_environ(self.environ(), None))
+        self.env = open_environment(from_environ(self.environ(), None))
 
     def environ(self, **more: str) -> dict[str, str]:
         host = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "VIRTUAL_ENV"}}
@@ -45,7 +45,7 @@ class Town:
 
     def submit(self, job: str, text: str | None = "1\n2880\n", *, step_s: float = 0.002, **params: object) -> None:
         if text is not None:
-            self.site.store.put(f"{self.site.place.job(job).input}input.txt", text.encode())
+            self.env.store.put(f"{self.env.layout.job(job).input}input.txt", text.encode())
         given = {"STEP_RUNNING_TIME": step_s, "STATE_SAVING_INTERVAL": 0.5, **params}
         done = self.holdfast("submit", job, *(w for k, v in given.items() for w in ("--param", f"{k}={json.dumps(v)}")))
         assert done.returncode == 0, done.stderr
@@ -66,13 +66,13 @@ class Town:
     def log_of(self, process: subprocess.Popen[bytes]) -> str:
         return (self.home / f"worker{self.workers.index(process) + 1}.log").read_text()
 
-    def held(self, job: str) -> Held:
-        held = self.site.ledger.read(self.site.place.job(job).record)
-        assert held is not None
-        return held
+    def stored(self, job: str) -> StoredRecord:
+        stored = self.env.record_store.read(self.env.layout.job(job).record)
+        assert stored is not None
+        return stored
 
     def record(self, job: str) -> JobRecord:
-        return self.held(job).record
+        return self.stored(job).record
 
     def until(self, job: str, condition: Callable[[JobRecord], Any], *, patience_s: float = PATIENCE_S) -> JobRecord:
         deadline = time.monotonic() + patience_s
@@ -87,13 +87,13 @@ class Town:
         return self.until(job, lambda record: record.is_settled)
 
     def output(self, job: str) -> str | None:
-        stored = self.site.store.get(f"{self.site.place.job(job).output}output.txt")
+        stored = self.env.store.get(f"{self.env.layout.job(job).output}output.txt")
         return stored.body.decode().strip() if stored else None
 
     def empty(self) -> None:
         """Wait until no message is left."""
         deadline = time.monotonic() + PATIENCE_S
-        while (depth := self.site.queue.depth()).available + depth.in_flight + depth.delayed:
+        while (depth := self.env.queue.depth()).available + depth.in_flight + depth.delayed:
             assert time.monotonic() < deadline, depth
             time.sleep(0.1)
 

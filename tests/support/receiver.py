@@ -7,7 +7,7 @@ from attrs import define, field
 
 from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
-from lifecycle.ports.notifier import Herald
+from lifecycle.ports.notifier import Notifier
 
 
 @define(eq=False)
@@ -26,7 +26,7 @@ class Receiver:
     jobs: list[str] = field(factory=list)
 
     def deliver(self, keys: JobKeys, notice: Notice) -> None:
-        """See `Herald`."""
+        """See `Notifier`."""
         self.before(notice)
         self.told.append(notice)
         self.jobs.append(keys.job)
@@ -45,5 +45,5 @@ class Receiver:
 
 if TYPE_CHECKING:
 
-    def _proof(receiver: Receiver) -> Herald:
+    def _conforms(receiver: Receiver) -> Notifier:
         return receiver

@@ -12,14 +12,14 @@ from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client.commands import report, show, status
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.settings import from_environ
 from client.views.time_accounting import Spent, account, entries
 from client.views.timeline import timeline
 from lifecycle.errors import ConfigError
 from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Timestamps, encode
-from lifecycle.key_layout import Place
-from lifecycle.record.record_store import Ledger
+from lifecycle.key_layout import KeyLayout
+from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
 
@@ -48,7 +48,7 @@ def test_every_second_has_a_cause() -> None:
         (Spent(useful=180), 0),
     ]
     whole = account(JOB)
-    assert (whole.total, whole.idle, whole.held) == (31 * 60, 600, 1140)
+    assert (whole.total, whole.idle, whole.stored) == (31 * 60, 600, 1140)
 
 
 def test_what_is_not_saved_yet_is_not_lost_yet() -> None:
@@ -81,21 +81,21 @@ def test_clocks_that_disagree_make_nothing_negative() -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     monkeypatch.chdir(tmp_path)
     clock, settings = ManualClock(), from_environ({}, None)
     store = MemoryStore(clock)
-    ledger = Ledger(store, clock, random.Random(1))
-    site = Site(settings, clock, MemoryQueue(clock), store, ledger, Place(""), "", settings.policy())
-    store.put(site.place.job("j").record, encode(JOB))
-    return site
+    record_store = RecordStore(store, clock, random.Random(1))
+    env = Environment(settings, clock, MemoryQueue(clock), store, record_store, KeyLayout(""), "", settings.limits())
+    store.put(env.layout.job("j").record, encode(JOB))
+    return env
 
 
-def test_show_tells_all_of_a_job(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_tells_all_of_a_job(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     """Attempts, time and events; a workload's control characters do not reach the terminal."""
     event = {"at": at(23), "epoch": 2, "node": "n2", "event": "resumed", "step": 60, "why": "\x1b[2J"}
-    site.store.put(site.place.job("j").log(2), f"{json.dumps(event)}\nhalf a li".encode())
-    assert show.run(site, "j", as_json=False) == 0
+    env.store.put(env.layout.job("j").log(2), f"{json.dumps(event)}\nhalf a li".encode())
+    assert show.run(env, "j", as_json=False) == 0
     told = capsys.readouterr().out
     assert (
         "e1  2030-01-01T00:10:00.000+00:00  n1 (A)  vanished: from the input, 90 steps in 9m 0s, 30 of them to be"
@@ -105,14 +105,14 @@ def test_show_tells_all_of_a_job(site: Site, capsys: pytest.CaptureFixture[str])
     assert "node loss       2m 0s    6.5%" in told
     assert "e2  n2  resumed  step=60" in told
     assert "\x1b" not in told
-    assert show.run(site, "j", as_json=True) == 0
+    assert show.run(env, "j", as_json=True) == 0
     whole = json.loads(capsys.readouterr().out)
     assert whole["spent"]["redo"] == 180
     assert [one["event"] for one in whole["events"]] == ["queued", "node_lost", "resumed"]
     assert whole["events"][1]["last_sign_of_life"] == at(20)
     assert event in whole["events"]
     assert "about 45 to the queue" in told
-    assert show.run(site, "nowhere", as_json=False) == 1
+    assert show.run(env, "nowhere", as_json=False) == 1
 
 
 def test_what_operators_did_is_told_from_the_record() -> None:
@@ -125,18 +125,18 @@ def test_what_operators_did_is_told_from_the_record() -> None:
     assert timeline(JobRecord("j", "s"), []) == []
 
 
-def test_report_adds_up_by_what_is_asked(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_adds_up_by_what_is_asked(env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As JSON, CSV and a drawing; money at the price of each kind."""
     files = {"file": tmp_path / "r.csv", "plot": tmp_path / "r.svg"}
     given = report.prices(["A=6", "0.5"])
-    assert report.run(site, status.query(), by="kind", given=given, as_json=True, **files) == 0
+    assert report.run(env, status.query(), by="kind", given=given, as_json=True, **files) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["name"], row["attempts"], row["cost"]) for row in rows] == [("A", 2, 1.3), ("B", 1, 0.05)]
     assert rows[0]["redo_h"] == 0.05
     assert [row["name"] for row in csv.DictReader((tmp_path / "r.csv").read_text().splitlines())] == ["A", "B"]
     drawn = ET.parse(tmp_path / "r.svg")  # noqa: S314 - our own
     assert "redo: 0.05 h" in [each.text for each in drawn.iter() if each.tag.endswith("title")]
-    assert report.run(site, status.query(), by="all", given={}, as_json=False, file=None, plot=None) == 0
+    assert report.run(env, status.query(), by="all", given={}, as_json=False, file=None, plot=None) == 0
     assert "all jobs     1         3  0.23 h  0.05 h   0.03 h  0.01 h     0.03 h  0.17 h" in capsys.readouterr().out
 
 

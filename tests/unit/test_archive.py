@@ -18,20 +18,20 @@ from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client.commands import archive, download, logs, reconcile, report, show, status, submit, verify
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
-from client.records.archive_index import Archive
+from client.records.archive_index import ArchiveIndex
 from client.records.reader import from_archive, read_one
-from client.records.record_index import EVERYTHING, Index, Query
+from client.records.record_index import EVERYTHING, Query, RecordIndex
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, encode
-from lifecycle.key_layout import Place
+from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.queue import Message
 from lifecycle.record.archive_format import is_archived, read_tombstone
 from lifecycle.record.message import announce
-from lifecycle.record.notifications import Telling, noticed
-from lifecycle.record.record_store import Ledger
+from lifecycle.record.notifications import NotificationPolicy, noticed
+from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
 MONTH = timedelta(days=30)
@@ -45,20 +45,24 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def site(clock: ManualClock) -> Site:
+def env(clock: ManualClock) -> Environment:
     return site_of(MemoryStore(clock), clock)
 
 
-def site_of(store: Any, clock: ManualClock, place: str = "") -> Site:
+def site_of(store: Any, clock: ManualClock, layout: str = "") -> Environment:
     settings = from_environ({}, None)
-    ledger = Ledger(store, clock, random.Random(1))
-    return Site(settings, clock, MemoryQueue(clock), store, ledger, Place(place), "", settings.policy())
+    record_store = RecordStore(store, clock, random.Random(1))
+    return Environment(
+        settings, clock, MemoryQueue(clock), store, record_store, KeyLayout(layout), "", settings.limits()
+    )
 
 
-def meddled(site: Site, before: Callable[..., None], after: Callable[..., None] = lambda *_, **__: None) -> Site:
+def meddled(
+    env: Environment, before: Callable[..., None], after: Callable[..., None] = lambda *_, **__: None
+) -> Environment:
     """The same place, every call of whose store goes through *before* and *after*."""
-    store = Meddling(site.store, before=before, after=after)
-    return evolve(site, store=store, ledger=Ledger(store, site.clock, random.Random(2)))
+    store = Meddling(env.store, before=before, after=after)
+    return evolve(env, store=store, record_store=RecordStore(store, env.clock, random.Random(2)))
 
 
 def over(job: str, state: State = State.FAILED, **more: Any) -> JobRecord:
@@ -66,55 +70,57 @@ def over(job: str, state: State = State.FAILED, **more: Any) -> JobRecord:
     return JobRecord(job, "relax", state=state, epoch=1, attempts=attempts, **more)
 
 
-def put(site: Site, *records: JobRecord) -> None:
+def put(env: Environment, *records: JobRecord) -> None:
     for record in records:
-        site.store.put(site.place.job(record.job).record, encode(record))
+        env.store.put(env.layout.job(record.job).record, encode(record))
 
 
-def run(site: Site, older: timedelta = MONTH, *, dry_run: bool = False) -> int:
-    return archive.run(site, older=older, dry_run=dry_run, as_json=False)
+def run(env: Environment, older: timedelta = MONTH, *, dry_run: bool = False) -> int:
+    return archive.run(env, older=older, dry_run=dry_run, as_json=False)
 
 
-def live(site: Site) -> list[str]:
-    return [site.place.job_of_record(one.key) for one in site.store.list(site.place.records)]
+def live(env: Environment) -> list[str]:
+    return [env.layout.job_of_record(one.key) for one in env.store.list(env.layout.records)]
 
 
-def archived(site: Site, query: Query = EVERYTHING) -> list[str]:
-    with Index(site, None) as index:
-        found = Archive(site, index.db)
+def archived(env: Environment, query: Query = EVERYTHING) -> list[str]:
+    with RecordIndex(env, None) as index:
+        found = ArchiveIndex(env, index.db)
         found.refresh()
-        return [one.job for one in found.jobs(query) if one.held]
+        return [one.job for one in found.jobs(query) if one.stored]
 
 
-def test_what_has_been_over_for_long_goes(site: Site, clock: ManualClock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_has_been_over_for_long_goes(
+    env: Environment, clock: ManualClock, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By the store's clock; not what runs, is young, waits to be published, or cannot be read."""
     waiting = Result(CheckpointRef("m", "d", 1), 1, 1)
-    put(site, over("old"), over("completed", State.COMPLETED), over("unpublished", State.COMPLETED, result=waiting))
-    put(site, JobRecord("queued", "s"), over("running", State.RUNNING))
-    site.store.put(".holdfast/records/odd.json", b"nonsense")
+    put(env, over("old"), over("completed", State.COMPLETED), over("unpublished", State.COMPLETED, result=waiting))
+    put(env, JobRecord("queued", "s"), over("running", State.RUNNING))
+    env.store.put(".holdfast/records/odd.json", b"nonsense")
     clock.advance(SECONDS - 100)
-    put(site, over("young"))
+    put(env, over("young"))
     clock.advance(101)
-    assert run(site, dry_run=True) == 0
+    assert run(env, dry_run=True) == 0
     assert "2 jobs would be archived: 1 completed, 1 failed" in capsys.readouterr().out
-    assert len(live(site)) == 7
-    assert run(site) == 0
+    assert len(live(env)) == 7
+    assert run(env) == 0
     assert "2 jobs archived, in " in capsys.readouterr().out
-    assert live(site) == ["odd", "queued", "running", "unpublished", "young"]
-    assert archived(site) == ["completed", "old"]
-    before = sorted(one.key for one in site.store.list(""))
-    assert run(site) == 0
-    assert sorted(one.key for one in site.store.list("")) == before
+    assert live(env) == ["odd", "queued", "running", "unpublished", "young"]
+    assert archived(env) == ["completed", "old"]
+    before = sorted(one.key for one in env.store.list(""))
+    assert run(env) == 0
+    assert sorted(one.key for one in env.store.list("")) == before
 
 
-def test_a_record_comes_back_as_it_was(site: Site, clock: ManualClock) -> None:
+def test_a_record_comes_back_as_it_was(env: Environment, clock: ManualClock) -> None:
     """Every field, also those that this version does not know; and it says where it is."""
     record = over("a", labels={"set": "x"}, progress=Progress(5, 10), error="no", unknown={"later": [1]})
-    put(site, record)
+    put(env, record)
     clock.advance(SECONDS + 1)
-    run(site)
-    found = read_one(site, "a").held
-    tombstone = read_tombstone(site.store, site.place.job("a"))
+    run(env)
+    found = read_one(env, "a").stored
+    tombstone = read_tombstone(env.store, env.layout.job("a"))
     assert found is not None
     assert tombstone is not None
     assert evolve(found.record, archived=None) == record
@@ -122,46 +128,46 @@ def test_a_record_comes_back_as_it_was(site: Site, clock: ManualClock) -> None:
     assert abs(found.age_s - SECONDS) < 5
 
 
-def test_what_is_still_to_be_told_stays(site: Site) -> None:
+def test_what_is_still_to_be_told_stays(env: Environment) -> None:
     """Where anybody is told; if webhooks were switched off, nobody waits for them."""
     record = over("a")
-    put(site, noticed(record, site.place.job("a"), number=1, at=site.clock.now()))
-    told = evolve(site, telling=Telling(herald=None))  # type: ignore[arg-type]
-    held = site.ledger.read(site.place.job("a").record)
-    assert held is not None
-    assert not archive.is_ripe(told, held, timedelta(0))
-    assert archive.is_ripe(site, held, timedelta(0))
+    put(env, noticed(record, env.layout.job("a"), number=1, at=env.clock.now()))
+    told = evolve(env, notification_policy=NotificationPolicy(notifier=None))  # type: ignore[arg-type]
+    stored = env.record_store.read(env.layout.job("a").record)
+    assert stored is not None
+    assert not archive.is_ripe(told, stored, timedelta(0))
+    assert archive.is_ripe(env, stored, timedelta(0))
 
 
-def test_a_day_at_least(site: Site) -> None:
+def test_a_day_at_least(env: Environment) -> None:
     """A worker that sleeps between finding no tombstone and taking the job is asleep for less."""
     with pytest.raises(ConfigError, match="a day at least"):
-        run(site, timedelta(hours=23))
+        run(env, timedelta(hours=23))
 
 
 def test_all_about_an_archived_job_can_still_be_asked(
-    site: Site, clock: ManualClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    env: Environment, clock: ManualClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its outputs and logs lie where they were."""
     (tmp_path / "job/output").mkdir(parents=True)
     (tmp_path / "job/output/o.txt").write_text("1")
-    ref = keep(site.store, site.place.job("a"), tmp_path / "job").ref
-    put(site, over("a", State.COMPLETED, result=Result(ref, 1, 1, published=True)), over("b", labels={"set": "x"}))
-    site.store.put(site.place.job("a").log(1), b'{"at": "now", "epoch": 1, "node": "n", "event": "ended"}\n')
+    ref = keep(env.store, env.layout.job("a"), tmp_path / "job").ref
+    put(env, over("a", State.COMPLETED, result=Result(ref, 1, 1, published=True)), over("b", labels={"set": "x"}))
+    env.store.put(env.layout.job("a").log(1), b'{"at": "now", "epoch": 1, "node": "n", "event": "ended"}\n')
     clock.advance(SECONDS + 1)
-    run(site)
+    run(env)
     capsys.readouterr()
-    assert show.run(site, "a", as_json=False) == 0
+    assert show.run(env, "a", as_json=False) == 0
     told = capsys.readouterr().out
     assert "archived      in " in told
     assert "e1  n  ended" in told
-    assert download.run(site, tmp_path / "got", ["a"], state=False) == 0
+    assert download.run(env, tmp_path / "got", ["a"], state=False) == 0
     assert (tmp_path / "got/a/output/o.txt").read_text() == "1"
-    assert verify.run(site, ["a"]) == 0
-    assert logs.run(site, "a", console=False) == 0
-    assert status.run(site, ["a"], status.query(), as_json=False, watch=False) == 0
+    assert verify.run(env, ["a"]) == 0
+    assert logs.run(env, "a", console=False) == 0
+    assert status.run(env, ["a"], status.query(), as_json=False, watch=False) == 0
     capsys.readouterr()
-    assert status.run(site, [], status.query(), as_json=False, watch=False) == 0
+    assert status.run(env, [], status.query(), as_json=False, watch=False) == 0
     assert capsys.readouterr().out == "0 jobs\n"
     for wanted, jobs, names in (
         (status.query(), [], ["a", "b"]),
@@ -171,85 +177,87 @@ def test_all_about_an_archived_job_can_still_be_asked(
         (status.query(sort="state", backwards=True, limit=1), [], ["b"]),
         (status.query(), ["a"], ["a"]),
     ):
-        assert status.run(site, jobs, wanted, as_json=True, watch=False, archived=True) == 0
+        assert status.run(env, jobs, wanted, as_json=True, watch=False, archived=True) == 0
         assert [json.loads(line)["job"] for line in capsys.readouterr().out.splitlines()] == names
-    assert status.run(site, [], status.query(), as_json=False, watch=False, archived=True) == 0
+    assert status.run(env, [], status.query(), as_json=False, watch=False, archived=True) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 jobs, 1 completed, 1 failed"
 
 
-def test_a_report_counts_each_job_once(site: Site, clock: ManualClock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_counts_each_job_once(
+    env: Environment, clock: ManualClock, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Live ones, archived ones too if that is asked for, and one that is on its way just once."""
-    put(site, over("a"), over("b"))
+    put(env, over("a"), over("b"))
     clock.advance(SECONDS + 1)
-    run(site)
-    put(site, over("b", archived="s"), over("new"))  # as if its removal had not happened yet
+    run(env)
+    put(env, over("b", archived="s"), over("new"))  # as if its removal had not happened yet
     capsys.readouterr()
     for too, jobs in ((False, 2), (True, 3)):
         given: dict[str, Any] = {"by": "all", "given": {}, "as_json": True, "file": None, "plot": None}
-        assert report.run(site, status.query(), archived=too, **given) == 0
+        assert report.run(env, status.query(), archived=too, **given) == 0
         assert json.loads(capsys.readouterr().out)["jobs"] == jobs
 
 
-def test_many_jobs_go_a_batch_at_a_time(site: Site, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_jobs_go_a_batch_at_a_time(env: Environment, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, no more records than a batch are held, and no segment holds more."""
     monkeypatch.setattr(archive, "BATCH", 64)
-    held = [0]
+    stored = [0]
 
     def count(records: Any) -> Any:
-        held[0] = max(held[0], len(records))
+        stored[0] = max(stored[0], len(records))
         return real(records)
 
     real = archive.contents
     monkeypatch.setattr(archive, "contents", lambda entries: count(list(entries)))
-    put(site, *(over(f"job{number:04d}", params={"p": "x" * 2000}) for number in range(1000)))
+    put(env, *(over(f"job{number:04d}", params={"p": "x" * 2000}) for number in range(1000)))
     clock.advance(SECONDS + 1)
-    run(site)
-    assert live(site) == []
-    assert held == [64]
-    segments = list(site.store.list(".holdfast/archive/segments/"))
+    run(env)
+    assert live(env) == []
+    assert stored == [64]
+    segments = list(env.store.list(".holdfast/archive/segments/"))
     assert len(segments) == 16
-    assert len(archived(site)) == 1000
-    frames = {from_archive(site, f"job{number:04d}").held.record.params["p"] for number in (0, 40, 63, 64, 999)}  # type: ignore[union-attr]
+    assert len(archived(env)) == 1000
+    frames = {from_archive(env, f"job{number:04d}").stored.record.params["p"] for number in (0, 40, 63, 64, 999)}  # type: ignore[union-attr]
     assert frames == {"x" * 2000}
 
 
-def test_contents_are_read_once(site: Site, clock: ManualClock, tmp_path: Path) -> None:
+def test_contents_are_read_once(env: Environment, clock: ManualClock, tmp_path: Path) -> None:
     """They never change; what was purged is forgotten."""
-    put(site, over("a"))
+    put(env, over("a"))
     clock.advance(SECONDS + 1)
-    run(site)
+    run(env)
     read: list[str] = []
-    watching = meddled(site, lambda name, *args, **_: read.append(str(args[0])) if name == "get" else None)
+    watching = meddled(env, lambda name, *args, **_: read.append(str(args[0])) if name == "get" else None)
     for _ in range(2):
-        with Index(watching, tmp_path / "copy") as index:
-            Archive(watching, index.db).refresh()
+        with RecordIndex(watching, tmp_path / "copy") as index:
+            ArchiveIndex(watching, index.db).refresh()
     assert len(read) == 1
-    site.store.delete([one.key for one in list(site.store.list(""))])
-    with Index(site, tmp_path / "copy") as index:
-        found = Archive(site, index.db)
+    env.store.delete([one.key for one in list(env.store.list(""))])
+    with RecordIndex(env, tmp_path / "copy") as index:
+        found = ArchiveIndex(env, index.db)
         found.refresh()
         assert found.count() == {}
 
 
-def test_a_damaged_segment_is_named(site: Site, clock: ManualClock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_segment_is_named(env: Environment, clock: ManualClock, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong byte, a short one, none; the jobs in other segments are shown all the same."""
-    put(site, over("a"))
+    put(env, over("a"))
     clock.advance(SECONDS + 1)
-    run(site)
-    key = next(iter(site.store.list(".holdfast/archive/segments/"))).key
-    body = site.store.get(key).body  # type: ignore[union-attr]
-    put(site, over("b"))
+    run(env)
+    key = next(iter(env.store.list(".holdfast/archive/segments/"))).key
+    body = env.store.get(key).body  # type: ignore[union-attr]
+    put(env, over("b"))
     clock.advance(SECONDS + 1)
-    run(site)
+    run(env)
     vast = (b"\x28\xb5\x2f\xfd\xe0" + b"\x7f" * 8).ljust(len(body), b"\0")  # a frame that says it holds 2^62 bytes
     for spoilt in (b"x" * len(body), body[:5], vast, None):
         capsys.readouterr()
-        site.store.delete([key]) if spoilt is None else site.store.put(key, spoilt)
-        assert status.run(site, [], status.query(), as_json=True, watch=False, archived=True) == 1
+        env.store.delete([key]) if spoilt is None else env.store.put(key, spoilt)
+        assert status.run(env, [], status.query(), as_json=True, watch=False, archived=True) == 1
         said = capsys.readouterr()
         assert json.loads(said.out)["job"] == "b"
         assert "a: the archive's segment" in said.err
-        assert "segment" in (read_one(site, "a").problem or "")
+        assert "segment" in (read_one(env, "a").problem or "")
 
 
 # ---- races and crashes: at every call of the store that an archiving makes ----
@@ -257,22 +265,22 @@ def test_a_damaged_segment_is_named(site: Site, clock: ManualClock, capsys: pyte
 
 def calls_of_a_run(clock: ManualClock) -> int:
     """How many calls of the store archiving JOBS makes."""
-    site = ready(clock)
+    env = ready(clock)
     count = [0]
 
     def tick(*_: object, **__: object) -> None:
         count[0] += 1
 
-    run(meddled(site, tick))
-    assert archived(site) == list(JOBS)
+    run(meddled(env, tick))
+    assert archived(env) == list(JOBS)
     return count[0]
 
 
-def ready(clock: ManualClock) -> Site:
-    site = site_of(MemoryStore(clock), clock)
-    put(site, *map(over, JOBS))
+def ready(clock: ManualClock) -> Environment:
+    env = site_of(MemoryStore(clock), clock)
+    put(env, *map(over, JOBS))
     clock.advance(SECONDS + 1)
-    return site
+    return env
 
 
 @pytest.fixture(autouse=True)
@@ -316,15 +324,15 @@ def die() -> None:
 def test_race_archiving_dies(clock: ManualClock, when: str) -> None:
     """After any step every job can still be read, and the next run finishes what this one began."""
     for nth in range(1, calls_of_a_run(clock) + 1):
-        site = ready(clock)
+        env = ready(clock)
         with pytest.raises(Died):
-            run(meddled(site, **{"before": lambda *_, **__: None, when: at_call(nth, die)}))
-        assert [read_one(site, job).problem for job in JOBS] == [None] * 3
-        assert run(site) == 0
-        assert live(site) == []
-        assert archived(site) == list(JOBS)
-        assert all(is_archived(site.store, site.place.job(job)) for job in JOBS)
-        assert [read_one(site, job).problem for job in JOBS] == [None] * 3
+            run(meddled(env, **{"before": lambda *_, **__: None, when: at_call(nth, die)}))
+        assert [read_one(env, job).problem for job in JOBS] == [None] * 3
+        assert run(env) == 0
+        assert live(env) == []
+        assert archived(env) == list(JOBS)
+        assert all(is_archived(env.store, env.layout.job(job)) for job in JOBS)
+        assert [read_one(env, job).problem for job in JOBS] == [None] * 3
 
 
 def test_race_answers_of_an_archiving_are_lost(clock: ManualClock) -> None:
@@ -334,38 +342,38 @@ def test_race_answers_of_an_archiving_are_lost(clock: ManualClock) -> None:
         raise RetryableError("503")
 
     for nth in range(1, calls_of_a_run(clock) + 1):
-        site = ready(clock)
+        env = ready(clock)
         with suppress(RetryableError):
-            run(meddled(site, lambda *_, **__: None, at_call(nth, lose)))
-        assert [read_one(site, job).problem for job in JOBS] == [None] * 3
-        assert run(site) == 0
-        assert (live(site), archived(site)) == ([], list(JOBS))
+            run(meddled(env, lambda *_, **__: None, at_call(nth, lose)))
+        assert [read_one(env, job).problem for job in JOBS] == [None] * 3
+        assert run(env) == 0
+        assert (live(env), archived(env)) == ([], list(JOBS))
 
 
 def test_race_retry_against_archiving(clock: ManualClock) -> None:
     """A job that `retry` says it has opened is live, and stays so; one that it refuses goes to the archive."""
     opened = refused = 0
     for nth in range(1, calls_of_a_run(clock) + 1):
-        site = ready(clock)
+        env = ready(clock)
         said: list[str] = []
 
-        def retry(site: Site = site, said: list[str] = said) -> None:
+        def retry(env: Environment = env, said: list[str] = said) -> None:
             try:
-                said.append(control.retry(site, "b"))
+                said.append(control.retry(env, "b"))
             except PermanentError as error:
                 assert "is archived" in str(error)
 
-        run(meddled(site, at_call(nth, retry)))
-        run(site)
+        run(meddled(env, at_call(nth, retry)))
+        run(env)
         if said:
             opened += 1
-            assert live(site) == ["b"]
-            assert read_one(site, "b").held.record.state is State.QUEUED  # type: ignore[union-attr]
-            assert archived(site) == ["a", "c"]
-            assert not is_archived(site.store, site.place.job("b"))
+            assert live(env) == ["b"]
+            assert read_one(env, "b").stored.record.state is State.QUEUED  # type: ignore[union-attr]
+            assert archived(env) == ["a", "c"]
+            assert not is_archived(env.store, env.layout.job("b"))
         else:
             refused += 1
-            assert (live(site), archived(site)) == ([], list(JOBS))
+            assert (live(env), archived(env)) == ([], list(JOBS))
     assert opened
     assert refused
 
@@ -373,37 +381,37 @@ def test_race_retry_against_archiving(clock: ManualClock) -> None:
 def test_race_two_archivings(clock: ManualClock) -> None:
     """A second run gets in at any step of the first: each job is in the archive, and none is left."""
     for nth in range(1, calls_of_a_run(clock) + 1):
-        site = ready(clock)
-        assert run(meddled(site, at_call(nth, lambda site=site: run(site)))) == 0  # type: ignore[misc]
-        run(site)
-        assert (live(site), archived(site)) == ([], list(JOBS))
-        assert [read_one(site, job).problem for job in JOBS] == [None] * 3
+        env = ready(clock)
+        assert run(meddled(env, at_call(nth, lambda env=env: run(env)))) == 0  # type: ignore[misc]
+        run(env)
+        assert (live(env), archived(env)) == ([], list(JOBS))
+        assert [read_one(env, job).problem for job in JOBS] == [None] * 3
 
 
 def test_race_removal_comes_late(clock: ManualClock, tmp_path: Path) -> None:
     """Records are removed after a sleep in which the id was submitted anew: nothing ran that could be lost."""
-    site = ready(clock)
+    env = ready(clock)
 
     def meanwhile(name: str, *_: object, **__: object) -> None:
-        if name == "delete" and live(site):
-            run(site)
-            put(site, JobRecord("b", "series-sum", dispatch=1))  # a submit that looked before it was archived
-            site.queue.send([announce(JobRecord("b", "series-sum"), 1)])
-            worker_of(site, tmp_path).run()
-            record = read_one(site, "b").held.record  # type: ignore[union-attr]
+        if name == "delete" and live(env):
+            run(env)
+            put(env, JobRecord("b", "series-sum", dispatch=1))  # a submit that looked before it was archived
+            env.queue.send([announce(JobRecord("b", "series-sum"), 1)])
+            worker_of(env, tmp_path).run()
+            record = read_one(env, "b").stored.record  # type: ignore[union-attr]
             assert (record.state, record.epoch) == (State.QUEUED, 0)
 
-    assert run(meddled(site, meanwhile)) == 0
-    assert (live(site), archived(site)) == ([], list(JOBS))
+    assert run(meddled(env, meanwhile)) == 0
+    assert (live(env), archived(env)) == ([], list(JOBS))
 
 
 # ---- messages and submits that come late ----
 
 
-def worker_of(site: Site, root: Path) -> Any:
-    cluster = Cluster(root, clock=site.clock)  # type: ignore[arg-type]
-    worker = cluster.worker(store=site.store, queue=site.queue, idle_exit=timedelta(seconds=60))
-    worker._services = evolve(worker._services, place=site.place)
+def worker_of(env: Environment, root: Path) -> Any:
+    cluster = Cluster(root, clock=env.clock)  # type: ignore[arg-type]
+    worker = cluster.worker(store=env.store, queue=env.queue, idle_exit=timedelta(seconds=60))
+    worker._context = evolve(worker._context, layout=env.layout)
     return worker
 
 
@@ -417,74 +425,74 @@ BODIES = (
 @pytest.mark.parametrize("body", BODIES)
 def test_race_message_of_an_archived_job(clock: ManualClock, tmp_path: Path, body: dict[str, Any]) -> None:
     """A message that comes late, or again, is deleted: it neither makes the job anew nor is it taken for nonsense."""
-    site = site_of(MemoryStore(clock), clock, "runs")
-    put(site, *map(over, JOBS))
-    site.store.put(f"{site.place.job('b').input}input.txt", b"1\n10\n")
+    env = site_of(MemoryStore(clock), clock, "runs")
+    put(env, *map(over, JOBS))
+    env.store.put(f"{env.layout.job('b').input}input.txt", b"1\n10\n")
     clock.advance(SECONDS + 1)
-    run(site)
-    before = [one.key for one in site.store.list("")]
-    site.queue.send([Message(json.dumps(body), "b", "x")])
-    worker_of(site, tmp_path).run()
-    assert [one.key for one in site.store.list("")] == before
-    assert site.queue.depth().available == 0
+    run(env)
+    before = [one.key for one in env.store.list("")]
+    env.queue.send([Message(json.dumps(body), "b", "x")])
+    worker_of(env, tmp_path).run()
+    assert [one.key for one in env.store.list("")] == before
+    assert env.queue.depth().available == 0
 
 
 def test_race_message_at_any_step_of_an_archiving(clock: ManualClock, tmp_path: Path) -> None:
     """There is no step between which a message that makes its own record would begin the job again."""
     for nth in range(1, calls_of_a_run(clock) + 1):
-        site = ready(clock)
-        site.queue.send([Message(json.dumps(BODIES[1]), "b", "x")])
-        run(meddled(site, at_call(nth, worker_of(site, tmp_path / str(nth)).run)))
-        run(site)
-        assert (live(site), archived(site)) == ([], list(JOBS))
-        assert read_one(site, "b").held.record.epoch == 1  # type: ignore[union-attr]
+        env = ready(clock)
+        env.queue.send([Message(json.dumps(BODIES[1]), "b", "x")])
+        run(meddled(env, at_call(nth, worker_of(env, tmp_path / str(nth)).run)))
+        run(env)
+        assert (live(env), archived(env)) == ([], list(JOBS))
+        assert read_one(env, "b").stored.record.epoch == 1  # type: ignore[union-attr]
 
 
-def test_submit_of_an_archived_job_says_so(site: Site, clock: ManualClock) -> None:
+def test_submit_of_an_archived_job_says_so(env: Environment, clock: ManualClock) -> None:
     """And begins nothing."""
-    put(site, over("a"))
+    put(env, over("a"))
     clock.advance(SECONDS + 1)
-    run(site)
+    run(env)
     orders = [submit.Order(job, "relax", {}) for job in ("a", "new")]
-    told = {outcome.job: outcome for outcome in submit.submit(site, orders)}
+    told = {outcome.job: outcome for outcome in submit.submit(env, orders)}
     assert (told["a"].outcome, told["new"].outcome) == ("already submitted", "submitted")
     assert "is archived" in (told["a"].reason or "")
-    assert live(site) == ["new"]
+    assert live(env) == ["new"]
 
 
 def test_a_submit_that_looked_too_early_is_found_out(
-    site: Site, clock: ManualClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    env: Environment, clock: ManualClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No worker begins it; reconcile cancels it with the reason; retry refuses; and the archive keeps what it had."""
-    put(site, over("b"))
+    put(env, over("b"))
     clock.advance(SECONDS + 1)
-    run(site)
-    put(site, JobRecord("b", "series-sum", dispatch=1))
-    site.queue.send([announce(JobRecord("b", "series-sum"), 1)])
-    worker_of(site, tmp_path).run()
-    assert reconcile.run(site, older=timedelta(0), dry_run=True, as_json=False) == 1
-    assert read_one(site, "b").held.record.state is State.QUEUED  # type: ignore[union-attr]
-    assert reconcile.run(site, older=timedelta(0), dry_run=False, as_json=False) == 1
+    run(env)
+    put(env, JobRecord("b", "series-sum", dispatch=1))
+    env.queue.send([announce(JobRecord("b", "series-sum"), 1)])
+    worker_of(env, tmp_path).run()
+    assert reconcile.run(env, older=timedelta(0), dry_run=True, as_json=False) == 1
+    assert read_one(env, "b").stored.record.state is State.QUEUED  # type: ignore[union-attr]
+    assert reconcile.run(env, older=timedelta(0), dry_run=False, as_json=False) == 1
     assert "this id is archived" in capsys.readouterr().err
-    assert read_one(site, "b").held.record.state is State.CANCELLED  # type: ignore[union-attr]
-    assert site.queue.depth().available == 0
+    assert read_one(env, "b").stored.record.state is State.CANCELLED  # type: ignore[union-attr]
+    assert env.queue.depth().available == 0
     with pytest.raises(PermanentError, match="is archived"):
-        control.retry(site, "b")
+        control.retry(env, "b")
     clock.advance(SECONDS + 1)
-    assert run(site) == 0
-    assert live(site) == []
-    assert read_one(site, "b").held.record.state is State.FAILED  # type: ignore[union-attr]
-    assert archived(site, Query(states=(State.FAILED,))) == ["b"]
+    assert run(env) == 0
+    assert live(env) == []
+    assert read_one(env, "b").stored.record.state is State.FAILED  # type: ignore[union-attr]
+    assert archived(env, Query(states=(State.FAILED,))) == ["b"]
 
 
-def test_cancel_and_retry_of_an_archived_job_say_so(site: Site, clock: ManualClock) -> None:
+def test_cancel_and_retry_of_an_archived_job_say_so(env: Environment, clock: ManualClock) -> None:
     """It is not said that there is none."""
-    put(site, over("a"))
+    put(env, over("a"))
     clock.advance(SECONDS + 1)
-    run(site)
+    run(env)
     for act in (control.cancel, control.retry, control.retry_from_start):
         with pytest.raises(PermanentError, match="is archived"):
-            act(site, "a")
+            act(env, "a")
 
 
 # ---- that these tests would notice ----
@@ -503,8 +511,8 @@ def test_a_worker_that_does_not_look_is_found_out(
 def test_a_mark_without_a_condition_is_found_out(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes a job away that was opened again."""
 
-    def mark(site: Site, one: Any, name: str, _: object) -> bool:
-        site.store.put(site.place.job(one.job).record, encode(evolve(one.held.record, archived=name)))
+    def mark(env: Environment, one: Any, name: str, _: object) -> bool:
+        env.store.put(env.layout.job(one.job).record, encode(evolve(one.stored.record, archived=name)))
         return True
 
     monkeypatch.setattr(archive, "_mark", mark)

@@ -8,7 +8,7 @@ from attrs import evolve
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
-from lifecycle.ports.store import ABSENT, Absent, Stored, Version
+from lifecycle.ports.store import ABSENT, Absent, StoredObject, Version
 from lifecycle.record.preflight import prove_conditions
 
 
@@ -110,7 +110,7 @@ def test_a_store_with_two_names_for_one_version_is_refused() -> None:
     """A version read back must be the one that the write gave, or the next write conflicts with our own."""
 
     class Weak(MemoryStore):
-        def get(self, key: str) -> Stored | None:
+        def get(self, key: str) -> StoredObject | None:
             found = super().get(key)
             return evolve(found, version=f"W/{found.version}") if found else None
 

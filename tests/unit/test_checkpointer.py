@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from support.cluster import PLACE, Checking, Cluster
+from support.cluster import LAYOUT, Checking, Cluster
 from support.fault_injection import Meddling, unless_dead
 
 from adapters.memory.runner import FakeWorkload
 from lifecycle.attempt.worker import Worker
-from lifecycle.checkpoint.chunker import Cutter
-from lifecycle.checkpoint.snapshot import Snapshot, take_picture
+from lifecycle.checkpoint.chunker import Chunker
+from lifecycle.checkpoint.snapshot import Snapshot, capture_files
 from lifecycle.errors import RetryableError
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.runner import Exit, Report
@@ -46,7 +46,7 @@ def step(record: JobRecord) -> int:
 
 def log(cluster: Cluster, epoch: int) -> bytes:
     """An attempt's."""
-    stored = cluster.memory.get(PLACE.job("a").log(epoch))
+    stored = cluster.memory.get(LAYOUT.job("a").log(epoch))
     assert stored is not None
     return stored.body
 
@@ -128,9 +128,9 @@ def test_files_that_change_while_they_are_pictured_are_pictured_later(
 
     def take(*args: Any, **kwargs: Any) -> Snapshot | None:
         taken.append(cluster.clock.monotonic())
-        return take_picture(*args, **kwargs) if len(taken) > 2 else None
+        return capture_files(*args, **kwargs) if len(taken) > 2 else None
 
-    monkeypatch.setattr("lifecycle.attempt.checkpoint_scheduler.take_picture", take)
+    monkeypatch.setattr("lifecycle.attempt.checkpoint_scheduler.capture_files", take)
     cluster.submit("a", silent=True)
     cluster.worker().run()
     assert log(cluster, 1).count(b'"checkpoint"') == 4
@@ -214,14 +214,14 @@ def test_an_upload_that_the_disk_fails_once_is_only_one_checkpoint_less(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read error may be the file's, and gone with it: the attempt goes on."""
-    cut, failures = Cutter.cut, [OSError(errno.EIO, "Input/output error")]
+    cut, failures = Chunker.cut, [OSError(errno.EIO, "Input/output error")]
 
-    def fail(self: Cutter, *args: Any, **kwargs: Any) -> Any:
+    def fail(self: Chunker, *args: Any, **kwargs: Any) -> Any:
         if failures:
             raise failures.pop()
         return cut(self, *args, **kwargs)
 
-    monkeypatch.setattr(Cutter, "cut", fail)
+    monkeypatch.setattr(Chunker, "cut", fail)
     cluster.submit("a")
     cluster.worker().run()
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]

@@ -15,58 +15,58 @@ from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client.cli import main
 from client.commands import download, logs, purge, reconcile, status, submit, upload
-from client.config.composition import Site, open_site
+from client.config.composition import Environment, open_environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
 from client.records.reader import read_all
-from client.records.record_index import EVERYTHING, Index
+from client.records.record_index import EVERYTHING, RecordIndex
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, UnknownOutcomeError
 from lifecycle.job_record import CheckpointRef, JobRecord, Result, encode
-from lifecycle.key_layout import Place
-from lifecycle.record.record_store import Ledger
+from lifecycle.key_layout import KeyLayout
+from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
 DENIED = ConfigError("wrong key")
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """In memory, where any key can stand, as in a bucket."""
     monkeypatch.chdir(tmp_path)
     clock, settings = SystemClock(), from_environ({}, None)
     store = MemoryStore(clock)
-    return Site(
+    return Environment(
         settings=settings,
         clock=clock,
         queue=MemoryQueue(clock),
         store=store,
-        ledger=Ledger(store, clock, random.Random(1)),
-        place=Place(""),
+        record_store=RecordStore(store, clock, random.Random(1)),
+        layout=KeyLayout(""),
         bucket="",
-        policy=settings.policy(),
+        limits=settings.limits(),
     )
 
 
-def put(site: Site, job: str, record: JobRecord | None = None) -> None:
-    site.store.put(f".holdfast/records/{job}.json", encode(record or JobRecord(job, "series-sum")))
+def put(env: Environment, job: str, record: JobRecord | None = None) -> None:
+    env.store.put(f".holdfast/records/{job}.json", encode(record or JobRecord(job, "series-sum")))
 
 
-def record_of(site: Site, job: str) -> JobRecord:
-    held = site.ledger.read(site.place.job(job).record)
-    assert held is not None
-    return held.record
+def record_of(env: Environment, job: str) -> JobRecord:
+    stored = env.record_store.read(env.layout.job(job).record)
+    assert stored is not None
+    return stored.record
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, *, only: str = "") -> None:
     """Let the ledger's method *name* raise *error*, for keys that contain *only*."""
-    real = getattr(Ledger, name)
+    real = getattr(RecordStore, name)
 
-    def fail(self: Ledger, key: str, *rest: Any) -> Any:
+    def fail(self: RecordStore, key: str, *rest: Any) -> Any:
         if only in key:
             raise error
         return real(self, key, *rest)
 
-    monkeypatch.setattr(Ledger, name, fail)
+    monkeypatch.setattr(RecordStore, name, fail)
 
 
 def orders(*jobs: str) -> list[submit.Order]:
@@ -76,12 +76,14 @@ def orders(*jobs: str) -> list[submit.Order]:
 # ---- what keys and links say is not believed ----
 
 
-def test_no_log_is_written_outside_the_folder(site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_log_is_written_outside_the_folder(
+    env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whoever can write to the bucket can name a key as he likes; he cannot write to the operator's disk by it."""
-    put(site, "a")
-    site.store.put("a/log/../../../evil.txt", b"owned")
-    site.store.put("a/log/e1.jsonl", b"fine")
-    assert download.run(site, tmp_path / "out", [], state=False) == 1
+    put(env, "a")
+    env.store.put("a/log/../../../evil.txt", b"owned")
+    env.store.put("a/log/e1.jsonl", b"fine")
+    assert download.run(env, tmp_path / "out", [], state=False) == 1
     assert not (tmp_path / "evil.txt").exists()
     assert (tmp_path / "out/a/log/e1.jsonl").read_bytes() == b"fine"
     assert "would be written outside" in capsys.readouterr().err
@@ -89,134 +91,134 @@ def test_no_log_is_written_outside_the_folder(site: Site, tmp_path: Path, capsys
 
 @pytest.mark.parametrize("name", ["../../evil", "a/b", ".hidden", "a b"])
 def test_a_key_that_names_no_job_is_told_and_left_alone(
-    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+    env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     """A job's id becomes a path, so it is checked before it does."""
-    put(site, name)
-    site.store.put(f"{name}/log/e1.jsonl", b"owned")
-    put(site, "good")
-    assert download.run(site, tmp_path / "deep" / "out", [], state=False) == 1
+    put(env, name)
+    env.store.put(f"{name}/log/e1.jsonl", b"owned")
+    put(env, "good")
+    assert download.run(env, tmp_path / "deep" / "out", [], state=False) == 1
     assert not list(tmp_path.rglob("*.jsonl"))
     assert "is no job id" in capsys.readouterr().err
-    assert [found.job for found in read_all(site) if found.held] == ["good"]
+    assert [found.job for found in read_all(env) if found.stored] == ["good"]
 
 
-def test_a_record_that_bears_another_id_is_left_alone(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_record_that_bears_another_id_is_left_alone(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither its messages nor its files could be the right ones."""
-    put(site, "a", JobRecord("../b", "series-sum"))
-    assert reconcile.run(site, older=timedelta(0), dry_run=False, as_json=False) == 1
+    put(env, "a", JobRecord("../b", "series-sum"))
+    assert reconcile.run(env, older=timedelta(0), dry_run=False, as_json=False) == 1
     assert "says that it is '../b'" in capsys.readouterr().err
-    assert site.queue.depth().available == 0
+    assert env.queue.depth().available == 0
 
 
 @pytest.mark.parametrize("link", ["out/a", "out/a/log", "out/a/log/e1.jsonl"])
-def test_links_in_the_folder_are_not_followed_out_of_it(site: Site, tmp_path: Path, link: str) -> None:
+def test_links_in_the_folder_are_not_followed_out_of_it(env: Environment, tmp_path: Path, link: str) -> None:
     """Not the job's folder, not one in it, not a file."""
-    put(site, "a")
-    site.store.put("a/log/e1.jsonl", b"owned")
+    put(env, "a")
+    env.store.put("a/log/e1.jsonl", b"owned")
     (tmp_path / "elsewhere" / "log").mkdir(parents=True)
     (tmp_path / link).parent.mkdir(parents=True)
     (tmp_path / link).symlink_to(tmp_path / "elsewhere" / ("new.jsonl" if link.endswith("jsonl") else ""))
-    assert download.run(site, tmp_path / "out", [], state=False) == 1
+    assert download.run(env, tmp_path / "out", [], state=False) == 1
     assert not list((tmp_path / "elsewhere").rglob("*.jsonl"))
 
 
-def test_a_damaged_result_does_not_keep_the_logs_away(site: Site, tmp_path: Path) -> None:
+def test_a_damaged_result_does_not_keep_the_logs_away(env: Environment, tmp_path: Path) -> None:
     """They may say what went wrong."""
     lost = CheckpointRef("a/checkpoints/e1/000001.json", "sha256:0", 1)
-    put(site, "a", JobRecord("a", "s", state=State.COMPLETED, result=Result(lost, files=1, bytes=1)))
-    site.store.put("a/log/e1.jsonl", b"fine")
-    assert download.run(site, tmp_path / "out", [], state=False) == 1
+    put(env, "a", JobRecord("a", "s", state=State.COMPLETED, result=Result(lost, files=1, bytes=1)))
+    env.store.put("a/log/e1.jsonl", b"fine")
+    assert download.run(env, tmp_path / "out", [], state=False) == 1
     assert (tmp_path / "out/a/log/e1.jsonl").exists()
 
 
 @pytest.mark.parametrize("act", [control.cancel, control.retry])
-def test_what_is_no_job_id_reaches_no_key(site: Site, act: control.Act) -> None:
+def test_what_is_no_job_id_reaches_no_key(env: Environment, act: control.Act) -> None:
     """Not even one that exists."""
-    put(site, "../a")
+    put(env, "../a")
     with pytest.raises(PermanentError, match="no job id"):
-        act(site, "../a")
+        act(env, "../a")
     with pytest.raises(PermanentError, match="there is no job"):
-        logs.run(site, "../a", console=False)
+        logs.run(env, "../a", console=False)
 
 
 # ---- one that fails does not stop the others; what is wrong for all does ----
 
 
 def test_an_unreachable_job_does_not_keep_the_next_from_being_cancelled(
-    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And it is named."""
-    put(site, "a")
-    put(site, "b")
+    put(env, "a")
+    put(env, "b")
     failing(monkeypatch, "read", RetryableError("down"), only="/a.json")
-    assert control.run(site, ["a", "b"], control.cancel) == 1
+    assert control.run(env, ["a", "b"], control.cancel) == 1
     assert "holdfast: a: down" in capsys.readouterr().err
-    assert record_of(site, "b").state is State.CANCELLED
+    assert record_of(env, "b").state is State.CANCELLED
 
 
-def test_a_retry_whose_message_failed_says_how_to_send_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retry_whose_message_failed_says_how_to_send_it(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record is queued by then, and fresh: only `--older 0` finds it at once."""
 
     def send(_: object) -> None:
         raise RetryableError("no answer")
 
-    put(site, "a", JobRecord("a", "s", state=State.FAILED))
-    monkeypatch.setattr(site.queue, "send", send)
+    put(env, "a", JobRecord("a", "s", state=State.FAILED))
+    monkeypatch.setattr(env.queue, "send", send)
     with pytest.raises(RetryableError, match=r"queued.*no answer.*reconcile --older 0"):
-        control.retry(site, "a")
-    assert record_of(site, "a").state is State.QUEUED
+        control.retry(env, "a")
+    assert record_of(env, "a").state is State.QUEUED
 
 
 @pytest.mark.parametrize("error", [UnknownOutcomeError("lost"), PermanentError("odd")])
 def test_reconcile_numbers_the_others_though_one_cannot_be(
-    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+    env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     """Its message is out all the same, and that is what is told."""
-    put(site, "a")
-    put(site, "b")
+    put(env, "a")
+    put(env, "b")
     failing(monkeypatch, "write", error, only="/a.json")
-    assert reconcile.run(site, older=timedelta(0), dry_run=False, as_json=False) == 0
+    assert reconcile.run(env, older=timedelta(0), dry_run=False, as_json=False) == 0
     assert "a: message sent" in capsys.readouterr().out
-    assert (record_of(site, "a").dispatch, record_of(site, "b").dispatch) == (0, 1)
+    assert (record_of(env, "a").dispatch, record_of(env, "b").dispatch) == (0, 1)
 
 
 def test_wrong_credentials_are_one_error_and_not_one_for_each_job(
-    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing was submitted, and exit 78 follows."""
     failing(monkeypatch, "write", DENIED)
     with pytest.raises(ConfigError, match="wrong key"):
-        submit.run(site, orders(*(f"j{number}" for number in range(200))), as_json=False)
+        submit.run(env, orders(*(f"j{number}" for number in range(200))), as_json=False)
     assert capsys.readouterr() == ("", "")
     failing(monkeypatch, "read", DENIED)
-    for look in (lambda: control.run(site, ["a"], control.cancel), lambda: list(read_all(site, ["a"]))):
+    for look in (lambda: control.run(env, ["a"], control.cancel), lambda: list(read_all(env, ["a"]))):
         with pytest.raises(ConfigError, match="wrong key"):
             look()
 
 
 def test_a_wrong_queue_is_told_with_what_is_not_announced(
-    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Records that were written have no message, so they are counted before exit 78."""
 
     def send(_: object) -> None:
         raise DENIED
 
-    monkeypatch.setattr(site.queue, "send", send)
+    monkeypatch.setattr(env.queue, "send", send)
     with pytest.raises(ConfigError, match="wrong key"):
-        submit.run(site, orders("a", "b"), as_json=False)
+        submit.run(env, orders("a", "b"), as_json=False)
     said = capsys.readouterr()
     assert said.out == "2 not announced\n"
     assert "reconcile --older 0" in said.err
 
 
 def test_a_submit_of_unknown_outcome_says_how_to_go_on(
-    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The record may be there, without a message."""
     failing(monkeypatch, "write", UnknownOutcomeError("lost"))
-    assert submit.run(site, orders("a"), as_json=False) == 1
+    assert submit.run(env, orders("a"), as_json=False) == 1
     assert "reconcile --older 0" in capsys.readouterr().err
 
 
@@ -280,7 +282,7 @@ def test_a_saving_interval_that_is_no_time_is_refused() -> None:
 
 @pytest.mark.parametrize("target", ["big", "nowhere"])
 def test_a_link_that_is_not_followed_is_told(
-    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
+    env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
 ) -> None:
     """A part of the input must not be missing in silence; the other jobs go up."""
     (tmp_path / "big").mkdir()
@@ -288,62 +290,62 @@ def test_a_link_that_is_not_followed_is_told(
         (tmp_path / "jobs" / job).mkdir(parents=True)
         (tmp_path / "jobs" / job / "x").write_text("x")
     (tmp_path / "jobs/a/data").symlink_to(tmp_path / target)
-    assert upload.run(site, tmp_path / "jobs") == 1
+    assert upload.run(env, tmp_path / "jobs") == 1
     assert "data is a" in capsys.readouterr().err
-    assert [listed.key for listed in site.store.list("")] == ["b/input/x"]
+    assert [listed.key for listed in env.store.list("")] == ["b/input/x"]
 
 
-def test_force_changes_the_input_of_an_unfinished_job(site: Site, tmp_path: Path) -> None:
+def test_force_changes_the_input_of_an_unfinished_job(env: Environment, tmp_path: Path) -> None:
     """Nothing else does."""
-    put(site, "a", JobRecord("a", "s", state=State.RUNNING))
+    put(env, "a", JobRecord("a", "s", state=State.RUNNING))
     (tmp_path / "jobs/a").mkdir(parents=True)
     (tmp_path / "jobs/a/x").write_text("new")
-    assert upload.run(site, tmp_path / "jobs") == 1
-    assert site.store.get("a/input/x") is None
-    assert upload.run(site, tmp_path / "jobs", force=True) == 0
-    assert site.store.get("a/input/x") is not None
+    assert upload.run(env, tmp_path / "jobs") == 1
+    assert env.store.get("a/input/x") is None
+    assert upload.run(env, tmp_path / "jobs", force=True) == 0
+    assert env.store.get("a/input/x") is not None
 
 
-def test_an_unreadable_record_protects_the_input(site: Site, tmp_path: Path) -> None:
+def test_an_unreadable_record_protects_the_input(env: Environment, tmp_path: Path) -> None:
     """It may be a running job's."""
-    site.store.put(".holdfast/records/a.json", b"nonsense")
+    env.store.put(".holdfast/records/a.json", b"nonsense")
     (tmp_path / "jobs/a").mkdir(parents=True)
     (tmp_path / "jobs/a/x").write_text("new")
-    assert upload.run(site, tmp_path / "jobs") == 1
-    assert site.store.get("a/input/x") is None
+    assert upload.run(env, tmp_path / "jobs") == 1
+    assert env.store.get("a/input/x") is None
 
 
 # ---- what people see ----
 
 
-def test_the_table_shows_texts_as_they_are(site: Site) -> None:
+def test_the_table_shows_texts_as_they_are(env: Environment) -> None:
     """Brackets are no markup, and a workload's control characters do not reach the terminal."""
-    put(site, "a", JobRecord("a", "s", state=State.FAILED, error="no [/data/x]\x1b[2J"))
+    put(env, "a", JobRecord("a", "s", state=State.FAILED, error="no [/data/x]\x1b[2J"))
     text = io.StringIO()
-    with Index(site, None) as index:
+    with RecordIndex(env, None) as index:
         index.refresh()
         Console(width=200, file=text).print(status.rich_table(index, EVERYTHING))
     assert "no [/data/x]" in text.getvalue()
     assert "\x1b" not in text.getvalue()
 
 
-def test_status_shows_only_the_failed_if_asked(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_only_the_failed_if_asked(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     """The others are not in the way."""
-    put(site, "a", JobRecord("a", "s", state=State.FAILED))
-    put(site, "b")
-    assert status.run(site, [], status.query(states=["failed"]), as_json=True, watch=False) == 0
+    put(env, "a", JobRecord("a", "s", state=State.FAILED))
+    put(env, "b")
+    assert status.run(env, [], status.query(states=["failed"]), as_json=True, watch=False) == 0
     assert [json.loads(line)["job"] for line in capsys.readouterr().out.splitlines()] == ["a"]
 
 
-def test_logs_of_one_attempt(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_of_one_attempt(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     """And one that there is not is told, with those that there are."""
-    put(site, "a")
+    put(env, "a")
     for epoch in (1, 2):
-        site.store.put(f"a/log/e{epoch}.jsonl", f"line {epoch}\n".encode())
-    logs.run(site, "a", console=False, epoch=2)
+        env.store.put(f"a/log/e{epoch}.jsonl", f"line {epoch}\n".encode())
+    logs.run(env, "a", console=False, epoch=2)
     assert capsys.readouterr().out == "line 2\n"
     with pytest.raises(PermanentError, match="no log of attempt 3, only of 1, 2"):
-        logs.run(site, "a", console=False, epoch=3)
+        logs.run(env, "a", console=False, epoch=3)
 
 
 def test_purge_names_what_it_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -351,7 +353,7 @@ def test_purge_names_what_it_removes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
     monkeypatch.setattr(purge, "confirmed", asked.append)
-    purge.purge_storage(open_site(from_environ({"BUCKET": "of-the-cloud"}, None)), yes=False)
+    purge.purge_storage(open_environment(from_environ({"BUCKET": "of-the-cloud"}, None)), yes=False)
     assert "of-the-cloud" not in asked[0]
     assert str(tmp_path) in asked[0]
 

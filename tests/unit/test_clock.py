@@ -221,15 +221,15 @@ def test_time_goes_on_after_a_thread_has_failed(clock: ManualClock) -> None:
 
 def test_who_waits_for_a_lock_is_known_to_wait(clock: ManualClock) -> None:
     """Else time would stand for ever while the holder sleeps."""
-    lock, held = clock.lock(), clock.mailbox()
+    lock, stored = clock.lock(), clock.mailbox()
 
     def hold() -> None:
         with lock:
-            held.put(True)
+            stored.put(True)
             clock.sleep(5)
 
     clock.start_thread(hold, name="holder")
-    assert held.get(math.inf) is True
+    assert stored.get(math.inf) is True
     with lock:
         assert clock.monotonic() == 5
 

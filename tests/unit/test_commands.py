@@ -11,26 +11,26 @@ from attrs import evolve
 from support.checkpoint_fixture import keep
 
 from client.cli import main
-from client.config.composition import Site, open_site
+from client.config.composition import Environment, open_environment
 from client.config.settings import current
 from lifecycle.job_record import JobRecord, Result, encode
 from lifecycle.record.message import read
-from lifecycle.record.record_store import Held
+from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import State
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     monkeypatch.chdir(tmp_path)
     for name in ("QUEUE_URL", "BUCKET", "PREFIX", "HOLDFAST_HOME", "WORKLOADS"):
         monkeypatch.delenv(name, raising=False)
-    return open_site(current())
+    return open_environment(current())
 
 
 @pytest.fixture
-def run(site: Site, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(env: Environment, capsys: pytest.CaptureFixture[str]) -> Run:
     def holdfast(*words: str) -> tuple[int, str, str]:
         code = main(words)
         captured = capsys.readouterr()
@@ -39,47 +39,47 @@ def run(site: Site, capsys: pytest.CaptureFixture[str]) -> Run:
     return holdfast
 
 
-def record_of(site: Site, job: str) -> JobRecord:
-    return held_of(site, job).record
+def record_of(env: Environment, job: str) -> JobRecord:
+    return held_of(env, job).record
 
 
-def held_of(site: Site, job: str) -> Held:
-    held = site.ledger.read(site.place.job(job).record)
-    assert held is not None
-    return held
+def held_of(env: Environment, job: str) -> StoredRecord:
+    stored = env.record_store.read(env.layout.job(job).record)
+    assert stored is not None
+    return stored
 
 
-def put(site: Site, record: JobRecord) -> None:
+def put(env: Environment, record: JobRecord) -> None:
     """Let *record* stand there, whatever stood there before."""
-    site.store.put(site.place.job(record.job).record, encode(record))
+    env.store.put(env.layout.job(record.job).record, encode(record))
 
 
-def complete(site: Site, job: str, text: str, tmp_path: Path) -> None:
+def complete(env: Environment, job: str, text: str, tmp_path: Path) -> None:
     """Let *job* be completed, with *text* for its output."""
     folder = tmp_path / f"made-{job}" / "output"
     folder.mkdir(parents=True)
     (folder / "output.txt").write_text(text)
-    keys = site.place.job(job)
-    saved = keep(site.store, keys, folder.parent)
+    keys = env.layout.job(job)
+    saved = keep(env.store, keys, folder.parent)
     result = Result(saved.ref, files=1, bytes=len(text), published=True)
-    put(site, JobRecord(job, "series-sum", state=State.COMPLETED, epoch=1, result=result, checkpoint=saved.ref))
-    site.store.put(keys.log(1), b'{"at": "t", "epoch": 1, "node": "n", "event": "completed"}\n')
+    put(env, JobRecord(job, "series-sum", state=State.COMPLETED, epoch=1, result=result, checkpoint=saved.ref))
+    env.store.put(keys.log(1), b'{"at": "t", "epoch": 1, "node": "n", "event": "completed"}\n')
 
 
 # ---- upload ----
 
 
-def test_upload_makes_each_sub_folder_a_job(site: Site, run: Run, tmp_path: Path) -> None:
+def test_upload_makes_each_sub_folder_a_job(env: Environment, run: Run, tmp_path: Path) -> None:
     """Files keep their paths below input/."""
     for name in ("a/input.txt", "b/deep/data.bin"):
         path = tmp_path / "jobs" / name
         path.parent.mkdir(parents=True)
         path.write_text(name)
     assert run("upload", "jobs")[0] == 0
-    assert [listed.key for listed in site.store.list("")] == ["a/input/input.txt", "b/input/deep/data.bin"]
+    assert [listed.key for listed in env.store.list("")] == ["a/input/input.txt", "b/input/deep/data.bin"]
 
 
-def test_upload_names_what_is_wrong_and_uploads_the_rest(site: Site, run: Run, tmp_path: Path) -> None:
+def test_upload_names_what_is_wrong_and_uploads_the_rest(env: Environment, run: Run, tmp_path: Path) -> None:
     """An empty folder, and a name that is no job id, do not stop the others."""
     for name in ("empty", "not an id", "good"):
         (tmp_path / "jobs" / name).mkdir(parents=True)
@@ -90,12 +90,12 @@ def test_upload_names_what_is_wrong_and_uploads_the_rest(site: Site, run: Run, t
     assert "jobs/empty: is empty" in err
     assert "jobs/not an id: is no job id" in err
     assert "1 files of 1 jobs" in out
-    assert [listed.key for listed in site.store.list("")] == ["good/input/x"]
+    assert [listed.key for listed in env.store.list("")] == ["good/input/x"]
 
 
-def test_upload_leaves_the_input_of_an_unfinished_job_alone(site: Site, run: Run, tmp_path: Path) -> None:
+def test_upload_leaves_the_input_of_an_unfinished_job_alone(env: Environment, run: Run, tmp_path: Path) -> None:
     """What a running job started from does not change under it."""
-    put(site, JobRecord("a", "series-sum", state=State.RUNNING))
+    put(env, JobRecord("a", "series-sum", state=State.RUNNING))
     (tmp_path / "jobs" / "a").mkdir(parents=True)
     (tmp_path / "jobs" / "a" / "input.txt").write_text("new")
     code, _, err = run("upload", "jobs")
@@ -118,44 +118,44 @@ def test_a_wrong_command_is_one_line_and_78(run: Run, words: tuple[str, ...]) ->
 # ---- submit ----
 
 
-def test_submit_writes_a_record_and_sends_a_message(site: Site, run: Run) -> None:
+def test_submit_writes_a_record_and_sends_a_message(env: Environment, run: Run) -> None:
     """The record is queued, and the message names it."""
     assert run("submit", "a", "b", "--param", "x=1", "--param", "y=hot")[:2] == (0, "2 submitted\n")
-    record = record_of(site, "a")
+    record = record_of(env, "a")
     assert (record.state, record.params, record.dispatch) == (State.QUEUED, {"x": 1, "y": "hot"}, 1)
-    assert site.queue.depth().available == 2
+    assert env.queue.depth().available == 2
 
 
-def test_submitting_twice_says_so_and_sends_nothing_twice(site: Site, run: Run) -> None:
+def test_submitting_twice_says_so_and_sends_nothing_twice(env: Environment, run: Run) -> None:
     """A job id is submitted once."""
     run("submit", "a")
     code, out, err = run("submit", "a", "a", "b")
     assert code == 0
     assert out == "1 submitted, 1 already submitted\n"
     assert "a: already submitted: it is queued" in err
-    assert site.queue.depth().available == 2
+    assert env.queue.depth().available == 2
 
 
-def test_submit_takes_a_folder_and_a_file_of_jobs(site: Site, run: Run, tmp_path: Path) -> None:
+def test_submit_takes_a_folder_and_a_file_of_jobs(env: Environment, run: Run, tmp_path: Path) -> None:
     """The sub-folders' names, or the lines' jobs, each with its own workload and parameters."""
     (tmp_path / "jobs" / "a").mkdir(parents=True)
     (tmp_path / "more.jsonl").write_text('{"job": "b", "workload": "relax", "params": {"t": 1}}\n\n{"job": "c"}\n')
     assert run("submit", "jobs", "--from", "more.jsonl", "--param", "t=0")[0] == 0
-    assert record_of(site, "a").workload == "series-sum"
-    assert (record_of(site, "b").workload, record_of(site, "b").params) == ("relax", {"t": 1})
-    assert record_of(site, "c").params == {"t": 0}
+    assert record_of(env, "a").workload == "series-sum"
+    assert (record_of(env, "b").workload, record_of(env, "b").params) == ("relax", {"t": 1})
+    assert record_of(env, "c").params == {"t": 0}
 
 
 @pytest.mark.parametrize(
     "line", ["nonsense", "[]", '{"job": "a b"}', '{"job": "a", "colour": 1}', '{"job": "a", "params": 1}']
 )
-def test_a_wrong_line_is_named_and_nothing_is_submitted(site: Site, run: Run, tmp_path: Path, line: str) -> None:
+def test_a_wrong_line_is_named_and_nothing_is_submitted(env: Environment, run: Run, tmp_path: Path, line: str) -> None:
     """File and line are named, before anything is written."""
     (tmp_path / "jobs.jsonl").write_text(f'{{"job": "good"}}\n{line}\n')
     code, _, err = run("submit", "--from", "jobs.jsonl")
     assert code == 78
     assert "jobs.jsonl, line 2" in err
-    assert not list(site.store.list(""))
+    assert not list(env.store.list(""))
 
 
 def test_submit_as_json_says_what_became_of_each(run: Run) -> None:
@@ -164,36 +164,36 @@ def test_submit_as_json_says_what_became_of_each(run: Run) -> None:
     assert sorted((line["job"], line["outcome"]) for line in lines) == [("a", "submitted"), ("b", "submitted")]
 
 
-def test_a_submit_that_died_is_mended_by_reconcile(site: Site, run: Run) -> None:
+def test_a_submit_that_died_is_mended_by_reconcile(env: Environment, run: Run) -> None:
     """A record whose message was never sent gets one; a settled or fresh one does not."""
     run("submit", "a", "b")
-    site.queue.purge()
-    put(site, JobRecord("done", "series-sum", state=State.CANCELLED))
-    put(site, JobRecord("owned", "series-sum", state=State.RUNNING, owner="n", lease_s=120))
+    env.queue.purge()
+    put(env, JobRecord("done", "series-sum", state=State.CANCELLED))
+    put(env, JobRecord("owned", "series-sum", state=State.RUNNING, owner="n", lease_s=120))
     assert run("reconcile")[1] == "0 jobs had no fresh message\n"
     code, out, _ = run("reconcile", "--older", "0")
     assert code == 0
     assert "a: message sent" in out
     assert "2 jobs had no fresh message" in out
-    assert site.queue.depth().available == 2
-    assert record_of(site, "a").dispatch == 2
+    assert env.queue.depth().available == 2
+    assert record_of(env, "a").dispatch == 2
     assert run("reconcile", "--older", "0", "--dry-run")[1].count("needs a message") == 2
-    assert site.queue.depth().available == 2
+    assert env.queue.depth().available == 2
 
 
-def test_reconcile_counts_a_completed_job_that_is_not_published(site: Site, run: Run, tmp_path: Path) -> None:
+def test_reconcile_counts_a_completed_job_that_is_not_published(env: Environment, run: Run, tmp_path: Path) -> None:
     """Whoever receives its message publishes it."""
-    complete(site, "a", "x", tmp_path)
-    record = record_of(site, "a")
+    complete(env, "a", "x", tmp_path)
+    record = record_of(env, "a")
     assert record.result is not None
-    put(site, evolve(record, result=evolve(record.result, published=False)))
+    put(env, evolve(record, result=evolve(record.result, published=False)))
     assert "a: message sent" in run("reconcile", "--older", "0")[1]
 
 
 # ---- status, queue, storage, logs ----
 
 
-def test_status_as_json_has_what_machines_read(site: Site, run: Run) -> None:
+def test_status_as_json_has_what_machines_read(env: Environment, run: Run) -> None:
     """At least the fields that docs/operations.md promises."""
     run("submit", "a")
     entry = json.loads(run("status", "--json")[1])
@@ -202,22 +202,22 @@ def test_status_as_json_has_what_machines_read(site: Site, run: Run) -> None:
     assert {"done", "total"} <= entry["progress"].keys()
 
 
-def test_status_tells_the_age_of_a_checkpoint(site: Site, run: Run, tmp_path: Path) -> None:
+def test_status_tells_the_age_of_a_checkpoint(env: Environment, run: Run, tmp_path: Path) -> None:
     """Number, step and age of the last commit."""
-    complete(site, "a", "x", tmp_path)
-    record = record_of(site, "a")
+    complete(env, "a", "x", tmp_path)
+    record = record_of(env, "a")
     assert record.checkpoint is not None
-    put(site, evolve(record, checkpoint=evolve(record.checkpoint, step=7, at="2020-01-01T00:00:00.000+00:00")))
+    put(env, evolve(record, checkpoint=evolve(record.checkpoint, step=7, at="2020-01-01T00:00:00.000+00:00")))
     checkpoint = json.loads(run("status", "a", "--json")[1])["checkpoint"]
     assert (checkpoint["seq"], checkpoint["step"]) == (1, 7)
     assert checkpoint["age_s"] > 86_400
 
 
-def test_status_for_people_has_a_line_a_job_and_a_summary(site: Site, run: Run) -> None:
+def test_status_for_people_has_a_line_a_job_and_a_summary(env: Environment, run: Run) -> None:
     """A job that is not there, and a record that cannot be read, are named, and the others shown."""
     run("submit", "a")
-    put(site, JobRecord("b", "series-sum", state=State.FAILED, error="no input\nand more"))
-    site.store.put(site.place.job("c").record, b"nonsense")
+    put(env, JobRecord("b", "series-sum", state=State.FAILED, error="no input\nand more"))
+    env.store.put(env.layout.job("c").record, b"nonsense")
     code, out, err = run("status")
     assert code == 1
     assert out.splitlines()[-1] == "3 jobs, 1 failed, 1 queued, 1 unknown"
@@ -227,9 +227,9 @@ def test_status_for_people_has_a_line_a_job_and_a_summary(site: Site, run: Run) 
     assert run("status", "nowhere")[0] == 1
 
 
-def test_a_stale_owner_is_shown_as_such(site: Site, run: Run) -> None:
+def test_a_stale_owner_is_shown_as_such(env: Environment, run: Run) -> None:
     """An owner whose lease ran out is probably gone."""
-    put(site, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", lease_s=-10))
+    put(env, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", lease_s=-10))
     assert "running (stale)" in run("status")[1]
     assert json.loads(run("status", "--json")[1])["stale"] is True
 
@@ -241,9 +241,9 @@ def test_queue_counts(run: Run) -> None:
     assert json.loads(run("queue", "--json")[1]) == {"available": 2, "in_flight": 0, "delayed": 0}
 
 
-def test_storage_tells_what_is_there_by_job(site: Site, run: Run, tmp_path: Path) -> None:
+def test_storage_tells_what_is_there_by_job(env: Environment, run: Run, tmp_path: Path) -> None:
     """Objects and bytes by kind, and a total."""
-    complete(site, "a", "12345", tmp_path)
+    complete(env, "a", "12345", tmp_path)
     shares = {share["job"]: share for share in map(json.loads, run("storage", "--json")[1].splitlines())}
     assert shares["a"]["objects"] == 3
     assert shares["a"]["bytes"]["checkpoints"] > 5
@@ -251,10 +251,10 @@ def test_storage_tells_what_is_there_by_job(site: Site, run: Run, tmp_path: Path
     assert "4 objects" in run("storage")[1]
 
 
-def test_logs_prints_every_attempt_in_order(site: Site, run: Run) -> None:
+def test_logs_prints_every_attempt_in_order(env: Environment, run: Run) -> None:
     """Epoch 10 comes after epoch 9, and a line is readable."""
-    put(site, JobRecord("a", "series-sum"))
-    keys = site.place.job("a")
+    put(env, JobRecord("a", "series-sum"))
+    keys = env.layout.job("a")
     assert run("logs", "a") == (
         1,
         "",
@@ -262,9 +262,9 @@ def test_logs_prints_every_attempt_in_order(site: Site, run: Run) -> None:
     )
     for epoch in (9, 10):
         line = {"at": "t", "epoch": epoch, "node": "n", "event": "checkpoint", "step": epoch}
-        site.store.put(keys.log(epoch), f"{json.dumps(line)}\n".encode())
+        env.store.put(keys.log(epoch), f"{json.dumps(line)}\n".encode())
         for number in range(2):
-            site.store.put(keys.console(epoch, number), b"hello"[number * 3 :][:3])
+            env.store.put(keys.console(epoch, number), b"hello"[number * 3 :][:3])
     assert run("logs", "a")[1] == "t  e9  n  checkpoint  step=9\nt  e10  n  checkpoint  step=10\n"
     assert run("logs", "a", "--console")[1] == "--- attempt 9 ---\nhello\n--- attempt 10 ---\nhello"
     assert run("logs", "nowhere")[0] == 1
@@ -273,9 +273,9 @@ def test_logs_prints_every_attempt_in_order(site: Site, run: Run) -> None:
 # ---- download ----
 
 
-def test_download_fetches_verifies_and_does_not_fetch_again(site: Site, run: Run, tmp_path: Path) -> None:
+def test_download_fetches_verifies_and_does_not_fetch_again(env: Environment, run: Run, tmp_path: Path) -> None:
     """Outputs and logs, and the state if asked for."""
-    complete(site, "a", "result", tmp_path)
+    complete(env, "a", "result", tmp_path)
     run("submit", "b")
     code, out, _ = run("download", "out", "--state")
     assert code == 0
@@ -283,13 +283,13 @@ def test_download_fetches_verifies_and_does_not_fetch_again(site: Site, run: Run
     assert (tmp_path / "out/a/output/output.txt").read_text() == "result"
     assert (tmp_path / "out/a/state/output/output.txt").read_text() == "result"
     assert (tmp_path / "out/a/log/e1.jsonl").exists()
-    site.store.delete([listed.key for listed in site.store.list("a/packs/")])
+    env.store.delete([listed.key for listed in env.store.list("a/packs/")])
     assert run("download", "out", "--state")[0] == 0
 
 
-def test_download_does_not_mix_checkpoints(site: Site, run: Run, tmp_path: Path) -> None:
+def test_download_does_not_mix_checkpoints(env: Environment, run: Run, tmp_path: Path) -> None:
     """Files that an older one left, and the newer does not have, would go on with it; what is half fetched will not."""
-    complete(site, "a", "result", tmp_path)
+    complete(env, "a", "result", tmp_path)
     (tmp_path / "out/a/state/output").mkdir(parents=True)
     (tmp_path / "out/a/state/output/.holdfast-0123456789abcdef.part").write_text("half")
     assert run("download", "out", "--state")[0] == 0
@@ -301,11 +301,11 @@ def test_download_does_not_mix_checkpoints(site: Site, run: Run, tmp_path: Path)
     assert (tmp_path / "out/a/state/output/old.chk").read_text() == "of before"
 
 
-def test_download_names_what_is_damaged(site: Site, run: Run, tmp_path: Path) -> None:
+def test_download_names_what_is_damaged(env: Environment, run: Run, tmp_path: Path) -> None:
     """A wrong byte is not handed out as a result."""
-    complete(site, "a", "result", tmp_path)
-    (pack,) = [listed.key for listed in site.store.list("a/packs/")]
-    site.store.put(pack, b"resulT")
+    complete(env, "a", "result", tmp_path)
+    (pack,) = [listed.key for listed in env.store.list("a/packs/")]
+    env.store.put(pack, b"resulT")
     code, _, err = run("download", "out")
     assert code == 1
     assert "wrong bytes" in err
@@ -315,65 +315,65 @@ def test_download_names_what_is_damaged(site: Site, run: Run, tmp_path: Path) ->
 # ---- cancel, retry, purge ----
 
 
-def test_cancel_ends_a_waiting_job_at_once_and_under_a_new_epoch(site: Site, run: Run) -> None:
+def test_cancel_ends_a_waiting_job_at_once_and_under_a_new_epoch(env: Environment, run: Run) -> None:
     """So that a node that was only thought to be gone cannot undo it."""
     run("submit", "a")
     assert run("cancel", "a")[:2] == (0, "a: cancelled\n")
-    assert (record_of(site, "a").state, record_of(site, "a").epoch) == (State.CANCELLED, 1)
+    assert (record_of(env, "a").state, record_of(env, "a").epoch) == (State.CANCELLED, 1)
     code, _, err = run("cancel", "a", "nowhere")
     assert code == 1
     assert "a: is cancelled: there is nothing to cancel" in err
     assert "nowhere: there is no such job" in err
 
 
-def test_cancel_asks_the_owner_of_a_running_job(site: Site, run: Run) -> None:
+def test_cancel_asks_the_owner_of_a_running_job(env: Environment, run: Run) -> None:
     """The owner ends it; nothing else of its record changes."""
-    put(site, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", epoch=3, lease_s=120))
+    put(env, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", epoch=3, lease_s=120))
     assert run("cancel", "a")[1] == "a: n is asked to end it at its next beat\n"
-    assert record_of(site, "a").control.cancel
-    assert record_of(site, "a").epoch == 3
+    assert record_of(env, "a").control.cancel
+    assert record_of(env, "a").epoch == 3
 
 
-def test_cancel_takes_a_stale_job_over(site: Site, run: Run) -> None:
+def test_cancel_takes_a_stale_job_over(env: Environment, run: Run) -> None:
     """An owner whose lease ran out would not hear."""
-    put(site, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", epoch=3, lease_s=-10))
+    put(env, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", epoch=3, lease_s=-10))
     assert run("cancel", "a")[1] == "a: cancelled\n"
-    assert record_of(site, "a").epoch == 4
+    assert record_of(env, "a").epoch == 4
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
-def test_retry_opens_a_job_again_and_announces_it(site: Site, run: Run, tmp_path: Path, state: State) -> None:
+def test_retry_opens_a_job_again_and_announces_it(env: Environment, run: Run, tmp_path: Path, state: State) -> None:
     """It goes on from its checkpoint, or, if that is wished, from the start."""
-    complete(site, "a", "x", tmp_path)
-    before = evolve(record_of(site, "a"), state=state, result=None, failures=3, error="no", dispatch=4, ran_s=9.0)
-    put(site, before)
+    complete(env, "a", "x", tmp_path)
+    before = evolve(record_of(env, "a"), state=state, result=None, failures=3, error="no", dispatch=4, ran_s=9.0)
+    put(env, before)
     assert run("retry", "a")[0] == 0
-    record = record_of(site, "a")
+    record = record_of(env, "a")
     assert (record.state, record.failures, record.error, record.epoch) == (State.QUEUED, 0, None, 2)
     assert record.checkpoint == before.checkpoint
-    delivery = site.queue.receive(hidden=site.policy.lease, wait=site.policy.idle_exit)
+    delivery = env.queue.receive(hidden=env.limits.lease, wait=env.limits.idle_exit)
     assert delivery is not None
-    assert read(delivery.body, place=site.place, bucket="").dispatch == 5
-    put(site, before)
+    assert read(delivery.body, layout=env.layout, bucket="").dispatch == 5
+    put(env, before)
     assert record.ran_s == 9.0
     run("retry", "a", "--from-start")
-    record = record_of(site, "a")
+    record = record_of(env, "a")
     assert (record.checkpoint, record.ran_s) == (None, 0.0)
 
 
-def test_retry_from_start_leaves_a_demo_job_no_state_to_go_on_from(site: Site, run: Run) -> None:
+def test_retry_from_start_leaves_a_demo_job_no_state_to_go_on_from(env: Environment, run: Run) -> None:
     """Such a job's worker would take up `state.txt` where there is no checkpoint; without the option it may."""
     run("submit", "a")
-    before = evolve(record_of(site, "a"), state=State.FAILED, demo=True, error="state.txt is of another input")
-    state = f"{site.place.job('a').folder}state.txt"
+    before = evolve(record_of(env, "a"), state=State.FAILED, demo=True, error="state.txt is of another input")
+    state = f"{env.layout.job('a').folder}state.txt"
     for words, is_left in ((), True), (("--from-start",), False):
-        put(site, before)
-        site.store.put(state, b"1\n9\n4\n10\n")
+        put(env, before)
+        env.store.put(state, b"1\n9\n4\n10\n")
         assert run("retry", "a", *words)[0] == 0
-        assert (site.store.get(state) is not None) is is_left
+        assert (env.store.get(state) is not None) is is_left
 
 
-def test_retry_refuses_what_is_not_over_or_is_done(site: Site, run: Run) -> None:
+def test_retry_refuses_what_is_not_over_or_is_done(env: Environment, run: Run) -> None:
     """Only failed and cancelled jobs are tried again."""
     run("submit", "a")
     code, _, err = run("retry", "a")
@@ -381,7 +381,7 @@ def test_retry_refuses_what_is_not_over_or_is_done(site: Site, run: Run) -> None
     assert "a: is queued: only a failed or cancelled job is tried again" in err
 
 
-def test_purge_asks_and_takes_no_answer_for_a_no(site: Site, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_purge_asks_and_takes_no_answer_for_a_no(env: Environment, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a person to ask, --yes is needed; anything but yes is no."""
     run("submit", "a")
     assert run("purge", "storage")[0] == 78
@@ -389,12 +389,12 @@ def test_purge_asks_and_takes_no_answer_for_a_no(site: Site, run: Run, monkeypat
     monkeypatch.setattr("builtins.input", lambda _: "y")
     assert run("purge", "storage")[0] == 1
     assert run("purge", "queue")[0] == 1
-    assert record_of(site, "a")
+    assert record_of(env, "a")
     monkeypatch.setattr("builtins.input", lambda _: "yes")
     assert run("purge", "storage")[0] == 0
     assert run("purge", "queue", "--yes")[0] == 0
-    assert not list(site.store.list(""))
-    assert site.queue.depth().available == 0
+    assert not list(env.store.list(""))
+    assert env.queue.depth().available == 0
 
 
 # ---- the rest ----
@@ -420,7 +420,7 @@ def test_help_loads_nothing_heavy() -> None:
 # ---- show, report, doctor ----
 
 
-def test_show_report_and_doctor_as_commands(site: Site, run: Run, tmp_path: Path) -> None:
+def test_show_report_and_doctor_as_commands(env: Environment, run: Run, tmp_path: Path) -> None:
     """As people type them; what is asked for wrongly is told in a line."""
     run("submit", "a", "--label", "set=x")
     code, out, _ = run("show", "a")
@@ -437,7 +437,7 @@ def test_show_report_and_doctor_as_commands(site: Site, run: Run, tmp_path: Path
     assert run("status", "--label", "set=y", "--reverse", "--limit", "1")[1].splitlines()[-1] == "0 jobs"
 
 
-def test_submit_refuses_a_record_that_nobody_could_read(site: Site, run: Run, tmp_path: Path) -> None:
+def test_submit_refuses_a_record_that_nobody_could_read(env: Environment, run: Run, tmp_path: Path) -> None:
     """Parameters that are too large or nested too deep: said, and nothing is put; the other jobs are submitted."""
     deep = json.loads("[" * 200 + "]" * 200)
     orders = [{"job": "a", "params": {"x": "y" * (600 << 10)}}, {"job": "b", "params": {"x": deep}}, {"job": "c"}]
@@ -447,4 +447,4 @@ def test_submit_refuses_a_record_that_nobody_could_read(site: Site, run: Run, tm
     assert code == 1
     assert "a: failed: the record of a would have" in err
     assert "b: failed: the parameters of b are nested more than 100 deep" in err
-    assert [listed.key for listed in site.store.list(site.place.records)] == [site.place.job("c").record]
+    assert [listed.key for listed in env.store.list(env.layout.records)] == [env.layout.job("c").record]

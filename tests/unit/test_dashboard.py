@@ -8,27 +8,27 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 from support.page import EVERYWHERE, HERE, TOKEN, client_of, new_site, put, state_of, token_of
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.web.security import Rules, is_loopback, names_of
 from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.states import State
 
 
 @pytest.fixture
-def site() -> Site:
+def env() -> Environment:
     """An empty one."""
     return new_site()
 
 
 @pytest.fixture
-def web(site: Site) -> Iterator[TestClient]:
-    yield from client_of(site)
+def web(env: Environment) -> Iterator[TestClient]:
+    yield from client_of(env)
 
 
 @pytest.fixture
-def locked(site: Site) -> Iterator[TestClient]:
+def locked(env: Environment) -> Iterator[TestClient]:
     """One that wants a token."""
-    yield from client_of(site, Rules(names_of("127.0.0.1"), token=TOKEN))
+    yield from client_of(env, Rules(names_of("127.0.0.1"), token=TOKEN))
 
 
 # ---- who may use it ----
@@ -59,9 +59,9 @@ def test_names_for_an_address_of_the_network() -> None:
     assert not any(is_loopback(host) for host in (EVERYWHERE, "::", "10.0.0.1", "jobs.example"))
 
 
-def test_without_the_token_nothing_is_shown(locked: TestClient, site: Site) -> None:
+def test_without_the_token_nothing_is_shown(locked: TestClient, env: Environment) -> None:
     """Neither pages nor assets nor events; nor with a part of it, or with the token as the cookie."""
-    put(site, JobRecord("hidden", "s"))
+    put(env, JobRecord("hidden", "s"))
     name = Rules(frozenset(), token=TOKEN).pass_name
     for path in ("/", "/jobs", "/jobs/hidden", "/nodes", "/events", "/assets/holdfast.js", f"/?token={TOKEN[:-1]}"):
         assert locked.get(path).status_code == 401, path
@@ -83,10 +83,10 @@ def test_every_answer_says_what_browsers_may_load(web: TestClient) -> None:
     """No inline script anywhere, so the policy can forbid it; nothing is kept by caches."""
     for path in ("/", "/jobs", "/nodes", "/nowhere", "/assets/holdfast.js"):
         answer = web.get(path)
-        policy = answer.headers["content-security-policy"]
-        assert "default-src 'none'" in policy
-        assert "unsafe" not in policy
-        assert "frame-ancestors 'none'" in policy
+        limits = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in limits
+        assert "unsafe" not in limits
+        assert "frame-ancestors 'none'" in limits
         assert answer.headers["referrer-policy"] == "same-origin"
     page = web.get("/")
     assert page.headers["cache-control"] == "no-store"
@@ -98,25 +98,25 @@ def test_every_answer_says_what_browsers_may_load(web: TestClient) -> None:
 # ---- cancel and retry ----
 
 
-def test_cancel_and_retry_by_their_forms(web: TestClient, site: Site) -> None:
+def test_cancel_and_retry_by_their_forms(web: TestClient, env: Environment) -> None:
     """A look changes nothing; the form that was shown does; then back to the job."""
-    put(site, JobRecord("a", "s"))
+    put(env, JobRecord("a", "s"))
     page = web.get("/jobs/a/cancel")
     assert page.status_code == 200
-    assert state_of(site, "a") is State.QUEUED
+    assert state_of(env, "a") is State.QUEUED
     form = {"form_token": token_of(page.text)}
     answer = web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE})
     assert (answer.status_code, answer.headers["location"]) == (303, "/jobs/a")
-    assert state_of(site, "a") is State.CANCELLED
+    assert state_of(env, "a") is State.CANCELLED
     assert web.post("/jobs/a/retry", data=form, headers={"Origin": HERE}).status_code == 303
-    assert state_of(site, "a") is State.QUEUED
+    assert state_of(env, "a") is State.QUEUED
 
 
 def test_the_operator_does_not_wait_for_who_is_told(
-    web: TestClient, site: Site, monkeypatch: pytest.MonkeyPatch
+    web: TestClient, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A receiver of webhooks may hang; the answer is out by then."""
-    put(site, JobRecord("a", "s"))
+    put(env, JobRecord("a", "s"))
     form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
     order: list[str] = []
     monkeypatch.setattr("client.web.pages.tell_quietly", lambda _, jobs: order.append(f"told of {jobs}"))
@@ -133,11 +133,11 @@ def test_the_operator_does_not_wait_for_who_is_told(
     assert order == ["http.response.start", "http.response.body", "told of ['a']"]
 
 
-def test_retry_from_the_start_forgets_the_checkpoints(web: TestClient, site: Site) -> None:
+def test_retry_from_the_start_forgets_the_checkpoints(web: TestClient, env: Environment) -> None:
     """Only where the box is ticked."""
     ref = CheckpointRef("m", "blake3:0", 1, step=7)
     put(
-        site,
+        env,
         JobRecord("a", "s", state=State.FAILED, checkpoint=ref),
         JobRecord("b", "s", state=State.FAILED, checkpoint=ref),
     )
@@ -146,44 +146,44 @@ def test_retry_from_the_start_forgets_the_checkpoints(web: TestClient, site: Sit
     form = {"form_token": token_of(page)}
     web.post("/jobs/a/retry", data=form, headers={"Origin": HERE})
     web.post("/jobs/b/retry", data={**form, "anew": "1"}, headers={"Origin": HERE})
-    kept = [site.ledger.read(site.place.job(job).record) for job in "ab"]
+    kept = [env.record_store.read(env.layout.job(job).record) for job in "ab"]
     assert [one.record.checkpoint for one in kept if one] == [ref, None]
 
 
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", "", "http://127.0.0.1:1", "http://127.0.0.1:8765.evil"]
 )
-def test_a_form_of_another_site_does_nothing(web: TestClient, site: Site, origin: str) -> None:
+def test_a_form_of_another_site_does_nothing(web: TestClient, env: Environment, origin: str) -> None:
     """Even with the right token in it; another port is another site."""
-    put(site, JobRecord("a", "s"))
+    put(env, JobRecord("a", "s"))
     form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
     answer = web.post("/jobs/a/cancel", data=form, headers={"Origin": origin} if origin else {})
     assert answer.status_code == 403
-    assert state_of(site, "a") is State.QUEUED
+    assert state_of(env, "a") is State.QUEUED
 
 
 @pytest.mark.parametrize("form", [{}, {"form_token": ""}, {"form_token": "0" * 64}, {"form_token": "é"}])
-def test_a_form_without_our_token_does_nothing(web: TestClient, site: Site, form: dict[str, str]) -> None:
+def test_a_form_without_our_token_does_nothing(web: TestClient, env: Environment, form: dict[str, str]) -> None:
     """Even from our own origin."""
-    put(site, JobRecord("a", "s"))
+    put(env, JobRecord("a", "s"))
     web.get("/jobs/a/cancel")
     assert web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE}).status_code == 403
-    assert state_of(site, "a") is State.QUEUED
+    assert state_of(env, "a") is State.QUEUED
 
 
-def test_the_token_of_another_session_does_nothing(web: TestClient, site: Site) -> None:
+def test_the_token_of_another_session_does_nothing(web: TestClient, env: Environment) -> None:
     """It is of the cookie's session."""
-    put(site, JobRecord("a", "s"))
+    put(env, JobRecord("a", "s"))
     form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
     web.cookies.clear()
     assert web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE}).status_code == 403
-    assert state_of(site, "a") is State.QUEUED
+    assert state_of(env, "a") is State.QUEUED
 
 
-def test_what_cannot_be_done_is_said(web: TestClient, site: Site) -> None:
+def test_what_cannot_be_done_is_said(web: TestClient, env: Environment) -> None:
     """With the reason; a form that is too long is not read to its end; GET does nothing."""
-    put(site, JobRecord("a", "s", state=State.COMPLETED))
-    form = {"form_token": _form_token(web, site)}
+    put(env, JobRecord("a", "s", state=State.COMPLETED))
+    form = {"form_token": _form_token(web, env)}
     answer = web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE})
     assert answer.status_code == 409
     assert "there is nothing to cancel" in answer.text
@@ -193,6 +193,6 @@ def test_what_cannot_be_done_is_said(web: TestClient, site: Site) -> None:
     assert web.post("/jobs/a/cancel", data={"x": "y" * 9999}, headers={"Origin": HERE}).status_code == 413
 
 
-def _form_token(web: TestClient, site: Site) -> str:
-    put(site, JobRecord("other", "s"))
+def _form_token(web: TestClient, env: Environment) -> str:
+    put(env, JobRecord("other", "s"))
     return token_of(web.get("/jobs/other/cancel").text)

@@ -12,9 +12,9 @@ from support.page import AT, EVIL, FailingStore, client_of, new_site, put
 
 from client import cli
 from client.commands import dashboard
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.web import history
-from client.web.console_view import TAIL_BYTES, Spot, clean, read_on
+from client.web.console_view import TAIL_BYTES, ConsolePosition, clean, read_on
 from client.web.diagram import LAYOUTS, arrows
 from client.web.refresher import News
 from client.web.sse import event
@@ -24,20 +24,20 @@ from lifecycle.states import EDGES, State
 
 
 @pytest.fixture
-def site() -> Site:
+def env() -> Environment:
     """An empty one."""
     return new_site()
 
 
 @pytest.fixture
-def web(site: Site) -> Iterator[TestClient]:
-    yield from client_of(site)
+def web(env: Environment) -> Iterator[TestClient]:
+    yield from client_of(env)
 
 
 # ---- what is shown ----
 
 
-def test_every_text_is_escaped(web: TestClient, site: Site) -> None:
+def test_every_text_is_escaped(web: TestClient, env: Environment) -> None:
     """Whatever a record, a log or an address says stands there as text."""
     attempt = AttemptSummary(1, EVIL, AT.format(1), outcome=EVIL)
     record = JobRecord(
@@ -53,10 +53,10 @@ def test_every_text_is_escaped(web: TestClient, site: Site) -> None:
         interruptions={EVIL: 1},
         attempts=(attempt,),
     )
-    put(site, record)
-    site.store.put(".holdfast/records/odd.json", EVIL.encode())
+    put(env, record)
+    env.store.put(".holdfast/records/odd.json", EVIL.encode())
     line = {"at": AT.format(1), "epoch": 1, "node": EVIL, "event": EVIL, EVIL: EVIL}
-    site.store.put(site.place.job("a").log(1), (json.dumps(line) + "\nnonsense\n[]\n").encode())
+    env.store.put(env.layout.job("a").log(1), (json.dumps(line) + "\nnonsense\n[]\n").encode())
     for path in (
         "/",
         "/jobs",
@@ -80,9 +80,9 @@ def test_an_event_is_one_event_whatever_is_in_it() -> None:
     assert json.loads(told.splitlines()[1].removeprefix("data: "))["text"].startswith("a\n\nevent: news")
 
 
-def test_the_diagram_has_the_live_count_of_each_state(web: TestClient, site: Site) -> None:
+def test_the_diagram_has_the_live_count_of_each_state(web: TestClient, env: Environment) -> None:
     """Each a link to its jobs."""
-    put(site, *(JobRecord(f"j{n}", "s", state=State.FAILED) for n in range(3)), JobRecord("q", "s"))
+    put(env, *(JobRecord(f"j{n}", "s", state=State.FAILED) for n in range(3)), JobRecord("q", "s"))
     page = web.get("/").text
     for state in State:
         assert f'href="/jobs?state={state}"' in page
@@ -91,11 +91,11 @@ def test_the_diagram_has_the_live_count_of_each_state(web: TestClient, site: Sit
     assert re.findall(r'data-count="total">(\d+)<', page) == ["4"]
 
 
-def test_what_changed_last_comes_first(web: TestClient, site: Site) -> None:
+def test_what_changed_last_comes_first(web: TestClient, env: Environment) -> None:
     """On the first page; and what is stale has no time to go, as nobody works on it."""
     for job in ("old", "mid", "new"):
-        put(site, JobRecord(job, "s", state=State.RUNNING, owner="n", lease_s=25, progress=Progress(1, 101, 1.0)))
-        site.clock.sleep(20)
+        put(env, JobRecord(job, "s", state=State.RUNNING, owner="n", lease_s=25, progress=Progress(1, 101, 1.0)))
+        env.clock.sleep(20)
     page = web.get("/").text
     assert jobs_on(page) == ["new", "mid", "old"]
     to_go = re.findall(r'data-label="To go">([^<]*)<', page)
@@ -106,10 +106,10 @@ def jobs_on(page: str) -> list[str]:
     return re.findall(r'<th scope="row"><a href="/jobs/([^"]+)"', page)
 
 
-def test_jobs_by_pages_text_and_order(web: TestClient, site: Site) -> None:
+def test_jobs_by_pages_text_and_order(web: TestClient, env: Environment) -> None:
     """A page past the end is the last one; what an address says wrongly is as if it were not there."""
-    put(site, *(JobRecord(f"job{n:03d}", "s", progress=Progress(n, 1000)) for n in range(120)))
-    put(site, JobRecord("odd", "s", state=State.FAILED, error="No SPACE left", labels={"set": "Alpha"}))
+    put(env, *(JobRecord(f"job{n:03d}", "s", progress=Progress(n, 1000)) for n in range(120)))
+    put(env, JobRecord("odd", "s", state=State.FAILED, error="No SPACE left", labels={"set": "Alpha"}))
     assert jobs_on(web.get("/jobs").text) == [f"job{n:03d}" for n in range(50)]
     assert jobs_on(web.get("/jobs?page=3").text) == [*(f"job{n:03d}" for n in range(100, 120)), "odd"]
     assert jobs_on(web.get("/jobs?page=99").text)[-1] == "odd"
@@ -124,13 +124,13 @@ def test_jobs_by_pages_text_and_order(web: TestClient, site: Site) -> None:
         assert len(jobs_on(web.get(f"/jobs?{wrong}").text)) == 50
 
 
-def test_nodes_are_those_that_own_a_job(web: TestClient, site: Site) -> None:
+def test_nodes_are_those_that_own_a_job(web: TestClient, env: Environment) -> None:
     """Alive for as long as the lease; their rates added up, and compared by kind of machine."""
     for job, node, lease_s, kind in (("a", "n1", 120, "A<4090>"), ("b", "n2", 120, ""), ("c", "gone", -2, "A<4090>")):
         attempts = (AttemptSummary(1, node, "2030-01-01T00:00:00+00:00", kind=kind),)
         record = JobRecord(job, "s", state=State.RUNNING, owner=node, lease_s=lease_s, attempts=attempts)
-        put(site, evolve(record, progress=Progress(1, 9, 2.5)))
-    put(site, JobRecord("d", "s"))
+        put(env, evolve(record, progress=Progress(1, 9, 2.5)))
+    put(env, JobRecord("d", "s"))
     page = web.get("/nodes").text
     assert "<b>2</b> alive" in page
     assert "<b>1</b> silent" in page
@@ -138,12 +138,12 @@ def test_nodes_are_those_that_own_a_job(web: TestClient, site: Site) -> None:
     assert "A&lt;4090&gt;: <b>1</b> alive, <b>2.5</b> steps/s each</p>" in page
 
 
-def test_a_bucket_that_fails_is_said(web: TestClient, site: Site) -> None:
+def test_a_bucket_that_fails_is_said(web: TestClient, env: Environment) -> None:
     """On the page of a job, and that may be another time; one that is not there is not there."""
-    put(site, JobRecord("a", "s"))
-    assert isinstance(site.store, FailingStore)
+    put(env, JobRecord("a", "s"))
+    assert isinstance(env.store, FailingStore)
     assert web.get("/jobs/none").status_code == 404
-    site.store.broken = True
+    env.store.broken = True
     answer = web.get("/jobs/a")
     assert answer.status_code == 503
     assert "503" in answer.text
@@ -218,26 +218,26 @@ def test_progress_and_rate_over_time() -> None:
 # ---- the console ----
 
 
-def test_the_console_goes_on_where_it_was(site: Site) -> None:
+def test_the_console_goes_on_where_it_was(env: Environment) -> None:
     """Across segments and attempts; a character that is cut is shown once it is whole."""
-    keys = site.place.job("a")
+    keys = env.layout.job("a")
     euro = "€".encode()
-    site.store.put(keys.console(1, 0), b"one\n" + euro[:2])
-    pieces = read_on(site, "a", None)
+    env.store.put(keys.console(1, 0), b"one\n" + euro[:2])
+    pieces = read_on(env, "a", None)
     assert [(one.text, str(one.end)) for one in pieces] == [("one\n", "1-0-4")]
-    site.store.put(keys.console(1, 0), b"one\n" + euro)
-    site.store.put(keys.console(1, 1), b"two")
-    site.store.put(keys.console(2, 0), b"\x1b[31mred\x1b[0m\r50 %\r\n")
-    pieces = read_on(site, "a", Spot.parse("1-0-4"))
+    env.store.put(keys.console(1, 0), b"one\n" + euro)
+    env.store.put(keys.console(1, 1), b"two")
+    env.store.put(keys.console(2, 0), b"\x1b[31mred\x1b[0m\r50 %\r\n")
+    pieces = read_on(env, "a", ConsolePosition.parse("1-0-4"))
     assert [(one.epoch, one.text) for one in pieces] == [(1, "€"), (1, "two"), (2, "red\n50 %\n")]
-    assert read_on(site, "a", pieces[-1].end) == []
+    assert read_on(env, "a", pieces[-1].end) == []
 
 
-def test_of_a_long_console_the_end_is_shown(site: Site) -> None:
+def test_of_a_long_console_the_end_is_shown(env: Environment) -> None:
     """A place that is none is as good as none."""
-    site.store.put(site.place.job("a").console(1, 0), b"x" * (3 * TAIL_BYTES))
-    assert sum(len(one.text) for one in read_on(site, "a", None)) == TAIL_BYTES
-    assert [Spot.parse(text) for text in ("", "1-2", "a-b-c", "1-2-3-4", "9" * 40 + "-1-1")] == [None] * 5
+    env.store.put(env.layout.job("a").console(1, 0), b"x" * (3 * TAIL_BYTES))
+    assert sum(len(one.text) for one in read_on(env, "a", None)) == TAIL_BYTES
+    assert [ConsolePosition.parse(text) for text in ("", "1-2", "a-b-c", "1-2-3-4", "9" * 40 + "-1-1")] == [None] * 5
     assert clean("\x1b]0;title\x07plain") == "plain"
 
 
@@ -254,14 +254,14 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "pip install 'holdfast-jobs[dashboard]'" in said
 
 
-def test_what_nobody_can_listen_at_is_one_line(site: Site) -> None:
+def test_what_nobody_can_listen_at_is_one_line(env: Environment) -> None:
     """So is a token that is short."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PermanentError, match="cannot listen at"):
-        dashboard.run(site, host="127.0.0.1", port=taken.getsockname()[1], token=None, names=[])
+        dashboard.run(env, host="127.0.0.1", port=taken.getsockname()[1], token=None, names=[])
     with pytest.raises(ConfigError, match="--port 99999 is none"):
-        dashboard.run(site, host="127.0.0.1", port=99999, token=None, names=[])
+        dashboard.run(env, host="127.0.0.1", port=99999, token=None, names=[])
     with pytest.raises(ConfigError, match="has 3 characters"):
-        dashboard.run(site, host="127.0.0.1", port=0, token="abc", names=[])
+        dashboard.run(env, host="127.0.0.1", port=0, token="abc", names=[])
 
 
 def test_news_before_the_first_refresh_has_no_time() -> None:

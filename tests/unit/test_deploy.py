@@ -14,12 +14,12 @@ from prometheus_client import generate_latest
 from prometheus_client.registry import Collector
 
 from adapters.memory.clock import ManualClock
-from adapters.telemetry.metric_definitions import EXPORTER, WORKER, Measure
+from adapters.telemetry.metric_definitions import EXPORTER, WORKER, MetricDefinition
 from adapters.telemetry.metrics import Metrics
 from client.commands.exporter import Exporter
-from client.config.composition import open_site
+from client.config.composition import open_environment
 from client.config.settings import TABLE, from_environ
-from client.records.record_index import Index
+from client.records.record_index import RecordIndex
 from lifecycle.states import State
 
 ROOT = Path(__file__).parents[2]
@@ -65,9 +65,9 @@ def exported(registry: Collector) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
     """What a worker and an exporter really show."""
-    site = open_site(from_environ({"HOLDFAST_HOME": str(tmp_path_factory.mktemp("home"))}, None))
-    with Index(site, None) as index:
-        exporter = Exporter(site, index, every=site.policy.lease)
+    env = open_environment(from_environ({"HOLDFAST_HOME": str(tmp_path_factory.mktemp("home"))}, None))
+    with RecordIndex(env, None) as index:
+        exporter = Exporter(env, index, every=env.limits.lease)
         yield exported(Metrics(ManualClock(), "n").registry), exported(exporter.registry)
         assert exporter.wait(10)
 
@@ -116,7 +116,7 @@ def test_the_dashboard_shows_every_metric() -> None:
     assert {measure.name for measure in (*WORKER, *EXPORTER)} - shown == set()
 
 
-def rows(measures: tuple[Measure, ...]) -> Iterator[str]:
+def rows(measures: tuple[MetricDefinition, ...]) -> Iterator[str]:
     for one in measures:
         yield f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.meaning} |"
 

@@ -11,7 +11,7 @@ from adapters.memory.clock import ManualClock
 from lifecycle.checkpoint.manifest import encode
 from lifecycle.checkpoint.restore import fill, verify
 from lifecycle.checkpoint.writer import Saved
-from lifecycle.concurrency import Pace
+from lifecycle.concurrency import RateLimiter
 from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableError, TornSnapshotError
 
 
@@ -213,15 +213,15 @@ def test_an_attempt_that_is_over_uploads_no_more(shelf: Shelf) -> None:
             raise LeaseLostError("over, on purpose")
 
     with pytest.raises(LeaseLostError):
-        shelf.engine.upload(_snapshot(shelf), None, between=between)
+        shelf.writer.upload(_snapshot(shelf), None, between=between)
     assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
 
 
 def _snapshot(shelf: Shelf):  # type: ignore[no-untyped-def]  # noqa: ANN202 - as the shelf takes it
-    from lifecycle.checkpoint.snapshot import look, take_picture  # noqa: PLC0415
+    from lifecycle.checkpoint.snapshot import capture_files, scan  # noqa: PLC0415
 
-    seen = look(shelf.dirs, shelf.workload)
-    return take_picture(seen, shelf.workload, seq=9, step=None, dirs=shelf.dirs, in_place=set())
+    seen = scan(shelf.dirs, shelf.workload)
+    return capture_files(seen, shelf.workload, seq=9, step=None, dirs=shelf.dirs, in_place=set())
 
 
 def test_what_lies_here_is_not_fetched(shelf: Shelf, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_what_lies_here_is_not_fetched(shelf: Shelf, tmp_path: Path) -> None:
     found = shelf.same(done, back)
     assert found.fetched == 1024
     assert [name for name, _ in shelf.store.calls] == ["get", "get_range"]
-    assert done.known.stretches == found.known.stretches
+    assert done.base.runs == found.base.runs
 
 
 def test_a_linked_file_is_not_written_through(shelf: Shelf, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_damage_is_found(shelf: Shelf, tmp_path: Path, harm: str) -> None:
     with pytest.raises(CorruptCheckpointError, match="packs/e1/00000001"):
         shelf.restore(done, tmp_path / "back")
     with pytest.raises(CorruptCheckpointError, match="packs/e1/00000001"):
-        verify(shelf.store, shelf.engine._clock, done.manifest, progress=lambda _: None)
+        verify(shelf.store, shelf.writer._clock, done.manifest, progress=lambda _: None)
     assert not (tmp_path / "back/checkpoint/a").exists()
 
 
@@ -301,7 +301,7 @@ def test_verification_reads_everything(shelf: Shelf) -> None:
     shelf.write("b", b"compress me " * 300)
     done, read = saved(shelf), []
     before = files(shelf.dirs.root)
-    verify(shelf.store, shelf.engine._clock, done.manifest, progress=read.append)
+    verify(shelf.store, shelf.writer._clock, done.manifest, progress=read.append)
     assert sum(read) == done.manifest.bytes
     assert files(shelf.dirs.root) == before
 
@@ -315,7 +315,7 @@ def test_a_file_that_is_written_to_while_it_is_saved_is_not_committed(shelf: She
             file.write(b"changed")
 
     with pytest.raises(TornSnapshotError, match="written to") as caught:
-        shelf.engine.upload(_snapshot(shelf), None, between=meddle)
+        shelf.writer.upload(_snapshot(shelf), None, between=meddle)
     assert caught.value.paths == ("checkpoint/a",)
     assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
 
@@ -335,14 +335,14 @@ def test_a_cap_makes_packs_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_cap_is_kept() -> None:
     """Whoever is to send waits until what was sent before it has had its time; who comes late may send at once."""
     clock = ManualClock()
-    pace, sent_at = Pace(clock, 10), []
+    limiter, sent_at = RateLimiter(clock, 10), []
     for size in (50, 20, 10):
-        pace.wait(size)
+        limiter.wait(size)
         sent_at.append(clock.monotonic())
     assert sent_at == [0.0, 5.0, 7.0]
     clock.sleep(100)
     for size in (50, 20):
-        pace.wait(size)
+        limiter.wait(size)
         sent_at.append(clock.monotonic())
     assert sent_at[3:] == [107.0, 112.0]
 

@@ -14,15 +14,15 @@ from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client.commands.exporter import Exporter, unsaved_s
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.settings import from_environ
-from client.records.record_index import Index
+from client.records.record_index import RecordIndex
 from lifecycle.errors import RetryableError
 from lifecycle.job_record import AttemptSummary, Backlog, CheckpointRef, JobRecord, encode, iso
-from lifecycle.key_layout import Place
+from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.queue import Message
-from lifecycle.ports.store import Listed
-from lifecycle.record.record_store import Ledger
+from lifecycle.ports.store import ListedObject
+from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
 EVERY = timedelta(seconds=15)
@@ -38,7 +38,7 @@ class Wayward(MemoryStore):
         self.gate = threading.Event()
         self.gate.set()
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ListedObject]:
         self.listings += 1
         self.gate.wait()
         if self.is_down:
@@ -57,22 +57,22 @@ def store(clock: ManualClock) -> Wayward:
 
 
 @pytest.fixture
-def site(store: Wayward, clock: ManualClock) -> Site:
+def env(store: Wayward, clock: ManualClock) -> Environment:
     settings = from_environ({}, None)
-    ledger = Ledger(store, clock, random.Random(1))
-    return Site(settings, clock, MemoryQueue(clock), store, ledger, Place(""), "", settings.policy())
+    record_store = RecordStore(store, clock, random.Random(1))
+    return Environment(settings, clock, MemoryQueue(clock), store, record_store, KeyLayout(""), "", settings.limits())
 
 
 @pytest.fixture
-def exporter(site: Site) -> Iterator[Exporter]:
-    with Index(site, None) as index:
-        exporter = Exporter(site, index, every=EVERY)
+def exporter(env: Environment) -> Iterator[Exporter]:
+    with RecordIndex(env, None) as index:
+        exporter = Exporter(env, index, every=EVERY)
         yield exporter
         assert exporter.wait(10)
 
 
-def put(site: Site, record: JobRecord) -> None:
-    site.store.put(site.place.job(record.job).record, encode(record))
+def put(env: Environment, record: JobRecord) -> None:
+    env.store.put(env.layout.job(record.job).record, encode(record))
 
 
 def scrape(exporter: Exporter) -> dict[str, float]:
@@ -92,19 +92,19 @@ def owned(job: str, clock: ManualClock, **more: object) -> JobRecord:
     )
 
 
-def test_what_it_says_of_jobs_and_queue(site: Site, exporter: Exporter, clock: ManualClock) -> None:
+def test_what_it_says_of_jobs_and_queue(env: Environment, exporter: Exporter, clock: ManualClock) -> None:
     """States, waiting, leases, checkpoints, backlogs, messages: summed, or the worst of all."""
-    put(site, JobRecord("old", "w"))
-    put(site, owned("lost", clock))
+    put(env, JobRecord("old", "w"))
+    put(env, owned("lost", clock))
     clock.advance(1000)
     ref = CheckpointRef("m", "blake3:0", 1, bytes=500, at=iso(clock.now()))
     backlog = Backlog(70, iso(clock.now()))
-    put(site, JobRecord("new", "w", state=State.RELEASED))
-    put(site, owned("fine", clock, checkpoint=ref, backlog=backlog))
-    put(site, JobRecord("bad", "w", state=State.FAILED, error="no"))
-    site.store.put(site.place.job("odd").record, b"not a record")
-    site.store.put(f"{site.place.rejected}1.json", b"{}")
-    site.queue.send([Message("{}", "old", "old")])
+    put(env, JobRecord("new", "w", state=State.RELEASED))
+    put(env, owned("fine", clock, checkpoint=ref, backlog=backlog))
+    put(env, JobRecord("bad", "w", state=State.FAILED, error="no"))
+    env.store.put(env.layout.job("odd").record, b"not a record")
+    env.store.put(f"{env.layout.rejected}1.json", b"{}")
+    env.queue.send([Message("{}", "old", "old")])
     clock.advance(50)
     said = scrape(exporter)
     assert {state: said[f"jobs {state}"] for state in ("queued", "released", "running", "failed", "unknown")} == {
@@ -137,13 +137,13 @@ def test_many_scrapes_cost_one_reading(exporter: Exporter, store: Wayward, clock
 
 
 def test_a_bucket_that_cannot_be_read_keeps_its_last_values(
-    site: Site, exporter: Exporter, store: Wayward, clock: ManualClock
+    env: Environment, exporter: Exporter, store: Wayward, clock: ManualClock
 ) -> None:
     """And says so, and how old they are; the queue is read all the same; it comes back by itself."""
-    put(site, JobRecord("a", "w"))
+    put(env, JobRecord("a", "w"))
     scrape(exporter)
     store.is_down = True
-    site.queue.send([Message("{}", "a", "a")])
+    env.queue.send([Message("{}", "a", "a")])
     clock.advance(60)
     said = scrape(exporter)
     assert (said["exporter_up bucket"], said["exporter_up queue"]) == (0, 1)
@@ -164,12 +164,12 @@ def test_a_bucket_that_was_never_read_has_no_values(exporter: Exporter, store: W
     assert "exporter_age_seconds bucket" not in said
 
 
-def test_a_scrape_does_not_wait_for_a_bucket_that_hangs(site: Site, store: Wayward, clock: ManualClock) -> None:
+def test_a_scrape_does_not_wait_for_a_bucket_that_hangs(env: Environment, store: Wayward, clock: ManualClock) -> None:
     """It is answered with what there is, and a second one begins no second reading."""
-    with Index(site, None) as index:
-        exporter = Exporter(site, index, every=EVERY, patience_s=0.01)
+    with RecordIndex(env, None) as index:
+        exporter = Exporter(env, index, every=EVERY, patience_s=0.01)
         assert exporter.wait(0)
-        put(site, JobRecord("a", "w"))
+        put(env, JobRecord("a", "w"))
         scrape(exporter)
         assert exporter.wait(10)
         store.gate.clear()

@@ -11,7 +11,7 @@ from client.config.settings import from_environ
 from client.views.credential_checks import guarding
 
 KEYS = {"AWS_ID": "a", "AWS_KEY": "hush", "CLOUDFLARE_ID": "a", "CLOUDFLARE_KEY": "hush"}
-PLACE = {"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q", "CLOUDFLARE_URL": "https://x", "BUCKET": "b"}
+LAYOUT = {"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q", "CLOUDFLARE_URL": "https://x", "BUCKET": "b"}
 
 
 def told(environ: dict[str, str], clock: ManualClock | None = None) -> dict[str, tuple[bool | None, str]]:
@@ -33,9 +33,9 @@ def test_whether_messages_are_signed_is_told() -> None:
 
 def test_keys_that_expire_with_nobody_to_renew_them_are_told() -> None:
     """That stops no worker yet, and will."""
-    plain = told({**PLACE, **KEYS})
+    plain = told({**LAYOUT, **KEYS})
     assert [plain[f"keys for the {what}"][0] for what in ("queue", "bucket")] == [True, True]
-    fine, line = told({**PLACE, **KEYS, "AWS_TOKEN": "hush"})["keys for the queue"]
+    fine, line = told({**LAYOUT, **KEYS, "AWS_TOKEN": "hush"})["keys for the queue"]
     assert fine is None
     assert "nothing renews them" in line
     assert "AWS_CREDENTIALS_FILE" in line
@@ -56,7 +56,7 @@ def test_when_keys_of_a_file_expire_is_told(tmp_path: Path, left: timedelta | No
     expires = {} if left is None else {"Expiration": (clock.now() + left).isoformat()}
     file.write_text(json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "hush", **expires}))
     files = {"AWS_CREDENTIALS_FILE": str(file), "CLOUDFLARE_CREDENTIALS_FILE": str(tmp_path / "none")}
-    found = told({**PLACE, **files}, clock)
+    found = told({**LAYOUT, **files}, clock)
     assert found["keys for the queue"][0] is fine
     assert says in found["keys for the queue"][1]
     assert found["keys for the bucket"][0] is False

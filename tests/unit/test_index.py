@@ -16,15 +16,15 @@ from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client.commands import status
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.settings import from_environ
 from client.records.database import cache_path
-from client.records.record_index import EVERYTHING, Index, Query, eta_s
+from client.records.record_index import EVERYTHING, Query, RecordIndex, eta_s
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.job_record import JobRecord, Progress, encode
-from lifecycle.key_layout import Place
-from lifecycle.ports.store import Listed, Stored
-from lifecycle.record.record_store import Ledger
+from lifecycle.key_layout import KeyLayout
+from lifecycle.ports.store import ListedObject, StoredObject
+from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
 
@@ -37,13 +37,13 @@ class CountingStore(MemoryStore):
         self.broken: set[str] = set()
         self.listing_breaks_after: int | None = None
 
-    def get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> StoredObject | None:
         self.calls["get"] += 1
         if key in self.broken:
             raise RetryableError(f"get {key}: 503")
         return super().get(key)
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ListedObject]:
         self.calls["list"] += 1
         for number, one in enumerate(super().list(prefix)):
             if number == self.listing_breaks_after:
@@ -62,75 +62,75 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def site(store: CountingStore, clock: ManualClock) -> Site:
+def env(store: CountingStore, clock: ManualClock) -> Environment:
     settings = from_environ({}, None)
-    ledger = Ledger(store, clock, random.Random(1))
-    return Site(settings, clock, MemoryQueue(clock), store, ledger, Place(""), "", settings.policy())
+    record_store = RecordStore(store, clock, random.Random(1))
+    return Environment(settings, clock, MemoryQueue(clock), store, record_store, KeyLayout(""), "", settings.limits())
 
 
-def put(site: Site, record: JobRecord) -> None:
-    site.store.put(site.place.job(record.job).record, encode(record))
+def put(env: Environment, record: JobRecord) -> None:
+    env.store.put(env.layout.job(record.job).record, encode(record))
 
 
-def many(site: Site, count: int) -> None:
+def many(env: Environment, count: int) -> None:
     for number in range(count):
-        put(site, JobRecord(f"job{number:05d}", "series-sum"))
+        put(env, JobRecord(f"job{number:05d}", "series-sum"))
 
 
-def names(index: Index, query: Query = EVERYTHING) -> list[str]:
+def names(index: RecordIndex, query: Query = EVERYTHING) -> list[str]:
     return [found.job for found in index.jobs(query)]
 
 
-def test_a_refresh_reads_what_has_changed(site: Site, store: CountingStore, tmp_path: Path) -> None:
+def test_a_refresh_reads_what_has_changed(env: Environment, store: CountingStore, tmp_path: Path) -> None:
     """And what another process has read before is not read again; several pages of it."""
-    many(site, 2500)
-    with Index(site, tmp_path / "index") as index:
+    many(env, 2500)
+    with RecordIndex(env, tmp_path / "index") as index:
         assert (index.refresh().read, store.calls["get"]) == (2500, 2500)
-    put(site, JobRecord("job00007", "series-sum", state=State.FAILED, error="no"))
-    put(site, JobRecord("job99999", "series-sum"))
+    put(env, JobRecord("job00007", "series-sum", state=State.FAILED, error="no"))
+    put(env, JobRecord("job99999", "series-sum"))
     store.delete([".holdfast/records/job00000.json", ".holdfast/records/job02499.json"])
-    with Index(site, tmp_path / "index") as index:
+    with RecordIndex(env, tmp_path / "index") as index:
         done = index.refresh()
         assert (done.listed, done.read, done.gone) == (2499, 2, 2)
         assert done.changed == ["job00007", "job99999"]
         assert names(index)[:2] == ["job00001", "job00002"]
         assert names(index, Query(states=(State.FAILED,))) == ["job00007"]
         assert index.count() == {"queued": 2498, "failed": 1}
-        assert next(iter(index.jobs(Query(states=(State.FAILED,))))).held.record.error == "no"  # type: ignore[union-attr]
+        assert next(iter(index.jobs(Query(states=(State.FAILED,))))).stored.record.error == "no"  # type: ignore[union-attr]
 
 
-def test_a_slow_reading_makes_nothing_older(site: Site, store: CountingStore, clock: ManualClock) -> None:
+def test_a_slow_reading_makes_nothing_older(env: Environment, store: CountingStore, clock: ManualClock) -> None:
     """A record's age is of the moment at which it was read; else the next refresh would write all of them anew."""
-    many(site, 3)
+    many(env, 3)
     real = store.get
 
-    def slow(key: str) -> Stored | None:
+    def slow(key: str) -> StoredObject | None:
         clock.advance(100)
         return real(key)
 
     store.get = slow  # type: ignore[method-assign]
-    with Index(site, None) as index:
+    with RecordIndex(env, None) as index:
         index.refresh()
-        assert [round(found.held.age_s) for found in index.jobs() if found.held] == [300, 300, 300]
+        assert [round(found.stored.age_s) for found in index.jobs() if found.stored] == [300, 300, 300]
         before = index.db._db.total_changes
         assert index.refresh().read == 0
         assert index.db._db.total_changes == before
 
 
-def test_everything_gone_is_gone(site: Site, store: CountingStore) -> None:
+def test_everything_gone_is_gone(env: Environment, store: CountingStore) -> None:
     """An empty listing is no reason to keep what was there."""
-    many(site, 3)
-    with Index(site, None) as index:
+    many(env, 3)
+    with RecordIndex(env, None) as index:
         index.refresh()
         store.delete([one.key for one in list(store.list(""))])
         assert index.refresh().gone == 3
         assert names(index) == []
 
 
-def test_a_listing_that_breaks_off_removes_nothing_past_it(site: Site, store: CountingStore) -> None:
+def test_a_listing_that_breaks_off_removes_nothing_past_it(env: Environment, store: CountingStore) -> None:
     """What was not listed is not known to be gone."""
-    many(site, 1500)
-    with Index(site, None) as index:
+    many(env, 1500)
+    with RecordIndex(env, None) as index:
         index.refresh()
         store.listing_breaks_after = 1200
         with pytest.raises(RetryableError):
@@ -138,12 +138,12 @@ def test_a_listing_that_breaks_off_removes_nothing_past_it(site: Site, store: Co
         assert len(names(index)) == 1500
 
 
-def test_a_record_that_cannot_be_read_is_read_again(site: Site, store: CountingStore) -> None:
+def test_a_record_that_cannot_be_read_is_read_again(env: Environment, store: CountingStore) -> None:
     """One that never can be is not."""
-    many(site, 1)
+    many(env, 1)
     store.put(".holdfast/records/odd.json", b"nonsense")
     store.broken = {".holdfast/records/job00000.json"}
-    with Index(site, None) as index:
+    with RecordIndex(env, None) as index:
         index.refresh()
         assert ["503" in why or "not JSON" in why for why in index.problems()] == [True, True]
         assert index.count() == {"unknown": 2}
@@ -152,10 +152,10 @@ def test_a_record_that_cannot_be_read_is_read_again(site: Site, store: CountingS
         assert index.count() == {"queued": 1, "unknown": 1}
 
 
-def test_staleness_needs_no_new_record(site: Site, clock: ManualClock) -> None:
+def test_staleness_needs_no_new_record(env: Environment, clock: ManualClock) -> None:
     """A dead node writes nothing: that time has passed is enough, by the store's clock."""
-    put(site, JobRecord("a", "s", state=State.RUNNING, epoch=1, owner="n", lease_s=120))
-    with Index(site, None) as index:
+    put(env, JobRecord("a", "s", state=State.RUNNING, epoch=1, owner="n", lease_s=120))
+    with RecordIndex(env, None) as index:
         index.refresh()
         assert names(index, Query(stale=True)) == []
         clock.advance(125)
@@ -165,13 +165,13 @@ def test_staleness_needs_no_new_record(site: Site, clock: ManualClock) -> None:
         assert names(index, Query(since_s=300)) == ["a"]
 
 
-def test_filters_and_orders(site: Site) -> None:
+def test_filters_and_orders(env: Environment) -> None:
     """By label, state, progress and time to go."""
     for job, done, label in (("a", 10, "x"), ("b", 90, "y"), ("c", 50, "x")):
         progress = Progress(done, 100, 2.0)
-        put(site, JobRecord(job, "s", state=State.RUNNING, lease_s=60, progress=progress, labels={"set": label}))
-    put(site, JobRecord("d", "s", labels={"set": "x", "it's": 'a "b"'}))
-    with Index(site, None) as index:
+        put(env, JobRecord(job, "s", state=State.RUNNING, lease_s=60, progress=progress, labels={"set": label}))
+    put(env, JobRecord("d", "s", labels={"set": "x", "it's": 'a "b"'}))
+    with RecordIndex(env, None) as index:
         index.refresh()
         assert names(index, Query(labels={"set": "x"})) == ["a", "c", "d"]
         assert names(index, Query(labels={"it's": 'a "b"', "set": "x"})) == ["d"]
@@ -179,39 +179,39 @@ def test_filters_and_orders(site: Site) -> None:
         assert names(index, Query(sort="progress", backwards=True)) == ["a", "c", "b", "d"]
         assert names(index, Query(sort="eta")) == ["b", "c", "a", "d"]
         assert names(index, Query(sort="state", limit=1)) == ["d"]
-        assert [eta_s(found.held.record) for found in index.jobs() if found.held] == [45, 5, 25, None]
+        assert [eta_s(found.stored.record) for found in index.jobs() if found.stored] == [45, 5, 25, None]
 
 
 @pytest.mark.parametrize("spoilt", [b"not a database, but long enough to be looked at " * 40, b""])
-def test_a_file_that_is_no_index_is_made_anew(site: Site, tmp_path: Path, spoilt: bytes) -> None:
+def test_a_file_that_is_no_index_is_made_anew(env: Environment, tmp_path: Path, spoilt: bytes) -> None:
     """It is a copy; nothing is lost with it."""
     (tmp_path / "index").write_bytes(spoilt)
-    many(site, 2)
-    with Index(site, tmp_path / "index") as index:
+    many(env, 2)
+    with RecordIndex(env, tmp_path / "index") as index:
         index.refresh()
         assert len(names(index)) == 2
     with sqlite3.connect(tmp_path / "index") as db:
         assert db.execute("SELECT count(*) FROM jobs").fetchone() == (2,)
 
 
-def test_where_nothing_can_be_written_it_works_in_memory(site: Site, tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_it_works_in_memory(env: Environment, tmp_path: Path) -> None:
     """A read-only home, or a file in the way."""
     (tmp_path / "file").write_text("")
-    many(site, 1)
-    with Index(site, tmp_path / "file" / "index") as index:
+    many(env, 1)
+    with RecordIndex(env, tmp_path / "file" / "index") as index:
         index.refresh()
         assert names(index) == ["job00000"]
 
 
-def test_each_bucket_and_prefix_has_its_own_file(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+def test_each_bucket_and_prefix_has_its_own_file(monkeypatch: pytest.MonkeyPatch, env: Environment) -> None:
     """And the embedded default has none: its records are here already."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert cache_path(site) is None
+    assert cache_path(env) is None
     cloud = {"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q", "CLOUDFLARE_URL": "https://r2.example"}
     cloud |= dict.fromkeys(("AWS_ID", "AWS_KEY", "CLOUDFLARE_ID", "CLOUDFLARE_KEY"), "x")
     paths = set()
     for more in ({"BUCKET": "a"}, {"BUCKET": "b"}, {"BUCKET": "a", "PREFIX": "p"}):
-        paths.add(cache_path(evolve(site, settings=from_environ({**cloud, **more}, None))))
+        paths.add(cache_path(evolve(env, settings=from_environ({**cloud, **more}, None))))
     assert len(paths) == 3
     assert all(path is not None and path.parent == Path("/somewhere/holdfast") for path in paths)
 
@@ -231,25 +231,25 @@ def test_a_wrong_filter_is_said_in_a_line(wrong: dict[str, object], said: str) -
         status.query(**wrong)  # type: ignore[arg-type]
 
 
-def test_status_of_filtered_jobs(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_filtered_jobs(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     """As JSON, and for people with a summary of just those."""
-    put(site, JobRecord("a", "s", state=State.RUNNING, lease_s=0, progress=Progress(1, 7201, 1.0), owner="n"))
-    put(site, JobRecord("b", "s"))
-    assert status.run(site, [], status.query(states=["running,queued"]), as_json=True, watch=False) == 0
+    put(env, JobRecord("a", "s", state=State.RUNNING, lease_s=0, progress=Progress(1, 7201, 1.0), owner="n"))
+    put(env, JobRecord("b", "s"))
+    assert status.run(env, [], status.query(states=["running,queued"]), as_json=True, watch=False) == 0
     assert [json.loads(line)["eta_s"] for line in capsys.readouterr().out.splitlines()] == [7200, None]
-    assert status.run(site, ["a", "b"], status.query(states=["running"]), as_json=False, watch=False) == 0
+    assert status.run(env, ["a", "b"], status.query(states=["running"]), as_json=False, watch=False) == 0
     told = capsys.readouterr().out
     assert "2h 0m" in told
     assert told.splitlines()[-1] == "1 jobs, 1 running"
-    assert status.run(site, ["nowhere"], status.query(), as_json=False, watch=False) == 1
+    assert status.run(env, ["nowhere"], status.query(), as_json=False, watch=False) == 1
     assert "there is no job 'nowhere'" in capsys.readouterr().err
 
 
-def test_a_watched_table_has_a_line_for_each_job(site: Site) -> None:
+def test_a_watched_table_has_a_line_for_each_job(env: Environment) -> None:
     """However narrow the terminal is: states stay whole, what is long is cut, what is empty is left out."""
-    put(site, JobRecord("a" * 100, "s", state=State.FAILED, epoch=2, error="no [room] " * 20, progress=Progress(1, 7)))
-    put(site, JobRecord("b", "s", state=State.COMPLETED, epoch=1))
-    with Index(site, None) as index:
+    put(env, JobRecord("a" * 100, "s", state=State.FAILED, epoch=2, error="no [room] " * 20, progress=Progress(1, 7)))
+    put(env, JobRecord("b", "s", state=State.COMPLETED, epoch=1))
+    with RecordIndex(env, None) as index:
         index.refresh()
         console = Console(width=70, record=True, file=io.StringIO())
         console.print(status.rich_table(index, Query(limit=1), "; not refreshed: 503"))
@@ -264,10 +264,10 @@ def test_a_watched_table_has_a_line_for_each_job(site: Site) -> None:
     assert "completed" in rest[2]
 
 
-def test_watching_goes_on_when_the_bucket_does_not_answer(site: Site, store: CountingStore) -> None:
+def test_watching_goes_on_when_the_bucket_does_not_answer(env: Environment, store: CountingStore) -> None:
     """What was read before is still shown, and that it is old is said."""
-    many(site, 3)
-    with Index(site, None) as index:
+    many(env, 3)
+    with RecordIndex(env, None) as index:
         assert status._refreshed(index) == ""
         store.listing_breaks_after = 1
         assert status._refreshed(index) == "; not refreshed: the listing broke"

@@ -13,8 +13,8 @@ from lifecycle.attempt.observers import NOBODY
 from lifecycle.errors import RetryableError, UnknownOutcomeError
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.store import ABSENT
-from lifecycle.record.record_store import Held, Ledger
-from lifecycle.record.session import RecordKeeper
+from lifecycle.record.record_store import RecordStore, StoredRecord
+from lifecycle.record.session import RecordSession
 from lifecycle.states import State
 
 KEY = "records/a.json"
@@ -31,17 +31,17 @@ def test_a_beat_does_not_open_again_what_ended_unnoticed(ended: State) -> None:
         if is_cut:
             raise RetryableError("lost, on purpose")
 
-    ledger = Ledger(Meddling(memory, after=lose), clock, random.Random(5))
-    held = ledger.write(KEY, JobRecord("a", "w", state=State.RECEIVED, epoch=1), ABSENT)
-    assert isinstance(held, Held)
-    keeper = RecordKeeper(ledger, clock, key=KEY, held=held, write_gap_s=0.0, observer=NOBODY)
-    keeper.note("start", lambda record: evolve(record, state=State.RUNNING))
+    record_store = RecordStore(Meddling(memory, after=lose), clock, random.Random(5))
+    stored = record_store.write(KEY, JobRecord("a", "w", state=State.RECEIVED, epoch=1), ABSENT)
+    assert isinstance(stored, StoredRecord)
+    session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap_s=0.0, observer=NOBODY)
+    session.note("start", lambda record: evolve(record, state=State.RUNNING))
     is_cut = True
     with pytest.raises(UnknownOutcomeError):
-        keeper.write(lambda record: evolve(record, state=ended))
+        session.write(lambda record: evolve(record, state=ended))
     is_cut = False
-    keeper.beat()
-    found = ledger.read(KEY)
+    session.beat()
+    found = record_store.read(KEY)
     assert found is not None
     assert found.record.state is ended
 
@@ -49,33 +49,33 @@ def test_a_beat_does_not_open_again_what_ended_unnoticed(ended: State) -> None:
 def test_what_is_noted_while_a_write_is_on_its_way_goes_out_with_the_next() -> None:
     """It replaces what that write carries, and is not forgotten with it."""
     clock = ManualClock()
-    later: list[RecordKeeper] = []
+    later: list[RecordSession] = []
 
     def note(name: str, *_: Any, **__: Any) -> None:
         if name == "put" and later:
             later.pop().note("step", lambda record: evolve(record, ran_s=2.0))
 
-    ledger = Ledger(Meddling(MemoryStore(clock), before=note), clock, random.Random(5))
-    held = ledger.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)
-    assert isinstance(held, Held)
-    keeper = RecordKeeper(ledger, clock, key=KEY, held=held, write_gap_s=0.0, observer=NOBODY)
-    keeper.note("step", lambda record: evolve(record, ran_s=1.0))
-    later.append(keeper)
-    keeper.beat()
-    assert keeper.record.ran_s == 1.0
-    keeper.beat()
-    assert keeper.record.ran_s == 2.0
+    record_store = RecordStore(Meddling(MemoryStore(clock), before=note), clock, random.Random(5))
+    stored = record_store.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)
+    assert isinstance(stored, StoredRecord)
+    session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap_s=0.0, observer=NOBODY)
+    session.note("step", lambda record: evolve(record, ran_s=1.0))
+    later.append(session)
+    session.beat()
+    assert session.record.ran_s == 1.0
+    session.beat()
+    assert session.record.ran_s == 2.0
 
 
 def test_what_was_written_is_not_written_again() -> None:
     """A note says how things stood: with a later write it would take back what has come in between."""
     clock = ManualClock()
-    ledger = Ledger(MemoryStore(clock), clock, random.Random(5))
-    held = ledger.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)
-    assert isinstance(held, Held)
-    keeper = RecordKeeper(ledger, clock, key=KEY, held=held, write_gap_s=0.0, observer=NOBODY)
-    keeper.note("checkpoint", lambda record: evolve(record, state=State.CHECKPOINTING))
-    keeper.beat()
-    keeper.write(lambda record: evolve(record, state=State.RUNNING))
-    keeper.beat()
-    assert (keeper.record.state, keeper.record.beat) == (State.RUNNING, 2)
+    record_store = RecordStore(MemoryStore(clock), clock, random.Random(5))
+    stored = record_store.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)
+    assert isinstance(stored, StoredRecord)
+    session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap_s=0.0, observer=NOBODY)
+    session.note("checkpoint", lambda record: evolve(record, state=State.CHECKPOINTING))
+    session.beat()
+    session.write(lambda record: evolve(record, state=State.RUNNING))
+    session.beat()
+    assert (session.record.state, session.record.beat) == (State.RUNNING, 2)

@@ -14,8 +14,8 @@ from urllib.parse import quote
 import pytest
 from support.cluster import Cluster
 
-from adapters.redaction import Mask
-from adapters.telemetry.log_format import Whereabouts, configure
+from adapters.redaction import Redactor
+from adapters.telemetry.log_format import AttemptContextProcessor, configure
 from client.config.secret_redaction import mask_of
 from client.config.settings import from_environ
 from lifecycle.errors import ConfigError
@@ -42,17 +42,17 @@ def _as_it_was() -> Iterator[None]:
 
 
 def logging_to(
-    stream: io.StringIO, where: Whereabouts | None = None, **more: Any
+    stream: io.StringIO, where: AttemptContextProcessor | None = None, **more: Any
 ) -> Callable[[], list[dict[str, Any]]]:
     """Log there; gives the lines so far."""
-    given = {"kind": "auto", "level": "info", "mask": Mask([SECRET]), **more}
-    configure(where=where or Whereabouts("node1"), stream=stream, **given)
+    given = {"kind": "auto", "level": "info", "mask": Redactor([SECRET]), **more}
+    configure(where=where or AttemptContextProcessor("node1"), stream=stream, **given)
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_every_line_says_whose_it_is(tmp_path: Path) -> None:
     """The node on all; job, epoch and state from the lease to the end, and on the last line about the job too."""
-    cluster, where = Cluster(tmp_path), Whereabouts("node1")
+    cluster, where = Cluster(tmp_path), AttemptContextProcessor("node1")
     lines = logging_to(io.StringIO(), where)
     cluster.submit("a")
     cluster.worker(observers=[where]).run()
@@ -69,7 +69,7 @@ def test_every_line_says_whose_it_is(tmp_path: Path) -> None:
 
 def test_another_job_is_not_taken_for_the_last_one(tmp_path: Path) -> None:
     """A message that is handed back between attempts says its own job, without an epoch that is not its."""
-    cluster, where = Cluster(tmp_path), Whereabouts("node1")
+    cluster, where = Cluster(tmp_path), AttemptContextProcessor("node1")
     lines = logging_to(io.StringIO(), where)
     cluster.submit("a")
     cluster.worker(observers=[where], max_jobs=1).run()
@@ -126,9 +126,9 @@ def test_no_secret_in_any_form(kind: str) -> None:
 
 def test_a_short_value_is_no_secret_and_all_others_are() -> None:
     """Masking one letter would eat the text; the longer of two that begin alike is taken out whole."""
-    assert Mask(["a", "abc"])("abcab") == "abcab"
-    assert Mask(["secret", "secret-and-more"])("secret-and-more, secret") == "…, …"
-    assert Mask([])("text") == "text"
+    assert Redactor(["a", "abc"])("abcab") == "abcab"
+    assert Redactor(["secret", "secret-and-more"])("secret-and-more, secret") == "…, …"
+    assert Redactor([])("text") == "text"
 
 
 def test_every_secret_setting_is_masked() -> None:

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.cluster import Cluster
 
 from adapters.memory.clock import ManualClock
-from adapters.retry_listeners import Retries
+from adapters.retry_listeners import RetryListeners
 from adapters.retrying import RetryingStore
 from adapters.telemetry.metrics import KINDS, OTHER, Metrics, kind_of, serve
 from lifecycle.errors import ConfigError, RetryableError
@@ -123,7 +123,7 @@ def test_retries_are_counted_by_call_and_error() -> None:
         def get(self, key: str) -> None:
             raise ThrottledError(key)
 
-    clock, retries = ManualClock(), Retries()
+    clock, retries = ManualClock(), RetryListeners()
     metrics = Metrics(clock, "node1")
     retries.listen(metrics.retries)
     with pytest.raises(ThrottledError):

@@ -5,16 +5,16 @@ from datetime import UTC, datetime
 
 import pytest
 from attrs import evolve
-from support.cluster import PLACE
+from support.cluster import LAYOUT
 from support.receiver import Receiver
 
 from lifecycle.job_record import JobRecord, Timestamps, decode, encode
 from lifecycle.outbox import KEPT_NOTICES, TELLABLE, Notice, Outbox
-from lifecycle.record.notifications import USUALLY, Telling, delivered, noticed
+from lifecycle.record.notifications import USUALLY, NotificationPolicy, delivered, noticed
 from lifecycle.states import EDGES, Edge, State, Trigger
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
-KEYS = PLACE.job("a")
+KEYS = LAYOUT.job("a")
 
 
 def notice(number: int, epoch: int = 1) -> Notice:
@@ -56,7 +56,7 @@ def test_a_full_outbox_leaves_the_record_small() -> None:
     record = JobRecord(job, "w")
     bare = len(encode(record))
     for number in range(1, 2 * KEPT_NOTICES):
-        record = noticed(record, PLACE.job(job), number=number, at=AT, node="n" * 64, cause="c" * 20, error="e" * 9999)
+        record = noticed(record, LAYOUT.job(job), number=number, at=AT, node="n" * 64, cause="c" * 20, error="e" * 9999)
     assert len(encode(record)) - bare < 45 << 10
 
 
@@ -90,7 +90,7 @@ def test_an_id_is_no_other_jobs() -> None:
     again = evolve(first, timestamps=Timestamps(submitted="2030-01-02"))
     ids = [
         noticed(record, keys, number=1, at=AT).outbox.notices[0].id
-        for record, keys in ((first, KEYS), (again, KEYS), (first, evolve(KEYS, place=evolve(PLACE, prefix="other"))))
+        for record, keys in ((first, KEYS), (again, KEYS), (first, evolve(KEYS, layout=evolve(LAYOUT, prefix="other"))))
     ]
     assert len(set(ids)) == 3
     assert noticed(evolve(first, beat=3), KEYS, number=1, at=AT).outbox.notices[0].id == ids[0]
@@ -101,12 +101,12 @@ def test_usually_all_but_the_to_and_fro_is_told(edge: Edge) -> None:
     """Everything that is recorded, but for checkpoints, of which there may be thousands."""
     to_and_fro = edge.trigger in {Trigger.CHECKPOINT, Trigger.COMMIT, Trigger.ABANDON}
     never = edge.trigger is Trigger.SUPERSEDE
-    assert Telling(Receiver()).tells(edge) is not (to_and_fro or never)
+    assert NotificationPolicy(Receiver()).tells(edge) is not (to_and_fro or never)
 
 
 def test_checkpoints_are_told_to_whoever_asks() -> None:
     """With `checkpointing` in the list; another snapshot that waits is no change of state."""
-    asked = Telling(Receiver(), USUALLY | {State.CHECKPOINTING})
+    asked = NotificationPolicy(Receiver(), USUALLY | {State.CHECKPOINTING})
     told = {
         (edge.source, edge.destination)
         for edge in EDGES
@@ -118,5 +118,5 @@ def test_checkpoints_are_told_to_whoever_asks() -> None:
 def test_only_what_is_asked_for_is_told() -> None:
     """One state in the list: the edges into it, and no others."""
     for state in TELLABLE:
-        told = {edge.destination for edge in EDGES if Telling(Receiver(), frozenset({state})).tells(edge)}
+        told = {edge.destination for edge in EDGES if NotificationPolicy(Receiver(), frozenset({state})).tells(edge)}
         assert told == {state}

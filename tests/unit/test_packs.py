@@ -1,4 +1,4 @@
-"""Packs: what is kept lies where it is said to lie, however the rest of what was read is passed over."""
+"""Packer: what is kept lies where it is said to lie, however the rest of what was read is passed over."""
 
 import ctypes
 import random
@@ -8,19 +8,19 @@ import pytest
 from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
 from lifecycle.checkpoint.chunks import Sizes
-from lifecycle.checkpoint.packer import ALIGNED, SENDERS, Packs
-from lifecycle.concurrency import Pace
+from lifecycle.checkpoint.packer import ALIGNED, SENDERS, Packer
+from lifecycle.concurrency import RateLimiter
 
 SIZES = Sizes(small=16, large=64, read=256, frame=128, pack=1024)
 PIECE = 32
 
 
-def packs_in(store: MemoryStore) -> Packs:
+def packs_in(store: MemoryStore) -> Packer:
     clock, names = SystemClock(), iter(range(10_000))
-    return Packs(store, clock, name=lambda: f"packs/{next(names)}", sizes=SIZES, pace=Pace(clock, 0))
+    return Packer(store, clock, name=lambda: f"packs/{next(names)}", sizes=SIZES, limiter=RateLimiter(clock, 0))
 
 
-def play(packs: Packs, rng: random.Random) -> list[tuple[tuple[str, int], bytes]]:
+def play(packs: Packer, rng: random.Random) -> list[tuple[tuple[str, int], bytes]]:
     """Read, and pass over, keep or replace by something shorter what was read; what is to lie where."""
     laid = []
     for _ in range(100):

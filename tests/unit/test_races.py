@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from support.cluster import PLACE, Cluster
+from support.cluster import LAYOUT, Cluster
 from support.fault_injection import Fate, Meddling, unless_dead
 
 from lifecycle.attempt.outcome import FIRST_DELAY
@@ -19,7 +19,7 @@ from lifecycle.ports.queue import Message, SendFailure
 from lifecycle.record.message import announce
 from lifecycle.states import State
 
-RECORD = PLACE.job("a").record
+RECORD = LAYOUT.job("a").record
 
 
 @pytest.fixture
@@ -31,10 +31,10 @@ def go(cluster: Cluster, worker: Worker) -> Thread:
     return cluster.clock.start_thread(unless_dead(worker.run), name="worker")
 
 
-def fated(cluster: Cluster, **policy: Any) -> tuple[Fate, Worker]:
+def fated(cluster: Cluster, **limits: Any) -> tuple[Fate, Worker]:
     fate = Fate(cluster.clock)
     ports = {"store": fate.around(cluster.memory), "queue": fate.around(cluster.queue), "clock": fate.clock()}
-    return fate, cluster.worker(**{**ports, **policy})
+    return fate, cluster.worker(**{**ports, **limits})
 
 
 def is_record_put(name: str, *args: Any, **_: Any) -> bool:
@@ -96,8 +96,8 @@ def test_race_zombie_publishes_nothing(cluster: Cluster) -> None:
     cluster.clock.sleep(100)
     fate.asleep = True
     cluster.clock.sleep(200)
-    held = cluster.held("a")
-    cluster.ledger.write(RECORD, evolve(held.record, epoch=2, owner="other"), held.version)
+    stored = cluster.stored("a")
+    cluster.record_store.write(RECORD, evolve(stored.record, epoch=2, owner="other"), stored.version)
     fate.asleep = False
     zombie.drain()
     assert thread.join(1000)
@@ -141,8 +141,8 @@ def test_race_duplicate_delivery(cluster: Cluster) -> None:
 def test_race_old_message(cluster: Cluster) -> None:
     """A message that is known to have been followed by another is deleted, and starts nothing."""
     cluster.submit("a")
-    held = cluster.held("a")
-    cluster.ledger.write(RECORD, evolve(held.record, dispatch=2), held.version)
+    stored = cluster.stored("a")
+    cluster.record_store.write(RECORD, evolve(stored.record, dispatch=2), stored.version)
     cluster.worker().run()
     assert cluster.record("a").epoch == 0
     assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
@@ -210,8 +210,10 @@ def test_race_operator_gets_in_between(cluster: Cluster) -> None:
         if is_record_put(name, *args) and cluster.record("a").checkpoint and not meddled:
             meddled = True
             cluster.clock.sleep(1.1)
-            held = cluster.held("a")
-            cluster.ledger.write(RECORD, evolve(held.record, unknown={"note": "by an operator"}), held.version)
+            stored = cluster.stored("a")
+            cluster.record_store.write(
+                RECORD, evolve(stored.record, unknown={"note": "by an operator"}), stored.version
+            )
             cluster.clock.sleep(1.1)
 
     store.before = meddle
@@ -258,7 +260,7 @@ def test_race_record_removed_and_made_anew(cluster: Cluster) -> None:
         ("node2", "completed", 300)
     ]
     assert cluster.output("a") == "45150"
-    log = cluster.memory.get(PLACE.job("a").log(1))
+    log = cluster.memory.get(LAYOUT.job("a").log(1))
     assert log is not None
     assert b"node1" not in log.body
     second.drain()
@@ -461,11 +463,11 @@ def test_race_beat_after_a_hand_back(cluster: Cluster) -> None:
 def test_race_cancelled_owner_vanished(cluster: Cluster) -> None:
     """The next one finds the request in the record, and starts nothing."""
     keys = cluster.submit("a")
-    held = cluster.held("a")
-    control = evolve(held.record.control, cancel=True)
-    asked = evolve(held.record, state=State.RUNNING, epoch=1, owner="gone", lease_s=20.0, control=control)
+    stored = cluster.stored("a")
+    control = evolve(stored.record.control, cancel=True)
+    asked = evolve(stored.record, state=State.RUNNING, epoch=1, owner="gone", lease_s=20.0, control=control)
     cluster.clock.sleep(2)
-    cluster.ledger.write(keys.record, asked, held.version)
+    cluster.record_store.write(keys.record, asked, stored.version)
     cluster.worker(max_jobs=1).run()
     record = cluster.record("a")
     assert record.state is State.CANCELLED
@@ -522,10 +524,10 @@ def test_a_record_that_cannot_be_read_is_tried_again_soon(cluster: Cluster) -> N
 def test_an_owned_job_is_looked_at_again_when_its_lease_runs_out(cluster: Cluster) -> None:
     """That of its owner, who may be gone, and not ours."""
     keys = cluster.submit("a", "1\n3\n")
-    held = cluster.held("a")
-    owned = evolve(held.record, state=State.RUNNING, epoch=1, owner="gone", lease_s=60.0)
+    stored = cluster.stored("a")
+    owned = evolve(stored.record, state=State.RUNNING, epoch=1, owner="gone", lease_s=60.0)
     cluster.clock.sleep(2)
-    cluster.ledger.write(keys.record, owned, held.version)
+    cluster.record_store.write(keys.record, owned, stored.version)
     cluster.worker(lease=timedelta(hours=2), idle_exit=timedelta(minutes=2)).run()
     assert cluster.output("a") == "6"
     assert cluster.clock.monotonic() < 62 + 20 + 120
@@ -574,7 +576,7 @@ def test_race_manifest_of_a_failed_upload_comes_late(cluster: Cluster) -> None:
     tried: list[str] = []
 
     def refuse_first_of_the_last(name: str, *args: Any, **_: Any) -> None:
-        if name == "put" and args[0].startswith(PLACE.job("a").manifests) and cluster.clock.monotonic() > leaving_at:
+        if name == "put" and args[0].startswith(LAYOUT.job("a").manifests) and cluster.clock.monotonic() > leaving_at:
             tried.append(args[0])
             if len(tried) < 3:
                 raise RetryableError("timeout, on purpose")
@@ -665,8 +667,8 @@ def test_race_heartbeat_answer_is_no_proof(cluster: Cluster) -> None:
     worker = cluster.worker()
     thread = go(cluster, worker)
     cluster.clock.sleep(100)
-    held = cluster.held("a")
-    cluster.ledger.write(RECORD, evolve(held.record, epoch=2, owner="other"), held.version)
+    stored = cluster.stored("a")
+    cluster.record_store.write(RECORD, evolve(stored.record, epoch=2, owner="other"), stored.version)
     cluster.clock.sleep(60)
     assert cluster.record("a").epoch == 2
     worker.drain()
@@ -677,7 +679,7 @@ def test_race_heartbeat_answer_is_no_proof(cluster: Cluster) -> None:
 
 def test_deaths_in_a_row_without_a_checkpoint_fail_the_job(cluster: Cluster) -> None:
     """A job that kills its nodes does not kill them for ever."""
-    cluster.policy = evolve(cluster.policy, max_deaths=3)
+    cluster.limits = evolve(cluster.limits, max_lost_attempts=3)
     cluster.submit("a", STATE_SAVING_INTERVAL=100_000)
     for _ in range(3):
         interrupted_at(cluster, 50)
@@ -692,8 +694,8 @@ def test_deaths_in_a_row_without_a_checkpoint_fail_the_job(cluster: Cluster) -> 
 def test_a_checkpoint_forgets_failures_and_deaths(cluster: Cluster) -> None:
     """They are counted in a row: a job that got further starts counting anew, and an interruption is neither."""
     cluster.submit("a")
-    held = cluster.held("a")
-    cluster.ledger.write(RECORD, evolve(held.record, failures=2, deaths=2), held.version)
+    stored = cluster.stored("a")
+    cluster.record_store.write(RECORD, evolve(stored.record, failures=2, deaths=2), stored.version)
     fate, worker = fated(cluster)
     thread = go(cluster, worker)
     cluster.clock.sleep(50)

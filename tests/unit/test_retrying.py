@@ -9,7 +9,7 @@ import pytest
 
 from adapters import retrying
 from adapters.memory.clock import ManualClock
-from adapters.retrying import Policy, RetryingQueue, RetryingStore
+from adapters.retrying import RetryingQueue, RetryingStore, RetryPolicy
 from lifecycle.errors import (
     ConfigError,
     HoldfastError,
@@ -19,12 +19,12 @@ from lifecycle.errors import (
     VersionConflictError,
 )
 from lifecycle.ports.queue import Delivery, Message, SendFailure
-from lifecycle.ports.store import ABSENT, Listed, Range
+from lifecycle.ports.store import ABSENT, ListedObject, Range
 
 DELIVERY = Delivery(body="{}", message_id="m", receipt="r", receives=1, received_at=0.0)
 MINUTE = timedelta(minutes=1)
 
-QUEUE_CALLS: dict[str, tuple[Policy | None, Callable[[RetryingQueue], object]]] = {
+QUEUE_CALLS: dict[str, tuple[RetryPolicy | None, Callable[[RetryingQueue], object]]] = {
     "receive": (retrying.RECEIVE, lambda queue: queue.receive(hidden=MINUTE, wait=MINUTE)),
     "extend": (retrying.HEARTBEAT, lambda queue: queue.extend(DELIVERY, hidden=MINUTE)),
     "release": (retrying.WRITE, lambda queue: queue.release(DELIVERY, delay=MINUTE)),
@@ -34,7 +34,7 @@ QUEUE_CALLS: dict[str, tuple[Policy | None, Callable[[RetryingQueue], object]]] 
     "depth": (retrying.READ, lambda queue: queue.depth()),
     "purge": (None, lambda queue: queue.purge()),
 }
-STORE_CALLS: dict[str, tuple[Policy | None, Callable[[RetryingStore], object]]] = {
+STORE_CALLS: dict[str, tuple[RetryPolicy | None, Callable[[RetryingStore], object]]] = {
     "get": (retrying.READ, lambda store: store.get("k")),
     "put": (retrying.WRITE, lambda store: store.put("k", b"")),
     "put if absent": (None, lambda store: store.put("k", b"", expected=ABSENT)),
@@ -73,7 +73,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("wrapper", "policy", "call"), CASES)
-def test_each_call_is_made_as_often_as_its_policy_says(wrapper: Any, policy: Policy | None, call: Any) -> None:
+def test_each_call_is_made_as_often_as_its_policy_says(wrapper: Any, policy: RetryPolicy | None, call: Any) -> None:
     """A call that keeps failing is made so many times, a conditional put once; the last error comes out as it was."""
     attempts = policy.attempts if policy else 1
     errors = [RetryableError(f"try {number}") for number in range(1, 20)]
@@ -85,7 +85,9 @@ def test_each_call_is_made_as_often_as_its_policy_says(wrapper: Any, policy: Pol
 
 @pytest.mark.parametrize("error", [ConfigError("no"), PermanentError("no"), VersionConflictError("no")])
 @pytest.mark.parametrize(("wrapper", "policy", "call"), CASES)
-def test_only_what_may_help_is_repeated(wrapper: Any, policy: Policy | None, call: Any, error: HoldfastError) -> None:
+def test_only_what_may_help_is_repeated(
+    wrapper: Any, policy: RetryPolicy | None, call: Any, error: HoldfastError
+) -> None:
     """An error that another call will not change comes out at once."""
     port = Failing(error)
     with pytest.raises(type(error)):
@@ -147,13 +149,13 @@ class Torn:
         self.keys = [f"{number:05d}" for number in range(keys)]
         self.listings = 0
 
-    def list(self, prefix: str) -> Iterator[Listed]:
+    def list(self, prefix: str) -> Iterator[ListedObject]:
         self.listings += 1
         last = self.breaks.pop(0) if self.breaks else None
         for number, key in enumerate(self.keys):
             if number == last:
                 raise RetryableError("broke off")
-            yield Listed(key=key, size_bytes=0, version="", age_s=0.0)
+            yield ListedObject(key=key, size_bytes=0, version="", age_s=0.0)
 
 
 def test_a_torn_listing_goes_on_after_the_last_key() -> None:

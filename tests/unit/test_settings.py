@@ -30,8 +30,8 @@ def test_environment_before_file_before_default(tmp_path: Path) -> None:
     assert rows["HEARTBEAT"] == ("6s", "environment")
     assert rows["LEASE"] == ("1m", str(file))
     assert rows["MAX_DEATHS"] == ("10", "default")
-    assert settings.policy().max_failures == 7
-    assert settings.policy().write_gap == timedelta(0)
+    assert settings.limits().max_failures == 7
+    assert settings.limits().write_gap == timedelta(0)
 
 
 def test_secrets_are_never_shown() -> None:
@@ -42,7 +42,7 @@ def test_secrets_are_never_shown() -> None:
         if row.secret and CLOUD.get(row.name):
             assert CLOUD[row.name] not in shown
             assert CLOUD[row.name][-4:] in shown
-    assert settings.policy().write_gap == timedelta(seconds=1)
+    assert settings.limits().write_gap == timedelta(seconds=1)
 
 
 def test_everything_that_is_missing_is_named_at_once() -> None:
@@ -56,7 +56,7 @@ def test_everything_that_is_missing_is_named_at_once() -> None:
 )
 def test_a_rate_is_read_as_people_write_it(text: str, limit: int) -> None:
     """Bytes a second."""
-    assert from_environ({"UPLOAD_LIMIT": text}, None).policy().upload_limit == limit
+    assert from_environ({"UPLOAD_LIMIT": text}, None).limits().upload_limit == limit
 
 
 @pytest.mark.parametrize(

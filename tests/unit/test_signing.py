@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from support.cluster import PLACE, Cluster
+from support.cluster import LAYOUT, Cluster
 from support.fault_injection import Meddling
 
 from adapters.signing_queue import SigningQueue
 from client.commands import reconcile, submit
-from client.config.composition import open_site
+from client.config.composition import open_environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
 from lifecycle.errors import ConfigError, RejectedMessageError
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.queue import Message, SendFailure
 from lifecycle.record.message import announce, announce_anew, read
-from lifecycle.record.record_store import Conflict
+from lifecycle.record.record_store import WriteConflict
 from lifecycle.record.signing import Signer
 from lifecycle.states import State
 
@@ -48,19 +48,19 @@ def test_what_we_seal_is_read_again() -> None:
     record = JobRecord("a", "w", demo=True)
     for message in (
         announce(record, 3),
-        announce_anew(PLACE.job("a"), record, 3, bucket="b"),
+        announce_anew(LAYOUT.job("a"), record, 3, bucket="b"),
         Message(json.dumps({"job": "a", "workload": "w", "params": {"\u00e9": 1.10, "x": "\ud83d\ude00"}}), "a", "d"),
     ):
         body = SIGNER.seal(message.body, bucket="b", prefix="runs")
         assert body.isascii()
-        assert read(body, place=PLACE, bucket="b", signer=SIGNER) == read(message.body, place=PLACE, bucket="b")
+        assert read(body, layout=LAYOUT, bucket="b", signer=SIGNER) == read(message.body, layout=LAYOUT, bucket="b")
 
 
 def test_no_key_no_signature() -> None:
     """Nothing changes for those who do not sign; and what others signed is read all the same."""
     body = announce(JobRecord("a", "w"), 1).body
     assert Signer().seal(body, bucket="b", prefix="runs") == body
-    assert read(signed(ours(), "any-other-key-at-all"), place=PLACE, bucket="b").keys.job == "a"
+    assert read(signed(ours(), "any-other-key-at-all"), layout=LAYOUT, bucket="b").keys.job == "a"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_no_key_no_signature() -> None:
 def test_what_is_not_rightly_signed_is_refused_with_a_reason_in_a_line(body: str, reason: str) -> None:
     """Unsigned, wrongly signed, changed, or meant for another bucket or prefix."""
     with pytest.raises(RejectedMessageError, match=reason) as caught:
-        read(body, place=PLACE, bucket="b", signer=SIGNER)
+        read(body, layout=LAYOUT, bucket="b", signer=SIGNER)
     assert "\n" not in str(caught.value)
     assert NEW not in str(caught.value)
 
@@ -107,9 +107,9 @@ def test_keys_are_changed_without_losing_a_message() -> None:
     for sender, one in enumerate(steps):
         for reader in steps[max(sender - 1, 0) : sender + 2]:
             sent = one.seal(body, bucket="b", prefix="runs")
-            assert read(sent, place=PLACE, bucket="b", signer=reader).keys.job == "a"
+            assert read(sent, layout=LAYOUT, bucket="b", signer=reader).keys.job == "a"
     with pytest.raises(RejectedMessageError):
-        read(steps[0].seal(body, bucket="b", prefix="runs"), place=PLACE, bucket="b", signer=steps[3])
+        read(steps[0].seal(body, bucket="b", prefix="runs"), layout=LAYOUT, bucket="b", signer=steps[3])
 
 
 def test_the_recipe_in_the_documentation_works() -> None:
@@ -117,7 +117,7 @@ def test_the_recipe_in_the_documentation_works() -> None:
     (recipe,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     given: dict[str, Any] = {}
     exec(recipe.replace("YOUR-KEY", NEW), given)  # noqa: S102 - our own documentation
-    call = read(given["body"], place=PLACE, bucket="my-bucket", signer=SIGNER)
+    call = read(given["body"], layout=LAYOUT, bucket="my-bucket", signer=SIGNER)
     assert call.draft is not None
     assert call.draft.workload == "relax"
 
@@ -133,7 +133,7 @@ def test_an_unsigned_message_is_put_aside_before_anything_of_it_is_believed(tmp_
     calls: list[tuple[str, str]] = []
     store = Meddling(cluster.memory, before=lambda name, *args, **_: calls.append((name, str(args[0]))))
     cluster.worker(store=store, signer=SIGNER).run()
-    assert [(name, key.startswith(PLACE.rejected)) for name, key in calls] == [("put", True)]
+    assert [(name, key.startswith(LAYOUT.rejected)) for name, key in calls] == [("put", True)]
     kept = cluster.memory.get(calls[0][1])
     assert kept is not None
     assert "sign" in json.loads(kept.body)["why"]
@@ -152,28 +152,30 @@ def test_a_pause_sends_a_signed_message(tmp_path: Path) -> None:
     queue.send([announce(cluster.record("a"), 1)])
     cluster.worker(queue=queue, signer=SIGNER, max_running_time=timedelta(seconds=100)).run()
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["timeout", "timeout", "completed"]
-    assert not list(cluster.memory.list(PLACE.rejected))
+    assert not list(cluster.memory.list(LAYOUT.rejected))
 
 
 def test_every_command_that_sends_signs(tmp_path: Path) -> None:
     """submit, retry and reconcile: whatever any of them puts into the queue, a worker with the key understands."""
-    site = open_site(from_environ({"HOLDFAST_HOME": str(tmp_path), "JOB_SIGNING_KEY": NEW, "PREFIX": "runs"}, None))
+    env = open_environment(
+        from_environ({"HOLDFAST_HOME": str(tmp_path), "JOB_SIGNING_KEY": NEW, "PREFIX": "runs"}, None)
+    )
 
     def took() -> int:
-        delivery = site.queue.receive(hidden=timedelta(minutes=1), wait=timedelta(0))
+        delivery = env.queue.receive(hidden=timedelta(minutes=1), wait=timedelta(0))
         assert delivery is not None
-        site.queue.delete(delivery)
-        return read(delivery.body, place=PLACE, bucket="", signer=SIGNER).dispatch
+        env.queue.delete(delivery)
+        return read(delivery.body, layout=LAYOUT, bucket="", signer=SIGNER).dispatch
 
-    submit.run(site, submit.read_orders(["a"], file=None, workload="w", params=[]), as_json=False)
+    submit.run(env, submit.read_orders(["a"], file=None, workload="w", params=[]), as_json=False)
     assert took() == 1
-    reconcile.run(site, older=timedelta(0), dry_run=False, as_json=False)
+    reconcile.run(env, older=timedelta(0), dry_run=False, as_json=False)
     assert took() == 2
-    held = site.ledger.read(PLACE.job("a").record)
-    assert held is not None
-    failed = evolve(held.record, state=State.FAILED, demo=True)
-    assert not isinstance(site.ledger.write(PLACE.job("a").record, failed, held.version), Conflict)
-    control.retry(site, "a")
+    stored = env.record_store.read(LAYOUT.job("a").record)
+    assert stored is not None
+    failed = evolve(stored.record, state=State.FAILED, demo=True)
+    assert not isinstance(env.record_store.write(LAYOUT.job("a").record, failed, stored.version), WriteConflict)
+    control.retry(env, "a")
     assert took() == 3
 
 

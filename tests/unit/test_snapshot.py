@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from lifecycle.checkpoint.snapshot import Snapshot, is_any_of, look, take_output, take_picture
+from lifecycle.checkpoint.snapshot import Snapshot, capture_files, is_any_of, scan, take_output
 from lifecycle.errors import TornSnapshotError
 from lifecycle.ports.runner import JobDirs, Workload
 
@@ -26,7 +26,7 @@ def dirs(tmp_path: Path) -> JobDirs:
 
 
 def take(dirs: JobDirs, workload: Workload = WORKLOAD, in_place: set[str] | None = None) -> Snapshot:
-    taken = take_picture(look(dirs, workload), workload, seq=1, step=None, dirs=dirs, in_place=in_place or set())
+    taken = capture_files(scan(dirs, workload), workload, seq=1, step=None, dirs=dirs, in_place=in_place or set())
     assert taken is not None
     return taken
 
@@ -104,12 +104,12 @@ def test_what_only_grows_is_taken_to_its_length(dirs: JobDirs) -> None:
 
 def test_files_that_do_not_hold_still_make_no_snapshot(dirs: JobDirs) -> None:
     """What has changed since it was looked at is not of that moment."""
-    seen = look(dirs, WORKLOAD)
+    seen = scan(dirs, WORKLOAD)
     (dirs.checkpoint / "state").write_bytes(b"other")
-    assert take_picture(seen, WORKLOAD, seq=1, step=None, dirs=dirs, in_place=set()) is None
+    assert capture_files(seen, WORKLOAD, seq=1, step=None, dirs=dirs, in_place=set()) is None
     assert not any(dirs.snapshots.iterdir())
     (dirs.checkpoint / "state").unlink()
-    assert take_picture(seen, WORKLOAD, seq=2, step=None, dirs=dirs, in_place=set()) is None
+    assert capture_files(seen, WORKLOAD, seq=2, step=None, dirs=dirs, in_place=set()) is None
 
 
 def test_only_what_is_meant_is_taken(dirs: JobDirs) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from lifecycle.errors import IllegalTransitionError
 from lifecycle.machine import Lifecycle
-from lifecycle.statechart import MEANINGS, document, mermaid
+from lifecycle.statechart import STATE_NOTES, document, mermaid
 from lifecycle.states import EDGES, FINAL, OWNED, WAITING, Edge, Facts, State, Trigger, Write, is_legal
 
 ALL_FACTS = [Facts(*flags) for flags in product((False, True), repeat=3)]
@@ -110,7 +110,7 @@ def test_the_readme_shows_the_same_diagram() -> None:
 
 def test_the_document_tells_every_state_and_every_edge() -> None:
     """Each state has its meaning, each edge its row, and the diagram is balanced and names every state."""
-    assert set(MEANINGS) == set(State)
+    assert set(STATE_NOTES) == set(State)
     text = document()
     for edge in EDGES:
         assert f"| `{edge.source}` | `{edge.trigger}` | `{edge.destination}` |" in text

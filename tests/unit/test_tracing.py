@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
-from support.cluster import PLACE, Cluster
+from support.cluster import LAYOUT, Cluster
 from support.fault_injection import Fate, Meddling, unless_dead
 
 from adapters.telemetry.spans import Spans, span_id, trace_id
@@ -37,7 +37,7 @@ def tracing(cluster: Cluster, exporter: InMemorySpanExporter) -> Callable[[], Tr
 
     def make() -> Tracing:
         spans = Spans(SimpleSpanProcessor(exporter), {"service.name": "holdfast"})
-        return Tracing(spans, cluster.clock, place=PLACE, bucket="")
+        return Tracing(spans, cluster.clock, layout=LAYOUT, bucket="")
 
     return make
 
@@ -153,9 +153,9 @@ def test_a_cancelled_job_ends_its_trace(
     cluster.submit("a")
     go(cluster, cluster.worker(observers=[tracing()]))
     cluster.clock.sleep(100)
-    held = cluster.held("a")
-    asked = evolve(held.record, control=evolve(held.record.control, cancel=True))
-    cluster.ledger.write(PLACE.job("a").record, asked, held.version)
+    stored = cluster.stored("a")
+    asked = evolve(stored.record, control=evolve(stored.record.control, cancel=True))
+    cluster.record_store.write(LAYOUT.job("a").record, asked, stored.version)
     cluster.clock.sleep(200)
     one_trace(exporter)
     (root,) = named(exporter, "job")

@@ -9,12 +9,12 @@ from support.checkpoint_fixture import Counting, Shelf
 from support.fault_injection import Meddling
 
 from adapters.local.clock import SystemClock
-from lifecycle.attempt.event_log import Journal
+from lifecycle.attempt.event_log import EventLog
 from lifecycle.attempt.events import Event, ThreadDied, Uploaded, UploadFailed
 from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.uploader import Uploader
 from lifecycle.checkpoint.gc import named_by
-from lifecycle.checkpoint.snapshot import Snapshot, look, take_picture
+from lifecycle.checkpoint.snapshot import Snapshot, capture_files, scan
 from lifecycle.errors import RetryableError
 
 
@@ -27,14 +27,14 @@ class Uploading:
         self.open, self.reached = threading.Event(), threading.Event()
         self.open.set()
         self._events = clock.mailbox()
-        self._store = shelf.engine.store = Counting(Meddling(shelf.memory, before=self._refuse))
+        self._store = shelf.writer.store = Counting(Meddling(shelf.memory, before=self._refuse))
         self.uploader = Uploader(
-            shelf.engine,
+            shelf.writer,
             clock,
             kept=(),
             check=self._check,
             events=self._events,
-            journal=Journal(clock, Observers(), epoch=1, node="n"),
+            event_log=EventLog(clock, Observers(), epoch=1, node="n"),
             after_commit=lambda _: None,
         )
 
@@ -53,8 +53,8 @@ class Uploading:
         """Replace the file by *content*, and submit that."""
         self.shelf.write("a", content)
         self.shelf.seq += 1
-        seen, workload = look(self.shelf.dirs, self.shelf.workload), self.shelf.workload
-        taken = take_picture(
+        seen, workload = scan(self.shelf.dirs, self.shelf.workload), self.shelf.workload
+        taken = capture_files(
             seen, workload, seq=self.shelf.seq, step=self.shelf.seq, dirs=self.shelf.dirs, in_place=set()
         )
         assert taken is not None
@@ -119,10 +119,10 @@ def test_what_a_failed_upload_left_is_removed_by_the_next_commit(uploading: Uplo
     first, second = uploading.commit(uploading.shelf.noise(500)), uploading.commit(uploading.shelf.noise(500))
     uploading.fail(uploading.shelf.noise(3000))
     third = uploading.commit(uploading.shelf.noise(500))
-    kept = [each.saved.known for each in (second, third) if each.saved]
+    kept = [each.saved.base for each in (second, third) if each.saved]
     assert uploading.stored() == named_by(kept)
     assert first.saved is not None
-    assert not uploading.stored() & named_by([first.saved.known])
+    assert not uploading.stored() & named_by([first.saved.base])
 
 
 def test_the_bucket_is_listed_once(uploading: Uploading) -> None:

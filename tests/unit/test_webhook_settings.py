@@ -4,7 +4,7 @@ import pytest
 
 from adapters.local.clock import SystemClock
 from client.config.settings import from_environ
-from client.config.webhook_settings import telling
+from client.config.webhook_settings import notification_policy
 from lifecycle.errors import ConfigError
 from lifecycle.outbox import TELLABLE
 from lifecycle.record.notifications import USUALLY
@@ -16,7 +16,9 @@ KEY = "a-key-that-is-long-enough"
 
 def test_without_an_address_nobody_is_told() -> None:
     """Whatever else is set."""
-    assert telling(from_environ({"WEBHOOK_KEY": KEY, "WEBHOOK_STATES": "failed"}, None), SystemClock()) is None
+    assert (
+        notification_policy(from_environ({"WEBHOOK_KEY": KEY, "WEBHOOK_STATES": "failed"}, None), SystemClock()) is None
+    )
 
 
 def test_an_address_needs_a_key() -> None:
@@ -27,9 +29,9 @@ def test_an_address_needs_a_key() -> None:
 
 def test_usually_nearly_all_states_are_told() -> None:
     """Or those that are asked for, in whatever order."""
-    usual = telling(from_environ({"WEBHOOK_URL": URL, "WEBHOOK_KEY": KEY}, None), SystemClock())
+    usual = notification_policy(from_environ({"WEBHOOK_URL": URL, "WEBHOOK_KEY": KEY}, None), SystemClock())
     asked = {"WEBHOOK_URL": URL, "WEBHOOK_KEY": KEY, "WEBHOOK_STATES": " failed, completed,"}
-    fewer = telling(from_environ(asked, None), SystemClock())
+    fewer = notification_policy(from_environ(asked, None), SystemClock())
     assert usual
     assert usual.states == USUALLY
     assert fewer

@@ -1,4 +1,4 @@
-"""Telling of changes of state, by the real worker over memory, on virtual time."""
+"""Notifications of changes of state, by the real worker over memory, on virtual time."""
 
 import logging
 from collections.abc import Callable
@@ -8,24 +8,24 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from support.cluster import PLACE, Cluster
+from support.cluster import LAYOUT, Cluster
 from support.fault_injection import Fate, Meddling, unless_dead
 from support.receiver import Receiver
 
-from client.config.composition import Site
+from client.config.composition import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
-from client.operations import notices as telling
+from client.operations import notices as notification_policy
 from lifecycle.attempt.webhook_dispatcher import LAST_S
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.job_record import JobRecord, decode
 from lifecycle.outbox import KEPT_NOTICES, Notice
 from lifecycle.ports.clock import Thread
-from lifecycle.record.notifications import USUALLY, Telling
+from lifecycle.record.notifications import USUALLY, NotificationPolicy
 from lifecycle.states import State
 
-RECORD = PLACE.job("a").record
+RECORD = LAYOUT.job("a").record
 WHOLE = ["received", "input_loaded", "running", "completed"]
 
 
@@ -47,20 +47,20 @@ def fated(cluster: Cluster, receiver: Receiver, **others: Any) -> tuple[Fate, Wo
     """A worker of a node that may die or sleep, also while it delivers."""
     fate = Fate(cluster.clock)
     ports = {"store": fate.around(cluster.memory), "queue": fate.around(cluster.queue), "clock": fate.clock()}
-    return fate, cluster.worker(telling=Telling(fate.around(receiver)), **{**ports, **others})  # type: ignore[arg-type]
+    return fate, cluster.worker(notification_policy=NotificationPolicy(fate.around(receiver)), **{**ports, **others})  # type: ignore[arg-type]
 
 
-def site(cluster: Cluster, receiver: Receiver | None) -> Site:
-    return Site(
+def env(cluster: Cluster, receiver: Receiver | None) -> Environment:
+    return Environment(
         settings=from_environ({}, None),
         clock=cluster.clock,
         queue=cluster.queue,
         store=cluster.memory,
-        ledger=cluster.ledger,
-        place=PLACE,
+        record_store=cluster.record_store,
+        layout=LAYOUT,
         bucket="",
-        policy=cluster.policy,
-        telling=Telling(receiver) if receiver else None,
+        limits=cluster.limits,
+        notification_policy=NotificationPolicy(receiver) if receiver else None,
     )
 
 
@@ -82,7 +82,7 @@ def ids(record: JobRecord) -> list[str]:
 def test_each_change_is_told_once_and_in_order(cluster: Cluster, receiver: Receiver) -> None:
     """From the take to the end; and then nothing is left in the record."""
     cluster.submit("a")
-    cluster.worker(telling=Telling(receiver)).run()
+    cluster.worker(notification_policy=NotificationPolicy(receiver)).run()
     assert receiver.states == WHOLE
     assert receiver.jobs == ["a"] * 4
     assert [(notice.epoch, notice.number) for notice in receiver.told] == [(1, 1), (1, 2), (1, 3), (1, 4)]
@@ -95,7 +95,7 @@ def test_each_change_is_told_once_and_in_order(cluster: Cluster, receiver: Recei
 def test_a_change_is_told_soon_and_not_at_the_end(cluster: Cluster, receiver: Receiver) -> None:
     """While the job runs, within a heartbeat."""
     cluster.submit("a")
-    thread = go(cluster, cluster.worker(telling=Telling(receiver)))
+    thread = go(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver)))
     cluster.clock.sleep(35)
     assert receiver.states == ["received", "input_loaded", "running"]
     assert thread.join(5000)
@@ -104,7 +104,7 @@ def test_a_change_is_told_soon_and_not_at_the_end(cluster: Cluster, receiver: Re
 def test_a_pause_and_what_follows_it(cluster: Cluster, receiver: Receiver) -> None:
     """Each attempt's changes under its own epoch, once each where one worker has both."""
     cluster.submit("a")
-    cluster.worker(telling=Telling(receiver), max_running_time=timedelta(seconds=200)).run()
+    cluster.worker(notification_policy=NotificationPolicy(receiver), max_running_time=timedelta(seconds=200)).run()
     assert receiver.states == [*WHOLE[:3], "paused_for_timeout", "received", "resumed", "running", "completed"]
     assert [notice.epoch for notice in receiver.told] == [1] * 4 + [2] * 4
     assert cluster.record("a").outbox.notices == ()
@@ -113,7 +113,7 @@ def test_a_pause_and_what_follows_it(cluster: Cluster, receiver: Receiver) -> No
 def test_a_failure_says_why(cluster: Cluster, receiver: Receiver) -> None:
     """Its cause and its error are those of the record."""
     cluster.submit("a", "nonsense")
-    cluster.worker(telling=Telling(receiver)).run()
+    cluster.worker(notification_policy=NotificationPolicy(receiver)).run()
     assert receiver.states == [*WHOLE[:3], "failed"]
     assert receiver.told[-1].cause == cluster.record("a").attempts[-1].outcome
     error = cluster.record("a").error
@@ -141,7 +141,7 @@ def test_nothing_changes_for_whoever_has_no_webhooks(cluster: Cluster, monkeypat
     cluster.worker(store=Meddling(cluster.memory, before=keep)).run()
     assert cluster.record("a").state is State.COMPLETED
     assert threads
-    assert not [name for name in threads if "postman" in name]
+    assert not [name for name in threads if "webhook-dispatcher" in name]
     assert not [body for body in bodies if b"outbox" in body]
     assert decode(bodies[-1]).result != decode(bodies[-2]).result  # publishing is the last write, as ever
 
@@ -156,7 +156,7 @@ def test_checkpoints_are_told_if_asked_for(cluster: Cluster, receiver: Receiver)
             recorded.update(ids(cluster.record("a")))
 
     store = Meddling(cluster.memory, after=look)
-    cluster.worker(store=store, telling=Telling(receiver, USUALLY | {State.CHECKPOINTING})).run()
+    cluster.worker(store=store, notification_policy=NotificationPolicy(receiver, USUALLY | {State.CHECKPOINTING})).run()
     assert receiver.states[:3] == WHOLE[:3]
     assert receiver.states[-1] == "completed"
     assert receiver.states.count("checkpointing") == 5  # that of the outputs, too
@@ -167,7 +167,7 @@ def test_checkpoints_are_told_if_asked_for(cluster: Cluster, receiver: Receiver)
 def test_each_checkpoint_is_told_where_nothing_else_is(cluster: Cluster, receiver: Receiver) -> None:
     """Each is another change, though the same edge is followed again and again."""
     cluster.submit("a")
-    cluster.worker(telling=Telling(receiver, frozenset({State.CHECKPOINTING}))).run()
+    cluster.worker(notification_policy=NotificationPolicy(receiver, frozenset({State.CHECKPOINTING}))).run()
     assert receiver.states == ["checkpointing"] * 5
     assert len(receiver.unique) == 5
 
@@ -180,13 +180,13 @@ def test_a_receiver_that_is_down_for_an_hour_delays_no_job(cluster: Cluster, rec
     began = cluster.clock.monotonic()
     receiver.before = down_until(cluster, began + 3600)
     cluster.submit("a")
-    cluster.worker(telling=Telling(receiver), max_jobs=1).run()
+    cluster.worker(notification_policy=NotificationPolicy(receiver), max_jobs=1).run()
     assert cluster.record("a").state is State.COMPLETED
     assert cluster.clock.monotonic() - began < 300 + 20 + LAST_S
     assert receiver.told == []
     assert len(cluster.record("a").outbox.notices) == 4
     cluster.clock.sleep(3600)
-    assert telling.tell(site(cluster, receiver), ["a"]) == [telling.Told("a", 4, 0)]
+    assert notification_policy.tell(env(cluster, receiver), ["a"]) == [notification_policy.Told("a", 4, 0)]
     assert receiver.states == WHOLE
     assert cluster.record("a").outbox.notices == ()
 
@@ -196,7 +196,9 @@ def test_a_receiver_that_comes_back_is_told_by_the_attempt(cluster: Cluster, rec
     began = cluster.clock.monotonic()
     receiver.before = down_until(cluster, began + 3600)
     cluster.submit("a", "1\n8000\n")
-    thread = go(cluster, cluster.worker(telling=Telling(receiver), max_running_time=timedelta(hours=3)))
+    thread = go(
+        cluster, cluster.worker(notification_policy=NotificationPolicy(receiver), max_running_time=timedelta(hours=3))
+    )
     cluster.clock.sleep(3600 + 310)
     assert receiver.states == WHOLE[:3]
     assert thread.join(20000)
@@ -208,7 +210,7 @@ def test_a_receiver_that_hangs_holds_the_next_job_up_for_seconds(cluster: Cluste
     """At the attempt's end what is left is tried for LAST_S, whatever the receiver does."""
     cluster.submit("a")
     receiver.before = lambda _: cluster.clock.sleep(10_000)
-    cluster.worker(telling=Telling(receiver), max_jobs=1).run()
+    cluster.worker(notification_policy=NotificationPolicy(receiver), max_jobs=1).run()
     finished = cluster.record("a").timestamps.finished
     assert finished
     assert (cluster.clock.now() - type(cluster.clock.now()).fromisoformat(finished)).total_seconds() < LAST_S + 5
@@ -226,7 +228,7 @@ def test_an_answer_that_is_lost_is_a_second_delivery_under_the_same_id(cluster: 
 
     receiver.after = lose
     cluster.submit("a")
-    cluster.worker(telling=Telling(receiver)).run()
+    cluster.worker(notification_policy=NotificationPolicy(receiver)).run()
     assert [notice.state for notice in receiver.unique] == WHOLE
     assert len(receiver.told) == 8
     assert cluster.record("a").outbox.notices == ()
@@ -244,7 +246,7 @@ def test_what_is_refused_for_good_is_dropped_and_said(
     receiver.before = refuse
     cluster.submit("a")
     with caplog.at_level(logging.WARNING, "holdfast"):
-        cluster.worker(telling=Telling(receiver)).run()
+        cluster.worker(notification_policy=NotificationPolicy(receiver)).run()
     assert receiver.states == ["received", "running", "completed"]
     assert any("is dropped: https://receiver answers 422" in message for message in caplog.messages)
     assert cluster.record("a").outbox.notices == ()
@@ -254,7 +256,7 @@ def test_an_outbox_that_is_full_stops_no_job_and_says_what_was_missed(cluster: C
     """A receiver that is down for very long costs the oldest notices; the next one says how many."""
     receiver.before = down_until(cluster, 1e12)
     cluster.submit("a", "1\n2500\n")
-    cluster.worker(telling=Telling(receiver), max_running_time=timedelta(seconds=130)).run()
+    cluster.worker(notification_policy=NotificationPolicy(receiver), max_running_time=timedelta(seconds=130)).run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
     assert len(record.outbox.notices) == KEPT_NOTICES
@@ -276,7 +278,7 @@ def test_race_death_between_record_and_delivery(cluster: Cluster, receiver: Rece
     assert receiver.told == []
     assert [notice.state for notice in cluster.record("a").outbox.notices][:1] == ["received"]
     second = Receiver()
-    go(cluster, cluster.worker(telling=Telling(second), max_jobs=1)).join(5000)
+    go(cluster, cluster.worker(notification_policy=NotificationPolicy(second), max_jobs=1)).join(5000)
     assert (second.told[0].epoch, second.told[0].state) == (1, "received")
     took = next(notice for notice in second.told if notice.epoch == 2)
     assert (took.state, took.cause) == ("received", "node_lost")
@@ -300,7 +302,7 @@ def test_race_death_between_the_end_and_its_delivery(cluster: Cluster, receiver:
     assert receiver.states == WHOLE[:3]
     cluster.clock.sleep(100)
     again = Receiver()
-    assert telling.tell(site(cluster, again), ["a"])[0].left == 0
+    assert notification_policy.tell(env(cluster, again), ["a"])[0].left == 0
     assert again.states[-1] == "completed"
     assert {notice.id for notice in [*receiver.told, *again.told]} >= {again.told[-1].id}
     assert cluster.record("a").outbox.notices == ()
@@ -320,7 +322,7 @@ def test_race_death_between_delivery_and_taking_out(cluster: Cluster, receiver: 
     assert go(cluster, worker).join(5000)
     receiver.after = lambda _: None
     cluster.clock.sleep(100)
-    telling.tell(site(cluster, receiver), ["a"])
+    notification_policy.tell(env(cluster, receiver), ["a"])
     completed = [notice.id for notice in receiver.told if notice.state is State.COMPLETED]
     assert len(completed) == 2
     assert len(set(completed)) == 1
@@ -334,7 +336,7 @@ def test_race_superseded_tells_nothing_more(cluster: Cluster, receiver: Receiver
     thread = go(cluster, zombie)
     cluster.clock.sleep(100)
     fate.asleep = True
-    assert go(cluster, cluster.worker(telling=Telling(receiver), max_jobs=1)).join(1000)
+    assert go(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver), max_jobs=1)).join(1000)
     assert [notice.epoch for notice in receiver.unique] == [1] * 3 + [2] * 4
     fate.asleep = False
     zombie.drain()
@@ -369,7 +371,7 @@ def test_race_zombie_repeats_its_last_write(cluster: Cluster, receiver: Receiver
     while not fate.asleep:
         cluster.clock.sleep(1)
     cluster.clock.sleep(100)
-    assert telling.tell(site(cluster, receiver), ["a"])[0].left == 0
+    assert notification_policy.tell(env(cluster, receiver), ["a"])[0].left == 0
     assert receiver.states == [*WHOLE[:3], "failed"]
     assert cluster.record("a").outbox.notices == ()
     fate.asleep = False
@@ -393,7 +395,7 @@ def test_race_answer_of_a_write_with_notices_lost(cluster: Cluster, receiver: Re
             if puts == number:
                 raise RetryableError("the answer was lost")
 
-    cluster.worker(store=Meddling(cluster.memory, after=lose), telling=Telling(receiver)).run()
+    cluster.worker(store=Meddling(cluster.memory, after=lose), notification_policy=NotificationPolicy(receiver)).run()
     assert puts >= number
     assert receiver.states == WHOLE
     assert cluster.record("a").outbox.notices == ()
@@ -422,7 +424,7 @@ def blinded(cluster: Cluster, number: int) -> Meddling:
 def test_race_answer_and_read_back_lost_with_notices(cluster: Cluster, receiver: Receiver, number: int) -> None:
     """The write is tried again later; what it puts into the outbox it puts there once, whatever was delivered since."""
     cluster.submit("a")
-    cluster.worker(store=blinded(cluster, number), telling=Telling(receiver)).run()
+    cluster.worker(store=blinded(cluster, number), notification_policy=NotificationPolicy(receiver)).run()
     assert cluster.record("a").state is State.COMPLETED
     assert receiver.states == WHOLE
     assert [notice.number for notice in receiver.told] == [1, 2, 3, 4]
@@ -444,7 +446,9 @@ def test_race_end_of_unknown_outcome_keeps_its_id(cluster: Cluster, receiver: Re
         if cluster.clock.monotonic() < blind_until and args[0] == RECORD:
             raise RetryableError("nobody answers")
 
-    cluster.worker(store=Meddling(cluster.memory, before=blind, after=lose), telling=Telling(receiver)).run()
+    cluster.worker(
+        store=Meddling(cluster.memory, before=blind, after=lose), notification_policy=NotificationPolicy(receiver)
+    ).run()
     assert blind_until
     assert receiver.states == WHOLE
     assert cluster.record("a").outbox.notices == ()
@@ -459,7 +463,9 @@ def test_race_end_that_is_not_recorded_renews_no_lease(cluster: Cluster, receive
             raise RetryableError("refused, on purpose")
 
     worker = cluster.worker(
-        store=Meddling(cluster.memory, before=refuse), telling=Telling(receiver), stop_grace=timedelta(seconds=10)
+        store=Meddling(cluster.memory, before=refuse),
+        notification_policy=NotificationPolicy(receiver),
+        stop_grace=timedelta(seconds=10),
     )
     thread = go(cluster, worker)
     cluster.clock.sleep(10)
@@ -469,16 +475,16 @@ def test_race_end_that_is_not_recorded_renews_no_lease(cluster: Cluster, receive
     worker.drain()
     assert thread.join(20)
     assert cluster.record("a").state is State.RUNNING
-    assert cluster.held("a").age_s > 3
+    assert cluster.stored("a").age_s > 3
     assert ids(cluster.record("a")) == left
 
 
 def test_race_operator_gets_in_between_with_notices(cluster: Cluster, receiver: Receiver) -> None:
     """A cancellation that meets the owner's write: the owner applies its notices to the operator's record."""
     cluster.submit("a")
-    thread = go(cluster, cluster.worker(telling=Telling(receiver)))
+    thread = go(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver)))
     cluster.clock.sleep(50)
-    assert "is asked to end it" in control.cancel(site(cluster, receiver), "a")
+    assert "is asked to end it" in control.cancel(env(cluster, receiver), "a")
     assert thread.join(5000)
     assert receiver.states == [*WHOLE[:3], "cancelled"]
     assert receiver.told[-1].node == "node1"
@@ -493,7 +499,7 @@ def test_a_cancel_of_a_job_that_nobody_owns_is_told(
 ) -> None:
     """By the command itself, under the epoch that it made; then nothing is left in the record."""
     cluster.submit("a")
-    assert control.run(site(cluster, receiver), ["a"], control.cancel) == 0
+    assert control.run(env(cluster, receiver), ["a"], control.cancel) == 0
     notice = receiver.told[0]
     assert (notice.state, notice.epoch, notice.number, notice.node, notice.cause) == (
         "cancelled",
@@ -504,7 +510,7 @@ def test_a_cancel_of_a_job_that_nobody_owns_is_told(
     )
     assert len(receiver.told) == 1
     assert cluster.record("a").outbox.notices == ()
-    assert control.run(site(cluster, receiver), ["a"], control.retry) == 0
+    assert control.run(env(cluster, receiver), ["a"], control.retry) == 0
     assert [(notice.state, notice.epoch, notice.cause) for notice in receiver.told[1:]] == [("queued", 2, "retried")]
     capsys.readouterr()
 
@@ -523,15 +529,15 @@ def test_a_cancel_that_cannot_be_told_is_done_and_told_later(
         raise RetryableError("https://receiver answers 503")
 
     receiver.before = refuse
-    assert control.run(site(cluster, receiver), jobs, control.cancel) == 0
+    assert control.run(env(cluster, receiver), jobs, control.cancel) == 0
     assert {cluster.record(job).state for job in jobs} == {State.CANCELLED}
-    assert len(tries) <= telling.READERS
+    assert len(tries) <= notification_policy.READERS
     assert capsys.readouterr().err == (
         "holdfast: the changes of 40 jobs are not told yet (https://receiver answers 503): "
         "they stay in the record; `holdfast reconcile` tells them\n"
     )
     receiver.before = lambda _: None
-    assert sum(told.delivered for told in telling.tell(site(cluster, receiver), jobs)) == 40
+    assert sum(told.delivered for told in notification_policy.tell(env(cluster, receiver), jobs)) == 40
     assert receiver.states == ["cancelled"] * 40
 
 
@@ -544,21 +550,23 @@ def test_a_job_that_an_attempt_may_own_is_left_to_it(cluster: Cluster, receiver:
     fate.dead = True
     assert thread.join(100)
     cluster.clock.sleep(5000)
-    before = cluster.held("a")
-    assert not telling.is_untold(before, timedelta(0))
-    assert telling.tell(site(cluster, receiver), ["a"]) == []
-    assert cluster.held("a").version == before.version
+    before = cluster.stored("a")
+    assert not notification_policy.is_untold(before, timedelta(0))
+    assert notification_policy.tell(env(cluster, receiver), ["a"]) == []
+    assert cluster.stored("a").version == before.version
     assert receiver.told == []
 
 
 def test_a_job_that_is_taken_while_reconcile_delivers_keeps_its_notices(cluster: Cluster, receiver: Receiver) -> None:
     """The next attempt has them in its record, and may deliver them again: more than once, and never not at all."""
     cluster.submit("a")
-    control.cancel(site(cluster, receiver), "a")
-    held = cluster.held("a")
+    control.cancel(env(cluster, receiver), "a")
+    stored = cluster.stored("a")
     receiver.after = lambda _: (
         cluster.clock.sleep(2),
-        cluster.ledger.write(RECORD, evolve(held.record, state=State.RECEIVED, epoch=9, owner="n"), held.version),
+        cluster.record_store.write(
+            RECORD, evolve(stored.record, state=State.RECEIVED, epoch=9, owner="n"), stored.version
+        ),
     )[0]
-    telling.tell(site(cluster, receiver), ["a"])
+    notification_policy.tell(env(cluster, receiver), ["a"])
     assert ids(cluster.record("a")) == [receiver.told[0].id]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.checkpoint_fixture import keep
-from support.cluster import PLACE, Cluster
+from support.cluster import LAYOUT, Cluster
 from support.fault_injection import Meddling, unless_dead
 
 from adapters.local.node import LocalNode
@@ -32,9 +32,9 @@ def cluster(tmp_path: Path) -> Cluster:
 
 def ask_to_cancel(cluster: Cluster) -> None:
     """As an operator does while somebody owns the job."""
-    held = cluster.held("a")
-    asked = evolve(held.record, control=evolve(held.record.control, cancel=True))
-    cluster.ledger.write(PLACE.job("a").record, asked, held.version)
+    stored = cluster.stored("a")
+    asked = evolve(stored.record, control=evolve(stored.record.control, cancel=True))
+    cluster.record_store.write(LAYOUT.job("a").record, asked, stored.version)
 
 
 def test_a_job_is_carried_to_its_end(cluster: Cluster) -> None:
@@ -255,7 +255,7 @@ def test_a_checkpoint_that_goes_no_further_resets_no_failures(
     record = cluster.record("a")
     assert record.checkpoint is not None
     assert record.checkpoint.step == 60
-    assert record.checkpoint.manifest.startswith(PLACE.job("a").manifests + "e3/")
+    assert record.checkpoint.manifest.startswith(LAYOUT.job("a").manifests + "e3/")
     assert record.failures == 1
     cluster.worker(**fails).run()
     assert cluster.record("a").state is State.FAILED
@@ -328,9 +328,9 @@ def test_a_worker_drained_while_it_cannot_upload_the_outputs_hands_back(
 def test_an_owned_record_that_names_no_attempt_is_taken_over(cluster: Cluster) -> None:
     """Whoever wrote it: a record must not be able to end every worker that meets it."""
     keys = cluster.submit("a")
-    held = cluster.held("a")
-    cluster.ledger.write(
-        keys.record, evolve(held.record, state=State.RUNNING, epoch=3, owner="gone", lease_s=60.0), held.version
+    stored = cluster.stored("a")
+    cluster.record_store.write(
+        keys.record, evolve(stored.record, state=State.RUNNING, epoch=3, owner="gone", lease_s=60.0), stored.version
     )
     cluster.worker().run()
     record = cluster.record("a")
@@ -379,7 +379,7 @@ def test_files_that_cannot_be_read_are_not_the_nodes_fault(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "state.txt")
 
-    monkeypatch.setattr("lifecycle.checkpoint.chunker.Cutter.cut", refuse)
+    monkeypatch.setattr("lifecycle.checkpoint.chunker.Chunker.cut", refuse)
     cluster.submit("a", STATE_SAVING_INTERVAL=interval_s)
     assert cluster.worker().run() == 0
     record = cluster.record("a")
@@ -435,7 +435,7 @@ def test_an_idle_worker_stays_as_long_as_it_is_to(cluster: Cluster) -> None:
     """For ever, where no limit is set; and a health check is content."""
     worker = cluster.worker(idle_exit=timedelta(0))
     signs: list[float] = []
-    worker._services = evolve(worker._services, alive=lambda: signs.append(cluster.clock.monotonic()))
+    worker._context = evolve(worker._context, alive=lambda: signs.append(cluster.clock.monotonic()))
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(86_400)
     assert cluster.clock.monotonic() - signs[-1] <= 30
@@ -502,7 +502,7 @@ def test_a_message_that_is_no_job_is_put_aside(cluster: Cluster, body: str) -> N
     original = cluster.queue._messages[0]
     original.message = evolve(original.message, body=body or " ")
     cluster.worker().run()
-    rejected = [cluster.memory.get(listed.key) for listed in cluster.memory.list(PLACE.rejected)]
+    rejected = [cluster.memory.get(listed.key) for listed in cluster.memory.list(LAYOUT.rejected)]
     assert len(rejected) == 1
     assert rejected[0] is not None
     assert b'"why"' in rejected[0].body
@@ -517,7 +517,7 @@ def test_an_output_of_any_name_is_published_under_an_ascii_key(tmp_path: Path) -
     folder.mkdir(parents=True)
     for name in (b"plain", "ü b".encode(), b"\xff"):
         Path(os.fsdecode(bytes(folder) + b"/" + name)).write_text("x")
-    keys = PLACE.job("a")
+    keys = LAYOUT.job("a")
     saved = keep(cluster.memory, keys, folder.parent)
     result = Result(saved.ref, files=3, bytes=3)
     publish(cluster.memory, cluster.clock, keys, JobRecord("a", "w", state=State.COMPLETED, result=result))
@@ -535,9 +535,9 @@ def test_a_demo_job_that_is_begun_anew_does_not_go_on_from_its_copy(cluster: Clu
     cluster.queue.send([Message(body=body, job="a", dedup="1")])
     cluster.worker(max_running_time=timedelta(seconds=100), max_jobs=1).run()
     assert cluster.memory.get("runs/a/state.txt")
-    held = cluster.held("a")
-    anew = evolve(held.record, state=State.QUEUED, epoch=held.record.epoch + 1, checkpoint=None, fallback=None)
-    cluster.ledger.write(PLACE.job("a").record, anew, held.version)
+    stored = cluster.stored("a")
+    anew = evolve(stored.record, state=State.QUEUED, epoch=stored.record.epoch + 1, checkpoint=None, fallback=None)
+    cluster.record_store.write(LAYOUT.job("a").record, anew, stored.version)
     cluster.worker().run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
@@ -574,7 +574,7 @@ def test_who_publishes_for_another_stays_known_to_live(cluster: Cluster) -> None
 
     worker = cluster.worker(store=Meddling(cluster.memory, before=slow))
     signs: list[float] = []
-    worker._services = evolve(worker._services, alive=lambda: signs.append(cluster.clock.monotonic()))
+    worker._context = evolve(worker._context, alive=lambda: signs.append(cluster.clock.monotonic()))
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(1000)
     assert not cluster.record("a").is_settled
@@ -658,7 +658,7 @@ def test_a_snapshot_that_fails_the_workloads_own_check_is_not_committed(cluster:
     record = cluster.record("a")
     assert record.state is State.COMPLETED
     assert record.checkpoint is None
-    log = cluster.memory.get(PLACE.job("a").log(1))
+    log = cluster.memory.get(LAYOUT.job("a").log(1))
     assert log is not None
     assert log.body.count(b"broken trajectory") == 4
 
@@ -730,7 +730,7 @@ def test_a_growing_output_is_carried_along(cluster: Cluster) -> None:
     cluster.worker(workload=workload, max_running_time=timedelta(seconds=80)).run()
     record = cluster.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["timeout"] * 3 + ["completed"]
-    stored = cluster.memory.get(f"{PLACE.job('a').output}steps.log")
+    stored = cluster.memory.get(f"{LAYOUT.job('a').output}steps.log")
     assert stored is not None
     assert stored.body == trail(300)
 
@@ -798,7 +798,7 @@ def test_a_log_is_never_shipped_twice_at_once(cluster: Cluster) -> None:
     shipping: list[float] = []
 
     def hang(name: str, *args: object, **_: object) -> None:
-        if name == "put" and args[0] == PLACE.job("a").log(1):
+        if name == "put" and args[0] == LAYOUT.job("a").log(1):
             shipping.append(cluster.clock.monotonic())
             if len(shipping) == 2:
                 cluster.clock.sleep(1000)

@@ -7,7 +7,7 @@ import pytest
 
 from adapters.process.workloads_file import load
 from lifecycle.errors import ConfigError
-from lifecycle.ports.runner import Meaning
+from lifecycle.ports.runner import ExitMeaning
 
 
 def test_without_a_file_there_is_what_is_built_in() -> None:
@@ -55,7 +55,7 @@ def test_an_entry_of_a_program_that_knows_nothing_of_us(tmp_path: Path) -> None:
     assert (mdrun.quiet, mdrun.saving_interval) == (timedelta(seconds=3), timedelta(minutes=15))
     assert (mdrun.wall_time, mdrun.silence) == (timedelta(days=7), timedelta(minutes=10))
     meant = [mdrun.meaning(code) for code in (0, 3, 65, 75, 1)]
-    assert meant == [Meaning.FAILED, Meaning.AGAIN, Meaning.INVALID, Meaning.AGAIN, Meaning.FAILED]
+    assert meant == [ExitMeaning.FAILED, ExitMeaning.AGAIN, ExitMeaning.INVALID, ExitMeaning.AGAIN, ExitMeaning.FAILED]
     assert (mdrun.progress_pattern, mdrun.total) == ("step (?P<done>[0-9]+)", "{nsteps}")
 
 

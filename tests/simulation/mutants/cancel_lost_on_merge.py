@@ -3,18 +3,20 @@
 from attrs import evolve
 from simulation.checker import CANCEL
 
-from lifecycle.record.record_store import Held
-from lifecycle.record.session import RecordKeeper
+from lifecycle.record.record_store import StoredRecord
+from lifecycle.record.session import RecordSession
 
 FOUND_AS = (CANCEL,)
 
 
 def install() -> None:
-    adopt = RecordKeeper._adopt
+    adopt = RecordSession._adopt
 
     def _adopt(self, conflict):
-        ours = self._held.record
+        ours = self._stored.record
         adopt(self, conflict)
-        self._held = Held(evolve(self._held.record, control=ours.control), self._held.version, self._held.age_s)
+        self._stored = StoredRecord(
+            evolve(self._stored.record, control=ours.control), self._stored.version, self._stored.age_s
+        )
 
-    RecordKeeper._adopt = _adopt
+    RecordSession._adopt = _adopt

@@ -9,4 +9,4 @@ FOUND_AS = (ALL_THERE, NOTHING_BREAKS)
 
 
 def install() -> None:
-    lifecycle.checkpoint.chunks._same = lambda held, digests: min(len(held), len(digests)) // DIGEST_BYTES
+    lifecycle.checkpoint.chunks._same = lambda stored, digests: min(len(stored), len(digests)) // DIGEST_BYTES

@@ -2,16 +2,16 @@
 
 from simulation.checker import WORK_LOST
 
-from lifecycle.attempt.checkpoint_scheduler import Checkpointer
+from lifecycle.attempt.checkpoint_scheduler import CheckpointScheduler
 
 FOUND_AS = (WORK_LOST,)
 
 
 def install() -> None:
-    commit_if_due = Checkpointer.commit_if_due
+    commit_if_due = CheckpointScheduler.commit_if_due
 
     def lazily(self):
         if self.commits == 0:
             commit_if_due(self)
 
-    Checkpointer.commit_if_due = lazily
+    CheckpointScheduler.commit_if_due = lazily

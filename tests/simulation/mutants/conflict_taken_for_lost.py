@@ -5,7 +5,7 @@ from simulation.checker import LIVENESS, MESSAGE, TRUE_COUNTS
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError, VersionConflictError
 from lifecycle.job_record import encode, iso
-from lifecycle.record.record_store import PAUSE_S, TRIES, Conflict, Held, Ledger
+from lifecycle.record.record_store import PAUSE_S, TRIES, RecordStore, StoredRecord, WriteConflict
 
 FOUND_AS = (TRUE_COUNTS, MESSAGE, LIVENESS)
 
@@ -16,13 +16,13 @@ def install() -> None:
         ours = evolve(record, write_id=f"{self._rng.getrandbits(64):016x}", timestamps=stamp)
         for _ in range(TRIES):
             try:
-                return Held(ours, self._store.put(key, encode(ours), expected=expected), 0.0)
+                return StoredRecord(ours, self._store.put(key, encode(ours), expected=expected), 0.0)
             except VersionConflictError:
                 found = self.read(key)
-                return Conflict(Held(evolve(found.record, epoch=-1), found.version, found.age_s))
+                return WriteConflict(StoredRecord(evolve(found.record, epoch=-1), found.version, found.age_s))
             except RetryableError as error:
                 cause = error
             self._clock.sleep(PAUSE_S)
         raise UnknownOutcomeError(str(cause)) from cause
 
-    Ledger.write = write
+    RecordStore.write = write

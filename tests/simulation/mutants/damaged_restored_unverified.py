@@ -3,7 +3,7 @@
 from simulation.checker import ALL_THERE, NEVER_BACK, NOTHING_BREAKS, ONE_WINNER
 
 from lifecycle.checkpoint.manifest import DIGEST_BYTES
-from lifecycle.checkpoint.reader import Proof
+from lifecycle.checkpoint.reader import FileVerifier
 
 FOUND_AS = (NOTHING_BREAKS, ONE_WINNER, NEVER_BACK, ALL_THERE)
 
@@ -13,5 +13,5 @@ def install() -> None:
         self._digests[piece.start // self.entry.block * DIGEST_BYTES :][: len(digests)] = digests
         return True
 
-    Proof.is_right = _is_right
-    Proof.conclude = lambda _: None
+    FileVerifier.is_right = _is_right
+    FileVerifier.conclude = lambda _: None

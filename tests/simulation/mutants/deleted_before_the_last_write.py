@@ -11,7 +11,7 @@ def install() -> None:
     end = Attempt._end
 
     def _end(self, ending):
-        self._settlement.delete()
+        self._acknowledgement.delete()
         end(self, ending)
 
     Attempt._end = _end

@@ -2,16 +2,16 @@
 
 from simulation.checker import MESSAGE
 
-from lifecycle.attempt.acknowledgement import Settlement
+from lifecycle.attempt.acknowledgement import Acknowledgement
 
 FOUND_AS = (MESSAGE,)
 
 
 def install() -> None:
-    send_anew = Settlement.send_anew
+    send_anew = Acknowledgement.send_anew
 
     def swapped(self, record):
         self.delete()
         send_anew(self, record)
 
-    Settlement.send_anew = swapped
+    Acknowledgement.send_anew = swapped

@@ -2,13 +2,13 @@
 
 from simulation.checker import FENCE, LIVENESS, NEVER_BACK, ONE_WINNER
 
-from lifecycle.record.session import RecordKeeper
+from lifecycle.record.session import RecordSession
 
 FOUND_AS = (FENCE, NEVER_BACK, ONE_WINNER, LIVENESS)
 
 
 def install() -> None:
     def _adopt(self, conflict):
-        self._held = conflict.found
+        self._stored = conflict.found
 
-    RecordKeeper._adopt = _adopt
+    RecordSession._adopt = _adopt

@@ -13,7 +13,7 @@ def install() -> None:
 
     def _beat(self):
         try:
-            if self._services.queue.extend(self._delivery, hidden=self._services.policy.lease + OVERLAP):
+            if self._context.queue.extend(self._delivery, hidden=self._context.limits.lease + OVERLAP):
                 return
         except HoldfastError:
             pass

@@ -3,17 +3,17 @@
 from simulation.checker import NOTHING_BREAKS, ONE_WINNER
 
 import lifecycle.attempt.worker
-from lifecycle.record.claiming import Judgement, Verdict
+from lifecycle.record.claiming import ClaimAction, ClaimDecision
 
 FOUND_AS = (ONE_WINNER, NOTHING_BREAKS)
 
 
 def install() -> None:
-    judge = lifecycle.attempt.worker.judge
+    decide = lifecycle.attempt.worker.decide
 
-    def forgetful(call, held, rng, **more):
-        judgement = judge(call, held, rng, **more)
-        over = judgement.verdict is Verdict.DISCARD and held is not None and held.record.is_final
-        return Judgement(Verdict.TAKE, "why not") if over else judgement
+    def forgetful(call, stored, rng, **more):
+        decision = decide(call, stored, rng, **more)
+        over = decision.verdict is ClaimAction.DISCARD and stored is not None and stored.record.is_final
+        return ClaimDecision(ClaimAction.TAKE, "why not") if over else decision
 
-    lifecycle.attempt.worker.judge = forgetful
+    lifecycle.attempt.worker.decide = forgetful

@@ -5,20 +5,22 @@ from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
 from lifecycle.errors import RetryableError, UnknownOutcomeError
 from lifecycle.job_record import JobRecord, encode
 from lifecycle.ports.store import ABSENT, Absent, Version
-from lifecycle.record.record_store import Conflict, Held, Ledger
+from lifecycle.record.record_store import RecordStore, StoredRecord, WriteConflict
 
 FOUND_AS = (FENCE, LEASE, NEVER_BACK, ONE_WINNER)
 
 
 def install() -> None:
-    compared = Ledger.write
+    compared = RecordStore.write
 
-    def write(self: Ledger, key: str, record: JobRecord, expected: Version | Absent) -> Held | Conflict:
+    def write(
+        self: RecordStore, key: str, record: JobRecord, expected: Version | Absent
+    ) -> StoredRecord | WriteConflict:
         if expected is not ABSENT:
             return compared(self, key, record, expected)
         try:
-            return Held(record, self._store.put(key, encode(record)), 0.0)
+            return StoredRecord(record, self._store.put(key, encode(record)), 0.0)
         except RetryableError as error:
             raise UnknownOutcomeError(key) from error
 
-    Ledger.write = write  # type: ignore[method-assign]
+    RecordStore.write = write  # type: ignore[method-assign]

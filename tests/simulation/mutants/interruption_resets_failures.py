@@ -10,12 +10,12 @@ FOUND_AS = (TRUE_COUNTS, LIVENESS)
 
 
 def install() -> None:
-    closing = lifecycle.attempt.attempt.closing
+    finalize = lifecycle.attempt.attempt.finalize
 
     def forgetful(ending, account, now):
-        change = closing(ending, account, now)
+        change = finalize(ending, account, now)
         if ending.trigger is not Trigger.RELEASE or ending.cause == "workload_failed":
             return change
         return lambda record: evolve(change(record), failures=0)
 
-    lifecycle.attempt.attempt.closing = forgetful
+    lifecycle.attempt.attempt.finalize = forgetful

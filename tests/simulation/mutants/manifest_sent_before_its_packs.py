@@ -2,7 +2,7 @@
 
 from simulation.checker import ALL_THERE
 
-from lifecycle.checkpoint.writer import Packs
+from lifecycle.checkpoint.writer import Packer
 
 FOUND_AS = (ALL_THERE,)
 
@@ -11,4 +11,4 @@ def install() -> None:
     def finish(self):
         self.close()
 
-    Packs.finish = finish
+    Packer.finish = finish

@@ -3,17 +3,17 @@
 from simulation.checker import MESSAGE
 
 import lifecycle.attempt.worker
-from lifecycle.record.claiming import Judgement, Verdict
+from lifecycle.record.claiming import ClaimAction, ClaimDecision
 
 FOUND_AS = (MESSAGE,)
 
 
 def install() -> None:
-    judge = lifecycle.attempt.worker.judge
+    decide = lifecycle.attempt.worker.decide
 
-    def strict(call, held, rng, **more):
-        if held is not None and not held.record.is_final and call.dispatch <= held.record.dispatch > 1:
-            return Judgement(Verdict.DISCARD, "numbered")
-        return judge(call, held, rng, **more)
+    def strict(call, stored, rng, **more):
+        if stored is not None and not stored.record.is_final and call.dispatch <= stored.record.dispatch > 1:
+            return ClaimDecision(ClaimAction.DISCARD, "numbered")
+        return decide(call, stored, rng, **more)
 
-    lifecycle.attempt.worker.judge = strict
+    lifecycle.attempt.worker.decide = strict

@@ -1,7 +1,7 @@
 """Whoever takes a job begins with an empty outbox: what the attempt before left is never told."""
 
 from attrs import evolve
-from simulation.herald import TOLD
+from simulation.notifier import TOLD
 
 import lifecycle.attempt.attempt
 from lifecycle.outbox import EMPTY

@@ -16,7 +16,7 @@ def install() -> None:
     def _end(self, ending):
         if ending.trigger is Trigger.COMPLETE:
             publish(
-                self._services.store, self._services.clock, self._call.keys, ending.change(evolve(self._keeper.record))
+                self._context.store, self._context.clock, self._call.keys, ending.change(evolve(self._session.record))
             )
         end(self, ending)
 

@@ -1,16 +1,16 @@
 """A change that waits for the next beat is told at once: if the node dies before the beat, it never was."""
 
 from attrs import evolve
-from simulation.herald import TOLD
+from simulation.notifier import TOLD
 
-from lifecycle.attempt.webhook_dispatcher import Postman
-from lifecycle.record.session import RecordKeeper
+from lifecycle.attempt.webhook_dispatcher import WebhookDispatcher
+from lifecycle.record.session import RecordSession
 
 FOUND_AS = (TOLD,)
 
 
 def install() -> None:
-    recorded = RecordKeeper.record
+    recorded = RecordSession.record
 
     def expected(self):
         record = recorded.fget(self)
@@ -18,22 +18,22 @@ def install() -> None:
             record = noted(record)
         return record
 
-    deliver = Postman._deliver
+    deliver = WebhookDispatcher._deliver
 
     def _deliver(self):
-        keeper, self._keeper = self._keeper, _Hasty(self._keeper, expected)
+        session, self._session = self._session, _Hasty(self._session, expected)
         try:
             return deliver(self)
         finally:
-            self._keeper = keeper
+            self._session = session
 
-    Postman._deliver = _deliver
+    WebhookDispatcher._deliver = _deliver
 
 
 class _Hasty:
-    def __init__(self, keeper, expected):
-        self.record = evolve(keeper.record, outbox=expected(keeper).outbox)
-        self._keeper = keeper
+    def __init__(self, session, expected):
+        self.record = evolve(session.record, outbox=expected(session).outbox)
+        self._session = session
 
     def __getattr__(self, name):
-        return getattr(self._keeper, name)
+        return getattr(self._session, name)

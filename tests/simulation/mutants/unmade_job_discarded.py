@@ -3,7 +3,7 @@
 from simulation.checker import LIVENESS, MESSAGE
 
 from lifecycle.attempt.attempt import Attempt
-from lifecycle.attempt.outcome import Ending
+from lifecycle.attempt.outcome import Outcome
 
 FOUND_AS = (LIVENESS, MESSAGE)
 
@@ -11,9 +11,9 @@ FOUND_AS = (LIVENESS, MESSAGE)
 def install() -> None:
     run = Attempt.run
 
-    def run_a_job_that_is_safe(self: Attempt) -> Ending | None:
-        if self._held is None:
-            self._settlement.delete()
+    def run_a_job_that_is_safe(self: Attempt) -> Outcome | None:
+        if self._stored is None:
+            self._acknowledgement.delete()
         return run(self)
 
     Attempt.run = run_a_job_that_is_safe  # type: ignore[method-assign]
