@@ -123,7 +123,7 @@ def rows(measures: tuple[MetricDefinition, ...]) -> Iterator[str]:
 
 def test_the_docs_list_every_metric() -> None:
     """As the tables have them, in their order."""
-    of_worker, _, of_exporter = (ROOT / "docs" / "metrics.md").read_text().partition("## Of `holdfast exporter`")
+    of_worker, _, of_exporter = (ROOT / "docs" / "metrics.md").read_text().partition("## Exporter metrics")
     for text, table in ((of_worker, WORKER), (of_exporter, EXPORTER)):
         assert [line for line in text.splitlines() if line.startswith("| `")] == list(rows(table))
 
