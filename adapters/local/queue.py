@@ -8,7 +8,7 @@ time is over.
 import os
 import secrets
 import sqlite3
-import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,6 +25,9 @@ OPEN_POLL_S: Final = 0.02
 UNUSABLE: Final = frozenset(
     {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_AUTH}
 )
+
+INHERITED: Final[list[sqlite3.Connection]] = []
+"""Connections of a parent process, kept here because losing the last reference to one would close it."""
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -54,7 +57,8 @@ class LocalQueue:
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._clock = clock
-        self._local = threading.local()
+        self._connections = _Connections(path)
+        weakref.finalize(self, self._connections.close)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._prepare()
@@ -146,8 +150,9 @@ class LocalQueue:
         deadline = self._clock.monotonic() + BUSY_S
         while True:
             try:
-                self._connection().execute("PRAGMA journal_mode = WAL")  # stays with the file
-                self._connection().executescript(SCHEMA)
+                with self._connections.borrow() as connection:
+                    connection.execute("PRAGMA journal_mode = WAL")  # stays with the file
+                    connection.executescript(SCHEMA)
             except sqlite3.OperationalError as error:
                 if _code(error) != sqlite3.SQLITE_BUSY or self._clock.monotonic() >= deadline:
                     raise
@@ -155,30 +160,64 @@ class LocalQueue:
             else:
                 return
 
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's connection. SQLite's do not survive a fork, so a child makes its own."""
-        stored: dict[int, sqlite3.Connection] = self._local.__dict__.setdefault("by_process", {})
-        if os.getpid() not in stored:
-            connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
-            connection.execute("PRAGMA synchronous = FULL")
-            stored[os.getpid()] = connection
-        return stored[os.getpid()]
-
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            connection = self._connection()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
+            with self._connections.borrow() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.commit()
+                except BaseException:
+                    connection.rollback()
+                    raise
         except sqlite3.Error as error:
             if _code(error) in UNUSABLE:
                 raise ConfigError(f"the local queue {self._path} cannot be used: {error}") from error
             raise RetryableError(f"the local queue {self._path} failed: {error}") from error
+
+
+class _Connections:
+    """Connections to one file, each used by one thread at a time; the queue closes them when it is no longer used.
+
+    They are kept by process: SQLite forbids a forked child to use its parent's connections, or even to close them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._idle: dict[int, list[sqlite3.Connection]] = {}
+
+    @contextmanager
+    def borrow(self) -> Iterator[sqlite3.Connection]:
+        """Yield an idle connection, or a new one; afterwards it is idle, or closed if a transaction is left open."""
+        idle = self._idle.setdefault(os.getpid(), [])
+        try:
+            connection = idle.pop()
+        except IndexError:
+            connection = self._open()
+        try:
+            yield connection
+        finally:
+            if connection.in_transaction:
+                connection.close()
+            else:
+                idle.append(connection)
+
+    def close(self) -> None:
+        """Close this process's idle connections. Safe to call again."""
+        idle = self._idle.pop(os.getpid(), [])
+        while idle:
+            idle.pop().close()
+        INHERITED.extend(connection for others in self._idle.values() for connection in others)
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 def _code(error: sqlite3.Error) -> int:

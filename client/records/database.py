@@ -106,7 +106,7 @@ def _connect(layout: str) -> sqlite3.Connection:
                     for statement in statements:
                         db.execute(statement)
                 db.execute(f"PRAGMA user_version = {SCHEMA}")
-    except sqlite3.Error:
+    except BaseException:
         db.close()
         raise
     return db

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import timedelta
 from functools import partial
 from multiprocessing.queues import SimpleQueue
@@ -84,13 +85,16 @@ def test_a_forked_child_has_a_connection_of_its_own(tmp_path: Path) -> None:
     """SQLite's file locks do not survive a fork."""
     queue = LocalQueue(tmp_path / "queue.sqlite3", SystemClock())
     queue.send([message("a")])
-    parents = queue._connection()
+    with queue._transaction() as parents:
+        pass
     child = os.fork()
     if child == 0:
-        other = queue._connection()
+        with queue._transaction() as other:
+            pass
         os._exit(0 if other is not parents and queue.depth().available == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert queue._connection() is parents
+    with queue._transaction() as again:
+        assert again is parents
 
 
 def test_threads_share_the_file_and_no_connection(tmp_path: Path) -> None:
@@ -135,9 +139,8 @@ def test_a_delivery_outlives_the_process_that_opened_the_file(tmp_path: Path) ->
     assert second.dead_letter(delivery, reason="no job") is True
     depth = second.depth()
     assert (depth.available, depth.in_flight) == (1, 1)
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT body, reason FROM dead").fetchall() == [("a", "no job")]
-    connection.close()
 
 
 def test_a_failed_transaction_does_not_stand_in_the_way_of_the_next(tmp_path: Path) -> None:
@@ -154,6 +157,7 @@ def test_a_failed_transaction_does_not_stand_in_the_way_of_the_next(tmp_path: Pa
 def test_a_file_that_may_not_be_written_is_a_wrong_setting(tmp_path: Path) -> None:
     """Trying again would not help."""
     queue = LocalQueue(tmp_path / "queue.sqlite3", SystemClock())
-    queue._connection().execute("PRAGMA query_only = ON")
+    with queue._transaction() as connection:
+        connection.execute("PRAGMA query_only = ON")
     with pytest.raises(ConfigError, match="readonly"):
         queue.send([message("a")])

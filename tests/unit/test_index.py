@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -190,7 +191,7 @@ def test_a_file_that_is_no_index_is_made_anew(env: Environment, tmp_path: Path, 
     with RecordIndex(env, tmp_path / "index") as index:
         index.refresh()
         assert len(names(index)) == 2
-    with sqlite3.connect(tmp_path / "index") as db:
+    with closing(sqlite3.connect(tmp_path / "index")) as db:
         assert db.execute("SELECT count(*) FROM jobs").fetchone() == (2,)
 
 
