@@ -1,5 +1,6 @@
 """LocalQueue: several processes on one file, from its first moment on."""
 
+import gc
 import multiprocessing
 import os
 import sqlite3
@@ -81,9 +82,9 @@ def test_a_file_that_others_are_just_opening_is_waited_for(tmp_path: Path, monke
     assert queue.depth().available == 0
 
 
-def test_a_forked_child_has_a_connection_of_its_own(tmp_path: Path) -> None:
-    """SQLite's file locks do not survive a fork."""
-    queue = LocalQueue(tmp_path / "queue.sqlite3", SystemClock())
+def fork_and_use(path: Path) -> None:
+    """Use a queue before a fork, in the child, and in the parent afterwards. The process has one thread only."""
+    queue = LocalQueue(path, SystemClock())
     queue.send([message("a")])
     with queue._transaction() as parents:
         pass
@@ -95,6 +96,41 @@ def test_a_forked_child_has_a_connection_of_its_own(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with queue._transaction() as again:
         assert again is parents
+
+
+def test_a_forked_child_has_a_connection_of_its_own(tmp_path: Path) -> None:
+    """SQLite's file locks do not survive a fork."""
+    process = multiprocessing.get_context("spawn").Process(target=fork_and_use, args=(tmp_path / "queue.sqlite3",))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_a_queue_closes_its_connections_when_it_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that other threads opened, too."""
+    opened: list[sqlite3.Connection] = []
+
+    class Remembered(sqlite3.Connection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            opened.append(self)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Remembered))
+    queue = LocalQueue(tmp_path / "queue.sqlite3", ManualClock())
+    with queue._transaction():
+        pass
+    busy = queue._connections.borrow()
+    busy.__enter__()
+    thread = threading.Thread(target=queue.depth)
+    thread.start()
+    thread.join()
+    busy.__exit__(None, None, None)
+    assert len(opened) == 2
+    del queue, thread
+    gc.collect()
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 def test_threads_share_the_file_and_no_connection(tmp_path: Path) -> None:
