@@ -110,7 +110,8 @@ class Webhook:
             connection = HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
         try:
             connection.request("POST", self._target, body, dict(headers))
-            return connection.getresponse().status
+            with connection.getresponse() as answer:
+                return answer.status
         except (OSError, HTTPException) as error:
             raise RetryableError(f"{self._name}: {error or type(error).__name__}") from error
         except ValueError as error:  # an id that somebody wrote into the record by hand

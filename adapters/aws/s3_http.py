@@ -209,12 +209,13 @@ def _exchange(connection: HTTPConnection, method: str, head: bytes, body: Body) 
         for start in range(0, len(body), PIECE):
             connection.send(view[start : start + PIECE])
     answer = HTTPResponse(connection.sock, method=method)
-    answer.begin()
-    if answer.length is None and not answer.chunked:  # it would end wherever the connection does
-        raise HTTPException("the answer does not say how long it is")
-    if (answer.length or 0) > LONGEST[method]:
-        raise HTTPException(f"the answer has {answer.length} bytes")
-    return answer, answer.read()
+    with answer:  # the socket stays open until both the connection and the answer are closed
+        answer.begin()
+        if answer.length is None and not answer.chunked:  # it would end wherever the connection does
+            raise HTTPException("the answer does not say how long it is")
+        if (answer.length or 0) > LONGEST[method]:
+            raise HTTPException(f"the answer has {answer.length} bytes")
+        return answer, answer.read()
 
 
 def _incomplete(what: str) -> NoReturn:

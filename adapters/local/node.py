@@ -12,6 +12,7 @@ import socket
 import urllib.request
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
+from urllib.error import HTTPError
 
 from attrs import frozen
 
@@ -73,6 +74,8 @@ class SaladNode:
             with opener.open(request, timeout=TIMEOUT_S):
                 pass
         except (OSError, ValueError) as error:
+            if isinstance(error, HTTPError):
+                error.close()  # it is the answer, and holds its socket
             log.warning("%s %s failed: %s", method, path, error)
 
 

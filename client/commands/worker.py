@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -130,18 +130,18 @@ def own_directory(work_dir: Path, name: str) -> Iterator[Path]:
         ConfigError: It cannot be made.
     """
     mine = work_dir / name
-    try:
-        mine.mkdir(parents=True, exist_ok=True)
-        with (work_dir / SWEEP).open("w") as sweeping:
-            fcntl.flock(sweeping, fcntl.LOCK_EX)  # so that nobody sees a directory that is made but not locked yet
-            lock = (mine / LOCK).open("w")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            for other in work_dir.iterdir():
-                if other.is_dir() and other != mine and _is_abandoned(other):
-                    shutil.rmtree(other, ignore_errors=True)
-    except OSError as error:
-        raise ConfigError(f"WORK_DIR {work_dir} cannot be written to: {error}") from error
-    with lock:
+    with ExitStack() as held:
+        try:
+            mine.mkdir(parents=True, exist_ok=True)
+            with (work_dir / SWEEP).open("w") as sweeping:
+                fcntl.flock(sweeping, fcntl.LOCK_EX)  # so that nobody sees a directory that is made but not locked yet
+                lock = held.enter_context((mine / LOCK).open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                for other in work_dir.iterdir():
+                    if other.is_dir() and other != mine and _is_abandoned(other):
+                        shutil.rmtree(other, ignore_errors=True)
+        except OSError as error:
+            raise ConfigError(f"WORK_DIR {work_dir} cannot be written to: {error}") from error
         try:
             yield mine
         finally:
