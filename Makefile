@@ -29,6 +29,10 @@ check: $(VENV)/dev ## what CI checks: format, lint, types, import rules, then th
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory test
 
+.PHONY: pythons
+pythons: ## the unit and contract tests on the oldest and the newest other Python on this machine
+	@PYTHON=$(PYTHON) .ci/pythons
+
 docs: $(VENV)/run ## write docs/states.md, and the diagram in README.md, from the table of states
 	@$(BIN)/holdfast states --write docs/states.md
 	@$(BIN)/python -c 'import re, pathlib; from lifecycle.statechart import mermaid; p = pathlib.Path("README.md"); \
