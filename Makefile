@@ -9,6 +9,8 @@ ARGS   ?=
 SEEDS   ?= 0:20000
 SECONDS ?= 600
 SEED    ?= 1
+MERMAID        := 11.17.2
+MERMAID_SHA256 := 6ad2f42c3fc26bbf9e45cbb6d11898972573ea52b33a5f4ff51952899f950ffd
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check docs soak chaos examples model bench image clean
@@ -33,10 +35,11 @@ check: $(VENV)/dev ## what CI checks: format, lint, types, import rules, then th
 pythons: ## the unit and contract tests on the oldest and the newest other Python on this machine
 	@PYTHON=$(PYTHON) .ci/pythons
 
-docs: $(VENV)/run ## write docs/states.md, and the diagram in README.md, from the table of states
+docs: $(VENV)/run ## write docs/states.md, and the diagrams in README.md, from the table of states
 	@$(BIN)/holdfast states --write docs/states.md
-	@$(BIN)/python -c 'import re, pathlib; from lifecycle.statechart import mermaid; p = pathlib.Path("README.md"); \
-	  p.write_text(re.sub(r"(?s)(```mermaid\n).*?(\n```)", lambda m: m[1] + mermaid() + m[2], p.read_text()))'
+	@$(BIN)/python -c 'import re, pathlib; from lifecycle.statechart import mermaid, mermaid_attempt; \
+	  p = pathlib.Path("README.md"); texts = iter((mermaid(), mermaid_attempt())); \
+	  p.write_text(re.sub(r"(?s)(```mermaid\n).*?(\n```)", lambda m: m[1] + next(texts) + m[2], p.read_text()))'
 
 soak: $(VENV)/dev ## play histories for as long as you like: make soak SEEDS=0:100000
 	@PYTHONPATH=tests:. $(BIN)/python -m simulation.run --seeds $(SEEDS)
@@ -81,3 +84,10 @@ $(VENV)/peers: $(VENV)/run
 $(VENV)/dev: $(VENV)/run
 	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
 	@touch $@
+
+# Mermaid draws the diagrams for tests/acceptance/test_diagram.py. It comes from npm, one file of it.
+$(VENV)/mermaid.min.js:
+	@mkdir -p $(VENV)/npm && cd $(VENV)/npm && npm pack --silent mermaid@$(MERMAID) >/dev/null
+	@cd $(VENV)/npm && echo "$(MERMAID_SHA256)  mermaid-$(MERMAID).tgz" | sha256sum --check --quiet
+	@tar -xzf $(VENV)/npm/mermaid-$(MERMAID).tgz -C $(VENV) --strip-components=2 package/dist/mermaid.min.js
+	@rm -r $(VENV)/npm

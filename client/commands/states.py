@@ -4,12 +4,12 @@ import json
 import sys
 from pathlib import Path
 
-from lifecycle.statechart import document, mermaid
+from lifecycle.statechart import document, mermaid, mermaid_attempt
 from lifecycle.states import EDGES
 
 
 def run(*, write: Path | None = None, as_json: bool = False, diagram: bool = False) -> int:
-    """Print the document, or write it to *write*; or print the edges as JSON lines, or just the diagram."""
+    """Print the document, or write it to *write*; or print the edges as JSON lines, or just the diagrams."""
     if as_json:
         for edge in EDGES:
             row = {
@@ -24,5 +24,5 @@ def run(*, write: Path | None = None, as_json: bool = False, diagram: bool = Fal
     elif write:
         write.write_text(document())
     else:
-        sys.stdout.write(f"{mermaid()}\n" if diagram else document())
+        sys.stdout.write(f"{mermaid()}\n\n{mermaid_attempt()}\n" if diagram else document())
     return 0
