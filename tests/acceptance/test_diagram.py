@@ -1,0 +1,103 @@
+"""The state diagrams as a browser draws them: no label on another, no arrow behind a box or through a state.
+
+Without Chromium or Mermaid these tests are skipped; in CI they fail. HOLDFAST_SCREENSHOTS names a folder
+for pictures.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from support.layout import Box, Drawn, faults
+from support.mermaid import START, arrows
+
+from lifecycle.statechart import mermaid, mermaid_attempt
+
+pytestmark = pytest.mark.acceptance
+
+CHROMIUM = Path("/usr/bin/chromium")
+MERMAID = Path(__file__).parents[2] / ".venv" / "mermaid.min.js"
+MEASURE = Path(__file__).with_name("diagram.js").read_text()
+OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+BACKGROUNDS = {"default": "#ffffff", "dark": "#0d1117"}  # of GitHub's pages
+README_WIDTH = 830
+DIAGRAMS = {"job": mermaid, "attempt": mermaid_attempt}
+VIEWS = {  # theme, font, width; Mermaid's own font and the natural width unless given
+    "light": ("default", "", 0),
+    "dark": ("dark", "", 0),
+    "readme-light": ("default", "", README_WIDTH),
+    "readme-dark": ("dark", "", README_WIDTH),
+    "wide-letters": ("default", "monospace", 0),
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    for needed, remedy in ((CHROMIUM, "apt-get install chromium"), (MERMAID, "make .venv/mermaid.min.js")):
+        if not needed.exists():
+            if os.environ.get("CI"):
+                pytest.fail(f"there is no {needed}, and CI must not skip what needs it: run `{remedy}`")
+            pytest.skip(f"there is no {needed}: run `{remedy}`")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OFFLINE)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Page:
+    """A page with Mermaid in it."""
+    opened = browser.new_page(viewport={"width": 1600, "height": 1200})
+    opened.set_content('<body style="margin: 16px"><div id="diagram"></div></body>')
+    opened.add_script_tag(path=MERMAID)
+    return opened
+
+
+def draw(page: Page, text: str, view: str = "light") -> list[str]:
+    """Draw the diagram and return its faults; that an arrow or a label of the text is missing is one."""
+    theme, font, width = VIEWS[view]
+    page.evaluate("color => { document.body.style.background = color }", BACKGROUNDS[theme])
+    found = page.evaluate(MEASURE, [text, theme, font, width])
+    drawn, missing = [], []
+    for number, arrow in enumerate(arrows(text)):
+        loop = f"{arrow.source}-loop"
+        key = loop if loop in found["paths"] and arrow.source == arrow.target else f"edge{number}"
+        points, label = found["paths"].pop(key, None), found["labels"].pop(key, None)
+        if points:
+            drawn.append(Drawn(arrow.source, arrow.target, points, Box(*label) if label else None))
+        if not points or bool(label) != bool(arrow.label):
+            missing.append(f"{arrow.source} → {arrow.target}: {arrow.label} is not drawn")
+    assert not found["paths"], "these belong to no arrow of the text"
+    return missing + faults({name: Box(*box) for name, box in found["states"].items()}, drawn)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("diagram", DIAGRAMS)
+def test_everything_can_be_read(page: Page, diagram: str, view: str) -> None:
+    """Labels, arrows and states keep clear of each other in both themes, at README width, and with wide letters."""
+    assert draw(page, DIAGRAMS[diagram](), view) == []
+    if folder := os.environ.get("HOLDFAST_SCREENSHOTS"):
+        page.locator("#diagram").screenshot(path=Path(folder) / f"states-{diagram}-{view}.png")
+
+
+def test_the_job_fits_into_a_readme(page: Page) -> None:
+    """At README width the larger diagram is not scaled down, so that its letters have their full size."""
+    draw(page, mermaid())
+    box = page.locator("#diagram svg").bounding_box()
+    assert box
+    assert box["width"] <= README_WIDTH
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        (["a --> a: one", "a --> a: two"], "a → a: one is not drawn"),
+        (["a --> a: again", "a --> b: left", "a --> c: right"], "the labels of a → a and a → c overlap"),
+    ],
+)
+def test_what_mermaid_draws_badly_is_found(page: Page, lines: list[str], fault: str) -> None:
+    """Mermaid draws only the last loop of a state, and draws it across the arrows that leave on the same side."""
+    assert fault in draw(page, "\n".join(["stateDiagram-v2", f"{START} --> a", *lines]))
