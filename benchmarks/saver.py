@@ -53,7 +53,13 @@ def save(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
     """Upload folders as successive snapshots; times and bytes of each."""
     clock, used = SystemClock(), store(url, bucket)
     writer = CheckpointWriter(
-        used, clock, keys=KeyLayout("").job("bench"), epoch=1, token="bench", sizes=SIZES, limiter=RateLimiter(clock, 0)  # noqa: S106 - an attempt token
+        used,
+        clock,
+        keys=KeyLayout("").job("bench"),
+        epoch=1,
+        token="bench",  # noqa: S106 - an attempt token
+        sizes=SIZES,
+        limiter=RateLimiter(clock, 0),
     )
     warm(used)
     idle_mib, known, told = memory_mib("VmRSS"), None, []

@@ -1,18 +1,20 @@
-"""A job's life as one table: every state, every edge, and why.
+"""The life of a job as one table: every state, every transition with its effects, and the reason for each.
 
-The machine (`lifecycle.machine`) is built from this table, docs/states.md is rendered from it, and the operator's
-tools ask it what is legal. Nothing else says what may follow what.
+The table decides. The machine (`lifecycle.machine`) is built from it, docs/states.md is rendered from it, and
+operators' commands ask it which changes are legal. No other code says which state may follow which.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Final
 
 from attrs import frozen
 
+from lifecycle.errors import IllegalTransitionError
+
 
 class State(StrEnum):
-    """Where a job stands. All but SUPERSEDED are written in the record."""
+    """Progress of a job. The record holds every state but SUPERSEDED, which ends an attempt and not a job."""
 
     QUEUED = "queued"
     RECEIVED = "received"
@@ -29,21 +31,20 @@ class State(StrEnum):
 
 
 WAITING: Final = frozenset({State.QUEUED, State.PAUSED_FOR_TIMEOUT, State.RELEASED})
-"""Nobody owns the job; the next node to receive its message does."""
+"""No attempt owns the job. The next worker that receives its message claims it."""
 
 OWNED: Final = frozenset({State.RECEIVED, State.INPUT_LOADED, State.RESUMED, State.RUNNING, State.CHECKPOINTING})
 """An attempt owns the job for as long as its lease is fresh."""
 
 FINAL: Final = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
-"""The job is over; only `retry` opens a failed or cancelled one again."""
+"""The job is over. Only `retry` reopens a failed or cancelled job."""
 
 
 class Trigger(StrEnum):
-    """What moves a job from one state to another."""
+    """Event that moves a job from one state to another."""
 
     TAKE = "take"
-    LOAD_INPUT = "load_input"
-    RESUME = "resume"
+    STAGE = "stage"
     START = "start"
     CHECKPOINT = "checkpoint"
     COMMIT = "commit"
@@ -57,55 +58,78 @@ class Trigger(StrEnum):
     RETRY = "retry"
 
 
-class Write(StrEnum):
-    """When the record learns of a change of state."""
+class Recording(StrEnum):
+    """Moment at which the record learns of a transition."""
 
     AT_ONCE = "at once"
     NEXT_BEAT = "with the next beat"
     NEVER = "never"
 
 
-@frozen
-class Facts:
-    """What guards may look at.
+class Effect(StrEnum):
+    """Side effect of a transition. The value names the method that performs it.
 
-    Attributes:
-        lease_fresh: Somebody else owns the job, and renewed the lease less than its length ago.
-        restored: A committed checkpoint lies in the checkpoint directory.
-        waiting: Another snapshot waits to be uploaded.
+    The attempt has one method per effect of a worker's transition (`lifecycle.attempt.effects`); the commands `cancel`
+    and `retry` perform those of an operator's.
     """
 
-    lease_fresh: bool = False
+    KILL_WORKLOAD = "kill_workload"
+    QUEUE_SNAPSHOT = "queue_snapshot"
+    DISCARD_SNAPSHOT = "discard_snapshot"
+    COLLECT_GARBAGE = "collect_garbage"
+    STOP_HEARTBEAT = "stop_heartbeat"
+    SEND_CONTINUATION = "send_continuation"
+    RELEASE_MESSAGE = "release_message"
+    PUBLISH_OUTPUTS = "publish_outputs"
+    DELETE_MESSAGE = "delete_message"
+    STOP_UPLOADS = "stop_uploads"
+    STOP_NOTIFICATIONS = "stop_notifications"
+    ANNOUNCE_JOB = "announce_job"
+    DELIVER_NOTIFICATIONS = "deliver_notifications"
+
+
+@frozen
+class Facts:
+    """Established facts that guards decide on.
+
+    Attributes:
+        other_lease_fresh: Another attempt owns the job, and renewed its lease less than the lease's length ago.
+        restored: A state to resume from lies in the checkpoint directory: a committed checkpoint, verified, or the
+            state left by the Salad demo's worker.
+        newer_waiting: A newer snapshot waits to be uploaded.
+    """
+
+    other_lease_fresh: bool = False
     restored: bool = False
-    waiting: bool = False
+    newer_waiting: bool = False
 
 
 Guard = Callable[[Facts], bool]
 
 
-def nobody_owns_it(facts: Facts) -> bool:
-    """No lease on the job is fresh."""
-    return not facts.lease_fresh
+def no_fresh_lease(facts: Facts) -> bool:
+    """No other attempt holds a fresh lease on the job."""
+    return not facts.other_lease_fresh
 
 
-def checkpoint_restored(facts: Facts) -> bool:
-    """A committed checkpoint lies in the checkpoint directory."""
+def state_restored(facts: Facts) -> bool:
+    """The checkpoint directory holds a state to resume from."""
     return facts.restored
 
 
-def no_checkpoint(facts: Facts) -> bool:
-    """The job has no committed checkpoint: it starts from its input."""
+def nothing_to_restore(facts: Facts) -> bool:
+    """The job has no state to resume from and starts from its input."""
     return not facts.restored
 
 
-def another_waits(facts: Facts) -> bool:
+def newer_waiting(facts: Facts) -> bool:
     """A newer snapshot waits to be uploaded."""
-    return facts.waiting
+    return facts.newer_waiting
 
 
-def none_waits(facts: Facts) -> bool:
+def none_waiting(facts: Facts) -> bool:
     """No snapshot waits to be uploaded."""
-    return not facts.waiting
+    return not facts.newer_waiting
 
 
 @frozen
@@ -113,184 +137,129 @@ class Edge:
     """One row of the table.
 
     Attributes:
-        source: The state it leaves.
-        trigger: What fires it.
-        destination: The state it enters.
-        write: When the record learns of it.
-        why: One sentence for people.
-        guard: What must hold; None is always.
+        source: State that the transition leaves.
+        trigger: Event that fires it.
+        destination: State that it enters.
+        recorded: Moment at which the record learns of it.
+        before_record: Effects performed, in this order, before the record is written.
+        after_record: Effects performed, in this order, once the record is written. What they leave undone, because
+            they failed or the node died, is redone by the next worker that receives the job's message.
+        why: Reason for the transition, in one sentence for people.
+        guard: Condition that must hold; None if there is none.
+        by_operator: Whether an operator's command performs it, and no attempt.
     """
 
     source: State
     trigger: Trigger
     destination: State
-    write: Write
+    recorded: Recording
+    before_record: tuple[Effect, ...]
+    after_record: tuple[Effect, ...]
     why: str
     guard: Guard | None = None
+    by_operator: bool = False
 
 
-def _edges() -> tuple[Edge, ...]:
-    s, t, w = State, Trigger, Write
-    active = [state for state in State if state in OWNED]
-    waiting = [state for state in State if state in WAITING]
-    rows = [
-        *(
-            Edge(
-                source,
-                t.TAKE,
-                s.RECEIVED,
-                w.AT_ONCE,
-                "A worker got the message and wrote itself into the record.",
-                nobody_owns_it,
-            )
-            for source in waiting
-        ),
-        *(
-            Edge(
-                source,
-                t.TAKE,
-                s.RECEIVED,
-                w.AT_ONCE,
-                "The owner's lease ran out, so the next worker takes over.",
-                nobody_owns_it,
-            )
-            for source in active
-        ),
-        Edge(
-            s.RECEIVED,
-            t.LOAD_INPUT,
-            s.INPUT_LOADED,
-            w.NEXT_BEAT,
-            "The input is here, and no checkpoint exists.",
-            no_checkpoint,
-        ),
-        Edge(
-            s.RECEIVED,
-            t.RESUME,
-            s.RESUMED,
-            w.NEXT_BEAT,
-            "Input and the last good checkpoint are here, every hash verified.",
-            checkpoint_restored,
-        ),
-        Edge(s.INPUT_LOADED, t.START, s.RUNNING, w.NEXT_BEAT, "The workload starts from the beginning."),
-        Edge(s.RESUMED, t.START, s.RUNNING, w.NEXT_BEAT, "The workload goes on from the checkpoint."),
-        Edge(
-            s.RUNNING,
-            t.CHECKPOINT,
-            s.CHECKPOINTING,
-            w.NEXT_BEAT,
-            "A snapshot was taken and is being uploaded; the workload runs on.",
-        ),
-        Edge(
-            s.CHECKPOINTING,
-            t.CHECKPOINT,
-            s.CHECKPOINTING,
-            w.NEXT_BEAT,
-            "A newer snapshot replaces the one still waiting.",
-        ),
-        Edge(
-            s.CHECKPOINTING,
-            t.COMMIT,
-            s.RUNNING,
-            w.AT_ONCE,
-            "The snapshot is uploaded, and the record points at its manifest.",
-            none_waits,
-        ),
-        Edge(
-            s.CHECKPOINTING,
-            t.COMMIT,
-            s.CHECKPOINTING,
-            w.AT_ONCE,
-            "The same, and the next snapshot is already waiting.",
-            another_waits,
-        ),
-        Edge(
-            s.CHECKPOINTING,
-            t.ABANDON,
-            s.RUNNING,
-            w.NEXT_BEAT,
-            "The upload failed or held nothing new; the last commit stands.",
-            none_waits,
-        ),
-        Edge(
-            s.CHECKPOINTING,
-            t.ABANDON,
-            s.CHECKPOINTING,
-            w.NEXT_BEAT,
-            "The same, and the next snapshot is already waiting.",
-            another_waits,
-        ),
+def _rows(  # noqa: PLR0913 - the columns of the table
+    sources: Iterable[State],
+    trigger: Trigger,
+    destination: State,
+    recorded: Recording,
+    why: str,
+    *,
+    before: Iterable[Effect] = (),
+    after: Iterable[Effect] = (),
+    guard: Guard | None = None,
+    by_operator: bool = False,
+) -> list[Edge]:
+    """Return one row for each of *sources*, in the order of `State`."""
+    return [
+        Edge(source, trigger, destination, recorded, tuple(before), tuple(after), why, guard, by_operator)
+        for source in State
+        if source in set(sources)
     ]
-    for source in (s.RUNNING, s.CHECKPOINTING):
-        rows += [
-            Edge(
-                source,
-                t.COMPLETE,
-                s.COMPLETED,
-                w.AT_ONCE,
-                "The workload exited 0, its outputs are uploaded, and the record names them.",
-            ),
-            Edge(
-                source,
-                t.PAUSE,
-                s.PAUSED_FOR_TIMEOUT,
-                w.AT_ONCE,
-                "MAX_RUNNING_TIME or the delivery's 12 hours are nearly over: saved, to go on under a fresh message.",
-            ),
-        ]
-    for source in active:
-        rows += [
-            Edge(
-                source,
-                t.FAIL,
-                s.FAILED,
-                w.AT_ONCE,
-                "The job cannot succeed: invalid, or it failed too often without getting further.",
-            ),
-            Edge(
-                source,
-                t.RELEASE,
-                s.RELEASED,
-                w.AT_ONCE,
-                "This node gives the job back: it is stopping, is unfit, could not read what it needs, "
-                "or the workload failed and may be tried again.",
-            ),
-            Edge(source, t.CANCEL, s.CANCELLED, w.AT_ONCE, "Somebody asked for it with `holdfast cancel`."),
-            Edge(
-                source,
-                t.SUPERSEDE,
-                s.SUPERSEDED,
-                w.NEVER,
-                "Another epoch owns the job: this attempt ends and writes nothing more.",
-            ),
-        ]
-    rows += [
-        Edge(
-            source,
-            t.CANCEL,
-            s.CANCELLED,
-            w.AT_ONCE,
-            "Somebody asked for it with `holdfast cancel` while nobody owned it.",
-        )
-        for source in waiting
-    ]
-    rows += [
-        Edge(
-            source,
-            t.RETRY,
-            s.QUEUED,
-            w.AT_ONCE,
-            "Somebody asked for it with `holdfast retry`; checkpoints stay.",
-        )
-        for source in (s.FAILED, s.CANCELLED)
-    ]
-    return tuple(rows)
 
 
-EDGES: Final = _edges()
-"""Every legal change of state."""
+def _table() -> tuple[Edge, ...]:
+    s, t, e = State, Trigger, Effect
+    now, beat, never = Recording.AT_ONCE, Recording.NEXT_BEAT, Recording.NEVER
+    busy = (s.RUNNING, s.CHECKPOINTING)
+    # fmt: off
+    return (
+        *_rows(WAITING, t.TAKE, s.RECEIVED, now, "A worker received the message and claimed the job.",
+               guard=no_fresh_lease),
+        *_rows(OWNED, t.TAKE, s.RECEIVED, now, "The owner's lease ran out, so the next worker takes over.",
+               guard=no_fresh_lease),
+        *_rows([s.RECEIVED], t.STAGE, s.INPUT_LOADED, beat, "The input is on the node, and no checkpoint exists.",
+               guard=nothing_to_restore),
+        *_rows([s.RECEIVED], t.STAGE, s.RESUMED, beat,
+               "Input and the last good checkpoint are on the node, every digest verified.",
+               guard=state_restored),
+        *_rows([s.INPUT_LOADED], t.START, s.RUNNING, beat, "The workload starts from the beginning."),
+        *_rows([s.RESUMED], t.START, s.RUNNING, beat, "The workload continues from the checkpoint."),
+        *_rows([s.RUNNING], t.CHECKPOINT, s.CHECKPOINTING, beat,
+               "A snapshot was taken and is being uploaded while the workload runs on.",
+               after=[e.QUEUE_SNAPSHOT]),
+        *_rows([s.CHECKPOINTING], t.CHECKPOINT, s.CHECKPOINTING, beat,
+               "A newer snapshot replaces the one that waits to be uploaded.",
+               after=[e.QUEUE_SNAPSHOT]),
+        *_rows([s.CHECKPOINTING], t.COMMIT, s.RUNNING, now,
+               "The snapshot is uploaded, and the record points at its manifest.",
+               after=[e.COLLECT_GARBAGE], guard=none_waiting),
+        *_rows([s.CHECKPOINTING], t.COMMIT, s.CHECKPOINTING, now,
+               "The snapshot is uploaded and recorded, and a newer one already waits.",
+               after=[e.COLLECT_GARBAGE], guard=newer_waiting),
+        *_rows([s.CHECKPOINTING], t.ABANDON, s.RUNNING, beat,
+               "The upload failed or held nothing new; the last commit stands.",
+               after=[e.DISCARD_SNAPSHOT], guard=none_waiting),
+        *_rows([s.CHECKPOINTING], t.ABANDON, s.CHECKPOINTING, beat,
+               "The upload failed or held nothing new, and a newer snapshot already waits.",
+               after=[e.DISCARD_SNAPSHOT], guard=newer_waiting),
+        *_rows(busy, t.COMPLETE, s.COMPLETED, now,
+               "The workload exited 0, its outputs are uploaded, and the record names them.",
+               before=[e.KILL_WORKLOAD], after=[e.PUBLISH_OUTPUTS, e.DELETE_MESSAGE, e.COLLECT_GARBAGE]),
+        *_rows(busy, t.PAUSE, s.PAUSED_FOR_TIMEOUT, now,
+               "MAX_RUNNING_TIME or the delivery's 12 hours are nearly over: saved, to go on under a fresh message.",
+               before=[e.KILL_WORKLOAD],
+               after=[e.STOP_HEARTBEAT, e.SEND_CONTINUATION, e.DELETE_MESSAGE, e.COLLECT_GARBAGE]),
+        *_rows(OWNED, t.FAIL, s.FAILED, now,
+               "The job cannot succeed: it is invalid, or it failed too often without progress.",
+               before=[e.KILL_WORKLOAD], after=[e.DELETE_MESSAGE, e.COLLECT_GARBAGE]),
+        *_rows(OWNED, t.RELEASE, s.RELEASED, now,
+               "This node gives the job back: it is stopping or unfit, could not read what it needs, "
+               "or the workload failed and may be tried again.",
+               before=[e.KILL_WORKLOAD], after=[e.STOP_HEARTBEAT, e.RELEASE_MESSAGE, e.COLLECT_GARBAGE]),
+        *_rows(OWNED, t.CANCEL, s.CANCELLED, now,
+               "An operator cancelled the job: its owner ends it, or `holdfast cancel` does if no owner is alive.",
+               before=[e.KILL_WORKLOAD], after=[e.DELETE_MESSAGE], guard=no_fresh_lease),
+        *_rows(OWNED, t.SUPERSEDE, s.SUPERSEDED, never,
+               "Another epoch owns the job: this attempt ends and writes nothing more.",
+               before=[e.KILL_WORKLOAD], after=[e.STOP_UPLOADS, e.STOP_NOTIFICATIONS]),
+        *_rows(WAITING, t.CANCEL, s.CANCELLED, now, "An operator cancelled the job while no attempt owned it.",
+               after=[e.DELIVER_NOTIFICATIONS], by_operator=True),
+        *_rows([s.FAILED, s.CANCELLED], t.RETRY, s.QUEUED, now,
+               "An operator reopened the job with `holdfast retry`; its checkpoints stay.",
+               after=[e.ANNOUNCE_JOB, e.DELIVER_NOTIFICATIONS], by_operator=True),
+    )
+    # fmt: on
+
+
+EDGES: Final = _table()
+"""Every legal transition."""
 
 
 def is_legal(source: State, trigger: Trigger) -> bool:
-    """Whether any edge for *trigger* leaves *source*, whatever its guard says."""
+    """Return whether any row for *trigger* leaves *source*, whatever its guard."""
     return any(edge.source is source and edge.trigger is trigger for edge in EDGES)
+
+
+def edge_for(source: State, trigger: Trigger, facts: Facts) -> Edge:
+    """Return the row for *trigger* out of *source* whose guard holds for *facts*.
+
+    Raises:
+        IllegalTransitionError: There is no such row, or its guard refuses.
+    """
+    for edge in EDGES:
+        if edge.source is source and edge.trigger is trigger and (edge.guard is None or edge.guard(facts)):
+            return edge
+    raise IllegalTransitionError(source, trigger)

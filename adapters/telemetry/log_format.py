@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.observer import Observer
 from lifecycle.states import Edge
+from lifecycle.structured_log import EVENT_ATTRIBUTE, FIELDS_ATTRIBUTE
 
 INFO_EVENTS: Final = frozenset({"input_loaded", "resumed", "running", "checkpoint", "exited", "stopped"})
 TROUBLE_EVENTS: Final = frozenset(
@@ -70,13 +71,15 @@ class AttemptContextProcessor:
     def __call__(self, _: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Add what is known. A line that names its job itself (`extra`) may come before or after the attempt at it."""
         record, last = event["_record"], self._last
-        job = getattr(record, "job", None)
+        fields = getattr(record, FIELDS_ATTRIBUTE, {})
+        job = fields.get("job", getattr(record, "job", None))
         event["node"] = self._node
         if job:
             event["job"] = job
         if last and (job == last.job or not (job or last.is_over)):
             event.update(job=last.job, epoch=last.epoch, state=last.state)
-        for name, fact in getattr(record, "facts", {}).items():
+        event["event"] = getattr(record, EVENT_ATTRIBUTE, event["event"])
+        for name, fact in {**getattr(record, "facts", {}), **fields}.items():
             event.setdefault(name, fact)
         return event
 

@@ -22,11 +22,10 @@ from client.config.composition import Environment
 from client.operations.notices import is_untold, summary, tell, with_notice
 from client.records.reader import READERS, read_all
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.job_record import iso
 from lifecycle.record.archive_format import is_archived
 from lifecycle.record.message import announce_anew
+from lifecycle.record.operator_changes import cancelled
 from lifecycle.record.record_store import StoredRecord
-from lifecycle.states import State
 
 USED: Final = "this id is archived, so no worker begins it: cancelled; submit its work under another id"
 
@@ -80,11 +79,7 @@ def run(env: Environment, *, older: timedelta, dry_run: bool, as_json: bool) -> 
 def _refuse(env: Environment, stored: StoredRecord, *, dry_run: bool) -> str:
     """End a job whose id was archived while it was submitted anew: no worker would ever begin it."""
     if not dry_run:
-        stamps = evolve(stored.record.timestamps, finished=iso(env.clock.now()))
-        ended = evolve(
-            stored.record, state=State.CANCELLED, epoch=stored.record.epoch + 1, error=USED, timestamps=stamps
-        )
-        refused = with_notice(env, ended, "cancelled")
+        refused = with_notice(env, cancelled(stored, env.clock.now(), error=USED), "cancelled")
         with suppress(RetryableError, PermanentError):  # the next run finds it again
             env.record_store.write(env.layout.job(stored.record.job).record, refused, stored.version)
     return USED

@@ -4,8 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-from lifecycle.statechart import document, mermaid, mermaid_attempt
+from lifecycle.statechart import mermaid, mermaid_attempt
 from lifecycle.states import EDGES
+from lifecycle.states_page import document
 
 
 def run(*, write: Path | None = None, as_json: bool = False, diagram: bool = False) -> int:
@@ -17,7 +18,10 @@ def run(*, write: Path | None = None, as_json: bool = False, diagram: bool = Fal
                 "trigger": edge.trigger,
                 "destination": edge.destination,
                 "guard": edge.guard.__name__ if edge.guard else None,
-                "recorded": edge.write.value,
+                "recorded": edge.recorded.value,
+                "before_record": list(edge.before_record),
+                "after_record": list(edge.after_record),
+                "by_operator": edge.by_operator,
                 "why": edge.why,
             }
             sys.stdout.write(f"{json.dumps(row)}\n")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from client.config.composition import Environment
 from lifecycle import __version__
-from lifecycle.attempt.observers import NOBODY
+from lifecycle.attempt.observers import NO_OBSERVERS
 from lifecycle.errors import ConfigError
 from lifecycle.ports.node import Node
 from lifecycle.ports.observer import Observer
@@ -37,7 +37,7 @@ def tracing(env: Environment, node: Node, environ: Mapping[str, str]) -> Iterato
     """
     endpoint = next((name for name in ENDPOINTS if environ.get(name)), None)
     if endpoint is None or _is_off(environ):
-        yield NOBODY
+        yield NO_OBSERVERS
         return
     _check(endpoint, environ)
     logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # its every retry is a warning

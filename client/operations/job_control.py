@@ -8,16 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from attrs import evolve
-
 from client.config.composition import Environment
 from client.operations.notices import tell_quietly, with_notice
 from lifecycle.attempt.salad_demo import STATE
-from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
-from lifecycle.job_record import Control, JobRecord, iso
+from lifecycle.errors import ConfigError, HoldfastError, IllegalTransitionError, PermanentError, RetryableError
+from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import is_job_id
 from lifecycle.record.archive_format import is_archived
 from lifecycle.record.message import announce_anew
+from lifecycle.record.operator_changes import cancellation_requested, cancelled, reopened
 from lifecycle.record.record_store import StoredRecord, WriteConflict
 from lifecycle.states import State, Trigger, is_legal
 
@@ -62,10 +61,10 @@ def cancel(env: Environment, job: str) -> str:
         record = stored.record
         if not is_legal(record.state, Trigger.CANCEL):
             raise PermanentError(f"is {record.state}: there is nothing to cancel")
-        if record.is_owned(stored.age_s):
-            return evolve(record, control=evolve(record.control, cancel=True))
-        stamps = evolve(record.timestamps, finished=iso(env.clock.now()))
-        ended = evolve(record, state=State.CANCELLED, epoch=record.epoch + 1, owner=None, timestamps=stamps)
+        try:
+            ended = cancelled(stored, env.clock.now())
+        except IllegalTransitionError:  # its owner's lease is fresh
+            return cancellation_requested(record)
         return with_notice(env, ended, "cancelled")
 
     written = _change(env, job, change)
@@ -94,21 +93,9 @@ def _reopen(env: Environment, job: str, *, from_start: bool) -> str:
             raise PermanentError(ARCHIVED)
         if not is_legal(record.state, Trigger.RETRY):
             raise PermanentError(f"is {record.state}: only a failed or cancelled job is tried again")
-        opened = evolve(
-            record,
-            state=State.QUEUED,
-            epoch=record.epoch + 1,
-            failures=0,
-            deaths=0,
-            error=None,
-            control=Control(),
-            timestamps=evolve(record.timestamps, finished=None),
-        )
-        if not from_start:
-            return with_notice(env, opened, "retried")
-        if record.demo:  # before the record: whoever takes the job must not find it any more
+        if from_start and record.demo:  # before the record: whoever takes the job must not find it any more
             env.store.delete([f"{env.layout.job(job).folder}{STATE}"])
-        return with_notice(env, evolve(opened, checkpoint=None, fallback=None, ran_s=0.0), "retried")
+        return with_notice(env, reopened(record, from_start=from_start), "retried")
 
     record = _change(env, job, change)
     keys = env.layout.job(job)

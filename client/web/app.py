@@ -23,8 +23,8 @@ from client.web.security import Guard, Rules
 from client.web.sse import EventStream
 from lifecycle import __version__
 from lifecycle.errors import HoldfastError
-from lifecycle.statechart import STATE_NOTES
 from lifecycle.states import State
+from lifecycle.states_page import STATE_NOTES
 
 HERE: Final = Path(__file__).parent
 

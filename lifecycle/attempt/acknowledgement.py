@@ -1,10 +1,9 @@
-"""What becomes of the delivery once an attempt has ended: sent anew, handed back, or deleted.
+"""Acknowledgement: what becomes of a delivery once its job's record is written.
 
-The record is written by then, and it decides; so nothing here may fail the attempt. What the queue did not do, the next
-receiver of the message does.
+The record decides, so nothing here may fail the attempt. What the queue did not do, the next receiver of the message
+does.
 """
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
@@ -13,78 +12,75 @@ from lifecycle.attempt.context import WorkerContext
 from lifecycle.checkpoint.publish import publish, published, unpublishable
 from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.job_record import JobRecord
-from lifecycle.key_layout import JobKeys
 from lifecycle.machine import Change
 from lifecycle.ports.queue import Delivery
 from lifecycle.record.message import JobMessage, announce_anew
+from lifecycle.structured_log import StructuredLogger
 
-PUBLISH_AGAIN: Final = timedelta(seconds=30)
+PUBLISH_AGAIN: Final = timedelta(seconds=30)  # until the next receiver tries to publish
 
-log = logging.getLogger("holdfast.settle")
+log = StructuredLogger("holdfast.acknowledgement")
 
 
 class Acknowledgement:
-    """Settles one delivery.
+    """Settles one delivery: releases it, or deletes it once everything that must come before has succeeded.
 
     Args:
         context: Queue, store and bucket are used.
-        message: What the message said.
-        delivery: The delivery.
+        message: What was received.
+        delivery: The delivery to settle.
     """
 
     def __init__(self, context: WorkerContext, message: JobMessage, delivery: Delivery) -> None:
         self._context = context
-        self._message = message
+        self._keys = message.keys
         self._delivery = delivery
+        self._unfinished: timedelta | None = None
 
-    @property
-    def _keys(self) -> JobKeys:
-        return self._message.keys
-
-    def send_anew(self, record: JobRecord) -> None:
-        """Send a fresh message, then delete this one: between the two there are two, and the record decides."""
+    def send_continuation(self, record: JobRecord) -> None:
+        """Send the job's next message. If that fails, `delete` releases the delivery instead, at once."""
         following = announce_anew(self._keys, record, record.dispatch + 1, bucket=self._context.bucket)
         try:
-            refused = self._context.queue.send([following])
+            refused = [failure.reason for failure in self._context.queue.send([following])]
         except HoldfastError as error:
-            log.warning("%s: no fresh message sent: %s", record.job, error, extra={"job": record.job})
-            self.hand_back(timedelta(0))
-            return
+            refused = [str(error)]
         if refused:
-            log.warning("%s: no fresh message sent: %s", record.job, refused[0].reason, extra={"job": record.job})
-            self.hand_back(timedelta(0))
-        else:
-            self.delete()
+            log.warning("continuation.not_sent", job=record.job, error=refused[0])
+            self._unfinished = timedelta(0)
 
-    def hand_back(self, delay: timedelta) -> None:
-        """Let others see the message after *delay*."""
-        self._quietly("hand back", lambda: self._context.queue.release(self._delivery, delay=delay))
+    def publish(self, record: JobRecord, write: Callable[[Change], object]) -> None:
+        """Publish a completed job's outputs, and record with *write* that they are.
 
-    def delete(self) -> None:
-        """Remove the message."""
-        self._quietly("delete", lambda: self._context.queue.delete(self._delivery))
-
-    def publish(self, record: JobRecord, mark: Callable[[Change], object]) -> None:
-        """Publish a completed job's outputs, let *mark* write so in the record, and only then delete the message."""
+        If that fails, `delete` releases the delivery instead, and its next receiver publishes.
+        """
         try:
-            mark(self._publish(record))
+            write(self._publish(record))
         except HoldfastError as error:
-            log.warning("%s: outputs not published yet: %s", record.job, error, extra={"job": record.job})
-            self.hand_back(PUBLISH_AGAIN)
-        else:
-            self.delete()
+            log.warning("outputs.not_published", job=record.job, error=error)
+            self._unfinished = PUBLISH_AGAIN
 
     def _publish(self, record: JobRecord) -> Change:
         try:
             publish(self._context.store, self._context.clock, self._keys, record)
-        except PermanentError as error:  # something committed is damaged, or a name that no key can have
-            why = f"the outputs cannot be published: {error}"
-            log.error("%s: %s", record.job, why, extra={"job": record.job})  # noqa: TRY400 - the traceback would say nothing more
-            return lambda latest: unpublishable(latest, why)
+        except PermanentError as error:  # something committed is damaged, or no key can have that name
+            reason = f"the outputs cannot be published: {error}"
+            log.error("outputs.unpublishable", job=record.job, error=error)
+            return lambda latest: unpublishable(latest, reason)
         return published
 
-    def _quietly(self, what: str, act: Callable[[], None]) -> None:
+    def delete(self) -> None:
+        """Delete the message, unless something that had to come first has failed: then release it."""
+        if self._unfinished is not None:
+            self.release(self._unfinished)
+            return
         try:
-            act()
+            self._context.queue.delete(self._delivery)
         except HoldfastError as error:
-            log.warning("%s: could not %s the message: %s", self._keys.job, what, error, extra={"job": self._keys.job})
+            log.warning("message.not_deleted", job=self._keys.job, error=error)
+
+    def release(self, delay: timedelta) -> None:
+        """Let other workers see the message after *delay*."""
+        try:
+            self._context.queue.release(self._delivery, delay=delay)
+        except HoldfastError as error:
+            log.warning("message.not_released", job=self._keys.job, error=error)

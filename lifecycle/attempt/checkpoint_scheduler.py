@@ -1,4 +1,4 @@
-"""Snapshots of a running workload, and committing them once they are uploaded.
+"""The checkpoint scheduler: takes snapshots of a running workload, and commits them once they are uploaded.
 
 Runs in the thread that owns the machine.
 """
@@ -8,8 +8,8 @@ from typing import Final
 from attrs import evolve
 
 from lifecycle.attempt.events import Uploaded, UploadFailed
-from lifecycle.attempt.outcome import OF_THE_FILES
-from lifecycle.attempt.running import AttemptContext
+from lifecycle.attempt.outcome import PORTABLE_ERRNOS
+from lifecycle.attempt.phases import RunningJob
 from lifecycle.checkpoint.snapshot import Scan, Snapshot, capture_files, scan, take_announced, take_output
 from lifecycle.checkpoint.writer import Saved
 from lifecycle.errors import TornSnapshotError, UnknownOutcomeError
@@ -25,22 +25,25 @@ class CheckpointScheduler:
     """The checkpoints of one attempt.
 
     Args:
-        on: The attempt.
+        running: The running job.
     """
 
-    def __init__(self, on: AttemptContext) -> None:
-        self._on = on
-        committed = on.session.record.checkpoint
+    def __init__(self, running: RunningJob) -> None:
+        self._running = running
+        self._claimed = running.claimed
+        self._launch = running.staged.launch
+        self._interval_s = self._launch.saving_interval.total_seconds()
+        committed = self._claimed.session.record.checkpoint
         self._seq = committed.seq if committed else 0
-        self._last_good = on.resumed_from
+        self._last_good = running.staged.restored.ref if running.staged.restored else None
         self._announces = False
-        self._due_at = on.now() + on.launch.saving_interval.total_seconds()
-        self._taken: Snapshot | None = None
+        self._due_at = self._claimed.now() + self._interval_s
+        self._newest: Snapshot | None = None
         self._taken_at: dict[int, float] = {}
         self._uncommitted: tuple[Snapshot, Saved] | None = None
         self._retry_at = 0.0
-        self._seen: Scan = {}
-        self._still_since = 0.0
+        self._scan: Scan = {}
+        self._quiet_since = 0.0
         self._asked = False
         self._in_place: set[str] = set()
         self._backlog: Backlog | None = None
@@ -48,53 +51,53 @@ class CheckpointScheduler:
         self.commits = 0
         """Checkpoints committed by this attempt that went further than the one before."""
         self.left = 0
-        """Snapshots that the workload left, but for those that were torn or held nothing new."""
+        """Snapshots that the workload left, except for those that were torn or held nothing new."""
         self.last: Uploaded | UploadFailed | None = None
-        """What became of the snapshot that closes the attempt; None while it is being uploaded."""
+        """Result of uploading the snapshot that closes the attempt; None while it is being uploaded."""
 
     # ---- taking snapshots ----
 
     def take_if_due(self, report: Report) -> None:
-        """Take what the workload announced; or, when the saving interval is over, ask it to save, or picture its files.
+        """Take the announced checkpoint, if any; or, once the saving interval is over, ask for one and capture.
 
         Raises:
-            OSError: This node's disk would not take it.
+            OSError: The node's disk refused the snapshot.
         """
         if report.announced:
             self._announces = True
-            self._submit(self._announced(report.announced))
-        elif self._on.now() >= self._due_at:
+            self._submit(self._take_announced(report.announced))
+        elif self._claimed.now() >= self._due_at:
             if not self._asked:
-                self._on.child.ask_to_save()
+                self._running.child.ask_to_save()
                 self._asked = True
             if self._announces:
-                self._be_due_again()
+                self._schedule_next(self._interval_s)
             else:
-                self._take_when_quiet(report.done)
+                self._capture_when_quiet(report.done)
 
     def take_last(self, report: Report, *, trust_directory: bool) -> bool:
-        """Take the newest consistent state of a workload that has ended, and submit it as the attempt's last.
+        """Take the newest consistent state of a workload that has ended, and submit it as the attempt's last snapshot.
 
         Args:
-            report: Its last report.
-            trust_directory: It saved and left by itself, so a program that announces nothing left its files whole.
+            report: The workload's last report.
+            trust_directory: Whether the program left its files whole: it saved and exited by itself.
 
         Returns:
             Whether there was anything to take.
         """
         snapshot = None
         if report.announced:
-            snapshot = self._announced(report.announced)
-        elif trust_directory and not self._announces and (seen := self._look()):
-            snapshot = self._picture(seen, report.done)
+            snapshot = self._take_announced(report.announced)
+        elif trust_directory and not self._announces and (files := self._scan_files()):
+            snapshot = self._capture(files, report.done)
         if snapshot is None:
             return False
         self.submit_last(evolve(snapshot, is_last=True))
         return True
 
     def take_output(self, report: Report) -> None:
-        """Take the outputs of a workload that is done, and submit them as the attempt's last."""
-        self.submit_last(take_output(seq=self._next_seq(), step=report.done, dirs=self._on.launch.dirs))
+        """Take the outputs of a workload that is done, and submit them as the attempt's last snapshot."""
+        self.submit_last(take_output(seq=self._next_seq(), step=report.done, dirs=self._launch.dirs))
 
     def submit_last(self, snapshot: Snapshot) -> None:
         """Submit *snapshot* as the attempt's last."""
@@ -102,59 +105,54 @@ class CheckpointScheduler:
         self._submit(snapshot)
 
     def submit_last_again(self, failed: Snapshot) -> None:
-        """The same with one that *failed* to upload; under a new number: its manifest may still be on its way."""
+        """Submit the last snapshot again, under a new number: the manifest of the failed try may still arrive."""
         self.submit_last(evolve(failed, seq=self._next_seq()))
 
-    def on_entered_checkpointing(self) -> None:
-        """The hook of entering `checkpointing` with a new snapshot: put it on the uploader's local queue."""
-        if self._taken:
-            self._on.uploader.submit(self._taken)
-
     def _submit(self, snapshot: Snapshot) -> None:
-        self._be_due_again()
-        self._taken = snapshot
+        self._schedule_next(self._interval_s)
+        self._newest = snapshot
         self.left += 1
-        self._taken_at[snapshot.seq] = self._on.now()
-        since = self._backlog.since if self._backlog else iso(self._on.context.clock.now())
+        self._taken_at[snapshot.seq] = self._claimed.now()
+        since = self._backlog.since if self._backlog else iso(self._claimed.context.clock.now())
         self._note_backlog(Backlog(snapshot.bytes, since))
-        self._on.machine.fire(Trigger.CHECKPOINT)
+        self._claimed.machine.fire(Trigger.CHECKPOINT, snapshot=snapshot)
 
-    def _announced(self, announced: Announced) -> Snapshot:
-        launch = self._on.launch
-        return take_announced(announced, launch.workload, seq=self._next_seq(), dirs=launch.dirs)
+    def _take_announced(self, announced: Announced) -> Snapshot:
+        return take_announced(announced, self._launch.workload, seq=self._next_seq(), dirs=self._launch.dirs)
 
-    def _take_when_quiet(self, step: int | None) -> None:
-        """Picture the files of a program that announces nothing, once they have not changed for a while."""
-        now, workload = self._on.now(), self._on.launch.workload
-        seen = self._look()
-        if not seen:
-            self._be_due_again()
-        elif seen != self._seen and workload.quiet:
-            self._seen, self._still_since = seen, now
-            if now - self._due_at > self._on.launch.saving_interval.total_seconds():
-                self._on.event_log.write("no_snapshot", why=f"its files were never still for {workload.quiet}")
-                self._be_due_again()
-        elif now - self._still_since >= workload.quiet.total_seconds():
-            self._submit_picture(self._picture(seen, step))
+    def _capture_when_quiet(self, step: int | None) -> None:
+        """Capture the files of a program that announces nothing, once they have not changed for a while."""
+        now, quiet = self._claimed.now(), self._launch.workload.quiet
+        files = self._scan_files()
+        if not files:
+            self._schedule_next(self._interval_s)
+        elif files != self._scan and quiet:
+            self._scan, self._quiet_since = files, now
+            if now - self._due_at > self._interval_s:
+                self._claimed.event_log.write("no_snapshot", why=f"its files were never still for {quiet}")
+                self._schedule_next(self._interval_s)
+        elif now - self._quiet_since >= quiet.total_seconds():
+            captured = self._capture(files, step)
+            if captured:
+                self._submit(captured)
+            else:  # something changed during the capture: scan again
+                self._scan = {}
 
-    def _submit_picture(self, picture: Snapshot | None) -> None:
-        if picture:
-            self._submit(picture)
-        else:  # something changed at this very moment: look again
-            self._seen = {}
+    def _scan_files(self) -> Scan:
+        return scan(self._launch.dirs, self._launch.workload)
 
-    def _look(self) -> Scan:
-        return scan(self._on.launch.dirs, self._on.launch.workload)
-
-    def _picture(self, seen: Scan, step: int | None) -> Snapshot | None:
-        launch = self._on.launch
+    def _capture(self, files: Scan, step: int | None) -> Snapshot | None:
         return capture_files(
-            seen, launch.workload, seq=self._next_seq(), step=step, dirs=launch.dirs, in_place=self._in_place
+            files,
+            self._launch.workload,
+            seq=self._next_seq(),
+            step=step,
+            dirs=self._launch.dirs,
+            in_place=self._in_place,
         )
 
-    def _be_due_again(self, *, in_s: float | None = None) -> None:
-        wait_s = self._on.launch.saving_interval.total_seconds() if in_s is None else in_s
-        self._due_at = self._on.now() + wait_s
+    def _schedule_next(self, wait_s: float) -> None:
+        self._due_at = self._claimed.now() + wait_s
         self._asked = False
 
     def _next_seq(self) -> int:
@@ -163,30 +161,30 @@ class CheckpointScheduler:
 
     def _note_backlog(self, backlog: Backlog | None) -> None:
         self._backlog = backlog
-        self._on.session.note("backlog", lambda record: evolve(record, backlog=backlog))
+        self._claimed.session.note("backlog", lambda record: evolve(record, backlog=backlog))
 
     # ---- committing them ----
 
-    def heard(self, event: Uploaded | UploadFailed) -> None:
-        """Take in what the uploader says; what is uploaded is due to be committed then.
+    def on_upload_ended(self, event: Uploaded | UploadFailed) -> None:
+        """Take in the result of an upload; a successful one is committed by the next `commit_if_due`.
 
         Raises:
             LeaseLostError: Another epoch owns the job.
             OSError: The workload has left files that cannot be read, here or anywhere.
         """
-        if _is_nothing(event):
+        if _brought_nothing(event):
             self.left -= 1
         if event.snapshot.is_last:
             self.last = event
         elif isinstance(event, UploadFailed):
-            self._on.event_log.write("upload_failed", seq=event.snapshot.seq, error=str(event.error))
+            self._claimed.event_log.write("upload_failed", seq=event.snapshot.seq, error=str(event.error))
             self._abandon(event.snapshot)
             if isinstance(event.error, TornSnapshotError):
                 self._retake(event.error)
-            elif isinstance(event.error, OSError) and event.error.errno in OF_THE_FILES:
+            elif isinstance(event.error, OSError) and event.error.errno in PORTABLE_ERRNOS:
                 raise event.error
             else:
-                self._failing_since = self._failing_since or self._on.now()
+                self._failing_since = self._failing_since or self._claimed.now()
         elif event.saved is None:
             self._note_backlog(None)
             self._abandon(event.snapshot)
@@ -194,15 +192,15 @@ class CheckpointScheduler:
             self._uncommitted = (event.snapshot, event.saved)
 
     def _retake(self, torn: TornSnapshotError) -> None:
-        """Take another snapshot soon, copying the files that were written to in place; but not after a failed check."""
+        """Take another snapshot soon, copying the files that were written in place; but not after a failed check."""
         if torn.paths:
             self._in_place.update(torn.paths)
-            self._be_due_again(in_s=0.0)
+            self._schedule_next(0.0)
 
     @property
     def failing_s(self) -> float:
         """Seconds for which every upload has failed; 0 if the last one did not."""
-        return self._on.now() - self._failing_since if self._failing_since else 0.0
+        return self._claimed.now() - self._failing_since if self._failing_since else 0.0
 
     def commit_if_due(self) -> None:
         """Commit what is uploaded; again after a while, if it is not known whether that succeeded.
@@ -210,32 +208,31 @@ class CheckpointScheduler:
         Raises:
             LeaseLostError: Another epoch owns the job.
         """
-        if self._uncommitted is None or self._on.now() < self._retry_at:
+        if self._uncommitted is None or self._claimed.now() < self._retry_at:
             return
         snapshot, saved = self._uncommitted
         further = self._goes_further(saved.ref)
         try:
             change = self._pointing_at(saved.ref, further=further)
-            self._on.machine.fire(Trigger.COMMIT, facts=self._facts(snapshot), change=change)
+            self._claimed.machine.fire(Trigger.COMMIT, facts=self._facts(snapshot), change=change)
         except UnknownOutcomeError as error:
-            self._retry_at = self._on.now() + RETRY_S
-            self._on.event_log.write("commit_unknown", seq=snapshot.seq, error=str(error))
+            self._retry_at = self._claimed.now() + RETRY_S
+            self._claimed.event_log.write("commit_unknown", seq=snapshot.seq, error=str(error))
             return
         self._uncommitted = None
         self._count(saved, further=further)
-        self._on.uploader.committed()
 
-    def commit_with_ending(self, saved: Saved) -> Change:
-        """The change that commits *saved* together with the attempt's last state."""
+    def commit_with_outcome(self, saved: Saved) -> Change:
+        """Return the change that commits *saved* together with the attempt's last state."""
         further = self._goes_further(saved.ref)
         change = self._pointing_at(saved.ref, further=further)
         self._count(saved, further=further)
         return change
 
     def _pointing_at(self, ref: CheckpointRef, *, further: bool) -> Change:
-        now = iso(self._on.context.clock.now())
+        now = iso(self._claimed.context.clock.now())
         committed, fallback, commits = evolve(ref, at=now), self._last_good, self.commits + further
-        newer = self._taken if self._taken and self._taken.seq > ref.seq else None
+        newer = self._newest if self._newest and self._newest.seq > ref.seq else None
         self._note_backlog(Backlog(newer.bytes, now) if newer else None)
 
         def point(record: JobRecord) -> JobRecord:
@@ -245,26 +242,25 @@ class CheckpointScheduler:
         return point
 
     def _count(self, saved: Saved, *, further: bool) -> None:
-        ref = self._last_good = evolve(saved.ref, at=iso(self._on.context.clock.now()))
+        ref = self._last_good = evolve(saved.ref, at=iso(self._claimed.context.clock.now()))
         self._failing_since = None
         self.commits += further
-        took_s = round(self._on.now() - self._taken_at[ref.seq], 3)
+        took_s = round(self._claimed.now() - self._taken_at[ref.seq], 3)
         self._taken_at = {seq: at for seq, at in self._taken_at.items() if seq > ref.seq}
         facts = {"seq": ref.seq, "step": ref.step, "bytes": ref.bytes, "sent": ref.sent, "took_s": took_s}
-        self._on.event_log.write("checkpoint", **facts)
+        self._claimed.event_log.write("checkpoint", **facts)
 
     def _goes_further(self, ref: CheckpointRef) -> bool:
         before = self._last_good
         return before is None or before.step is None or ref.step is None or ref.step > before.step
 
     def _abandon(self, snapshot: Snapshot) -> None:
-        snapshot.discard()
-        self._on.machine.fire(Trigger.ABANDON, facts=self._facts(snapshot))
+        self._claimed.machine.fire(Trigger.ABANDON, facts=self._facts(snapshot), snapshot=snapshot)
 
     def _facts(self, snapshot: Snapshot) -> Facts:
-        return Facts(waiting=self._taken is not None and self._taken.seq > snapshot.seq)
+        return Facts(newer_waiting=self._newest is not None and self._newest.seq > snapshot.seq)
 
 
-def _is_nothing(event: Uploaded | UploadFailed) -> bool:
-    """Whether it turned out that the snapshot brings the job no further."""
+def _brought_nothing(event: Uploaded | UploadFailed) -> bool:
+    """Return whether the snapshot turned out to bring the job no further."""
     return isinstance(event.error, TornSnapshotError) if isinstance(event, UploadFailed) else event.saved is None

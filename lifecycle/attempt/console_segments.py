@@ -1,10 +1,10 @@
-"""What the workload writes to stdout and stderr: kept in segments of equal length, on the node and in the bucket.
+"""The workload's console: stdout and stderr, in segments of equal length, on the node and in the bucket.
 
-Segment N holds bytes N x SEGMENT_BYTES and following; the newest grows, the others never change. So it can be followed
-from elsewhere while the workload runs, and takes no more room than KEPT segments however much is written.
+Segment N holds the bytes from N x SEGMENT_BYTES on. The newest segment grows and the others never change, so the
+console can be followed from elsewhere while the workload runs, and takes no more room than KEPT segments however much
+is written.
 """
 
-import logging
 import re
 from pathlib import Path
 from typing import Final
@@ -13,22 +13,23 @@ from lifecycle.errors import HoldfastError
 from lifecycle.key_layout import JobKeys
 from lifecycle.ports.runner import JobDirs
 from lifecycle.ports.store import ObjectStore
+from lifecycle.structured_log import StructuredLogger
 
 SEGMENT_BYTES: Final = 256 << 10
-KEPT: Final = 32
+KEPT: Final = 32  # segments
 TAIL_BYTES: Final = 4096
 SEGMENT: Final = re.compile(r"(\d{6,})\.txt")
 
-log = logging.getLogger("holdfast.console")
+log = StructuredLogger("holdfast.console")
 
 
 def segment(number: int) -> str:
-    """The name of a segment's file."""
+    """Return the name of a segment's file."""
     return f"{number:06d}.txt"
 
 
 def segments(dirs: JobDirs) -> list[tuple[int, Path]]:
-    """The segments that there are on this node, oldest first."""
+    """Return the segments on this node, oldest first."""
     try:
         found = [(SEGMENT.fullmatch(path.name), path) for path in dirs.console.iterdir()]
     except FileNotFoundError:
@@ -37,7 +38,7 @@ def segments(dirs: JobDirs) -> list[tuple[int, Path]]:
 
 
 def tail(dirs: JobDirs) -> str:
-    """The end of it, TAIL_BYTES at most. Never fails."""
+    """Return the end of the console, TAIL_BYTES at most. Never fails."""
     try:
         newest = b"".join(path.read_bytes() for _, path in segments(dirs)[-2:])
     except OSError:
@@ -46,13 +47,13 @@ def tail(dirs: JobDirs) -> str:
 
 
 class ConsoleCopy:
-    """Brings one attempt's console to the bucket, bit by bit.
+    """The copy of one attempt's console in the bucket.
 
     Args:
-        store: Where to.
+        store: The bucket.
         keys: The job's keys.
-        epoch: Ours: one writer a key, so no fence is needed.
-        dirs: Where the segments are.
+        epoch: The attempt's number: it alone writes these keys, so no fence is needed.
+        dirs: The job's directories on this node.
     """
 
     def __init__(self, store: ObjectStore, keys: JobKeys, *, epoch: int, dirs: JobDirs) -> None:
@@ -60,23 +61,23 @@ class ConsoleCopy:
         self._keys = keys
         self._epoch = epoch
         self._dirs = dirs
-        self._there: dict[int, int] = {}
+        self._shipped: dict[int, int] = {}
 
     def ship(self) -> None:
-        """Bring what is new. A courtesy: it never fails."""
+        """Store what is new. Never fails."""
         try:
             for number, path in segments(self._dirs):
-                if path.stat().st_size != self._there.get(number):
+                if path.stat().st_size != self._shipped.get(number):
                     content = path.read_bytes()
                     self._store.put(self._keys.console(self._epoch, number), content)
-                    self._there[number] = len(content)
+                    self._shipped[number] = len(content)
             self._drop_old()
         except (HoldfastError, OSError) as error:
-            log.warning("%s: the workload's output was not stored: %s", self._keys.job, error)
+            log.warning("console.not_stored", job=self._keys.job, error=error)
 
     def _drop_old(self) -> None:
-        old = sorted(self._there)[:-KEPT]
+        old = sorted(self._shipped)[:-KEPT]
         if old:
             self._store.delete([self._keys.console(self._epoch, number) for number in old])
             for number in old:
-                del self._there[number]
+                del self._shipped[number]

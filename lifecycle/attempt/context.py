@@ -1,4 +1,4 @@
-"""What an attempt works with: the ports and the numbers, put together once, in client/bootstrap.py."""
+"""What a worker works with: ports and limits, put together once, in `client.config.composition`."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from lifecycle.attempt.observers import NOBODY
+from lifecycle.attempt.observers import NO_OBSERVERS
 from lifecycle.checkpoint.chunks import SIZES, Sizes
 from lifecycle.key_layout import KeyLayout
 from lifecycle.limits import Limits
@@ -26,23 +26,23 @@ class WorkerContext:
     """Everything a worker needs of the world.
 
     Attributes:
-        queue: Wakes us up.
+        queue: Source of job messages.
         store: The bucket.
-        record_store: The records in it.
+        record_store: The job records in it.
         runner: Runs workloads.
-        node: Who we are.
+        node: The machine that the worker runs on.
         clock: Time and threads.
-        rng: Jitter.
-        limits: The numbers.
-        workloads: What this image offers, by name.
-        layout: Where this worker's jobs lie.
-        bucket: The bucket's name, empty for the embedded default.
+        rng: Source of jitter and identities.
+        limits: Timeouts, intervals and retry limits.
+        workloads: The workloads that this image offers, by name.
+        layout: The keys of this worker's jobs.
+        bucket: Name of the bucket; empty for the embedded default.
         work_dir: A directory of this process alone.
-        sizes: How checkpoints are cut.
-        observer: Is told what happens.
-        signer: Whose signature a message must have.
-        notification_policy: Who is told of changes of state; None is nobody.
-        alive: Called at least every heartbeat, for a health check.
+        alive: Called at least once a heartbeat, for a health check.
+        sizes: Sizes of chunks and packs.
+        observer: Hears what happens.
+        signer: Verifies and signs messages.
+        notification_policy: Which changes of state are notified, and through what; None if notifications are off.
     """
 
     queue: JobQueue
@@ -59,6 +59,6 @@ class WorkerContext:
     work_dir: Path
     alive: Callable[[], None]
     sizes: Sizes = SIZES
-    observer: Observer = NOBODY
+    observer: Observer = NO_OBSERVERS
     signer: Signer = UNSIGNED
     notification_policy: NotificationPolicy | None = None

@@ -1,6 +1,6 @@
-"""The attempt's log: what it did, one JSON object a line, for `holdfast logs` and for people.
+"""The attempt event log: what one attempt did, one JSON object a line, for `holdfast logs` and for people.
 
-One attempt writes one key, so no fence is needed. It is a courtesy: failing to bring it to the bucket harms nothing.
+Each attempt writes its own key, so no fence is needed. The log is for people only: failing to store it harms nothing.
 """
 
 import json
@@ -17,7 +17,14 @@ KEPT_LINES: Final = 5000
 
 
 class EventLog:
-    """Lines `{"at", "epoch", "node", "event", …}`, the newest KEPT_LINES of them. Thread-safe."""
+    """Lines `{"at", "epoch", "node", "event", …}`, the newest KEPT_LINES of them. Thread-safe.
+
+    Args:
+        clock: Time of each line.
+        observer: Hears of each line.
+        epoch: The attempt's number.
+        node: The node's name.
+    """
 
     def __init__(self, clock: Clock, observer: Observer, *, epoch: int, node: str) -> None:
         self._clock = clock
@@ -37,7 +44,7 @@ class EventLog:
         self._observer.noted(line)
 
     def flush(self, store: ObjectStore, keys: JobKeys) -> None:
-        """Bring the log to the bucket, if there is anything new. Never fails."""
+        """Store the log, if there is anything new. Never fails."""
         written = self._written
         if written == self._flushed:
             return

@@ -1,4 +1,4 @@
-"""What the threads of an attempt tell the one that owns the machine."""
+"""What the threads of an attempt announce to the one that owns the machine."""
 
 from attrs import frozen
 
@@ -8,7 +8,7 @@ from lifecycle.checkpoint.writer import Saved
 
 @frozen
 class DrainAsked:
-    """The worker is to stop: save, hand back, go."""
+    """The worker is to stop: save, release the job, exit."""
 
 
 @frozen
@@ -20,12 +20,12 @@ class CancelAsked:
 class LeaseLost:
     """The heartbeat has proof that another epoch owns the job."""
 
-    why: str
+    reason: str
 
 
 @frozen
 class ThreadDied:
-    """A thread ended by an error that nobody expected: the attempt cannot go on."""
+    """A thread ended with an unexpected error, so the attempt cannot go on."""
 
     name: str
     error: Exception
@@ -33,7 +33,10 @@ class ThreadDied:
 
 @frozen
 class Uploaded:
-    """A snapshot is in the bucket, uncommitted; None if it held nothing new. Waits for `Uploader.resolve`."""
+    """A snapshot is uploaded and not yet committed; `saved` is None if it held nothing new.
+
+    The uploader waits for `Uploader.committed` before it builds on the snapshot.
+    """
 
     snapshot: Snapshot
     saved: Saved | None
@@ -48,3 +51,4 @@ class UploadFailed:
 
 
 Event = DrainAsked | CancelAsked | LeaseLost | ThreadDied | Uploaded | UploadFailed
+"""Any of these."""

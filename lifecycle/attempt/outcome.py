@@ -16,21 +16,21 @@ FIRST_DELAY: Final = timedelta(seconds=5)
 LONGEST_DELAY: Final = timedelta(minutes=15)
 UNREADABLE_DELAY: Final = timedelta(seconds=15)
 KEPT_ERROR: Final = 4096  # characters of an error kept in the record
-OF_THE_FILES: Final = frozenset(
+PORTABLE_ERRNOS: Final = frozenset(
     {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
 )
-"""What is wrong with files, wherever they lie: another node would find the same."""
+"""Errors that lie in the files and not in the disk: another node would meet them too."""
 
 
 @frozen
 class Outcome:
-    """An attempt's end.
+    """The end of an attempt.
 
     Attributes:
-        trigger: What to fire.
-        cause: The attempt's outcome in a word, as the record counts it.
+        trigger: The transition to make.
+        cause: The attempt's outcome in one word, as the record counts it.
         error: What went wrong, for people; None if nothing did.
-        delay: How long nobody should take the job again (for RELEASE).
+        delay: For RELEASE, how long the queue hides the message.
         change: What else the last write does: point at the last checkpoint, or at the result.
         commits_last: Whether *change* commits the snapshot that closes the attempt.
         wants_new_node: Whether the node is unfit and should be replaced.
@@ -46,13 +46,13 @@ class Outcome:
 
 
 def after_failure(record: JobRecord, limits: Limits, *, error: str, progressed: bool) -> Outcome:
-    """What becomes of a job whose workload failed: another try after a growing delay, or no more.
+    """Return the outcome of an attempt whose workload failed: another try after a growing delay, or no more.
 
     Args:
-        record: As it stands.
-        limits: For the limit.
-        error: What the workload said.
-        progressed: Whether this attempt committed a checkpoint that goes further than the one before.
+        record: The record as it stands.
+        limits: Holds the number of tries.
+        error: What the workload reported.
+        progressed: Whether the attempt committed a checkpoint that goes further than the one before.
     """
     failures = 0 if progressed else record.failures + 1
 
@@ -67,13 +67,13 @@ def after_failure(record: JobRecord, limits: Limits, *, error: str, progressed: 
 
 
 def of_disk(error: OSError) -> Outcome:
-    """What becomes of a job whose node's disk fails: another node takes it."""
+    """Return the outcome of an attempt whose node's disk failed: another node takes the job."""
     what = "the disk is full" if error.errno == errno.ENOSPC else "this node's disk fails"
     return Outcome(Trigger.RELEASE, "node_unfit", error=f"{what}: {error}", wants_new_node=True)
 
 
 def not_ready(error: Exception) -> Outcome:
-    """What becomes of a job that could not be got ready here: invalid, or to be tried elsewhere, or later."""
+    """Return the outcome of an attempt that could not be staged: invalid, or to be tried elsewhere, or later."""
     if isinstance(error, PermanentError):
         return Outcome(Trigger.FAIL, "invalid", error=str(error))
     if isinstance(error, OSError):
@@ -83,40 +83,41 @@ def not_ready(error: Exception) -> Outcome:
 
 @frozen
 class AttemptTotals:
-    """What an attempt did, as its summary in the record says.
+    """What an attempt did, for its summary in the record.
 
     Attributes:
-        began: The record as the attempt took it.
-        useful_s: Seconds that the workload ran.
+        began: The record as the attempt claimed it.
+        useful_s: Seconds for which the workload ran.
         steps: Steps done.
-        commits: Checkpoints committed that went further.
+        commits: Checkpoints committed that went further than the one before.
     """
 
     began: JobRecord
-    useful_s: float
-    steps: int
-    commits: int
+    useful_s: float = 0.0
+    steps: int = 0
+    commits: int = 0
 
 
-def finalize(outcome: Outcome, account: AttemptTotals, now: datetime) -> Change:
-    """The last write of an attempt: *outcome*'s own change, the account, and the end of ownership."""
+def finalize(outcome: Outcome, totals: AttemptTotals, now: datetime) -> Change:
+    """Return the last write of an attempt: the outcome's own change, the totals, and the end of ownership."""
     interrupted = outcome.trigger in {Trigger.RELEASE, Trigger.PAUSE} and outcome.cause != "workload_failed"
-    interruptions = account.began.counting(outcome.cause).interruptions if interrupted else account.began.interruptions
+    began = totals.began
+    interruptions = began.counting(outcome.cause).interruptions if interrupted else began.interruptions
     is_over = outcome.trigger in {Trigger.COMPLETE, Trigger.FAIL, Trigger.CANCEL}
 
     def close(record: JobRecord) -> JobRecord:
         changed = outcome.change(record).with_attempt(
             ended=iso(now),
             outcome=outcome.cause,
-            useful_s=round(account.useful_s, 3),
-            steps=account.steps,
-            commits=account.commits,
+            useful_s=round(totals.useful_s, 3),
+            steps=totals.steps,
+            commits=totals.commits,
         )
         return evolve(
             changed,
             owner=None,
             backlog=None,
-            ran_s=round(account.began.ran_s + account.useful_s, 3),
+            ran_s=round(began.ran_s + totals.useful_s, 3),
             error=outcome.error[:KEPT_ERROR] if outcome.error else None,
             interruptions=interruptions,
             timestamps=evolve(changed.timestamps, finished=iso(now) if is_over else None),

@@ -1,11 +1,12 @@
-"""The uploader: a thread with a local queue of snapshots, so that the workload is never stopped by an upload.
+"""The uploader: a thread with a queue of snapshots, so that an upload never stops the workload.
 
-It uploads one snapshot at a time, tells the attempt, and waits to hear what became of it before the next, so that every
-upload builds on what is really committed. A newer snapshot replaces one still waiting. After a commit it removes what
-is no longer named by the last two manifests.
+It uploads one snapshot at a time, announces it to the attempt, and waits until it is committed before it begins the
+next: every upload builds on what is really committed. A newer snapshot replaces one that still waits. After a commit it
+removes what the last two manifests no longer name.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from attrs import frozen
 
@@ -18,29 +19,29 @@ from lifecycle.checkpoint.writer import CheckpointWriter, Saved
 from lifecycle.errors import HoldfastError, LeaseLostError, TornSnapshotError
 from lifecycle.ports.clock import Clock, Mailbox, Thread
 
-WAIT_S = 3600.0  # nothing depends on it: the thread only ever waits for its inbox
+WAIT_S: Final = 3600.0  # nothing depends on it: the thread only ever waits for its inbox
 
 
 @frozen
 class _Committed:
-    """The attempt's answer to the last `Uploaded`."""
+    """The last `Uploaded` is committed."""
 
 
 @frozen
 class _Stop:
-    """No more."""
+    """Request to end the thread."""
 
 
 class Uploader:
     """Uploads snapshots of one attempt.
 
     Args:
-        writer: Uploads one.
-        clock: Thread and mailbox.
-        kept: What the record names, newest first; at most two.
-        check: Says what is wrong with a snapshot, by the workload's own lights; None if nothing is.
-        events: Where to tell.
-        event_log: The attempt's log.
+        writer: Uploads one snapshot.
+        clock: Threads and mailboxes.
+        kept: The checkpoints that the record names, newest first; at most two.
+        check: Runs the workload's own check, and returns what is wrong with a snapshot; None if nothing is.
+        events: Where results are announced.
+        event_log: The attempt event log.
         after_commit: Called with each committed snapshot; must not fail.
     """
 
@@ -70,15 +71,15 @@ class Uploader:
         self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{writer.keys.job}", yields=True)
 
     def submit(self, snapshot: Snapshot) -> None:
-        """Put *snapshot* on the local queue. Never waits, never fails."""
+        """Queue *snapshot*, in place of one that still waits. Never waits, never fails."""
         self._inbox.put(snapshot)
 
     def committed(self) -> None:
-        """Go on: the manifest of the last `Uploaded` is in the record. Never waits, never fails."""
+        """Learn that the record names the manifest of the last `Uploaded`, and go on. Never waits, never fails."""
         self._inbox.put(_Committed())
 
     def stop(self, *, timeout_s: float) -> bool:
-        """End what is being uploaded between two reads, and drop what waits; True if the thread ended in time."""
+        """Break off the upload between two reads, drop what waits, and return whether the thread ended in time."""
         self._stopped = True
         self._inbox.put(_Stop())
         return self._thread.join(timeout_s)
@@ -93,7 +94,7 @@ class Uploader:
             self._events.put(ThreadDied("uploader", error))
 
     def _take_in(self, timeout_s: float) -> bool:
-        """Take everything in that is there, having waited for the first; False if there will be no more."""
+        """Wait for a message and handle all that are there; return False once the thread is to end."""
         item = self._inbox.get(timeout_s)
         while item is not None:
             match item:
@@ -115,7 +116,7 @@ class Uploader:
                 raise TornSnapshotError(wrong)
             saved = self._writer.upload(snapshot, last, between=self._between)
         except (HoldfastError, OSError) as error:
-            self._swept = False  # something may have arrived that nobody will ever name
+            self._swept = False  # objects may have arrived that no manifest will ever name
             self._events.put(UploadFailed(snapshot, error))
         else:
             self._uncommitted = (snapshot, saved) if saved else None
@@ -137,7 +138,7 @@ class Uploader:
         self._collect(dropped)
 
     def _collect(self, dropped: tuple[BaseCheckpoint, ...]) -> None:
-        """Remove what the last two manifests do not name: once by listing, then by what was dropped."""
+        """Remove what the last two manifests do not name: once by listing, afterwards by what was dropped."""
         store, keys, epoch = self._writer.store, self._writer.keys, self._writer.epoch
         keep = named_by(self._kept)
         self._writer.forget()

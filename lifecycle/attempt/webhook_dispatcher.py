@@ -1,46 +1,39 @@
-"""The postman: a thread that delivers what lies in the record's outbox, for as long as an attempt lasts.
+"""The webhook dispatcher: delivers the notices in the record's outbox for as long as an attempt lasts.
 
-It delivers only what is known to be recorded, and what is delivered is taken out by the next write that goes out
-anyway. Nobody waits for it, but for a moment at the attempt's end. What it did not get rid of stays in the record: for
-the next attempt, or, where none comes, for `holdfast reconcile`.
+It delivers only notices that are known to be recorded, and the next write that goes out anyway removes those that were
+delivered. The attempt waits for it only briefly, at its end. What is left stays in the record, for the next attempt or,
+if there is none, for `holdfast reconcile`.
 """
 
-import logging
 import math
 from typing import Final
-
-from attrs import frozen
 
 from lifecycle.attempt.context import WorkerContext
 from lifecycle.errors import HoldfastError, PermanentError, RetryableError
 from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
-from lifecycle.ports.clock import Mailbox, Thread
+from lifecycle.periodic_thread import PeriodicThread
 from lifecycle.ports.notifier import Notifier
 from lifecycle.record.notifications import delivered
 from lifecycle.record.session import RecordSession
 from lifecycle.states import OWNED
+from lifecycle.structured_log import StructuredLogger
 
-LOOK_S: Final = 2.0  # between two looks at the outbox
-LONGEST_S: Final = 300.0  # between two tries, while the receiver is down
+SCAN_S: Final = 2.0  # between two looks at the outbox
+LONGEST_S: Final = 300.0  # between two tries while the receiver is down
 LAST_S: Final = 3.0  # for what is left at the attempt's end: the next job waits for it
-AGAIN_S: Final = 1.0  # between two tries then
-OUTBOX: Final = "outbox"
+AGAIN_S: Final = 1.0  # between two tries at the attempt's end
+OUTBOX: Final = "outbox"  # topic of the note that removes what was delivered
 
-log = logging.getLogger("holdfast.postman")
-
-
-@frozen
-class _Stop:
-    """No more than what is left."""
+log = StructuredLogger("holdfast.webhook_dispatcher")
 
 
 class WebhookDispatcher:
-    """Delivers one attempt's notices, and those that earlier ones left, in order.
+    """Delivers an attempt's notices, and those that earlier attempts left, in order.
 
     Args:
         context: Clock and jitter are used.
-        notifier: Brings them.
+        notifier: Delivers one notice.
         keys: The job's keys.
         session: The attempt's hold on its record.
     """
@@ -53,41 +46,48 @@ class WebhookDispatcher:
         self._session = session
         self._done: frozenset[str] = frozenset()
         self._until = math.inf
-        self._inbox: Mailbox[_Stop] = context.clock.mailbox()
-        self._thread: Thread = context.clock.start_thread(self._run, name=f"webhook-dispatcher-{keys.job}", yields=True)
+        self._pause_s = SCAN_S
+        self._thread = PeriodicThread(
+            context.clock,
+            name=f"webhook-dispatcher-{keys.job}",
+            action=self._scan,
+            first_s=SCAN_S,
+            on_stopped=self._deliver_last,
+            on_error=self._log_crash,
+            yields=True,
+        )
 
     def stop(self) -> None:
         """Deliver nothing more. Never waits; safe to repeat."""
         self._until = -math.inf
-        self._inbox.put(_Stop())
+        self._thread.request_stop()
 
     def finish(self) -> None:
-        """Deliver what is left, for LAST_S at most; then take out of the record what was delivered. Never fails."""
+        """Deliver what is left, for LAST_S at most; then remove from the record what was delivered. Never fails."""
         self._until = self._clock.monotonic() + LAST_S
-        self._inbox.put(_Stop())
-        self._thread.join(LAST_S)
+        self._thread.stop(timeout_s=LAST_S)
         self.stop()
         self._clear()
 
-    def _run(self) -> None:
-        pause_s = LOOK_S
-        try:
-            while self._inbox.get(pause_s) is None:
-                is_done = self._deliver()
-                pause_s = LOOK_S if is_done else min(2 * pause_s, LONGEST_S) * self._rng.uniform(0.8, 1.0)
-            while not (self._deliver() or self._is_over):
-                self._clock.sleep(AGAIN_S)
-        except Exception:
-            log.exception("%s: the postman came to grief; notices stay in the record", self._keys.job)
+    def _scan(self) -> float:
+        """Deliver what is recorded, and return the seconds until the next look: longer after each failure."""
+        if self._deliver():
+            self._pause_s = SCAN_S
+        else:
+            self._pause_s = min(2 * self._pause_s, LONGEST_S) * self._rng.uniform(0.8, 1.0)
+        return self._pause_s
+
+    def _deliver_last(self) -> None:
+        while not (self._deliver() or self._is_over):
+            self._clock.sleep(AGAIN_S)
 
     @property
     def _is_over(self) -> bool:
         return self._clock.monotonic() >= self._until
 
     def _deliver(self) -> bool:
-        """Deliver all that is recorded; False if that did not succeed, and should be tried again."""
-        outbox = self._session.record.outbox
-        for notice in outbox.notices:
+        """Deliver every recorded notice; return False if that did not succeed and should be tried again."""
+        for notice in self._session.record.outbox.notices:
             if self._is_over:
                 return False
             if notice.id in self._done:
@@ -95,20 +95,20 @@ class WebhookDispatcher:
             try:
                 self._notifier.deliver(self._keys, notice)
             except RetryableError as error:
-                log.warning("%s is not delivered yet: %s", notice.id, error)
+                log.warning("webhook.not_delivered", notice=notice.id, error=error)
                 return False
             except PermanentError as error:
-                log.warning("%s is dropped: %s", notice.id, error)
+                log.warning("webhook.dropped", notice=notice.id, error=error)
             self._note(notice)
         return True
 
     def _note(self, notice: Notice) -> None:
-        """Let it be taken out by the next write. All that was ever delivered is: a note may be forgotten on the way."""
+        """Let the next write remove all that was ever delivered, since an earlier note may have been dropped."""
         self._done |= {notice.id}
         self._session.note(OUTBOX, delivered(self._done))
 
     def _clear(self) -> None:
-        """Take out what was delivered and is still there. Not while the job may be ours: that would renew a lease."""
+        """Remove what was delivered and is still there, unless the job may be ours: that would renew a lease."""
         record = self._session.record
         left = {notice.id for notice in record.outbox.notices}
         if record.state in OWNED or not left & self._done:
@@ -116,4 +116,7 @@ class WebhookDispatcher:
         try:
             self._session.write(delivered(self._done))
         except HoldfastError as error:  # they may be delivered once more, which their ids show
-            log.info("%s: what was delivered stays in the record: %s", self._keys.job, error)
+            log.info("outbox.not_cleared", job=self._keys.job, error=error)
+
+    def _log_crash(self, error: Exception) -> None:
+        log.exception("webhook_dispatcher.crashed", job=self._keys.job, error=error)  # noqa: LOG004 - called by a handler

@@ -1,16 +1,16 @@
-"""The worker: takes one message after the other, asks the record what is to be done, and does it."""
+"""The worker: receives one message after another, decides by the job's record what to do with it, and does it."""
 
 import json
-import logging
 import shutil
 from datetime import timedelta
 from typing import Final
 
 from lifecycle.attempt.acknowledgement import Acknowledgement
-from lifecycle.attempt.attempt import JOIN_S, Attempt
+from lifecycle.attempt.attempt import Attempt
 from lifecycle.attempt.context import WorkerContext
+from lifecycle.attempt.effects import JOIN_S
 from lifecycle.attempt.heartbeat import Heartbeat
-from lifecycle.attempt.observers import NOBODY
+from lifecycle.attempt.observers import NO_OBSERVERS
 from lifecycle.attempt.outcome import Outcome
 from lifecycle.errors import (
     ConfigError,
@@ -24,28 +24,26 @@ from lifecycle.errors import (
 from lifecycle.job_record import iso
 from lifecycle.ports.queue import Delivery
 from lifecycle.record.archive_format import is_archived
-from lifecycle.record.claiming import ClaimAction, ClaimDecision, decide
+from lifecycle.record.claiming import ClaimAction, decide
 from lifecycle.record.message import JobMessage, read
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.record.session import RecordSession
+from lifecycle.structured_log import StructuredLogger
 
-LONGEST_POLL: Final = timedelta(seconds=10)  # a stopping worker that is idle leaves within it
-TROUBLE_S: Final = 5.0  # the queue or the store did not answer, after all retries
-DENIED_S: Final = 120.0  # R2 takes up to a minute to know a changed key (facts: consistency)
-QUEUE: Final = "the queue cannot be read"
-RECORD: Final = "the record cannot be read"
-LEASE: Final = "the lease cannot be taken"
+LONGEST_POLL: Final = timedelta(seconds=10)  # an idle worker that is told to stop exits within it
+TROUBLE_S: Final = 5.0  # pause after the queue or the store did not answer, despite all retries
+DENIED_S: Final = 120.0  # R2 may take up to a minute to accept a changed key
 UNREADABLE: Final = timedelta(seconds=15)
-UNINTELLIGIBLE: Final = timedelta(minutes=2)  # a newer Holdfast wrote the record: for a newer worker to take
+UNINTELLIGIBLE: Final = timedelta(minutes=2)  # a newer Holdfast wrote the record: leave it to a newer worker
 
-log = logging.getLogger("holdfast.worker")
+log = StructuredLogger("holdfast.worker")
 
 
 class Worker:
-    """Works until it is drained, idle for too long, or has had enough jobs.
+    """Works until it is drained, idle for too long, or has made enough attempts.
 
     Args:
-        context: The ports and the numbers.
+        context: The worker's ports and limits.
     """
 
     def __init__(self, context: WorkerContext) -> None:
@@ -59,7 +57,7 @@ class Worker:
         self._denied: dict[str, tuple[float, float]] = {}
 
     def drain(self) -> None:
-        """Take nothing more; save, hand back and end what runs. Safe from a signal handler, and to repeat."""
+        """Take no more jobs; save, release and end the one that runs. Safe from a signal handler, and to repeat."""
         self._draining = True
         if self._attempt:
             self._attempt.drain()
@@ -74,21 +72,21 @@ class Worker:
             ConfigError: A credential, the queue or the bucket has been refused for DENIED_S; nothing is taken.
         """
         self._idle_since = self._context.clock.monotonic()
-        while not (self._draining or self._unfit or self._is_enough()):
+        while not (self._draining or self._unfit or self._has_made_enough()):
             self._context.alive()
             delivery = self._receive()
             if delivery is not None:
                 self._handle(delivery)
             if self._is_idle():
-                log.info("idle for %s: leaving", self._limits.idle_exit)
+                log.info("worker.idle_exit", idle_exit=self._limits.idle_exit)
                 break
         return int(self._unfit)
 
-    def _is_enough(self) -> bool:
+    def _has_made_enough(self) -> bool:
         return bool(self._limits.max_jobs) and self._attempts >= self._limits.max_jobs
 
     def _is_idle(self) -> bool:
-        """Whether there was no job for too long; messages that are only handed back are none."""
+        """Return whether there was no job for too long; messages that are only released do not count."""
         limit_s = self._limits.idle_exit.total_seconds()
         return bool(limit_s) and self._context.clock.monotonic() - self._idle_since >= limit_s
 
@@ -97,25 +95,25 @@ class Worker:
         try:
             delivery = self._context.queue.receive(hidden=self._limits.lease, wait=wait)
         except (RetryableError, ConfigError) as error:
-            self._trouble(QUEUE, error)
+            self._pause("queue.unreadable", error)
             return None
-        self._denied.pop(QUEUE, None)
+        self._denied.pop("queue.unreadable", None)
         return delivery
 
-    def _trouble(self, what: str, error: HoldfastError) -> None:
-        """Wait a little; but a credential that has been refused again and again is wrong, not being changed."""
+    def _pause(self, event: str, error: HoldfastError) -> None:
+        """Wait a little; but a credential that has been refused again and again is wrong, not being rotated."""
         now = self._context.clock.monotonic()
         if isinstance(error, ConfigError):
-            first, last = self._denied.get(what, (now, now))
+            first, last = self._denied.get(event, (now, now))
             first = first if now - last <= DENIED_S else now
-            self._denied[what] = first, now
+            self._denied[event] = first, now
             if now - first > DENIED_S:
                 raise error
-        log.warning("%s: %s", what, error)
+        log.warning("worker.paused", cause=event, error=error)
         self._context.clock.sleep(TROUBLE_S)
 
     def _handle(self, delivery: Delivery) -> None:
-        """Do with one message what its record says."""
+        """Do with one message what its job's record says."""
         context = self._context
         try:
             message = read(delivery.body, layout=context.layout, bucket=context.bucket, signer=context.signer)
@@ -124,42 +122,32 @@ class Worker:
             return
         acknowledgement = Acknowledgement(context, message, delivery)
         if self._draining:
-            acknowledgement.hand_back(timedelta(0))
+            acknowledgement.release(timedelta(0))
             return
         try:
             stored = context.record_store.read(message.keys.record)
             first = stored is None or not stored.record.attempts
             archived = first and is_archived(context.store, message.keys)
         except InvalidRecordError as error:
-            log.error("%s", error, extra={"job": message.keys.job})  # noqa: TRY400 - the traceback would say nothing more
-            acknowledgement.hand_back(UNINTELLIGIBLE)
+            log.error("record.unintelligible", job=message.keys.job, error=error)
+            acknowledgement.release(UNINTELLIGIBLE)
             return
         except HoldfastError as error:
-            acknowledgement.hand_back(UNREADABLE)
-            self._trouble(RECORD, error)
+            acknowledgement.release(UNREADABLE)
+            self._pause("record.unreadable", error)
             return
-        self._denied.pop(RECORD, None)
-        self._act(decide(message, stored, context.rng, archived=archived), message, delivery, stored, acknowledgement)
-
-    def _act(
-        self,
-        decision: ClaimDecision,
-        message: JobMessage,
-        delivery: Delivery,
-        stored: StoredRecord | None,
-        acknowledgement: Acknowledgement,
-    ) -> None:
-        job = message.keys.job
-        log.info("%s: %s: %s", job, decision.verdict.value, decision.why, extra={"job": job})
-        match decision.verdict:
+        self._denied.pop("record.unreadable", None)
+        decision = decide(message, stored, context.rng, archived=archived)
+        log.info("job.decided", job=message.keys.job, action=decision.action.value, reason=decision.reason)
+        match decision.action:
             case ClaimAction.TAKE:
-                self._try(message, delivery, stored, acknowledgement)
-            case ClaimAction.HAND_BACK:
-                acknowledgement.hand_back(decision.delay)
+                self._attempt_job(message, delivery, stored, acknowledgement)
+            case ClaimAction.RETURN:
+                acknowledgement.release(decision.delay)
             case ClaimAction.DISCARD:
                 acknowledgement.delete()
             case ClaimAction.REJECT:
-                self._reject(delivery, decision.why)
+                self._reject(delivery, decision.reason)
             case ClaimAction.PUBLISH if stored is not None:
                 self._publish(message, delivery, stored, acknowledgement)
 
@@ -168,78 +156,76 @@ class Worker:
     ) -> None:
         """Publish what an attempt completed and could not publish.
 
-        That may take long, so a heart beats: it keeps the delivery ours, and lets a health check know that we live.
+        That may take long, so a heartbeat keeps the delivery, and tells the health check that the worker is alive.
         """
         context = self._context
-        gap_s = context.limits.write_gap.total_seconds()
         session = RecordSession(
             context.record_store,
             context.clock,
             key=message.keys.record,
             stored=stored,
-            write_gap_s=gap_s,
-            observer=NOBODY,
+            write_gap=context.limits.write_gap,
+            observer=NO_OBSERVERS,
         )
         heartbeat = Heartbeat(context, session=session, delivery=delivery, events=context.clock.mailbox())
         try:
             acknowledgement.publish(stored.record, session.write)
+            acknowledgement.delete()
         finally:
             heartbeat.stop(timeout_s=JOIN_S)
 
-    def _try(
+    def _attempt_job(
         self, message: JobMessage, delivery: Delivery, stored: StoredRecord | None, acknowledgement: Acknowledgement
     ) -> None:
         """Make an attempt at the job."""
-        self._forget_others(message.keys.job)
+        job = message.keys.job
+        self._remove_other_jobs(job)
         attempt = self._attempt = Attempt(self._context, message, delivery, stored)
         if self._draining:  # a signal came between the check and the line above
             attempt.drain()
         try:
             outcome = attempt.run()
         except LeaseLostError as error:
-            log.info("%s", error, extra={"job": message.keys.job})
-            acknowledgement.hand_back(self._limits.lease)
+            log.info("job.claimed_by_another", job=job, error=error)
+            acknowledgement.release(self._limits.lease)
         except UnknownOutcomeError as error:
-            log.warning(
-                "%s: the lease may be ours or not: %s", message.keys.job, error, extra={"job": message.keys.job}
-            )
-            acknowledgement.hand_back(UNREADABLE)
+            log.warning("job.claim_unknown", job=job, error=error)
+            acknowledgement.release(UNREADABLE)
         except ConfigError as error:
-            acknowledgement.hand_back(UNREADABLE)
-            self._trouble(LEASE, error)
+            acknowledgement.release(UNREADABLE)
+            self._pause("lease.refused", error)
         else:
-            self._denied.pop(LEASE, None)
+            self._denied.pop("lease.refused", None)
             self._attempts += 1
-            self._heed(message.keys.job, outcome)
+            self._on_attempt_ended(job, outcome)
         finally:
             self._attempt = None
             self._idle_since = self._context.clock.monotonic()
 
-    def _heed(self, job: str, outcome: Outcome | None) -> None:
+    def _on_attempt_ended(self, job: str, outcome: Outcome | None) -> None:
         if outcome is None:
             return
-        why = f": {outcome.error}" if outcome.error else ""
-        log.info("%s: %s%s", job, outcome.cause, why, extra={"job": job})
+        log.info("attempt.ended", job=job, outcome=outcome.cause, error=outcome.error)
         if outcome.wants_new_node:
             self._unfit = True
             self._context.node.reallocate(outcome.error or outcome.cause)
 
-    def _forget_others(self, job: str) -> None:
-        """Keep no other job's files here: at most one unfinished job's, for the case that it comes back."""
+    def _remove_other_jobs(self, job: str) -> None:
+        """Keep the files of at most one unfinished job, in case it comes back."""
         directory = self._context.work_dir
         if directory.is_dir():
             for other in directory.iterdir():
                 if other.name != job and other.is_dir():
                     shutil.rmtree(other, ignore_errors=True)
 
-    def _reject(self, delivery: Delivery, why: str) -> None:
-        """Keep a message that is no job, where an operator finds it; then, and only then, remove it."""
+    def _reject(self, delivery: Delivery, reason: str) -> None:
+        """Keep a message that is not a job where an operator finds it; then, and only then, delete it."""
         context = self._context
-        log.warning("message %s rejected: %s", delivery.message_id, why)
-        kept = {"at": iso(context.clock.now()), "message": delivery.message_id, "why": why, "body": delivery.body}
+        log.warning("message.rejected", message=delivery.message_id, reason=reason)
+        kept = {"at": iso(context.clock.now()), "message": delivery.message_id, "why": reason, "body": delivery.body}
         try:
             context.store.put(f"{context.layout.rejected}{delivery.message_id}.json", json.dumps(kept).encode())
-            context.queue.dead_letter(delivery, reason=why)
+            context.queue.dead_letter(delivery, reason=reason)
             context.queue.delete(delivery)
         except HoldfastError as error:
-            log.warning("message %s could not be put aside: %s", delivery.message_id, error)
+            log.warning("message.not_rejected", message=delivery.message_id, error=error)

@@ -1,4 +1,4 @@
-"""Who may have a job: what to do with a message, by what its record says, and how to take the lease."""
+"""Deciding what to do with a message, and claiming its job."""
 
 import random
 from datetime import datetime, timedelta
@@ -7,21 +7,23 @@ from typing import Final
 
 from attrs import evolve, frozen
 
+from lifecycle.errors import IllegalTransitionError
 from lifecycle.job_record import KEPT_ATTEMPTS, AttemptSummary, JobRecord, iso
 from lifecycle.limits import Limits
+from lifecycle.machine import Change
 from lifecycle.ports.node import Node
 from lifecycle.record.message import JobMessage
 from lifecycle.record.record_store import StoredRecord
-from lifecycle.states import OWNED, State
+from lifecycle.states import OWNED, Facts, Trigger, edge_for
 
-JITTER: Final = timedelta(seconds=2)
+JITTER: Final = timedelta(seconds=2)  # workers that wait for one lease do not all return at once
 
 
 class ClaimAction(Enum):
     """What to do with a message."""
 
     TAKE = "take"
-    HAND_BACK = "hand back"
+    RETURN = "return"
     PUBLISH = "publish"
     DISCARD = "discard"
     REJECT = "reject"
@@ -29,19 +31,29 @@ class ClaimAction(Enum):
 
 @frozen
 class ClaimDecision:
-    """A verdict with its reason; *delay* is for HAND_BACK."""
+    """An action with its reason.
 
-    verdict: ClaimAction
-    why: str
+    Attributes:
+        action: What to do.
+        reason: Why, in a few words for the log.
+        delay: For RETURN, how long the queue hides the message.
+    """
+
+    action: ClaimAction
+    reason: str
     delay: timedelta = timedelta(0)
 
 
 def decide(  # noqa: PLR0911 - a list of cases
     message: JobMessage, stored: StoredRecord | None, rng: random.Random, *, archived: bool = False
 ) -> ClaimDecision:
-    """What to do with *message*, the record being *stored* (None: the store says that there is none).
+    """Decide what to do with *message*.
 
-    A job that is *archived* is over, whatever stands in the place of its record.
+    Args:
+        message: What was received.
+        stored: The job's record; None if the store says that there is none.
+        rng: Source of jitter.
+        archived: Whether the job is in the archive, which ends it whatever stands at its record's key.
     """
     if archived:
         return ClaimDecision(ClaimAction.DISCARD, "the job is archived")
@@ -54,42 +66,59 @@ def decide(  # noqa: PLR0911 - a list of cases
         return ClaimDecision(ClaimAction.DISCARD, f"the job is {record.state}")
     if record.is_final:
         return ClaimDecision(ClaimAction.PUBLISH, "the job is completed, but its outputs are not published")
-    if message.dispatch < record.dispatch:
+    if message.sequence < record.dispatch:
         return ClaimDecision(
-            ClaimAction.DISCARD, f"message {message.dispatch} was followed by message {record.dispatch}"
+            ClaimAction.DISCARD, f"message {message.sequence} was followed by message {record.dispatch}"
         )
-    if record.is_owned(stored.age_s):
-        left_s = record.lease_s + 1.0 - stored.age_s + rng.uniform(0, min(JITTER.total_seconds(), record.lease_s / 10))
-        return ClaimDecision(ClaimAction.HAND_BACK, f"{record.owner} owns it", timedelta(seconds=max(left_s, 0.0)))
+    try:
+        edge_for(record.state, Trigger.TAKE, lease_facts(stored))
+    except IllegalTransitionError:
+        left_s = record.lease_s + 1.0 - stored.age_s
+        jitter_s = rng.uniform(0, min(JITTER.total_seconds(), record.lease_s / 10))
+        delay = timedelta(seconds=max(left_s + jitter_s, 0.0))
+        return ClaimDecision(ClaimAction.RETURN, f"{record.owner} owns it", delay)
     return ClaimDecision(ClaimAction.TAKE, "nobody owns it")
 
 
-def claim(message: JobMessage, stored: StoredRecord | None, *, node: Node, limits: Limits, now: datetime) -> JobRecord:
-    """The record with which *node* takes the lease: one epoch further, and what became of the last one written down."""
-    base = stored.record if stored else message.draft
-    if base is None:
-        raise ValueError(f"{message.keys.job} has neither a record nor a draft")
-    if base.state in OWNED:
-        vanished = base.attempts[-1] if base.attempts else None
-        base = base.counting("node_lost")
-        base = evolve(base, deaths=base.deaths + (1 if vanished is None or not vanished.commits else 0))
-        if vanished:
-            base = evolve(base.with_attempt(outcome="vanished"), ran_s=base.ran_s + vanished.useful_s)
-    epoch, stamp = base.epoch + 1, iso(now)
-    attempt = AttemptSummary(epoch=epoch, node=node.name, kind=node.kind, started=stamp)
-    return evolve(
-        base,
-        state=State.RECEIVED,
-        epoch=epoch,
-        owner=node.name,
-        lease_s=limits.lease.total_seconds(),
-        beat=0,
-        backlog=None,
-        dispatch=max(base.dispatch, message.dispatch),
-        attempts=(*base.attempts, attempt)[-KEPT_ATTEMPTS:],
-        timestamps=evolve(
-            base.timestamps,
-            submitted=base.timestamps.submitted or stamp,
-            started=base.timestamps.started or stamp,
-        ),
-    )
+def lease_facts(stored: StoredRecord | None) -> Facts:
+    """Establish whether an attempt holds a fresh lease on the job of *stored*, by the record's age in the store."""
+    return Facts(other_lease_fresh=stored is not None and stored.record.is_owned(stored.age_s))
+
+
+def claiming(message: JobMessage, *, node: Node, limits: Limits, now: datetime) -> Change:
+    """Return the change with which *node* claims the job: a new epoch, owner and attempt.
+
+    An attempt that vanished is written off in the same change: its end is noted, and it counts as a lost attempt unless
+    it committed a checkpoint.
+    """
+    stamp = iso(now)
+
+    def claim(record: JobRecord) -> JobRecord:
+        base = _without_lost_owner(record) if record.state in OWNED else record
+        attempt = AttemptSummary(epoch=base.epoch + 1, node=node.name, kind=node.kind, started=stamp)
+        return evolve(
+            base,
+            epoch=attempt.epoch,
+            owner=node.name,
+            lease_s=limits.lease.total_seconds(),
+            beat=0,
+            backlog=None,
+            dispatch=max(base.dispatch, message.sequence),
+            attempts=(*base.attempts, attempt)[-KEPT_ATTEMPTS:],
+            timestamps=evolve(
+                base.timestamps,
+                submitted=base.timestamps.submitted or stamp,
+                started=base.timestamps.started or stamp,
+            ),
+        )
+
+    return claim
+
+
+def _without_lost_owner(record: JobRecord) -> JobRecord:
+    """Return *record* with its last attempt written off as vanished."""
+    lost = record.attempts[-1] if record.attempts else None
+    written_off = evolve(record.counting("node_lost"), deaths=record.deaths + (0 if lost and lost.commits else 1))
+    if lost is None:
+        return written_off
+    return evolve(written_off.with_attempt(outcome="vanished"), ran_s=record.ran_s + lost.useful_s)

@@ -34,13 +34,23 @@ class JobMessage:
 
     Attributes:
         keys: The job that it is about, and where that lies.
-        dispatch: The announcement's number; 0 for a message that has none.
+        sequence: The announcement's number; 0 for a message that has none.
         draft: The record to start from if there is none; None if the message does not hold a whole job.
     """
 
     keys: JobKeys
-    dispatch: int = 0
+    sequence: int = 0
     draft: JobRecord | None = field(default=None)
+
+    def new_record(self) -> JobRecord:
+        """Return the record to start from.
+
+        Raises:
+            ValueError: The message does not hold a whole job.
+        """
+        if self.draft is None:
+            raise ValueError(f"the message for {self.keys.job} does not hold a whole job")
+        return self.draft
 
 
 def announce(record: JobRecord, dispatch: int) -> Message:
@@ -97,7 +107,7 @@ def read(body: str, *, layout: KeyLayout, bucket: str, signer: Signer = UNSIGNED
     if not isinstance(workload, str) or not workload:
         raise RejectedMessageError("`workload` is not a name")
     draft = JobRecord(job=job, workload=workload, params=_object(params, "params"))
-    return JobMessage(message.keys, message.dispatch, _with_room(draft))
+    return JobMessage(message.keys, message.sequence, _with_room(draft))
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from lifecycle.attempt.outcome import Outcome
 from lifecycle.job_record import JobRecord, iso
 from lifecycle.key_layout import JobKeys
 from lifecycle.machine import Change, unchanged
@@ -103,7 +102,7 @@ class NotificationRecorder:
         self._number = 0
         self._begun: Edge | None = None
 
-    def of(self, edge: Edge, ending: Outcome | None = None) -> Change:
+    def of(self, edge: Edge, *, cause: str | None = None, error: str | None = None) -> Change:
         """The change that puts a notice of following *edge* into the record, once that has the new state.
 
         An edge that is tried again, because nobody knows whether it was recorded, keeps its number, and so its id.
@@ -114,7 +113,6 @@ class NotificationRecorder:
             self._begun = edge
             self._number += 1
         number, at = self._number, self._clock.now()
-        cause, error = (ending.cause, ending.error) if ending else (None, None)
         if edge.source in OWNED and edge.destination is State.RECEIVED:
             cause = "node_lost"
         return lambda record: noticed(

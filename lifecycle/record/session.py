@@ -4,6 +4,7 @@ Changes are pure functions of the record and harmless when applied twice. So a w
 that an operator got in before, are met the same way: take what stands there, apply the change to that, write again.
 """
 
+from datetime import timedelta
 from typing import Final
 
 from attrs import evolve
@@ -13,10 +14,12 @@ from lifecycle.job_record import JobRecord
 from lifecycle.machine import Change
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.observer import Observer
+from lifecycle.ports.store import ABSENT
 from lifecycle.record.record_store import RecordStore, StoredRecord, WriteConflict
 from lifecycle.states import OWNED
 
 MERGES: Final = 5
+TOKEN_DIGITS: Final = 8  # hexadecimal, of the identity of the write that opened the session
 
 
 class RecordSession:
@@ -26,8 +29,8 @@ class RecordSession:
         record_store: Where records are written.
         clock: For the lock and the gap.
         key: The record's key.
-        stored: The record as this attempt's take wrote it.
-        write_gap_s: The least seconds between two writes.
+        stored: The record as the claim wrote it.
+        write_gap: Least time between two writes.
         observer: Is told of each write that landed.
     """
 
@@ -38,7 +41,7 @@ class RecordSession:
         *,
         key: str,
         stored: StoredRecord,
-        write_gap_s: float,
+        write_gap: timedelta,
         observer: Observer,
     ) -> None:
         self._record_store = record_store
@@ -46,10 +49,44 @@ class RecordSession:
         self._observer = observer
         self._key = key
         self._stored = stored
-        self._gap_s = write_gap_s
-        self._written_at = clock.monotonic()
+        self._gap_s = write_gap.total_seconds()
+        self._written_at = self.opened_at = clock.monotonic()
         self._notes: dict[str, Change] = {}
         self._lock = clock.lock()
+        self.token = stored.record.write_id[:TOKEN_DIGITS]
+        """The attempt token. It differs even between two attempts of one epoch, after a purge and a new submission."""
+
+    @classmethod
+    def claim(
+        cls,
+        record_store: RecordStore,
+        clock: Clock,
+        *,
+        key: str,
+        record: JobRecord,
+        expected: StoredRecord | None,
+        write_gap: timedelta,
+        observer: Observer,
+    ) -> "RecordSession":
+        """Write *record*, which takes the lease, and return the session that it begins.
+
+        Args:
+            record_store: As for the class.
+            clock: As for the class.
+            key: As for the class.
+            record: The record of the claimed job.
+            expected: The record as read; None if there was none.
+            write_gap: As for the class.
+            observer: As for the class.
+
+        Raises:
+            LeaseLostError: Another worker was first; nothing was written.
+            UnknownOutcomeError: The write may have landed or not.
+        """
+        answer = record_store.write(key, record, expected.version if expected else ABSENT)
+        if isinstance(answer, WriteConflict):
+            raise LeaseLostError(f"{record.job}: another worker claimed it first")
+        return cls(record_store, clock, key=key, stored=answer, write_gap=write_gap, observer=observer)
 
     @property
     def record(self) -> JobRecord:

@@ -18,7 +18,7 @@ from lifecycle.key_layout import KeyLayout, epoch_of
 from lifecycle.states import OWNED, State
 
 if TYPE_CHECKING:
-    from simulation.notifier import WatchedHerald
+    from simulation.notifier import WatchedNotifier
     from simulation.ports import WatchedStore
 
 LAYOUT: Final = KeyLayout("sim")
@@ -79,7 +79,7 @@ class Checker:
     planned: dict[str, Planned]
     interval_s: dict[str, float] = field(factory=dict)
     store: "WatchedStore" = field(init=False)
-    notifier: "WatchedHerald" = field(init=False)
+    notifier: "WatchedNotifier" = field(init=False)
     records: dict[str, JobRecord] = field(factory=dict)
     written_at: dict[str, float] = field(factory=dict)
     epochs: dict[tuple[str, str], int] = field(factory=dict)

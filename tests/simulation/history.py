@@ -22,9 +22,9 @@ from simulation.checker import (
     Planned,
     Violation,
 )
-from simulation.ending import FinalState
 from simulation.faults import ANY, FAULTY_S, MISHAPS, Fault, draw, draw_for_receiver
-from simulation.notifier import WatchedHerald
+from simulation.final_state import FinalState
+from simulation.notifier import WatchedNotifier
 from simulation.ports import Road, WatchedQueue, WatchedRunner, WatchedStore
 from simulation.troubles import Troubles
 from simulation.world import Process, World, WorldClock
@@ -34,7 +34,7 @@ from adapters.process.workloads_file import load
 from adapters.retrying import RetryingQueue, RetryingStore
 from adapters.webhook import RetryingNotifier
 from lifecycle.attempt.context import WorkerContext
-from lifecycle.attempt.staging import _fetch_piece
+from lifecycle.attempt.staging import _fetch
 from lifecycle.attempt.worker import Worker
 from lifecycle.checkpoint.chunks import Sizes
 from lifecycle.checkpoint.restore import Target
@@ -164,7 +164,7 @@ class History:
     checker: Checker = field(init=False)
     store: WatchedStore = field(init=False)
     queue: WatchedQueue = field(init=False)
-    notifier: WatchedHerald = field(init=False)
+    notifier: WatchedNotifier = field(init=False)
     troubles: Troubles = field(init=False)
     whole: dict[str, str] = field(factory=dict)
     nodes: list[SimulatedNode] = field(factory=list)
@@ -177,7 +177,7 @@ class History:
         self.world = World(self.seed)
         rng = self.world.rng
         self.checker = Checker(self.world, planned={})
-        self.notifier = self.checker.notifier = WatchedHerald(self.world, self.checker, is_on=self.kind.webhooks)
+        self.notifier = self.checker.notifier = WatchedNotifier(self.world, self.checker, is_on=self.kind.webhooks)
         self.store = self.checker.store = WatchedStore(self.world, self.checker)
         self.queue = WatchedQueue(
             self.world, self.checker, fifo=rng.random() < FIFO, max_receives=rng.choice(MAX_RECEIVES)
@@ -413,7 +413,7 @@ def play(
         history = History(seed, drawn, directory, steps, workers, kind)
         with (
             patch("lifecycle.checkpoint.restore.Target.take", history.if_there_is_room(Target.take)),
-            patch("lifecycle.attempt.staging._fetch_piece", history.if_there_is_room(_fetch_piece)),
+            patch("lifecycle.attempt.staging._fetch", history.if_there_is_room(_fetch)),
         ):
             return history.play()
     finally:

@@ -353,7 +353,7 @@ def test_retry_opens_a_job_again_and_announces_it(env: Environment, run: Run, tm
     assert record.checkpoint == before.checkpoint
     delivery = env.queue.receive(hidden=env.limits.lease, wait=env.limits.idle_exit)
     assert delivery is not None
-    assert read(delivery.body, layout=env.layout, bucket="").dispatch == 5
+    assert read(delivery.body, layout=env.layout, bucket="").sequence == 5
     put(env, before)
     assert record.ran_s == 9.0
     run("retry", "a", "--from-start")

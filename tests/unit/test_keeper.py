@@ -1,6 +1,7 @@
 """The owner's hold on its record."""
 
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from support.fault_injection import Meddling
 
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
-from lifecycle.attempt.observers import NOBODY
+from lifecycle.attempt.observers import NO_OBSERVERS
 from lifecycle.errors import RetryableError, UnknownOutcomeError
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.store import ABSENT
@@ -34,7 +35,7 @@ def test_a_beat_does_not_open_again_what_ended_unnoticed(ended: State) -> None:
     record_store = RecordStore(Meddling(memory, after=lose), clock, random.Random(5))
     stored = record_store.write(KEY, JobRecord("a", "w", state=State.RECEIVED, epoch=1), ABSENT)
     assert isinstance(stored, StoredRecord)
-    session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap_s=0.0, observer=NOBODY)
+    session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap=timedelta(0), observer=NO_OBSERVERS)
     session.note("start", lambda record: evolve(record, state=State.RUNNING))
     is_cut = True
     with pytest.raises(UnknownOutcomeError):
@@ -58,7 +59,7 @@ def test_what_is_noted_while_a_write_is_on_its_way_goes_out_with_the_next() -> N
     record_store = RecordStore(Meddling(MemoryStore(clock), before=note), clock, random.Random(5))
     stored = record_store.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)
     assert isinstance(stored, StoredRecord)
-    session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap_s=0.0, observer=NOBODY)
+    session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap=timedelta(0), observer=NO_OBSERVERS)
     session.note("step", lambda record: evolve(record, ran_s=1.0))
     later.append(session)
     session.beat()
@@ -73,7 +74,7 @@ def test_what_was_written_is_not_written_again() -> None:
     record_store = RecordStore(MemoryStore(clock), clock, random.Random(5))
     stored = record_store.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)
     assert isinstance(stored, StoredRecord)
-    session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap_s=0.0, observer=NOBODY)
+    session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap=timedelta(0), observer=NO_OBSERVERS)
     session.note("checkpoint", lambda record: evolve(record, state=State.CHECKPOINTING))
     session.beat()
     session.write(lambda record: evolve(record, state=State.RUNNING))

@@ -60,10 +60,10 @@ def test_every_line_says_whose_it_is(tmp_path: Path) -> None:
     assert {line["node"] for line in told} == {"node1"}
     saved = [line for line in told if line["event"] == "checkpoint"]
     assert [(line["job"], line["epoch"], line["seq"]) for line in saved] == [("a", 1, number) for number in range(1, 5)]
-    last = next(line for line in told if line["event"] == "a: completed")
-    assert (last["job"], last["epoch"], last["state"]) == ("a", 1, "completed")
+    last = next(line for line in told if line["event"] == "attempt.ended")
+    assert (last["job"], last["epoch"], last["state"], last["outcome"]) == ("a", 1, "completed", "completed")
     assert "job" not in told[-1], "it says that the worker was idle"
-    assert "idle" in told[-1]["event"]
+    assert told[-1]["event"] == "worker.idle_exit"
     assert [line for line in told if "job" not in line] == told[-1:]
 
 

@@ -21,7 +21,7 @@ def test_an_announcement_names_a_job_and_its_number() -> None:
     """What our client sends comes back as the job's keys and the announcement's number, with no draft."""
     call = read(announce(JobRecord("md-7", "relax"), 3).body, layout=LAYOUT, bucket="b")
     assert call.keys.record == "runs/.holdfast/records/md-7.json"
-    assert (call.dispatch, call.draft) == (3, None)
+    assert (call.sequence, call.draft) == (3, None)
 
 
 def test_a_whole_job_brings_its_draft() -> None:
@@ -48,7 +48,7 @@ def test_a_demo_job_is_announced_again_as_a_demo_message() -> None:
         announce_anew(call.keys, call.draft, 1, bucket="transcripts").body, layout=LAYOUT, bucket="transcripts"
     )
     assert again.keys == call.keys
-    assert again.dispatch == call.dispatch + 1
+    assert again.sequence == call.sequence + 1
 
 
 def test_two_announcements_never_share_a_dedup_id_and_two_sends_of_one_do() -> None:

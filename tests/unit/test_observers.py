@@ -59,7 +59,7 @@ def test_an_observer_is_told_of_every_edge_write_and_line(cluster: Cluster) -> N
     saved = [Trigger.CHECKPOINT, Trigger.COMMIT]
     assert triggers == [
         Trigger.TAKE,
-        Trigger.LOAD_INPUT,
+        Trigger.STAGE,
         Trigger.START,
         *saved * 4,
         Trigger.CHECKPOINT,
@@ -78,4 +78,4 @@ def test_an_observer_that_fails_harms_nothing(cluster: Cluster, caplog: pytest.L
     cluster.worker(observers=[Faulty(), notebook]).run()
     assert cluster.output("a") == "45150"
     assert [record.state for record in notebook.left_behind] == [State.COMPLETED]
-    assert "Faulty failed; the job goes on" in caplog.text
+    assert "observer.failed observer=Faulty" in caplog.text

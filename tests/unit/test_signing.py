@@ -165,7 +165,7 @@ def test_every_command_that_sends_signs(tmp_path: Path) -> None:
         delivery = env.queue.receive(hidden=timedelta(minutes=1), wait=timedelta(0))
         assert delivery is not None
         env.queue.delete(delivery)
-        return read(delivery.body, layout=LAYOUT, bucket="", signer=SIGNER).dispatch
+        return read(delivery.body, layout=LAYOUT, bucket="", signer=SIGNER).sequence
 
     submit.run(env, submit.read_orders(["a"], file=None, workload="w", params=[]), as_json=False)
     assert took() == 1

@@ -1,68 +1,194 @@
-"""The table of states: complete, reachable, and the same in code, machine and document."""
+"""The table of states: complete, reachable, obeyed by the machine, and the same in code and document."""
 
+import re
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
+from transitions.extensions import GraphMachine
 
+from lifecycle import states
+from lifecycle.attempt.effects import AttemptEffects
 from lifecycle.errors import IllegalTransitionError
-from lifecycle.machine import Lifecycle
-from lifecycle.statechart import STATE_NOTES, document, mermaid
-from lifecycle.states import EDGES, FINAL, OWNED, WAITING, Edge, Facts, State, Trigger, Write, is_legal
+from lifecycle.job_record import JobRecord
+from lifecycle.machine import Event, Lifecycle, build_machine, edge_of, effect, moved
+from lifecycle.statechart import mermaid
+from lifecycle.states import (
+    EDGES,
+    FINAL,
+    OWNED,
+    WAITING,
+    Edge,
+    Effect,
+    Facts,
+    Recording,
+    State,
+    Trigger,
+    edge_for,
+    is_legal,
+)
+from lifecycle.states_page import STATE_NOTES, document
 
+ROOT = Path(__file__).parents[2]
 ALL_FACTS = [Facts(*flags) for flags in product((False, True), repeat=3)]
+GUARDS = sorted({edge.guard.__name__ for edge in EDGES if edge.guard})
 
 
-def edge_for(state: State, trigger: Trigger, facts: Facts) -> Edge | None:
-    found = [
-        edge
-        for edge in EDGES
-        if edge.source is state and edge.trigger is trigger and (edge.guard is None or edge.guard(facts))
-    ]
-    assert len(found) <= 1, "two edges for the same trigger, state and facts"
-    return found[0] if found else None
+class Spy(Lifecycle):
+    """Writes down every callback that the machine makes."""
+
+    def __init__(self, initial: State, *, refuses: bool = False, fails: Effect | None = None) -> None:
+        super().__init__(initial)
+        self.calls: list[str] = []
+        self.edges: list[Edge] = []
+        self._refuses = refuses
+        self._fails = fails
+
+    def record_transition(self, event: Event) -> None:
+        if self._refuses:
+            raise ConnectionError("refused, on purpose")
+        self.calls.append("record")
+        self.edges.append(edge_of(event))
+
+    def on_entered(self, event: Event) -> None:
+        self.calls.append("entered")
+        self.edges.append(edge_of(event))
+
+    def perform(self, which: Effect, event: Event) -> None:
+        self.calls.append(which.value)
+        self.edges.append(edge_of(event))
+        if which is self._fails:
+            raise OSError("on purpose")
+
+
+def _method(which: Effect) -> Any:
+    def perform(spy: Spy, event: Event) -> None:
+        spy.perform(which, event)
+
+    perform.__name__ = which.value
+    return effect(perform)
+
+
+for _each in Effect:
+    setattr(Spy, _each.value, _method(_each))
 
 
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("trigger", Trigger)
 def test_every_trigger_in_every_state_follows_its_row_or_is_illegal(state: State, trigger: Trigger) -> None:
-    """A trigger either follows the one row whose guard holds, hooks included, or changes nothing and says so."""
+    """A trigger follows the one row whose guard holds, with its callbacks in order, or changes nothing and says so."""
     for facts in ALL_FACTS:
-        recorded: list[Edge] = []
-        entered: list[Edge] = []
-        observed: list[Edge] = []
-        machine = Lifecycle(
-            state,
-            record=lambda edge, _, recorded=recorded: recorded.append(edge),
-            entered=dict.fromkeys(State, entered.append),
-            observed=observed.append,
-        )
-        edge = edge_for(state, trigger, facts)
-        if edge is None:
+        matching = [
+            edge
+            for edge in EDGES
+            if edge.source is state and edge.trigger is trigger and (edge.guard is None or edge.guard(facts))
+        ]
+        assert len(matching) <= 1, "two rows for the same trigger, state and facts"
+        spy = Spy(state)
+        if not matching:
             with pytest.raises(IllegalTransitionError) as caught:
-                machine.fire(trigger, facts=facts)
+                spy.fire(trigger, facts=facts)
             assert (caught.value.state, caught.value.trigger) == (state, trigger)
-            assert machine.state is state
-            assert not recorded
-            assert not entered
-            assert not observed
+            assert spy.state is state
+            assert not spy.calls
+            with pytest.raises(IllegalTransitionError):
+                edge_for(state, trigger, facts)
         else:
-            assert machine.fire(trigger, facts=facts) is edge.destination
-            assert recorded == entered == observed == [edge]
+            edge = matching[0]
+            assert spy.fire(trigger, facts=facts) is edge.destination
+            assert spy.calls == [*edge.before_record, "record", "entered", *edge.after_record]
+            assert set(spy.edges) == {edge}
+            assert edge_for(state, trigger, facts) is edge
+            assert moved(JobRecord("a", "w", state=state), trigger, facts=facts).state is edge.destination
 
 
-def test_a_state_that_cannot_be_recorded_is_not_entered() -> None:
-    """If the hook before the change raises, the state is as it was and no hook after it runs."""
-    entered: list[Edge] = []
+@pytest.mark.parametrize("facts", ALL_FACTS, ids=str)
+def test_every_guard_decides_on_its_fact(facts: Facts) -> None:
+    """A guard holds exactly when its fact says so; one that always holds, or never, fails here."""
+    expected = {
+        "no_fresh_lease": not facts.other_lease_fresh,
+        "state_restored": facts.restored,
+        "nothing_to_restore": not facts.restored,
+        "newer_waiting": facts.newer_waiting,
+        "none_waiting": not facts.newer_waiting,
+    }
+    assert {name: getattr(states, name)(facts) for name in GUARDS} == expected
 
-    def refuse(edge: Edge, change: object) -> None:
-        raise ConnectionError(edge.destination)
 
-    machine = Lifecycle(State.QUEUED, record=refuse, entered={State.RECEIVED: entered.append}, observed=entered.append)
+@pytest.mark.parametrize("name", GUARDS)
+def test_the_machine_asks_the_guard(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a guard refuses, its row is not followed, and where it holds, it is."""
+    edge = next(edge for edge in EDGES if edge.guard and edge.guard.__name__ == name)
+    monkeypatch.setattr(states, name, lambda _: False)
+    spies = [Spy(edge.source) for _ in ALL_FACTS]
+    for spy, facts in zip(spies, ALL_FACTS, strict=True):
+        with suppress(IllegalTransitionError):
+            spy.fire(edge.trigger, facts=facts)
+    assert edge not in {followed for spy in spies for followed in spy.edges}
+    monkeypatch.setattr(states, name, lambda _: True)
+    followed = {Spy(edge.source).fire(edge.trigger, facts=facts) for facts in ALL_FACTS}
+    assert edge.destination in followed
+
+
+def test_a_transition_that_cannot_be_recorded_is_not_made() -> None:
+    """If the record cannot be written, the state is as it was and nothing after the record happens."""
+    spy = Spy(State.RUNNING, refuses=True)
     with pytest.raises(ConnectionError):
-        machine.fire(Trigger.TAKE)
-    assert machine.state is State.QUEUED
-    assert not entered
+        spy.fire(Trigger.PAUSE)
+    assert spy.state is State.RUNNING
+    assert spy.calls == [Effect.KILL_WORKLOAD]
+
+
+@pytest.mark.parametrize(
+    ("edge", "failing"),
+    [(edge, effect) for edge in EDGES for effect in (*edge.before_record, *edge.after_record)],
+    ids=lambda part: f"{part.source}-{part.trigger}" if isinstance(part, Edge) else str(part),
+)
+def test_an_effect_that_fails_stops_nothing(edge: Edge, failing: Effect) -> None:
+    """The state is entered, and the other effects are performed: the record decides."""
+    spy = Spy(edge.source, fails=failing)
+    facts = next(facts for facts in ALL_FACTS if edge.guard is None or edge.guard(facts))
+    assert spy.fire(edge.trigger, facts=facts) is edge.destination
+    assert spy.calls == [*edge.before_record, "record", "entered", *edge.after_record]
+
+
+def test_the_attempt_has_a_method_for_every_effect_of_its_transitions() -> None:
+    """An effect in the table without a method would be found only when a job gets there."""
+    of_attempts = {
+        effect for edge in EDGES if not edge.by_operator for effect in (*edge.before_record, *edge.after_record)
+    }
+    own = {name for name in vars(AttemptEffects) if not name.startswith("_")}
+    assert {effect.value for effect in of_attempts} == own - {"record_transition", "on_entered"}
+
+
+def test_nothing_but_the_machine_sets_a_state() -> None:
+    """Only `machine.entering` gives a record another state; a new record begins as queued."""
+    setting = re.compile(
+        r"(?:evolve|JobRecord)\([^\n]*\bstate=|^\s+state=(?:State|edge|\w+\.destination)", re.MULTILINE
+    )
+    allowed = {"lifecycle/machine.py", "adapters/telemetry/metrics.py", "client/web/pages.py"}
+    found = {
+        str(path.relative_to(ROOT))
+        for ring in ("lifecycle", "adapters", "client")
+        for path in (ROOT / ring).rglob("*.py")
+        if setting.search(path.read_text())
+    }
+    assert found <= allowed
+    assert "lifecycle/machine.py" in found
+
+
+def test_the_machine_can_be_inspected() -> None:
+    """A `GraphMachine` of the table draws every transition with the name of its guard."""
+    spy = Spy(State.QUEUED)
+    machine = build_machine(GraphMachine, graph_engine="mermaid", show_conditions=True)
+    machine.add_model(spy, initial=State.QUEUED)
+    drawn = spy.get_graph().source  # type: ignore[attr-defined]
+    for edge in EDGES:
+        assert f"{edge.source.name} --> {edge.destination.name}" in drawn
+    for guard in GUARDS:
+        assert f"[{guard}]" in drawn
 
 
 def test_every_state_is_reachable_and_only_the_over_ones_are_ends() -> None:
@@ -84,36 +210,51 @@ def test_every_state_is_waiting_owned_or_over() -> None:
 
 
 def test_what_ends_ownership_is_recorded_at_once() -> None:
-    """No edge out of ownership waits for a beat, and being superseded writes nothing."""
+    """No transition out of ownership waits for a beat, and being superseded writes nothing."""
     for edge in EDGES:
         if edge.source in OWNED and edge.destination not in OWNED:
-            assert edge.write is (Write.NEVER if edge.destination is State.SUPERSEDED else Write.AT_ONCE)
+            assert edge.recorded is (Recording.NEVER if edge.destination is State.SUPERSEDED else Recording.AT_ONCE)
+
+
+def test_the_message_goes_last() -> None:
+    """The message is settled only once the record is written, and deleted only after what must come before."""
+    for edge in EDGES:
+        settled = {Effect.DELETE_MESSAGE, Effect.RELEASE_MESSAGE, Effect.SEND_CONTINUATION, Effect.PUBLISH_OUTPUTS}
+        assert not settled & set(edge.before_record)
+        if Effect.DELETE_MESSAGE in edge.after_record:
+            at = edge.after_record.index(Effect.DELETE_MESSAGE)
+            assert not {Effect.SEND_CONTINUATION, Effect.PUBLISH_OUTPUTS} & set(edge.after_record[at:])
+        if edge.source in OWNED and edge.destination not in OWNED:
+            assert Effect.KILL_WORKLOAD in edge.before_record
 
 
 def test_is_legal_agrees_with_the_table() -> None:
-    """`is_legal` is what operators' commands ask."""
+    """`is_legal` is the question that operators' commands ask."""
     assert is_legal(State.FAILED, Trigger.RETRY)
     assert not is_legal(State.COMPLETED, Trigger.RETRY)
     assert not is_legal(State.COMPLETED, Trigger.CANCEL)
 
 
 def test_the_document_is_up_to_date() -> None:
-    """docs/states.md is what the table says, byte for byte; `make docs` writes it."""
-    written = Path(__file__).parents[2] / "docs" / "states.md"
-    assert written.read_bytes() == document().encode()
+    """docs/states.md is rendered from the table, byte for byte; `make docs` writes it."""
+    assert (ROOT / "docs" / "states.md").read_bytes() == document().encode()
 
 
 def test_the_readme_shows_the_same_diagram() -> None:
-    """What a newcomer sees first is what the code does; `make docs` writes it."""
-    assert f"```mermaid\n{mermaid()}\n```" in (Path(__file__).parents[2] / "README.md").read_text()
+    """The diagram in the README is that of the code; `make docs` writes it."""
+    assert f"```mermaid\n{mermaid()}\n```" in (ROOT / "README.md").read_text()
 
 
-def test_the_document_tells_every_state_and_every_edge() -> None:
-    """Each state has its meaning, each edge its row, and the diagram is balanced and names every state."""
+def test_the_document_tells_every_state_every_transition_and_every_effect() -> None:
+    """Each state has its notes, each transition its row, and each row its effects."""
     assert set(STATE_NOTES) == set(State)
     text = document()
     for edge in EDGES:
-        assert f"| `{edge.source}` | `{edge.trigger}` | `{edge.destination}` |" in text
-    diagram = mermaid()
-    assert diagram.count("{") == diagram.count("}")
-    assert all(state in diagram for state in State)
+        row = next(
+            line
+            for line in text.splitlines()
+            if line.startswith(f"| `{edge.source}` | `{edge.trigger}` | `{edge.destination}` |") and edge.why in line
+        )
+        for each in (*edge.before_record, *edge.after_record):
+            assert f"`{each}`" in row
+    assert all(state in mermaid() for state in State)

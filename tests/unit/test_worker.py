@@ -739,7 +739,7 @@ def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A workload never sees the first half of one file and the second of another."""
-    monkeypatch.setattr("lifecycle.attempt.staging.AT_ONCE", 4)
+    monkeypatch.setattr("lifecycle.attempt.staging.RANGE_BYTES", 4)
     keys = cluster.submit("a")
     changes = [b"1\n200\n"]
 
@@ -766,7 +766,7 @@ def test_an_end_that_cannot_be_recorded_is_tried_again_after_a_while(
 
     cluster.worker(store=Meddling(cluster.memory, before=refuse)).run()
     assert cluster.record("a").state is State.COMPLETED
-    assert 40 <= caplog.text.count("completed is not recorded yet") <= 52
+    assert 40 <= caplog.text.count("outcome.not_recorded job=a outcome=completed") <= 52
 
 
 def test_what_was_uploaded_and_never_committed_pushes_no_checkpoint_out(cluster: Cluster) -> None:

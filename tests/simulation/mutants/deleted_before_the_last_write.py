@@ -2,16 +2,19 @@
 
 from simulation.checker import MESSAGE
 
-from lifecycle.attempt.attempt import Attempt
+from lifecycle.attempt.effects import AttemptEffects
+from lifecycle.machine import edge_of
+from lifecycle.states import OWNED
 
 FOUND_AS = (MESSAGE,)
 
 
 def install() -> None:
-    end = Attempt._end
+    record_transition = AttemptEffects.record_transition
 
-    def _end(self, ending):
-        self._acknowledgement.delete()
-        end(self, ending)
+    def deleting(self, event):
+        if edge_of(event).destination not in OWNED:
+            self._acknowledgement.delete()
+        record_transition(self, event)
 
-    Attempt._end = _end
+    AttemptEffects.record_transition = deleting

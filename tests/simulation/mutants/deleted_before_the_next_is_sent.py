@@ -8,10 +8,10 @@ FOUND_AS = (MESSAGE,)
 
 
 def install() -> None:
-    send_anew = Acknowledgement.send_anew
+    send_continuation = Acknowledgement.send_continuation
 
     def swapped(self, record):
         self.delete()
-        send_anew(self, record)
+        send_continuation(self, record)
 
-    Acknowledgement.send_anew = swapped
+    Acknowledgement.send_continuation = swapped

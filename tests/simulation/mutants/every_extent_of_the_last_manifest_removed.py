@@ -10,8 +10,8 @@ FOUND_AS = (ALL_THERE,)
 
 def install() -> None:
     def _collect(self, dropped):
-        engine = self._engine
+        writer = self._writer
         doomed = named_by((*dropped, *self._kept[1:]))
-        remove(engine.store, doomed, epoch=engine.epoch)
+        remove(writer.store, doomed, epoch=writer.epoch)
 
     Uploader._collect = _collect

@@ -11,9 +11,9 @@ FOUND_AS = (ONE_WINNER, NOTHING_BREAKS)
 def install() -> None:
     decide = lifecycle.attempt.worker.decide
 
-    def forgetful(call, stored, rng, **more):
-        decision = decide(call, stored, rng, **more)
-        over = decision.verdict is ClaimAction.DISCARD and stored is not None and stored.record.is_final
+    def forgetful(message, stored, rng, **more):
+        decision = decide(message, stored, rng, **more)
+        over = decision.action is ClaimAction.DISCARD and stored is not None and stored.record.is_final
         return ClaimDecision(ClaimAction.TAKE, "why not") if over else decision
 
     lifecycle.attempt.worker.decide = forgetful

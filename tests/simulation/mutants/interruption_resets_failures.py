@@ -12,9 +12,9 @@ FOUND_AS = (TRUE_COUNTS, LIVENESS)
 def install() -> None:
     finalize = lifecycle.attempt.attempt.finalize
 
-    def forgetful(ending, account, now):
-        change = finalize(ending, account, now)
-        if ending.trigger is not Trigger.RELEASE or ending.cause == "workload_failed":
+    def forgetful(outcome, totals, now):
+        change = finalize(outcome, totals, now)
+        if outcome.trigger is not Trigger.RELEASE or outcome.cause == "workload_failed":
             return change
         return lambda record: evolve(change(record), failures=0)
 

@@ -11,9 +11,9 @@ FOUND_AS = (MESSAGE,)
 def install() -> None:
     decide = lifecycle.attempt.worker.decide
 
-    def strict(call, stored, rng, **more):
-        if stored is not None and not stored.record.is_final and call.dispatch <= stored.record.dispatch > 1:
+    def strict(message, stored, rng, **more):
+        if stored is not None and not stored.record.is_final and message.sequence <= stored.record.dispatch > 1:
             return ClaimDecision(ClaimAction.DISCARD, "numbered")
-        return decide(call, stored, rng, **more)
+        return decide(message, stored, rng, **more)
 
     lifecycle.attempt.worker.decide = strict

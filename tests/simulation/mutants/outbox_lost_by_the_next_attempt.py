@@ -10,9 +10,10 @@ FOUND_AS = (TOLD,)
 
 
 def install() -> None:
-    claim = lifecycle.attempt.attempt.claim
+    claiming = lifecycle.attempt.attempt.claiming
 
     def emptied(*args, **kwargs):
-        return evolve(claim(*args, **kwargs), outbox=EMPTY)
+        change = claiming(*args, **kwargs)
+        return lambda record: evolve(change(record), outbox=EMPTY)
 
-    lifecycle.attempt.attempt.claim = emptied
+    lifecycle.attempt.attempt.claiming = emptied

@@ -1,23 +1,22 @@
 """Outputs are published before the record says that the job is completed, by whoever believes to own it."""
 
-from attrs import evolve
 from simulation.checker import ONE_WINNER
 
-from lifecycle.attempt.attempt import Attempt
+from lifecycle.attempt.effects import AttemptEffects
 from lifecycle.checkpoint.publish import publish
+from lifecycle.machine import edge_of
 from lifecycle.states import Trigger
 
 FOUND_AS = (ONE_WINNER,)
 
 
 def install() -> None:
-    end = Attempt._end
+    record_transition = AttemptEffects.record_transition
 
-    def _end(self, ending):
-        if ending.trigger is Trigger.COMPLETE:
-            publish(
-                self._context.store, self._context.clock, self._call.keys, ending.change(evolve(self._session.record))
-            )
-        end(self, ending)
+    def publishing(self, event):
+        if edge_of(event).trigger is Trigger.COMPLETE:
+            context, expected = self._context, event.kwargs["change"](self.session.record)
+            publish(context.store, context.clock, self._message.keys, expected)
+        record_transition(self, event)
 
-    Attempt._end = _end
+    AttemptEffects.record_transition = publishing

@@ -2,6 +2,7 @@
 
 from simulation.checker import LIVENESS, MESSAGE
 
+from lifecycle.attempt.acknowledgement import Acknowledgement
 from lifecycle.attempt.attempt import Attempt
 from lifecycle.attempt.outcome import Outcome
 
@@ -13,7 +14,7 @@ def install() -> None:
 
     def run_a_job_that_is_safe(self: Attempt) -> Outcome | None:
         if self._stored is None:
-            self._acknowledgement.delete()
+            Acknowledgement(self._context, self._message, self._delivery).delete()
         return run(self)
 
     Attempt.run = run_a_job_that_is_safe  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ _TO_AND_FRO: Final = {State.RUNNING, State.CHECKPOINTING}
 
 
 @define(eq=False)
-class WatchedHerald:
+class WatchedNotifier:
     """The herald, and the receiver behind it.
 
     Attributes:
