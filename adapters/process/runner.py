@@ -1,6 +1,6 @@
 """ProcessRunner: a workload as a child process, in a process group of its own, behind a guard.
 
-What the workload says comes by files in the control directory (`sdk/holdfast.py` tells their form), so any language can
+What the workload says comes by files in the control directory (`sdk/holdfast` tells their form), so any language can
 say it, and nothing that it does can hold the worker up.
 """
 

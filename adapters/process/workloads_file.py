@@ -18,7 +18,9 @@ from lifecycle.errors import ConfigError
 from lifecycle.ports.runner import EXIT_CODES, ExitMeaning, Workload
 from lifecycle.record.message import SERIES_SUM
 
-BUILT_IN: Final = Workload(name=SERIES_SUM, command=("{python}", "{sdk}/series_sum.py"), needs_input=True)
+BUILT_IN: Final = Workload(
+    name=SERIES_SUM, command=("{python}", "-P", "{sdk}/holdfast/series_sum.py"), needs_input=True
+)
 LARGEST_CODE: Final = 255
 
 

@@ -163,7 +163,7 @@ class DemoWorkers:
         """Run a `holdfast` command to its end, shown as a user would type it."""
         self.view.say(f"$ holdfast {' '.join(words)}")
         done = subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-m", "client.cli", *words],
+            [sys.executable, "-P", "-m", "holdfast", *words],
             env=dict(self.environ),
             check=False,
             capture_output=True,
@@ -180,7 +180,7 @@ class DemoWorkers:
         with (self.home / f"worker{number}.log").open("wb") as log:
             self.workers.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "client.cli", "worker"], env=dict(self.environ), stderr=log, stdout=log
+                    [sys.executable, "-P", "-m", "holdfast", "worker"], env=dict(self.environ), stderr=log, stdout=log
                 )
             )
 

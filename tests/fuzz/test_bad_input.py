@@ -212,7 +212,7 @@ def series_sum() -> Iterator[Any]:
     """The built-in workload, found as a workload finds it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[2] / "sdk"))
-        yield importlib.import_module("series_sum")
+        yield importlib.import_module("holdfast.series_sum")
 
 
 @fuzz()

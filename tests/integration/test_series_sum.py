@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "sdk" / "series_sum.py"
+SDK = Path(__file__).parents[2] / "sdk"
+SCRIPT = SDK / "holdfast" / "series_sum.py"
 
 
 def prepare(folder: Path, text: str | bytes | None, **params: object) -> None:
@@ -21,7 +22,7 @@ def prepare(folder: Path, text: str | bytes | None, **params: object) -> None:
 
 
 def run(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT)]
+    command = [sys.executable, "-P", str(SCRIPT)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -68,7 +69,7 @@ def test_a_wrong_step_time_is_65(tmp_path: Path, value: object) -> None:
 def test_it_saves_when_told_to_leave_and_goes_on_from_there(tmp_path: Path) -> None:
     """SIGTERM: state saved, exit 75; the next run goes on, and the sum is right."""
     prepare(tmp_path, "1\n400\n", STEP_RUNNING_TIME="0.005")
-    process = subprocess.Popen([sys.executable, str(SCRIPT)], cwd=tmp_path)
+    process = subprocess.Popen([sys.executable, "-P", str(SCRIPT)], cwd=tmp_path)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 75
@@ -96,5 +97,7 @@ def test_a_state_of_another_input_is_refused(tmp_path: Path) -> None:
 def test_it_runs_in_an_old_python(tmp_path: Path) -> None:
     """The SDK is for whatever Python an image has, from 3.8 on."""
     prepare(tmp_path, "1\n10\n")
-    done = subprocess.run([os.environ["HOLDFAST_OLD_PYTHON"], str(SCRIPT)], cwd=tmp_path, check=False, timeout=60)
+    command = [os.environ["HOLDFAST_OLD_PYTHON"], "-m", "holdfast.series_sum"]
+    env = {**os.environ, "PYTHONPATH": str(SDK)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, check=False, timeout=60)
     assert done.returncode == 0

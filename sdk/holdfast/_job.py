@@ -1,31 +1,6 @@
-"""What a workload says to the Holdfast worker that runs it, and hears from it. One file, standard library, Python 3.8+.
+"""The job that this process runs: its directories, its parameters, its progress and its checkpoints."""
 
-::
-
-    import holdfast
-
-    job = holdfast.job()
-    state = load(job.checkpoint_dir) if job.resumed else start(job.input_dir, job.params)
-    while not state.finished:
-        state.advance()
-        job.progress(state.step, state.steps)
-        if job.checkpoint_due() or job.should_stop:
-            with job.checkpoint(step=state.step) as directory:
-                save(state, directory)
-        if job.should_stop:
-            job.leave()
-    write(state.result, job.output_dir)
-
-The worker puts this file on PYTHONPATH, so nothing needs to be installed. Without a worker the same program works in
-the current folder (`input/`, `checkpoint/`, `output/`, `params.json`), for debugging.
-
-Other languages speak the same by files in $HOLDFAST_CONTROL_DIR. All are made elsewhere on the same file system and
-renamed into place, so that nobody ever sees half of one:
-
-- `progress`: `{"done": 7, "total": 100}`;
-- `announced/7.json`: `{"step": 70}`, and then `announced/7/`: a directory that holds a whole checkpoint; numbers rise;
-- `save-requested`: made by the worker when it wants a checkpoint soon; removed by whoever makes one.
-"""
+from __future__ import annotations
 
 import contextlib
 import json
@@ -37,15 +12,21 @@ import tempfile
 import threading
 import time
 
+TYPE_CHECKING = False  # without importing typing, which slows every program's start
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import FrameType
+    from typing import Any, NoReturn
+
 SAVED_RUN_ME_AGAIN = 75
 DEFAULT_SAVING_INTERVAL_S = 600.0
 
 
-def job():
-    """The job that this process runs.
+def job() -> Job:
+    """Return the job that this process runs.
 
-    In the main thread it also takes SIGTERM (a handler that was there before is still called), so that `should_stop`
-    can tell.
+    In the main thread this also handles SIGTERM, on which `should_stop` becomes true. A handler that was installed
+    before is still called.
     """
     return Job(os.environ)
 
@@ -56,14 +37,22 @@ class Job:
     Attributes:
         id: The job's id.
         attempt: The number of this attempt, from 1.
-        resumed: Whether `checkpoint_dir` holds what was saved last.
-        params: The job's parameters, a dict of JSON values.
-        input_dir: Where the input lies.
-        checkpoint_dir: Where the restored checkpoint lies.
-        output_dir: Where the results go; what lies there when the program exits 0 is the result.
+        resumed: True if `checkpoint_dir` holds the last committed checkpoint.
+        params: The job's parameters, JSON values by name.
+        input_dir: The directory of the input.
+        checkpoint_dir: The directory of the restored checkpoint.
+        output_dir: The directory for results: its contents when the program exits with 0 are the job's outputs.
     """
 
-    def __init__(self, environ):
+    id: str
+    attempt: int
+    resumed: bool
+    params: dict[str, Any]
+    input_dir: str
+    checkpoint_dir: str
+    output_dir: str
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
         """Read the environment that the worker made, or make one in the current folder."""
         here = os.getcwd()
         self.id = environ.get("HOLDFAST_JOB", "local")
@@ -83,33 +72,33 @@ class Job:
         self._listen()
 
     @property
-    def should_stop(self):
-        """Whether the worker asked the program to save and leave."""
+    def should_stop(self) -> bool:
+        """True once the worker has asked the program to save and leave."""
         return self._stopping
 
-    def progress(self, done, total=None):
-        """Say how many steps are done, of how many. Cheap, but not free: some ten times a second is enough."""
+    def progress(self, done: int, total: int | None = None) -> None:
+        """Report that *done* steps of *total* are done. This writes a small file: ten times a second is plenty."""
         if self._control:
             _write_json(self._control, "progress", {"done": done, "total": total})
 
-    def checkpoint_due(self):
-        """Whether it is time to save: the interval is over, or the worker asks."""
+    def checkpoint_due(self) -> bool:
+        """Return True when it is time to save: the saving interval is over, or the worker has asked."""
         return time.monotonic() - self._saved_at >= self._interval_s or (
             self._control is not None and os.path.exists(os.path.join(self._control, "save-requested"))
         )
 
     @contextlib.contextmanager
-    def checkpoint(self, step=None):
+    def checkpoint(self, step: int | None = None) -> Iterator[str]:
         """Save a whole checkpoint: write every file of it into the directory that this yields.
 
-        When the block ends, the checkpoint is announced, whole; when it raises, nothing is.
+        The checkpoint is announced when the block ends. If the block raises, nothing is announced.
         """
         parent = self._control or os.path.dirname(os.path.abspath(self.checkpoint_dir))
         staging = tempfile.mkdtemp(prefix="staging-", dir=parent)
         try:
             yield staging
             if self._control:
-                self._announce(staging, step)
+                self._announce(self._control, staging, step)
             else:
                 self._replace_local(staging)
         except BaseException:
@@ -117,32 +106,32 @@ class Job:
             raise
         self._saved_at = time.monotonic()
 
-    def leave(self):
-        """End the program, saying: saved, run me again."""
+    def leave(self) -> NoReturn:
+        """Exit with the code that means: saved, run me again."""
         sys.exit(SAVED_RUN_ME_AGAIN)
 
-    def _announce(self, staging, step):
-        announced = os.path.join(self._control, "announced")
+    def _announce(self, control: str, staging: str, step: int | None) -> None:
+        announced = os.path.join(control, "announced")
         os.makedirs(announced, exist_ok=True)
         numbers = [int(name[:-5]) for name in os.listdir(announced) if name.endswith(".json") and name[:-5].isdigit()]
         number = max(numbers, default=0) + 1
-        _write_json(announced, "%d.json" % number, {"step": step})
+        _write_json(announced, f"{number}.json", {"step": step})
         os.rename(staging, os.path.join(announced, str(number)))
         with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(self._control, "save-requested"))
+            os.remove(os.path.join(control, "save-requested"))
 
-    def _replace_local(self, staging):
+    def _replace_local(self, staging: str) -> None:
         aside = staging + ".old"
         os.rename(self.checkpoint_dir, aside)
         os.rename(staging, self.checkpoint_dir)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def _listen(self):
+    def _listen(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
         before = signal.getsignal(signal.SIGTERM)
 
-        def stop(number, frame):
+        def stop(number: int, frame: FrameType | None) -> None:
             self._stopping = True
             if callable(before):
                 before(number, frame)
@@ -150,16 +139,17 @@ class Job:
         signal.signal(signal.SIGTERM, stop)
 
 
-def _read_json(path):
+def _read_json(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file)
+            value: dict[str, Any] = json.load(file)
+            return value
     except FileNotFoundError:
         return {}
 
 
-def _write_json(directory, name, value):
-    part = os.path.join(directory, ".%s.%d" % (name, os.getpid()))
+def _write_json(directory: str, name: str, value: Mapping[str, Any]) -> None:
+    part = os.path.join(directory, f".{name}.{os.getpid()}")
     with open(part, "w", encoding="utf-8") as file:
         json.dump(value, file)
     os.replace(part, os.path.join(directory, name))
