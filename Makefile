@@ -1,8 +1,10 @@
-# `make help` lists what there is. Everything happens in .venv; nothing else is installed anywhere.
+# `make help` lists the targets. Everything is installed in .venv, from the lock files in requirements/, and nowhere else.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --quiet --disable-pip-version-check install
+LOCKED := $(PIP) --require-hashes --no-deps
 # ARGS goes to pytest: make test ARGS="tests/unit -x". The slow tests wait more than they compute, so there are more
 # processes than two cores; they lie together, so they are dealt out one by one (else one process gets them all).
 ARGS   ?=
@@ -13,7 +15,7 @@ MERMAID        := 11.17.2
 MERMAID_SHA256 := 6ad2f42c3fc26bbf9e45cbb6d11898972573ea52b33a5f4ff51952899f950ffd
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs soak chaos examples model bench image clean
+.PHONY: help demo test check docs lock wheel soak chaos examples model bench image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +43,15 @@ docs: $(VENV)/run ## write docs/states.md, and the diagrams in README.md, from t
 	  p = pathlib.Path("README.md"); texts = iter((mermaid(), mermaid_attempt())); \
 	  p.write_text(re.sub(r"(?s)(```mermaid\n).*?(\n```)", lambda m: m[1] + next(texts) + m[2], p.read_text()))'
 
+lock: $(VENV)/lock ## write requirements/*.txt after a change to the dependencies; ARGS=--upgrade for newer versions
+	@$(COMPILE) pyproject.toml -o requirements/worker.txt
+	@$(COMPILE) -c requirements/worker.txt --group pyproject.toml:build -o requirements/build.txt
+	@$(COMPILE) -c requirements/worker.txt -c requirements/build.txt --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	@$(COMPILE) --group pyproject.toml:lock -o requirements/lock.txt
+
+wheel: $(VENV)/run ## build the wheel, in dist/
+	@$(BIN)/pip --quiet --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
+
 soak: $(VENV)/dev ## play histories for as long as you like: make soak SEEDS=0:100000
 	@PYTHONPATH=tests:. $(BIN)/python -m simulation.run --seeds $(SEEDS)
 
@@ -62,14 +73,18 @@ image: ## build the container image, where there is a Docker engine
 clean: ## remove what make and the tests have made
 	rm -rf $(VENV) .holdfast .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-# The environment: first what running needs, then what developing needs.
+# The environment: first what running needs, then what developing needs. The locks are complete, so pip resolves nothing,
+# and it refuses a file whose hash is not in them.
 
-$(VENV)/run: pyproject.toml
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --custom-compile-command "make lock" $(ARGS)
+
+$(VENV)/run: pyproject.toml requirements/worker.txt requirements/build.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Holdfast needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@$(LOCKED) -r requirements/worker.txt -r requirements/build.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/examples: $(wildcard examples/*/requirements.txt) $(VENV)/run
@@ -78,11 +93,16 @@ $(VENV)/examples: $(wildcard examples/*/requirements.txt) $(VENV)/run
 	@touch $@
 
 $(VENV)/peers: $(VENV)/run
-	@$(BIN)/pip install --quiet --disable-pip-version-check --group peers
+	@$(PIP) --upgrade "pip>=25.1" # the first that knows --group
+	@$(PIP) --group peers
 	@touch $@
 
-$(VENV)/dev: $(VENV)/run
-	@$(BIN)/pip install --quiet --disable-pip-version-check --group dev
+$(VENV)/lock: requirements/lock.txt $(VENV)/run
+	@$(LOCKED) -r requirements/lock.txt
+	@touch $@
+
+$(VENV)/dev: requirements/dev.txt $(VENV)/run
+	@$(LOCKED) -r requirements/dev.txt
 	@touch $@
 
 # Mermaid draws the diagrams for tests/acceptance/test_diagram.py. It comes from npm, one file of it.
