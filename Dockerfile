@@ -3,14 +3,15 @@
 #   docker build -t worker .                                    a small image, for the built-in workload
 #   docker build -t worker --build-arg BASE=me/cuda-tools .     on your GPU image
 #
-# /opt/holdfast holds all that the worker needs, its own Python and the libraries under it included. So the base may have
-# no Python, or another one: neither sees the other. It must be glibc-based, for the same processor, and its glibc no older
-# than what the Python was built for (bookworm's asks for 2.36 at most). The build tries that out, and stops if it is not so;
-# for an older base, take a Python image of an older Debian: --build-arg PYTHON_IMAGE=…
+# Everything that the worker needs is in /opt/holdfast, including its own Python and the shared libraries that this Python
+# links. The base image may therefore have another Python or none; neither affects the other. The base must use glibc, run
+# on the same processor architecture, and have a glibc at least as new as the Python needs (2.36 for bookworm). The build
+# tests this and stops if it does not hold. For an older base, pass a Python image of an older Debian:
+# --build-arg PYTHON_IMAGE=…
 #
-# Your workloads: COPY workloads.toml /etc/holdfast/ in an image FROM this one, or mount it there; a holdfast.toml likewise.
-# Run it with a read-only root if you like: it writes to /tmp/holdfast alone. Let it have its time to save: STOP_GRACE
-# and 5 s more (docker stop --time 40).
+# To add your workloads, write an image FROM this one that copies workloads.toml (and holdfast.toml, if you have one) to
+# /etc/holdfast/, or mount the files there. The root file system may be read-only: the worker writes only to /tmp/holdfast.
+# Give a stopping container STOP_GRACE plus 5 s to save its state (docker stop --time 40).
 
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 ARG BASE=debian:bookworm-slim
@@ -20,8 +21,9 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends patchelf tini \
  && rm -rf /var/lib/apt/lists/*
 
-# A Python that can be carried: without what no worker uses, and with the libraries that it links, glibc's own excepted.
-# They find each other by their place (RPATH, so that no LD_LIBRARY_PATH of the base comes first).
+# Make a Python that works from any base: copy the interpreter and its library without the parts that no worker uses, add
+# every shared library it links except glibc, and let them find each other by relative RPATHs. An RPATH is searched before
+# the base's LD_LIBRARY_PATH. docs/adr/0022 says why the image does not use a prebuilt relocatable Python.
 RUN set -eu; \
     python=$(python3 -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
     mkdir -p /opt/holdfast/bin /opt/holdfast/lib; \
@@ -37,16 +39,21 @@ RUN set -eu; \
     patchelf --force-rpath --set-rpath '$ORIGIN/../..' lib-dynload/*.so; \
     patchelf --force-rpath --set-rpath '$ORIGIN' ../*.so*
 
-# What Holdfast needs, before Holdfast itself: this layer is built anew only if they change.
+# Install the dependencies before Holdfast itself, so that this layer is rebuilt only when a lock file changes. pip checks
+# every file against the hashes in the lock. What builds the wheel goes into this stage's Python, which the image leaves
+# behind.
 WORKDIR /src
-COPY pyproject.toml ./
-RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > needs.txt \
- && pip --python /opt/holdfast/bin/python install --root-user-action=ignore --no-cache-dir --no-compile -r needs.txt
+COPY requirements/ requirements/
+RUN pip --python /opt/holdfast/bin/python install --root-user-action=ignore --no-cache-dir --no-compile \
+      --require-hashes --no-deps -r requirements/worker.txt \
+ && pip install --root-user-action=ignore --no-cache-dir --require-hashes --no-deps -r requirements/build.txt
 
-# The command ignores the base's PYTHONPATH and the like (-I); the workloads that it starts do not. Bytecode is made here,
-# and never checked again: at run time nobody may write there.
+# The command runs with -I, so that the base's PYTHONPATH and similar variables do not affect it; the workloads that it
+# starts do see them. Bytecode is compiled here and never checked against its source again, because nothing may write to
+# /opt/holdfast at run time.
 COPY . ./
-RUN pip --python /opt/holdfast/bin/python install --root-user-action=ignore --no-cache-dir --no-compile --no-deps . \
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /tmp/wheel . \
+ && pip --python /opt/holdfast/bin/python install --root-user-action=ignore --no-cache-dir --no-compile --no-deps /tmp/wheel/*.whl \
  && sed -i '1s|^#!.*|#!/opt/holdfast/bin/python -I|' /opt/holdfast/bin/holdfast \
  && /opt/holdfast/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/holdfast/lib
 
@@ -56,19 +63,20 @@ RUN groupadd --gid 10001 holdfast \
  && useradd --uid 10001 --gid 10001 --home-dir /tmp/holdfast --no-create-home --shell /usr/sbin/nologin holdfast \
  && mkdir /etc/holdfast
 COPY --from=build /opt/holdfast /opt/holdfast
-# Fails here, not on a node, if this base cannot run it.
+# If this base cannot run the worker, fail here and not on a node.
 RUN /opt/holdfast/bin/python -I -c 'import boto3, bz2, ctypes, lzma, sqlite3, ssl, zlib' \
  && /opt/holdfast/bin/holdfast --version \
  && ln -s /opt/holdfast/bin/holdfast /usr/local/bin/holdfast
 
 ENV HOLDFAST_HOME=/tmp/holdfast \
     WORK_DIR=/tmp/holdfast/work
-# Relative names are looked up here: workloads.toml, holdfast.toml.
+# workloads.toml and holdfast.toml are looked up in the working directory.
 WORKDIR /etc/holdfast
 USER 10001:10001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=60s --timeout=10s --start-period=60s --retries=3 \
-    CMD ["/opt/holdfast/bin/python", "-I", "-m", "client.commands.health"]
-# tini is process 1: it hands signals on to the worker, also to one that is only starting, and reaps what workloads leave.
+    CMD ["/opt/holdfast/bin/python", "-I", "-m", "holdfast._health"]
+# tini runs as process 1. It forwards signals to the worker, even to one that is still starting, and reaps the processes
+# that workloads leave behind.
 ENTRYPOINT ["/opt/holdfast/bin/tini-static", "--", "/opt/holdfast/bin/holdfast"]
 CMD ["worker"]
