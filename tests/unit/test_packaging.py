@@ -84,7 +84,9 @@ def test_the_locks_agree() -> None:
 def test_pythons_are_the_same_everywhere() -> None:
     """pyproject.toml claims the versions that the workflow tests."""
     prefix = "Programming Language :: Python :: "
-    claimed = [each.removeprefix(prefix) for each in PROJECT["project"]["classifiers"] if each.startswith(prefix + "3.")]
+    claimed = [
+        each.removeprefix(prefix) for each in PROJECT["project"]["classifiers"] if each.startswith(prefix + "3.")
+    ]
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     (setup,) = [
         step["with"]["python-version"].split()
