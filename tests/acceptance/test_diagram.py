@@ -5,6 +5,7 @@ for pictures.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lifecycle.statechart import mermaid, mermaid_attempt
 
 pytestmark = pytest.mark.acceptance
 
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = Path(shutil.which("chromium") or shutil.which("google-chrome") or "chromium")
 MERMAID = Path(__file__).parents[2] / ".venv" / "mermaid.min.js"
 MEASURE = Path(__file__).with_name("diagram.js").read_text()
 OFFLINE = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
@@ -35,7 +36,7 @@ VIEWS = {  # theme, font, width; Mermaid's own font and the natural width unless
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """The Chromium or Chrome of this machine."""
     for needed, remedy in ((CHROMIUM, "apt-get install chromium"), (MERMAID, "make .venv/mermaid.min.js")):
         if not needed.exists():
             if os.environ.get("CI"):
