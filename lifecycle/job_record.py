@@ -223,7 +223,7 @@ class JobRecord:
         *before, newest = self.attempts
         return evolve(self, attempts=(*before, evolve(newest, **changes)))
 
-    def counting(self, cause: str) -> "JobRecord":
+    def with_interruption(self, cause: str) -> "JobRecord":
         """A copy with one more interruption by *cause*."""
         counts = {**self.interruptions, cause: self.interruptions.get(cause, 0) + 1}
         return evolve(self, interruptions=counts)

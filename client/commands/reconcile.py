@@ -19,12 +19,12 @@ from typing import Final
 from attrs import evolve, frozen
 
 from client.config.composition import Environment
-from client.operations.notices import is_untold, summary, tell, with_notice
+from client.operations.notices import is_untold, noticed, summary, tell
 from client.records.reader import READERS, read_all
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.job_record import iso
 from lifecycle.record.archive_format import is_archived
-from lifecycle.record.message import announce_anew
+from lifecycle.record.message import reannounce
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import State
 
@@ -84,7 +84,7 @@ def _refuse(env: Environment, stored: StoredRecord, *, dry_run: bool) -> str:
         ended = evolve(
             stored.record, state=State.CANCELLED, epoch=stored.record.epoch + 1, error=USED, timestamps=stamps
         )
-        refused = with_notice(env, ended, "cancelled")
+        refused = noticed(env, ended, "cancelled")
         with suppress(RetryableError, PermanentError):  # the next run finds it again
             env.record_store.write(env.layout.job(stored.record.job).record, refused, stored.version)
     return USED
@@ -116,7 +116,7 @@ def is_forgotten(stored: StoredRecord, older: timedelta) -> bool:
 
 def _announce(env: Environment, missing: list[StoredRecord], *, dry_run: bool) -> Iterator[AnnouncedJob]:
     messages = {
-        stored.record.job: announce_anew(
+        stored.record.job: reannounce(
             env.layout.job(stored.record.job), stored.record, stored.record.dispatch + 1, bucket=env.bucket
         )
         for stored in missing

@@ -11,13 +11,13 @@ from typing import Final
 from attrs import evolve
 
 from client.config.composition import Environment
-from client.operations.notices import tell_quietly, with_notice
+from client.operations.notices import noticed, tell_quietly
 from lifecycle.attempt.salad_demo import STATE
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
 from lifecycle.job_record import Control, JobRecord, iso
 from lifecycle.key_layout import is_job_id
 from lifecycle.record.archive_format import is_archived
-from lifecycle.record.message import announce_anew
+from lifecycle.record.message import reannounce
 from lifecycle.record.record_store import StoredRecord, WriteConflict
 from lifecycle.states import State, Trigger, is_legal
 
@@ -66,7 +66,7 @@ def cancel(env: Environment, job: str) -> str:
             return evolve(record, control=evolve(record.control, cancel=True))
         stamps = evolve(record.timestamps, finished=iso(env.clock.now()))
         ended = evolve(record, state=State.CANCELLED, epoch=record.epoch + 1, owner=None, timestamps=stamps)
-        return with_notice(env, ended, "cancelled")
+        return noticed(env, ended, "cancelled")
 
     written = _change(env, job, change)
     return "cancelled" if written.state is State.CANCELLED else f"{written.owner} is asked to end it at its next beat"
@@ -105,15 +105,15 @@ def _reopen(env: Environment, job: str, *, from_start: bool) -> str:
             timestamps=evolve(record.timestamps, finished=None),
         )
         if not from_start:
-            return with_notice(env, opened, "retried")
+            return noticed(env, opened, "retried")
         if record.demo:  # before the record: whoever takes the job must not find it any more
             env.store.delete([f"{env.layout.job(job).folder}{STATE}"])
-        return with_notice(env, evolve(opened, checkpoint=None, fallback=None, ran_s=0.0), "retried")
+        return noticed(env, evolve(opened, checkpoint=None, fallback=None, ran_s=0.0), "retried")
 
     record = _change(env, job, change)
     keys = env.layout.job(job)
     try:
-        refused = env.queue.send([announce_anew(keys, record, record.dispatch + 1, bucket=env.bucket)])
+        refused = env.queue.send([reannounce(keys, record, record.dispatch + 1, bucket=env.bucket)])
     except RetryableError as error:
         raise RetryableError(UNANNOUNCED.format(error)) from error
     if refused:

@@ -10,13 +10,13 @@ from datetime import timedelta
 from typing import Final
 
 from lifecycle.attempt.context import WorkerContext
-from lifecycle.checkpoint.publish import publish, published, unpublishable
+from lifecycle.checkpoint.publish import publish, with_publish_problem, with_published
 from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys
 from lifecycle.machine import Change
 from lifecycle.ports.queue import Delivery
-from lifecycle.record.message import JobMessage, announce_anew
+from lifecycle.record.message import JobMessage, reannounce
 
 PUBLISH_AGAIN: Final = timedelta(seconds=30)
 
@@ -43,7 +43,7 @@ class Acknowledgement:
 
     def send_anew(self, record: JobRecord) -> None:
         """Send a fresh message, then delete this one: between the two there are two, and the record decides."""
-        following = announce_anew(self._keys, record, record.dispatch + 1, bucket=self._context.bucket)
+        following = reannounce(self._keys, record, record.dispatch + 1, bucket=self._context.bucket)
         try:
             refused = self._context.queue.send([following])
         except HoldfastError as error:
@@ -80,8 +80,8 @@ class Acknowledgement:
         except PermanentError as error:  # something committed is damaged, or a name that no key can have
             why = f"the outputs cannot be published: {error}"
             log.error("%s: %s", record.job, why, extra={"job": record.job})  # noqa: TRY400 - the traceback would say nothing more
-            return lambda latest: unpublishable(latest, why)
-        return published
+            return lambda latest: with_publish_problem(latest, why)
+        return with_published
 
     def _quietly(self, what: str, act: Callable[[], None]) -> None:
         try:

@@ -26,7 +26,7 @@ from lifecycle.attempt.staging import StagedJob, Staging, StagingInterrupted
 from lifecycle.attempt.supervisor import Supervisor
 from lifecycle.attempt.uploader import Uploader
 from lifecycle.attempt.webhook_dispatcher import WebhookDispatcher
-from lifecycle.checkpoint.restore import Restored
+from lifecycle.checkpoint.restore import RestoredCheckpoint
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.checkpoint.writer import CheckpointWriter
 from lifecycle.concurrency import RateLimiter
@@ -143,7 +143,11 @@ class Attempt:
 
     def _write_record(self, edge: Edge, change: Change) -> None:
         """Bring the change to the record, when the edge says; if that fails, the state stays as it was."""
-        notice = self._notices.of(edge, self._outcome)
+        notice = self._notices.of(
+            edge,
+            cause=self._outcome.cause if self._outcome else None,
+            error=self._outcome.error if self._outcome else None,
+        )
 
         def enter(record: JobRecord) -> JobRecord:
             return notice(evolve(change(record), state=edge.destination))
@@ -241,7 +245,7 @@ class Attempt:
         )
         return ready
 
-    def _supervise(self, launch: Launch, restored: Restored | None, child: RunningWorkload) -> Outcome:
+    def _supervise(self, launch: Launch, restored: RestoredCheckpoint | None, child: RunningWorkload) -> Outcome:
         prepared_s = round(self._context.clock.monotonic() - self._taken_at, 3)
         self._machine.fire(Trigger.START, change=lambda latest: latest.with_attempt(prepared_s=prepared_s))
         self._event_log.write("running", workload=launch.workload.name)
@@ -252,7 +256,7 @@ class Attempt:
             keys=self._message.keys,
             epoch=self._session.record.epoch,
             token=self._token,
-            sizes=context.sizes,
+            chunk_sizes=context.chunk_sizes,
             limiter=RateLimiter(context.clock, context.limits.upload_limit),
         )
         self._uploader = Uploader(

@@ -10,8 +10,8 @@ from attrs import evolve
 from lifecycle.attempt.events import Uploaded, UploadFailed
 from lifecycle.attempt.outcome import OF_THE_FILES
 from lifecycle.attempt.running import AttemptContext
-from lifecycle.checkpoint.snapshot import Scan, Snapshot, capture_files, scan, take_announced, take_output
-from lifecycle.checkpoint.writer import Saved
+from lifecycle.checkpoint.snapshot import Scan, Snapshot, capture_announced, capture_files, capture_output, scan
+from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.errors import TornSnapshotError, UnknownOutcomeError
 from lifecycle.job_record import Backlog, CheckpointRef, JobRecord, iso
 from lifecycle.machine import Change
@@ -37,7 +37,7 @@ class CheckpointScheduler:
         self._due_at = on.now() + on.launch.saving_interval.total_seconds()
         self._taken: Snapshot | None = None
         self._taken_at: dict[int, float] = {}
-        self._uncommitted: tuple[Snapshot, Saved] | None = None
+        self._uncommitted: tuple[Snapshot, UploadedCheckpoint] | None = None
         self._retry_at = 0.0
         self._seen: Scan = {}
         self._still_since = 0.0
@@ -94,7 +94,7 @@ class CheckpointScheduler:
 
     def take_output(self, report: Report) -> None:
         """Take the outputs of a workload that is done, and submit them as the attempt's last."""
-        self.submit_last(take_output(seq=self._next_seq(), step=report.done, dirs=self._on.launch.dirs))
+        self.submit_last(capture_output(seq=self._next_seq(), step=report.done, dirs=self._on.launch.dirs))
 
     def submit_last(self, snapshot: Snapshot) -> None:
         """Submit *snapshot* as the attempt's last."""
@@ -121,7 +121,7 @@ class CheckpointScheduler:
 
     def _announced(self, announced: Announced) -> Snapshot:
         launch = self._on.launch
-        return take_announced(announced, launch.workload, seq=self._next_seq(), dirs=launch.dirs)
+        return capture_announced(announced, launch.workload, seq=self._next_seq(), dirs=launch.dirs)
 
     def _take_when_quiet(self, step: int | None) -> None:
         """Picture the files of a program that announces nothing, once they have not changed for a while."""
@@ -225,7 +225,7 @@ class CheckpointScheduler:
         self._count(saved, further=further)
         self._on.uploader.committed()
 
-    def commit_with_ending(self, saved: Saved) -> Change:
+    def commit_with_ending(self, saved: UploadedCheckpoint) -> Change:
         """The change that commits *saved* together with the attempt's last state."""
         further = self._goes_further(saved.ref)
         change = self._pointing_at(saved.ref, further=further)
@@ -244,7 +244,7 @@ class CheckpointScheduler:
 
         return point
 
-    def _count(self, saved: Saved, *, further: bool) -> None:
+    def _count(self, saved: UploadedCheckpoint, *, further: bool) -> None:
         ref = self._last_good = evolve(saved.ref, at=iso(self._on.context.clock.now()))
         self._failing_since = None
         self.commits += further

@@ -3,7 +3,7 @@
 from attrs import frozen
 
 from lifecycle.checkpoint.snapshot import Snapshot
-from lifecycle.checkpoint.writer import Saved
+from lifecycle.checkpoint.writer import UploadedCheckpoint
 
 
 @frozen
@@ -36,7 +36,7 @@ class Uploaded:
     """A snapshot is in the bucket, uncommitted; None if it held nothing new. Waits for `Uploader.resolve`."""
 
     snapshot: Snapshot
-    saved: Saved | None
+    saved: UploadedCheckpoint | None
 
 
 @frozen

@@ -101,7 +101,7 @@ class AttemptTotals:
 def finalize(outcome: Outcome, account: AttemptTotals, now: datetime) -> Change:
     """The last write of an attempt: *outcome*'s own change, the account, and the end of ownership."""
     interrupted = outcome.trigger in {Trigger.RELEASE, Trigger.PAUSE} and outcome.cause != "workload_failed"
-    interruptions = account.began.counting(outcome.cause).interruptions if interrupted else account.began.interruptions
+    counted = account.began.with_interruption(outcome.cause) if interrupted else account.began
     is_over = outcome.trigger in {Trigger.COMPLETE, Trigger.FAIL, Trigger.CANCEL}
 
     def close(record: JobRecord) -> JobRecord:
@@ -118,7 +118,7 @@ def finalize(outcome: Outcome, account: AttemptTotals, now: datetime) -> Change:
             backlog=None,
             ran_s=round(account.began.ran_s + account.useful_s, 3),
             error=outcome.error[:KEPT_ERROR] if outcome.error else None,
-            interruptions=interruptions,
+            interruptions=counted.interruptions,
             timestamps=evolve(changed.timestamps, finished=iso(now) if is_over else None),
         )
 

@@ -14,7 +14,7 @@ from lifecycle.attempt.events import CancelAsked, DrainAsked, Event, LeaseLost
 from lifecycle.attempt.outcome import Outcome
 from lifecycle.attempt.salad_demo import DemoFiles
 from lifecycle.checkpoint.manifest import is_safe_path
-from lifecycle.checkpoint.restore import Restored, restore
+from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
 from lifecycle.concurrency import ThreadPool
 from lifecycle.errors import LeaseLostError, PermanentError, RetryableError
 from lifecycle.job_record import CheckpointRef, JobRecord
@@ -48,7 +48,7 @@ class StagedJob:
     """A job ready to start: how to launch it, and the checkpoint that it goes on from, if any."""
 
     launch: Launch
-    restored: Restored | None
+    restored: RestoredCheckpoint | None
 
 
 @frozen
@@ -125,7 +125,7 @@ class Staging:
         ]
         if not found:
             found = [(listed, "input.txt") for listed in store.list(keys.input_file) if listed.key == keys.input_file]
-        pool = ThreadPool(self.context.clock, name="fetch-input", at_once=FETCHERS)
+        pool = ThreadPool(self.context.clock, name="fetch-input", max_threads=FETCHERS)
         for listed, name in found:
             if not is_safe_path(name):
                 raise PermanentError(f"the input {listed.key} has a name that would leave its directory")
@@ -133,9 +133,9 @@ class Staging:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.touch()
             for offset in range(0, listed.size_bytes, AT_ONCE):
-                self._between()
+                self._check_interrupted()
                 piece = Range(listed.key, offset, min(AT_ONCE, listed.size_bytes - offset))
-                pool.give(partial(_fetch_piece, store, piece, target))
+                pool.submit(partial(_fetch_piece, store, piece, target))
         pool.finish()
         if any(listed.size_bytes > AT_ONCE for listed, _ in found):
             self._expect_unchanged([listed for listed, _ in found])
@@ -148,8 +148,8 @@ class Staging:
             if now.get(listed.key) != listed.version:
                 raise RetryableError(f"the input {listed.key} changed while it was read")
 
-    def _restore(self, record: JobRecord) -> Restored | None:
-        def damaged(ref: CheckpointRef, why: str) -> None:
+    def _restore(self, record: JobRecord) -> RestoredCheckpoint | None:
+        def on_damaged(ref: CheckpointRef, why: str) -> None:
             log.error("%s: checkpoint %d is damaged: %s", record.job, ref.seq, why)
             self.event_log.write("checkpoint_damaged", seq=ref.seq, why=why)
 
@@ -163,8 +163,8 @@ class Staging:
             refs,
             self.dirs.root,
             local=self.dirs.snapshots,
-            between=self._between,
-            damaged=damaged,
+            check_interrupted=self._check_interrupted,
+            on_damaged=on_damaged,
         )
         shutil.rmtree(self.dirs.snapshots, ignore_errors=True)
         for directory in (self.dirs.snapshots, self.dirs.checkpoint, self.dirs.output):
@@ -176,7 +176,7 @@ class Staging:
         is_ours = any(attempt.commits for attempt in record.attempts)
         return self.demo is not None and not is_ours and self.demo.fetch_state(self.dirs.checkpoint)
 
-    def _between(self) -> None:
+    def _check_interrupted(self) -> None:
         """Between two files: is there any reason to stop?"""
         match self.events.get(0):
             case None:

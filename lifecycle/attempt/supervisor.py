@@ -12,7 +12,7 @@ from lifecycle.attempt.checkpoint_scheduler import CheckpointScheduler
 from lifecycle.attempt.events import CancelAsked, DrainAsked, LeaseLost, ThreadDied, Uploaded, UploadFailed
 from lifecycle.attempt.outcome import OF_THE_FILES, Outcome, after_failure, of_disk
 from lifecycle.attempt.running import AttemptContext
-from lifecycle.checkpoint.writer import Saved
+from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.errors import LeaseLostError, TornSnapshotError
 from lifecycle.job_record import Progress, Result
 from lifecycle.limits import DELIVERY_LIMIT
@@ -232,7 +232,7 @@ class Supervisor:
         point = self._checkpoints.commit_with_ending(saved)
         return evolve(outcome, change=_both(outcome.change, point), commits_last=True)
 
-    def _upload_last(self) -> Saved | None:
+    def _upload_last(self) -> UploadedCheckpoint | None:
         """See what closes the attempt uploaded, trying again and again until there is no more time."""
         give_up = self._on.now() + self._limits.patience.total_seconds()
         while self._on.now() < min(give_up, self._leave_by or give_up) and not self._is_cancelled():

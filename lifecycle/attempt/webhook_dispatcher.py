@@ -17,7 +17,7 @@ from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
 from lifecycle.ports.clock import Mailbox, Thread
 from lifecycle.ports.notifier import Notifier
-from lifecycle.record.notifications import delivered
+from lifecycle.record.notifications import without_delivered
 from lifecycle.record.session import RecordSession
 from lifecycle.states import OWNED
 
@@ -105,7 +105,7 @@ class WebhookDispatcher:
     def _note(self, notice: Notice) -> None:
         """Let it be taken out by the next write. All that was ever delivered is: a note may be forgotten on the way."""
         self._done |= {notice.id}
-        self._session.note(OUTBOX, delivered(self._done))
+        self._session.note(OUTBOX, without_delivered(self._done))
 
     def _clear(self) -> None:
         """Take out what was delivered and is still there. Not while the job may be ours: that would renew a lease."""
@@ -114,6 +114,6 @@ class WebhookDispatcher:
         if record.state in OWNED or not left & self._done:
             return
         try:
-            self._session.write(delivered(self._done))
+            self._session.write(without_delivered(self._done))
         except HoldfastError as error:  # they may be delivered once more, which their ids show
             log.info("%s: what was delivered stays in the record: %s", self._keys.job, error)

@@ -71,7 +71,7 @@ def claim(message: JobMessage, stored: StoredRecord | None, *, node: Node, limit
         raise ValueError(f"{message.keys.job} has neither a record nor a draft")
     if base.state in OWNED:
         vanished = base.attempts[-1] if base.attempts else None
-        base = base.counting("node_lost")
+        base = base.with_interruption("node_lost")
         base = evolve(base, deaths=base.deaths + (1 if vanished is None or not vanished.commits else 0))
         if vanished:
             base = evolve(base.with_attempt(outcome="vanished"), ran_s=base.ran_s + vanished.useful_s)

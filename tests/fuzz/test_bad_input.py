@@ -28,8 +28,8 @@ from client.commands.submit import read_orders
 from client.config.settings import TABLE, from_environ
 from lifecycle import job_record as records
 from lifecycle.checkpoint import manifest as manifests
-from lifecycle.checkpoint.chunks import digests_of
-from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, digest_blocks, digest_bytes
+from lifecycle.checkpoint.chunks import chunk_digests
+from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, digest_bytes, digest_chunks
 from lifecycle.checkpoint.restore import restore
 from lifecycle.errors import (
     ConfigError,
@@ -41,7 +41,7 @@ from lifecycle.errors import (
 from lifecycle.job_record import CheckpointRef, JobRecord, Result
 from lifecycle.key_layout import KeyLayout, is_job_id
 from lifecycle.ports.queue import Message
-from lifecycle.record.message import announce, read
+from lifecycle.record.message import announce, parse_message
 from lifecycle.states import State
 
 CASES: Final = 2000
@@ -137,7 +137,7 @@ MANIFEST = Manifest(
 def test_any_message_is_a_call_or_refused(body: str) -> None:
     """With a reason in one line; a call is for a job whose keys stay under its prefix."""
     try:
-        call = read(body, layout=KeyLayout("runs"), bucket="")
+        call = parse_message(body, layout=KeyLayout("runs"), bucket="")
     except RejectedMessageError as error:
         assert "\n" not in str(error)
         return
@@ -185,7 +185,7 @@ def test_no_manifest_writes_outside_its_directory(paths: list[str], links: list[
                 (inside / name).symlink_to(outside if len(name) % 2 else outside / "a")
         store = MemoryStore(ManualClock())
         store.put("pack", body)
-        digest = digest_blocks(digests_of(memoryview(body), 16))
+        digest = digest_chunks(chunk_digests(memoryview(body), 16))
         entries = tuple(
             FileEntry(f"checkpoint/{path}", len(body), 0o644, 16, digest, (Extent("pack", 0, len(body), digest),))
             for path in paths
@@ -200,8 +200,8 @@ def test_no_manifest_writes_outside_its_directory(paths: list[str], links: list[
                 [ref],
                 job,
                 local=root / "local",
-                between=lambda: None,
-                damaged=lambda _ref, _why: None,
+                check_interrupted=lambda: None,
+                on_damaged=lambda _ref, _why: None,
             )
         assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"a": b"precious"}
         assert {path.name for path in root.iterdir()} <= {"outside", "job", "local"}

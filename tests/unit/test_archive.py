@@ -30,7 +30,7 @@ from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.queue import Message
 from lifecycle.record.archive_format import is_archived, read_tombstone
 from lifecycle.record.message import announce
-from lifecycle.record.notifications import NotificationPolicy, noticed
+from lifecycle.record.notifications import NotificationPolicy, with_notice
 from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
@@ -131,7 +131,7 @@ def test_a_record_comes_back_as_it_was(env: Environment, clock: ManualClock) -> 
 def test_what_is_still_to_be_told_stays(env: Environment) -> None:
     """Where anybody is told; if webhooks were switched off, nobody waits for them."""
     record = over("a")
-    put(env, noticed(record, env.layout.job("a"), number=1, at=env.clock.now()))
+    put(env, with_notice(record, env.layout.job("a"), number=1, at=env.clock.now()))
     told = evolve(env, notification_policy=NotificationPolicy(notifier=None))  # type: ignore[arg-type]
     stored = env.record_store.read(env.layout.job("a").record)
     assert stored is not None

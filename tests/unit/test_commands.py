@@ -14,7 +14,7 @@ from client.cli import main
 from client.config.composition import Environment, open_environment
 from client.config.settings import current
 from lifecycle.job_record import JobRecord, Result, encode
-from lifecycle.record.message import read
+from lifecycle.record.message import parse_message
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import State
 
@@ -353,7 +353,7 @@ def test_retry_opens_a_job_again_and_announces_it(env: Environment, run: Run, tm
     assert record.checkpoint == before.checkpoint
     delivery = env.queue.receive(hidden=env.limits.lease, wait=env.limits.idle_exit)
     assert delivery is not None
-    assert read(delivery.body, layout=env.layout, bucket="").dispatch == 5
+    assert parse_message(delivery.body, layout=env.layout, bucket="").dispatch == 5
     put(env, before)
     assert record.ran_s == 9.0
     run("retry", "a", "--from-start")

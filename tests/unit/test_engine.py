@@ -10,7 +10,7 @@ from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
 from lifecycle.checkpoint.manifest import encode
 from lifecycle.checkpoint.restore import fill, verify
-from lifecycle.checkpoint.writer import Saved
+from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.concurrency import RateLimiter
 from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableError, TornSnapshotError
 
@@ -20,7 +20,7 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path)
 
 
-def saved(shelf: Shelf) -> Saved:
+def saved(shelf: Shelf) -> UploadedCheckpoint:
     done = shelf.save()
     assert done is not None
     return done
@@ -208,12 +208,12 @@ def test_an_attempt_that_is_over_uploads_no_more(shelf: Shelf) -> None:
     shelf.write("a", shelf.noise(5000))
     asked = iter([False] * 7 + [True] * 99)
 
-    def between() -> None:
+    def check_interrupted() -> None:
         if next(asked):
             raise LeaseLostError("over, on purpose")
 
     with pytest.raises(LeaseLostError):
-        shelf.writer.upload(_snapshot(shelf), None, between=between)
+        shelf.writer.upload(_snapshot(shelf), None, check_interrupted=check_interrupted)
     assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
 
 
@@ -315,7 +315,7 @@ def test_a_file_that_is_written_to_while_it_is_saved_is_not_committed(shelf: She
             file.write(b"changed")
 
     with pytest.raises(TornSnapshotError, match="written to") as caught:
-        shelf.writer.upload(_snapshot(shelf), None, between=meddle)
+        shelf.writer.upload(_snapshot(shelf), None, check_interrupted=meddle)
     assert caught.value.paths == ("checkpoint/a",)
     assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
 
@@ -324,7 +324,7 @@ def test_a_cap_makes_packs_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """What may be sent in PACED_S goes into one, so that a cap is not kept in one long burst."""
     monkeypatch.setattr("lifecycle.checkpoint.packer.SMALLEST_PACED", 1_000)
     monkeypatch.setattr("lifecycle.checkpoint.packer.PACED_S", 0.02)
-    shelf = Shelf(tmp_path, sizes=evolve(SMALL, pack=1 << 20, read=1 << 10), limit=500_000)
+    shelf = Shelf(tmp_path, chunk_sizes=evolve(SMALL, pack_bytes=1 << 20, read_bytes=1 << 10), limit=500_000)
     shelf.write("a", shelf.noise(50_000))
     done = saved(shelf)
     assert max(done.manifest.packs.values()) <= 10_000

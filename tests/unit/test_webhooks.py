@@ -20,9 +20,9 @@ from lifecycle.attempt.webhook_dispatcher import LAST_S
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.job_record import JobRecord, decode
-from lifecycle.outbox import KEPT_NOTICES, Notice
+from lifecycle.outbox import MAX_NOTICES, Notice
 from lifecycle.ports.clock import Thread
-from lifecycle.record.notifications import USUALLY, NotificationPolicy
+from lifecycle.record.notifications import DEFAULT_NOTIFIED_STATES, NotificationPolicy
 from lifecycle.states import State
 
 RECORD = LAYOUT.job("a").record
@@ -156,7 +156,9 @@ def test_checkpoints_are_told_if_asked_for(cluster: Cluster, receiver: Receiver)
             recorded.update(ids(cluster.record("a")))
 
     store = Meddling(cluster.memory, after=look)
-    cluster.worker(store=store, notification_policy=NotificationPolicy(receiver, USUALLY | {State.CHECKPOINTING})).run()
+    cluster.worker(
+        store=store, notification_policy=NotificationPolicy(receiver, DEFAULT_NOTIFIED_STATES | {State.CHECKPOINTING})
+    ).run()
     assert receiver.states[:3] == WHOLE[:3]
     assert receiver.states[-1] == "completed"
     assert receiver.states.count("checkpointing") == 5  # that of the outputs, too
@@ -259,9 +261,9 @@ def test_an_outbox_that_is_full_stops_no_job_and_says_what_was_missed(cluster: C
     cluster.worker(notification_policy=NotificationPolicy(receiver), max_running_time=timedelta(seconds=130)).run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
-    assert len(record.outbox.notices) == KEPT_NOTICES
+    assert len(record.outbox.notices) == MAX_NOTICES
     told = record.outbox.notices
-    assert told[0].missed == sum(4 for _ in record.attempts) - KEPT_NOTICES
+    assert told[0].missed == sum(4 for _ in record.attempts) - MAX_NOTICES
     assert told[-1].state is State.COMPLETED
 
 

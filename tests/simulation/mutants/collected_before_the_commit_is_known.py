@@ -14,7 +14,7 @@ def install() -> None:
         upload(self, snapshot)
         if self._uncommitted:
             _, saved = self._uncommitted
-            dropped, self._kept = self._kept, (saved.known,)
+            dropped, self._kept = self._kept, (saved.base,)
             self._collect(dropped)
 
     Uploader._upload = _upload

@@ -3,15 +3,15 @@
 from simulation.checker import ALL_THERE
 
 from lifecycle.attempt.uploader import Uploader
-from lifecycle.checkpoint.gc import named_by, remove
+from lifecycle.checkpoint.gc import referenced_keys, remove
 
 FOUND_AS = (ALL_THERE,)
 
 
 def install() -> None:
     def _collect(self, dropped):
-        engine = self._engine
-        doomed = named_by((*dropped, *self._kept[1:]))
-        remove(engine.store, doomed, epoch=engine.epoch)
+        writer = self._writer
+        doomed = referenced_keys((*dropped, *self._kept[1:]))
+        remove(writer.store, doomed, epoch=writer.epoch)
 
     Uploader._collect = _collect

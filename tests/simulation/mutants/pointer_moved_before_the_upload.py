@@ -20,10 +20,12 @@ class Later:
 
 def install() -> None:
     def _upload(self, snapshot):
-        engine, later = self._engine, Later()
-        store, engine.store = engine.store, later
-        saved = engine.upload(snapshot, self._kept[0] if self._kept else None, between=self._between)
-        engine.store = store
+        writer, later = self._writer, Later()
+        store, writer.store = writer.store, later
+        saved = writer.upload(
+            snapshot, self._kept[0] if self._kept else None, check_interrupted=self._check_interrupted
+        )
+        writer.store = store
         self._uncommitted = (snapshot, saved) if saved else None
         self._events.put(Uploaded(snapshot, saved))
         for args in later.puts:

@@ -16,7 +16,10 @@ def install() -> None:
     def _end(self, ending):
         if ending.trigger is Trigger.COMPLETE:
             publish(
-                self._context.store, self._context.clock, self._call.keys, ending.change(evolve(self._session.record))
+                self._context.store,
+                self._context.clock,
+                self._message.keys,
+                ending.change(evolve(self._session.record)),
             )
         end(self, ending)
 
