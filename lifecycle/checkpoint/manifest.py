@@ -123,7 +123,7 @@ def is_safe_path(path: str) -> bool:
     )
 
 
-def encode(manifest: Manifest) -> bytes:
+def encode_manifest(manifest: Manifest) -> bytes:
     """*manifest* as it lies in the bucket."""
     numbers = {pack: number for number, pack in enumerate(manifest.packs)}
 
@@ -153,7 +153,7 @@ def encode(manifest: Manifest) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-def decode(body: bytes) -> Manifest:
+def decode_manifest(body: bytes) -> Manifest:
     """The manifest that lies in the bucket as *body*.
 
     Raises:

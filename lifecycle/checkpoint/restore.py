@@ -16,7 +16,7 @@ from typing import Final
 from attrs import frozen
 
 from lifecycle.checkpoint.chunks import BaseCheckpoint, chunk_digests
-from lifecycle.checkpoint.manifest import AREAS, FileEntry, Manifest, decode, digest_bytes
+from lifecycle.checkpoint.manifest import AREAS, FileEntry, Manifest, decode_manifest, digest_bytes
 from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, read
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import CheckpointRef
@@ -47,7 +47,7 @@ def fetch_manifest(store: ObjectStore, ref: CheckpointRef) -> Manifest:
         raise CorruptCheckpointError(f"{ref.manifest} is missing")
     if digest_bytes(stored.body) != ref.digest:
         raise CorruptCheckpointError(f"{ref.manifest} is not what was committed: its hash differs")
-    return decode(stored.body)
+    return decode_manifest(stored.body)
 
 
 def restore(

@@ -15,7 +15,7 @@ from attrs import frozen
 
 from lifecycle.checkpoint.chunker import ChunkedFile, Chunker
 from lifecycle.checkpoint.chunks import BaseCheckpoint, ChunkIndex, ChunkRun, ChunkSizes
-from lifecycle.checkpoint.manifest import Manifest, digest_bytes, encode
+from lifecycle.checkpoint.manifest import Manifest, digest_bytes, encode_manifest
 from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.concurrency import RateLimiter
@@ -137,7 +137,7 @@ class CheckpointWriter:
             {pack: pack_sizes[pack] for pack in named},
             entries,
         )
-        body, key = encode(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
+        body, key = encode_manifest(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
         self._limiter.wait(len(body))
         self.store.put(key, body)
         ref = CheckpointRef(

@@ -18,9 +18,10 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from lifecycle.errors import InvalidRecordError, RejectedMessageError
-from lifecycle.job_record import JobRecord, expect_room
+from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys, KeyLayout, is_job_id
 from lifecycle.ports.queue import Message
+from lifecycle.record.codec import expect_room
 from lifecycle.record.signing import UNSIGNED, Signer, check_destination
 
 VERSION: Final = 1

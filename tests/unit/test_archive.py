@@ -25,10 +25,11 @@ from client.records.archive_index import ArchiveIndex
 from client.records.reader import from_archive, read_one
 from client.records.record_index import EVERYTHING, Query, RecordIndex
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
-from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, encode
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.queue import Message
 from lifecycle.record.archive_format import is_archived, read_tombstone
+from lifecycle.record.codec import encode_record
 from lifecycle.record.message import announce
 from lifecycle.record.notifications import NotificationPolicy, with_notice
 from lifecycle.record.record_store import RecordStore
@@ -72,7 +73,7 @@ def over(job: str, state: State = State.FAILED, **more: Any) -> JobRecord:
 
 def put(env: Environment, *records: JobRecord) -> None:
     for record in records:
-        env.store.put(env.layout.job(record.job).record, encode(record))
+        env.store.put(env.layout.job(record.job).record, encode_record(record))
 
 
 def run(env: Environment, older: timedelta = MONTH, *, dry_run: bool = False) -> int:
@@ -512,7 +513,7 @@ def test_a_mark_without_a_condition_is_found_out(clock: ManualClock, monkeypatch
     """It takes a job away that was opened again."""
 
     def mark(env: Environment, one: Any, name: str, _: object) -> bool:
-        env.store.put(env.layout.job(one.job).record, encode(evolve(one.stored.record, archived=name)))
+        env.store.put(env.layout.job(one.job).record, encode_record(evolve(one.stored.record, archived=name)))
         return True
 
     monkeypatch.setattr(archive, "_mark", mark)

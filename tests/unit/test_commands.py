@@ -13,7 +13,8 @@ from support.checkpoint_fixture import keep
 from client.cli import main
 from client.config.composition import Environment, open_environment
 from client.config.settings import current
-from lifecycle.job_record import JobRecord, Result, encode
+from lifecycle.job_record import JobRecord, Result
+from lifecycle.record.codec import encode_record
 from lifecycle.record.message import parse_message
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import State
@@ -51,7 +52,7 @@ def held_of(env: Environment, job: str) -> StoredRecord:
 
 def put(env: Environment, record: JobRecord) -> None:
     """Let *record* stand there, whatever stood there before."""
-    env.store.put(env.layout.job(record.job).record, encode(record))
+    env.store.put(env.layout.job(record.job).record, encode_record(record))
 
 
 def complete(env: Environment, job: str, text: str, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from attrs import evolve
 from support.cluster import LAYOUT
 from support.receiver import Receiver
 
-from lifecycle.job_record import JobRecord, Timestamps, decode, encode
+from lifecycle.job_record import JobRecord, Timestamps
 from lifecycle.outbox import MAX_NOTICES, NOTIFIABLE_STATES, Notice, Outbox
+from lifecycle.record.codec import decode_record, encode_record
 from lifecycle.record.notifications import DEFAULT_NOTIFIED_STATES, NotificationPolicy, with_notice, without_delivered
 from lifecycle.states import EDGES, Edge, State, Trigger
 
@@ -54,36 +55,36 @@ def test_a_full_outbox_leaves_the_record_small() -> None:
     """With the longest job id and long errors it takes 45 KiB at most: far from what a record may have."""
     job = "j" * 128
     record = JobRecord(job, "w")
-    bare = len(encode(record))
+    bare = len(encode_record(record))
     for number in range(1, 2 * MAX_NOTICES):
         record = with_notice(
             record, LAYOUT.job(job), number=number, at=AT, node="n" * 64, cause="c" * 20, error="e" * 9999
         )
-    assert len(encode(record)) - bare < 45 << 10
+    assert len(encode_record(record)) - bare < 45 << 10
 
 
 def test_a_record_that_tells_nothing_is_as_it_was() -> None:
     """Not a byte more for whoever has no webhooks."""
-    assert b"outbox" not in encode(JobRecord("a", "w"))
+    assert b"outbox" not in encode_record(JobRecord("a", "w"))
     emptied = with_notice(JobRecord("a", "w"), KEYS, number=1, at=AT)
     emptied = without_delivered({emptied.outbox.notices[0].id})(emptied)
-    assert decode(encode(emptied)).outbox == Outbox((), 0, 1)
+    assert decode_record(encode_record(emptied)).outbox == Outbox((), 0, 1)
 
 
 def test_a_record_with_notices_is_read_as_it_was_written() -> None:
     """Every field of a notice survives the way to the bucket and back."""
     record = with_notice(JobRecord("a", "w"), KEYS, number=1, at=AT, node="n", cause="c", error="e")
-    assert decode(encode(record)) == record
+    assert decode_record(encode_record(record)) == record
 
 
 def test_an_older_version_carries_an_outbox_that_it_does_not_know() -> None:
     """It is among the unknown fields there: kept, and written back as it was."""
     record = with_notice(JobRecord("a", "w"), KEYS, number=1, at=AT)
-    raw = json.loads(encode(record))
+    raw = json.loads(encode_record(record))
     stranger = {"schema": raw["schema"], "job": "a", "workload": "w", "outbax": raw["outbox"]}
-    older = decode(json.dumps(stranger).encode())
+    older = decode_record(json.dumps(stranger).encode())
     assert older.unknown == {"outbax": raw["outbox"]}
-    assert json.loads(encode(evolve(older, beat=5)))["outbax"] == raw["outbox"]
+    assert json.loads(encode_record(evolve(older, beat=5)))["outbax"] == raw["outbox"]
 
 
 def test_an_id_is_no_other_jobs() -> None:

@@ -19,9 +19,10 @@ from client.operations import notices as notification_policy
 from lifecycle.attempt.webhook_dispatcher import LAST_S
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.job_record import JobRecord, decode
+from lifecycle.job_record import JobRecord
 from lifecycle.outbox import MAX_NOTICES, Notice
 from lifecycle.ports.clock import Thread
+from lifecycle.record.codec import decode_record
 from lifecycle.record.notifications import DEFAULT_NOTIFIED_STATES, NotificationPolicy
 from lifecycle.states import State
 
@@ -143,7 +144,7 @@ def test_nothing_changes_for_whoever_has_no_webhooks(cluster: Cluster, monkeypat
     assert threads
     assert not [name for name in threads if "webhook-dispatcher" in name]
     assert not [body for body in bodies if b"outbox" in body]
-    assert decode(bodies[-1]).result != decode(bodies[-2]).result  # publishing is the last write, as ever
+    assert decode_record(bodies[-1]).result != decode_record(bodies[-2]).result  # publishing is the last write, as ever
 
 
 def test_checkpoints_are_told_if_asked_for(cluster: Cluster, receiver: Receiver) -> None:
@@ -354,7 +355,7 @@ def test_race_zombie_repeats_its_last_write(cluster: Cluster, receiver: Receiver
     cluster.submit("a")
 
     def fall_asleep(name: str, *args: Any, **_: Any) -> None:
-        if name == "put" and args[0] == RECORD and decode(args[1]).state is State.FAILED and blind == [1]:
+        if name == "put" and args[0] == RECORD and decode_record(args[1]).state is State.FAILED and blind == [1]:
             fate.asleep = True
             fate.meet()
             raise RetryableError("the answer was lost")
@@ -440,7 +441,7 @@ def test_race_end_of_unknown_outcome_keeps_its_id(cluster: Cluster, receiver: Re
 
     def lose(name: str, *args: Any, **_: Any) -> None:
         nonlocal blind_until
-        if name == "put" and args[0] == RECORD and decode(args[1]).state is State.COMPLETED and not blind_until:
+        if name == "put" and args[0] == RECORD and decode_record(args[1]).state is State.COMPLETED and not blind_until:
             blind_until = cluster.clock.monotonic() + 20
             raise RetryableError("the answer was lost")
 
@@ -461,7 +462,7 @@ def test_race_end_that_is_not_recorded_renews_no_lease(cluster: Cluster, receive
     cluster.submit("a")
 
     def refuse(name: str, *args: Any, **_: Any) -> None:
-        if name == "put" and args[0] == RECORD and decode(args[1]).state is State.RELEASED:
+        if name == "put" and args[0] == RECORD and decode_record(args[1]).state is State.RELEASED:
             raise RetryableError("refused, on purpose")
 
     worker = cluster.worker(
