@@ -39,7 +39,7 @@ class SigningQueue:
         return [evolve(failure, message=given[failure.message]) for failure in self._queue.send(sealed)]
 
     def _sealed(self, message: Message) -> Message:
-        return evolve(message, body=self._signer.seal(message.body, bucket=self._bucket, prefix=self._prefix))
+        return evolve(message, body=self._signer.sign(message.body, bucket=self._bucket, prefix=self._prefix))
 
 
 if TYPE_CHECKING:

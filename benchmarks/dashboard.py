@@ -17,8 +17,9 @@ from harness import HOLDFAST, Row, environ
 
 from client.config.composition import Environment, open_environment
 from client.config.settings import from_environ
-from lifecycle.job_record import JobRecord, Progress, encode
+from lifecycle.job_record import JobRecord, Progress
 from lifecycle.ports.store import ABSENT
+from lifecycle.record.codec import encode_record
 from lifecycle.states import State
 
 JOBS: Final = 10_000
@@ -69,7 +70,7 @@ def record_of(number: int) -> JobRecord:
 def put(env: Environment, number: int) -> None:
     """Store one of them."""
     record = record_of(number)
-    env.store.put(env.layout.job(record.job).record, encode(record), expected=ABSENT)
+    env.store.put(env.layout.job(record.job).record, encode_record(record), expected=ABSENT)
 
 
 @contextmanager
@@ -110,7 +111,7 @@ def until_told(env: Environment, stream: Iterator[bytes], number: int) -> float:
     """Seconds from a write to the news of it."""
     record = record_of(number)
     changed = evolve(record, progress=evolve(record.progress, done=1_000_000))
-    env.store.put(env.layout.job(record.job).record, encode(changed))
+    env.store.put(env.layout.job(record.job).record, encode_record(changed))
     began = time.perf_counter()
     while record.job not in (news(stream)["changed"] or ()):
         pass

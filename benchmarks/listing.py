@@ -20,7 +20,8 @@ from harness import Row, StubServer, stub
 
 from client.config.composition import Environment, open_environment
 from client.config.settings import from_environ
-from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Timestamps, encode
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Timestamps
+from lifecycle.record.codec import encode_record
 from lifecycle.states import State
 
 SIZES: Final = tuple(map(int, os.environ.get("SIZES", "1000,10000,100000").split(",")))
@@ -85,7 +86,7 @@ def bare(env: Environment) -> float:
 def fill(env: Environment, records: list[JobRecord]) -> None:
     """Put records into the bucket."""
     with ThreadPoolExecutor(WRITERS) as pool:
-        list(pool.map(lambda record: env.store.put(env.layout.job(record.job).record, encode(record)), records))
+        list(pool.map(lambda record: env.store.put(env.layout.job(record.job).record, encode_record(record)), records))
 
 
 def a_record(number: int) -> JobRecord:

@@ -16,7 +16,7 @@ from adapters.aws import store as r2
 from adapters.aws.clients import Credentials
 from adapters.local.clock import SystemClock
 from adapters.retrying import RetryingStore
-from lifecycle.checkpoint.chunks import SIZES, BaseCheckpoint
+from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES, BaseCheckpoint
 from lifecycle.checkpoint.restore import restore
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
 from lifecycle.checkpoint.writer import CheckpointWriter
@@ -58,7 +58,7 @@ def save(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
         keys=KeyLayout("").job("bench"),
         epoch=1,
         token="bench",  # noqa: S106 - an attempt token
-        sizes=SIZES,
+        chunk_sizes=DEFAULT_CHUNK_SIZES,
         limiter=RateLimiter(clock, 0),
     )
     warm(used)
@@ -79,7 +79,7 @@ def save_one(
         if path.is_file() and (seen := path.stat())
     )
     began, used = time.perf_counter(), time.process_time()
-    saved = writer.upload(Snapshot(seq, None, folder, files), known, between=lambda: None)
+    saved = writer.upload(Snapshot(seq, None, folder, files), known, check_interrupted=lambda: None)
     took = {"s": time.perf_counter() - began, "cpu_s": time.process_time() - used}
     if saved:
         Path(REF).write_text(json.dumps([saved.ref.manifest, saved.ref.digest]))
@@ -98,8 +98,8 @@ def bring_back(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]
         [CheckpointRef(manifest, digest, 1)],
         folders[0],
         local=folders[0] / "none",
-        between=lambda: None,
-        damaged=lambda *_: None,
+        check_interrupted=lambda: None,
+        on_damaged=lambda *_: None,
     )
     return {"s": time.perf_counter() - began, "fetched": found.fetched if found else 0}
 

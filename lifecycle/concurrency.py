@@ -27,15 +27,15 @@ class ThreadPool:
         at_once: How many.
     """
 
-    def __init__(self, clock: Clock, *, name: str, at_once: int) -> None:
+    def __init__(self, clock: Clock, *, name: str, max_threads: int) -> None:
         self._clock = clock
         self._name = name
-        self._at_once = at_once
+        self._at_once = max_threads
         self._busy = 0
         self._done: Mailbox[_Done] = clock.mailbox()
         self._error: Exception | None = None
 
-    def give(self, task: Callable[[], None]) -> None:
+    def submit(self, task: Callable[[], None]) -> None:
         """Have *task* carried out; waits while there is nobody free.
 
         Raises:

@@ -34,7 +34,7 @@ class KeyLayout:
         return self._under(".holdfast/rejected/")
 
     @property
-    def canary(self) -> str:
+    def preflight(self) -> str:
         """The prefix of the start-up canary's own keys."""
         return self._under(".holdfast/canary/")
 

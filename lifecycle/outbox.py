@@ -11,10 +11,10 @@ from attrs import evolve, frozen
 
 from lifecycle.states import State
 
-TELLABLE: Final = tuple(state for state in State if state is not State.SUPERSEDED)
+NOTIFIABLE_STATES: Final = tuple(state for state in State if state is not State.SUPERSEDED)
 """What may be told: every state that is recorded."""
 
-KEPT_NOTICES: Final = 50
+MAX_NOTICES: Final = 50
 """A receiver that is down for a week lets a record grow by 40 KiB at most, and stops no job."""
 
 
@@ -83,7 +83,7 @@ EMPTY: Final = Outbox()
 
 def _bounded(notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
     """*notices*, the oldest folded into the one that follows it while there are too many."""
-    while len(notices) > KEPT_NOTICES:
+    while len(notices) > MAX_NOTICES:
         oldest, following, *rest = notices
         notices = (evolve(following, missed=following.missed + oldest.missed + 1), *rest)
     return notices

@@ -25,7 +25,7 @@ from client.views.credential_checks import guarding
 from lifecycle.errors import ConfigError, HoldfastError
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.store import Range
-from lifecycle.record.preflight import prove_conditions
+from lifecycle.record.preflight import check_conditional_writes
 
 SKEW_S: Final = 60.0  # signatures are refused from 15 minutes on; dates in records mislead people long before
 FEWEST_RECEIVES: Final = 100
@@ -177,12 +177,12 @@ def store_findings(env: Environment) -> Iterator[CheckResult]:
         if env.settings.is_cloud and not admins(env.settings)[1].exists():
             yield no_bucket(env)
             return
-        prove_conditions(env.store, prefix=env.layout.canary, token=secrets.token_hex(8), clock=env.clock)
+        check_conditional_writes(env.store, prefix=env.layout.preflight, token=secrets.token_hex(8), clock=env.clock)
     except HoldfastError as error:
         yield CheckResult("bucket", False, str(error))
         return
     yield CheckResult("bucket", True, "honours If-None-Match and If-Match")
-    keys = [f"{env.layout.canary}{secrets.token_hex(8)}" for _ in range(3 + TRIES)]
+    keys = [f"{env.layout.preflight}{secrets.token_hex(8)}" for _ in range(3 + TRIES)]
     try:
         yield from measured(env, keys[2:])
         if env.settings.is_cloud:

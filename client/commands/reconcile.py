@@ -19,11 +19,11 @@ from typing import Final
 from attrs import evolve, frozen
 
 from client.config.composition import Environment
-from client.operations.notices import is_untold, summary, tell, with_notice
+from client.operations.notices import is_untold, noticed, summary, tell
 from client.records.reader import READERS, read_all
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.record.archive_format import is_archived
-from lifecycle.record.message import announce_anew
+from lifecycle.record.message import reannounce
 from lifecycle.record.operator_changes import cancelled
 from lifecycle.record.record_store import StoredRecord
 
@@ -79,7 +79,7 @@ def run(env: Environment, *, older: timedelta, dry_run: bool, as_json: bool) -> 
 def _refuse(env: Environment, stored: StoredRecord, *, dry_run: bool) -> str:
     """End a job whose id was archived while it was submitted anew: no worker would ever begin it."""
     if not dry_run:
-        refused = with_notice(env, cancelled(stored, env.clock.now(), error=USED), "cancelled")
+        refused = noticed(env, cancelled(stored, env.clock.now(), error=USED), "cancelled")
         with suppress(RetryableError, PermanentError):  # the next run finds it again
             env.record_store.write(env.layout.job(stored.record.job).record, refused, stored.version)
     return USED
@@ -111,7 +111,7 @@ def is_forgotten(stored: StoredRecord, older: timedelta) -> bool:
 
 def _announce(env: Environment, missing: list[StoredRecord], *, dry_run: bool) -> Iterator[AnnouncedJob]:
     messages = {
-        stored.record.job: announce_anew(
+        stored.record.job: reannounce(
             env.layout.job(stored.record.job), stored.record, stored.record.dispatch + 1, bucket=env.bucket
         )
         for stored in missing

@@ -19,12 +19,13 @@ from client.commands.upload import job_folders
 from client.config.composition import Environment
 from client.views.progress import bar
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError
-from lifecycle.job_record import JobRecord, Timestamps, expect_room, iso
+from lifecycle.job_record import JobRecord, Timestamps, iso
 from lifecycle.key_layout import is_job_id
 from lifecycle.limits import saving_interval
 from lifecycle.ports.queue import Message
 from lifecycle.ports.store import ABSENT
 from lifecycle.record.archive_format import is_archived
+from lifecycle.record.codec import expect_room
 from lifecycle.record.message import announce
 from lifecycle.record.record_store import WriteConflict
 

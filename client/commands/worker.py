@@ -28,7 +28,7 @@ from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import ConfigError
-from lifecycle.record.preflight import prove_conditions
+from lifecycle.record.preflight import check_conditional_writes
 
 FORCED_EXIT: Final = 1
 LAST_SECONDS: Final = 4.0  # beyond STOP_GRACE, before a worker that still is not gone is ended
@@ -101,7 +101,7 @@ def prove(env: Environment) -> None:
         ConfigError: Either is wrong.
     """
     env.queue.depth()
-    prove_conditions(env.store, prefix=env.layout.canary, token=uuid4().hex, clock=env.clock)
+    check_conditional_writes(env.store, prefix=env.layout.preflight, token=uuid4().hex, clock=env.clock)
 
 
 def drain_on_signals(worker: Worker, grace: timedelta) -> None:

@@ -57,7 +57,7 @@ def open_environment(settings: Settings) -> Environment:
     retries = RetryListeners()
     queue, store = _cloud(settings, clock, retries) if settings.is_cloud else _local(settings, clock)
     bucket, signer = settings["BUCKET"] if settings.is_cloud else "", settings.signer()
-    if signer.is_on:
+    if signer.is_enabled:
         queue = SigningQueue(queue, signer, bucket=bucket, prefix=settings["PREFIX"])
     return Environment(
         settings=settings,

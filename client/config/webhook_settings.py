@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from lifecycle.errors import ConfigError
-from lifecycle.outbox import TELLABLE
+from lifecycle.outbox import NOTIFIABLE_STATES
 from lifecycle.ports.clock import Clock
 from lifecycle.states import State
 
@@ -58,9 +58,9 @@ def read_states(value: str) -> str:
         ValueError: One is none.
     """
     asked = {name.strip() for name in value.split(",") if name.strip()}
-    if not asked or not asked <= set(TELLABLE):
-        raise ValueError(f"is no list of states, with commas between; they are {', '.join(TELLABLE)}")
-    return ",".join(state for state in TELLABLE if state in asked)
+    if not asked or not asked <= set(NOTIFIABLE_STATES):
+        raise ValueError(f"is no list of states, with commas between; they are {', '.join(NOTIFIABLE_STATES)}")
+    return ",".join(state for state in NOTIFIABLE_STATES if state in asked)
 
 
 def check(settings: Read) -> None:
@@ -78,10 +78,10 @@ def notification_policy(settings: Read, clock: Clock) -> "NotificationPolicy | N
     if not settings["WEBHOOK_URL"]:
         return None
     from adapters.webhook import RetryingNotifier, Webhook
-    from lifecycle.record.notifications import USUALLY, NotificationPolicy
+    from lifecycle.record.notifications import DEFAULT_NOTIFIED_STATES, NotificationPolicy
 
     keys = [settings[name] for name in ("WEBHOOK_KEY", "WEBHOOK_KEY_PREVIOUS") if settings[name]]
     webhook = Webhook(settings["WEBHOOK_URL"], keys=keys, clock=clock)
     wanted = settings["WEBHOOK_STATES"]
-    states = frozenset(State(name) for name in wanted.split(",")) if wanted else USUALLY
+    states = frozenset(State(name) for name in wanted.split(",")) if wanted else DEFAULT_NOTIFIED_STATES
     return NotificationPolicy(RetryingNotifier(webhook, clock), states)

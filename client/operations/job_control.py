@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from client.config.composition import Environment
-from client.operations.notices import tell_quietly, with_notice
+from client.operations.notices import noticed, tell_quietly
 from lifecycle.attempt.salad_demo import STATE
 from lifecycle.errors import ConfigError, HoldfastError, IllegalTransitionError, PermanentError, RetryableError
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import is_job_id
 from lifecycle.record.archive_format import is_archived
-from lifecycle.record.message import announce_anew
+from lifecycle.record.message import reannounce
 from lifecycle.record.operator_changes import cancellation_requested, cancelled, reopened
 from lifecycle.record.record_store import StoredRecord, WriteConflict
 from lifecycle.states import State, Trigger, is_legal
@@ -65,7 +65,7 @@ def cancel(env: Environment, job: str) -> str:
             ended = cancelled(stored, env.clock.now())
         except IllegalTransitionError:  # its owner's lease is fresh
             return cancellation_requested(record)
-        return with_notice(env, ended, "cancelled")
+        return noticed(env, ended, "cancelled")
 
     written = _change(env, job, change)
     return "cancelled" if written.state is State.CANCELLED else f"{written.owner} is asked to end it at its next beat"
@@ -95,12 +95,12 @@ def _reopen(env: Environment, job: str, *, from_start: bool) -> str:
             raise PermanentError(f"is {record.state}: only a failed or cancelled job is tried again")
         if from_start and record.demo:  # before the record: whoever takes the job must not find it any more
             env.store.delete([f"{env.layout.job(job).folder}{STATE}"])
-        return with_notice(env, reopened(record, from_start=from_start), "retried")
+        return noticed(env, reopened(record, from_start=from_start), "retried")
 
     record = _change(env, job, change)
     keys = env.layout.job(job)
     try:
-        refused = env.queue.send([announce_anew(keys, record, record.dispatch + 1, bucket=env.bucket)])
+        refused = env.queue.send([reannounce(keys, record, record.dispatch + 1, bucket=env.bucket)])
     except RetryableError as error:
         raise RetryableError(UNANNOUNCED.format(error)) from error
     if refused:

@@ -18,7 +18,7 @@ from lifecycle.errors import ConfigError, HoldfastError, PermanentError, Retryab
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
-from lifecycle.record.notifications import NotificationPolicy, delivered, noticed
+from lifecycle.record.notifications import NotificationPolicy, with_notice, without_delivered
 from lifecycle.record.record_store import StoredRecord, WriteConflict
 from lifecycle.states import OWNED
 
@@ -44,11 +44,11 @@ class Told:
     problem: str | None = None
 
 
-def with_notice(env: Environment, record: JobRecord, cause: str) -> JobRecord:
+def noticed(env: Environment, record: JobRecord, cause: str) -> JobRecord:
     """*record* with a notice of the state that an operator brings it into, under a new epoch, if that is told."""
     if env.notification_policy is None or record.state not in env.notification_policy.states:
         return record
-    return noticed(record, env.layout.job(record.job), number=1, at=env.clock.now(), cause=cause)
+    return with_notice(record, env.layout.job(record.job), number=1, at=env.clock.now(), cause=cause)
 
 
 def is_untold(stored: StoredRecord, older: timedelta) -> bool:
@@ -146,7 +146,7 @@ class _Round:
     def _take_out(self, keys: JobKeys, stored: StoredRecord, done: list[str]) -> None:
         """Take out what was delivered; whoever took the job meanwhile carries them on, and may deliver them again."""
         for _ in range(TRIES):
-            answer = self.env.record_store.write(keys.record, delivered(done)(stored.record), stored.version)
+            answer = self.env.record_store.write(keys.record, without_delivered(done)(stored.record), stored.version)
             if not isinstance(answer, WriteConflict):
                 return
             if answer.found is None or not _may_tell(answer.found.record):

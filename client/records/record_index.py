@@ -18,8 +18,9 @@ from attrs import define, field, frozen
 from client.config.composition import Environment
 from client.records.database import Database
 from client.records.reader import READERS, Found, read_live, read_one
-from lifecycle.job_record import JobRecord, Progress, decode, encode
+from lifecycle.job_record import JobRecord, Progress
 from lifecycle.ports.store import ListedObject
+from lifecycle.record.codec import decode_record, encode_record
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import OWNED, State
 
@@ -217,7 +218,7 @@ def _row(listed: ListedObject, now: float, found: Found) -> dict[str, Any]:
         "share": record and share(record.progress),
         "eta_s": record and eta_s(record),
         "labels": json.dumps(dict(record.labels) if record else {}),
-        "body": encode(record) if record else None,
+        "body": encode_record(record) if record else None,
         "problem": found.problem,
     }
 
@@ -225,7 +226,7 @@ def _row(listed: ListedObject, now: float, found: Found) -> dict[str, Any]:
 def _found(now: float, job: str, written_at: float, body: bytes | None, problem: str | None) -> Found:
     if body is None:
         return Found(job, None, problem)
-    return Found(job, StoredRecord(decode(body), "", max(now - written_at, 0.0)), problem)
+    return Found(job, StoredRecord(decode_record(body), "", max(now - written_at, 0.0)), problem)
 
 
 def share(progress: Progress) -> float | None:

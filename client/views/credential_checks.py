@@ -24,7 +24,7 @@ def guarding(settings: Settings, clock: Clock) -> Iterator[CheckResult]:
 
 def signing(settings: Settings) -> CheckResult:
     """Whether messages are signed, and with how many keys one may be."""
-    if not settings.signer().is_on:
+    if not settings.signer().is_enabled:
         return CheckResult("signing", True, "off: whoever may send to the queue may start any workload of the image")
     also = "; those of JOB_SIGNING_KEY_OTHER are taken too" if settings["JOB_SIGNING_KEY_OTHER"] else ""
     return CheckResult("signing", True, f"on: workers with this setting take messages signed with this key only{also}")

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from client.views.time_accounting import TimeEntry
 from lifecycle.attempt.log_shipper import INTERVAL_S
-from lifecycle.checkpoint.chunks import SIZES
+from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES
 from lifecycle.errors import ConfigError
 from lifecycle.job_record import JobRecord
 
@@ -22,6 +22,7 @@ MILLION: Final = 1e6
 BEATS_A_LEASE: Final = 4.0  # the fewest that a worker's settings allow
 COMMIT_PUTS: Final = 2  # a checkpoint's manifest and its record
 USUAL_BEAT_S: Final = 30.0
+PACK_BYTES: Final = DEFAULT_CHUNK_SIZES.pack_bytes
 
 
 @frozen
@@ -77,13 +78,13 @@ def of_attempt(record: JobRecord, entry: TimeEntry) -> Calls:
     attempt, held_s = entry.attempt, entry.spent.stored
     beats = held_s / _beat_s(record)
     saved = record.checkpoint or (record.result.manifest if record.result else None)
-    packs = ceil(saved.sent / SIZES.pack) if saved else 0
+    packs = ceil(saved.sent / PACK_BYTES) if saved else 0
     return Calls(
         queue=2 + beats,  # received; extended with each beat; deleted or handed back
         # Taken and let go of in the record; the input listed; each checkpoint; the log, and what the workload writes.
         write=3 + beats + attempt.commits * (COMMIT_PUTS + packs) + held_s / INTERVAL_S + 1,
         # The record, the input; a checkpoint's manifest and packs, where it went on from one.
-        read=2 + (1 + ceil(saved.bytes / SIZES.pack) if attempt.resumed_step is not None and saved else 0),
+        read=2 + (1 + ceil(saved.bytes / PACK_BYTES) if attempt.resumed_step is not None and saved else 0),
     )
 
 
@@ -91,7 +92,7 @@ def of_job(record: JobRecord) -> Calls:
     """What it needed besides: submitted, its messages sent, its outputs published, archived."""
     made = Calls(queue=max(record.dispatch, 1), write=1, read=1)  # the record; a look for a tombstone
     if record.result:
-        packs = ceil(record.result.manifest.sent / SIZES.pack)
+        packs = ceil(record.result.manifest.sent / PACK_BYTES)
         made += Calls(write=COMMIT_PUTS + packs + record.result.files, read=1 + packs)
     if record.archived:
         made += Calls(write=2, read=1)  # the mark, the tombstone

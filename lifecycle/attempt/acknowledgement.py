@@ -9,12 +9,12 @@ from datetime import timedelta
 from typing import Final
 
 from lifecycle.attempt.context import WorkerContext
-from lifecycle.checkpoint.publish import publish, published, unpublishable
+from lifecycle.checkpoint.publish import publish, with_publish_problem, with_published
 from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.job_record import JobRecord
 from lifecycle.machine import Change
 from lifecycle.ports.queue import Delivery
-from lifecycle.record.message import JobMessage, announce_anew
+from lifecycle.record.message import JobMessage, reannounce
 from lifecycle.structured_log import StructuredLogger
 
 PUBLISH_AGAIN: Final = timedelta(seconds=30)  # until the next receiver tries to publish
@@ -39,7 +39,7 @@ class Acknowledgement:
 
     def send_continuation(self, record: JobRecord) -> None:
         """Send the job's next message. If that fails, `delete` releases the delivery instead, at once."""
-        following = announce_anew(self._keys, record, record.dispatch + 1, bucket=self._context.bucket)
+        following = reannounce(self._keys, record, record.dispatch + 1, bucket=self._context.bucket)
         try:
             refused = [failure.reason for failure in self._context.queue.send([following])]
         except HoldfastError as error:
@@ -65,8 +65,8 @@ class Acknowledgement:
         except PermanentError as error:  # something committed is damaged, or no key can have that name
             reason = f"the outputs cannot be published: {error}"
             log.error("outputs.unpublishable", job=record.job, error=error)
-            return lambda latest: unpublishable(latest, reason)
-        return published
+            return lambda latest: with_publish_problem(latest, reason)
+        return with_published
 
     def delete(self) -> None:
         """Delete the message, unless something that had to come first has failed: then release it."""

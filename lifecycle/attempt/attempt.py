@@ -170,7 +170,7 @@ class Attempt:
             keys=claimed.keys,
             epoch=claimed.session.record.epoch,
             token=claimed.token,
-            sizes=context.sizes,
+            chunk_sizes=context.chunk_sizes,
             limiter=RateLimiter(clock, context.limits.upload_limit),
         )
         uploader = Uploader(

@@ -10,8 +10,8 @@ from attrs import evolve
 from lifecycle.attempt.events import Uploaded, UploadFailed
 from lifecycle.attempt.outcome import PORTABLE_ERRNOS
 from lifecycle.attempt.phases import RunningJob
-from lifecycle.checkpoint.snapshot import Scan, Snapshot, capture_files, scan, take_announced, take_output
-from lifecycle.checkpoint.writer import Saved
+from lifecycle.checkpoint.snapshot import Scan, Snapshot, capture_announced, capture_files, capture_output, scan
+from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.errors import TornSnapshotError, UnknownOutcomeError
 from lifecycle.job_record import Backlog, CheckpointRef, JobRecord, iso
 from lifecycle.machine import Change
@@ -40,7 +40,7 @@ class CheckpointScheduler:
         self._due_at = self._claimed.now() + self._interval_s
         self._newest: Snapshot | None = None
         self._taken_at: dict[int, float] = {}
-        self._uncommitted: tuple[Snapshot, Saved] | None = None
+        self._uncommitted: tuple[Snapshot, UploadedCheckpoint] | None = None
         self._retry_at = 0.0
         self._scan: Scan = {}
         self._quiet_since = 0.0
@@ -95,9 +95,9 @@ class CheckpointScheduler:
         self.submit_last(evolve(snapshot, is_last=True))
         return True
 
-    def take_output(self, report: Report) -> None:
+    def capture_output(self, report: Report) -> None:
         """Take the outputs of a workload that is done, and submit them as the attempt's last snapshot."""
-        self.submit_last(take_output(seq=self._next_seq(), step=report.done, dirs=self._launch.dirs))
+        self.submit_last(capture_output(seq=self._next_seq(), step=report.done, dirs=self._launch.dirs))
 
     def submit_last(self, snapshot: Snapshot) -> None:
         """Submit *snapshot* as the attempt's last."""
@@ -118,7 +118,7 @@ class CheckpointScheduler:
         self._claimed.machine.fire(Trigger.CHECKPOINT, snapshot=snapshot)
 
     def _take_announced(self, announced: Announced) -> Snapshot:
-        return take_announced(announced, self._launch.workload, seq=self._next_seq(), dirs=self._launch.dirs)
+        return capture_announced(announced, self._launch.workload, seq=self._next_seq(), dirs=self._launch.dirs)
 
     def _capture_when_quiet(self, step: int | None) -> None:
         """Capture the files of a program that announces nothing, once they have not changed for a while."""
@@ -222,7 +222,7 @@ class CheckpointScheduler:
         self._uncommitted = None
         self._count(saved, further=further)
 
-    def commit_with_outcome(self, saved: Saved) -> Change:
+    def commit_with_outcome(self, saved: UploadedCheckpoint) -> Change:
         """Return the change that commits *saved* together with the attempt's last state."""
         further = self._goes_further(saved.ref)
         change = self._pointing_at(saved.ref, further=further)
@@ -241,7 +241,7 @@ class CheckpointScheduler:
 
         return point
 
-    def _count(self, saved: Saved, *, further: bool) -> None:
+    def _count(self, saved: UploadedCheckpoint, *, further: bool) -> None:
         ref = self._last_good = evolve(saved.ref, at=iso(self._claimed.context.clock.now()))
         self._failing_since = None
         self.commits += further

@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from lifecycle.attempt.observers import NO_OBSERVERS
-from lifecycle.checkpoint.chunks import SIZES, Sizes
+from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES, ChunkSizes
 from lifecycle.key_layout import KeyLayout
 from lifecycle.limits import Limits
 from lifecycle.ports.clock import Clock
@@ -58,7 +58,7 @@ class WorkerContext:
     bucket: str
     work_dir: Path
     alive: Callable[[], None]
-    sizes: Sizes = SIZES
+    chunk_sizes: ChunkSizes = DEFAULT_CHUNK_SIZES
     observer: Observer = NO_OBSERVERS
     signer: Signer = UNSIGNED
     notification_policy: NotificationPolicy | None = None

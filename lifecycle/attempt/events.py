@@ -3,7 +3,7 @@
 from attrs import frozen
 
 from lifecycle.checkpoint.snapshot import Snapshot
-from lifecycle.checkpoint.writer import Saved
+from lifecycle.checkpoint.writer import UploadedCheckpoint
 
 
 @frozen
@@ -39,7 +39,7 @@ class Uploaded:
     """
 
     snapshot: Snapshot
-    saved: Saved | None
+    saved: UploadedCheckpoint | None
 
 
 @frozen

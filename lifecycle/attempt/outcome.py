@@ -102,7 +102,7 @@ def finalize(outcome: Outcome, totals: AttemptTotals, now: datetime) -> Change:
     """Return the last write of an attempt: the outcome's own change, the totals, and the end of ownership."""
     interrupted = outcome.trigger in {Trigger.RELEASE, Trigger.PAUSE} and outcome.cause != "workload_failed"
     began = totals.began
-    interruptions = began.counting(outcome.cause).interruptions if interrupted else began.interruptions
+    interruptions = began.with_interruption(outcome.cause).interruptions if interrupted else began.interruptions
     is_over = outcome.trigger in {Trigger.COMPLETE, Trigger.FAIL, Trigger.CANCEL}
 
     def close(record: JobRecord) -> JobRecord:

@@ -13,7 +13,7 @@ from lifecycle.attempt.outcome import AttemptTotals, Outcome
 from lifecycle.attempt.salad_demo import DemoFiles
 from lifecycle.attempt.uploader import Uploader
 from lifecycle.attempt.webhook_dispatcher import WebhookDispatcher
-from lifecycle.checkpoint.restore import Restored
+from lifecycle.checkpoint.restore import RestoredCheckpoint
 from lifecycle.key_layout import JobKeys
 from lifecycle.ports.clock import Mailbox
 from lifecycle.ports.queue import Delivery
@@ -75,7 +75,7 @@ class StagedJob:
     """
 
     launch: Launch
-    restored: Restored | None
+    restored: RestoredCheckpoint | None
 
 
 @frozen

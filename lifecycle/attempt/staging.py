@@ -9,7 +9,7 @@ from lifecycle.attempt.events import CancelAsked, DrainAsked, LeaseLost
 from lifecycle.attempt.outcome import Outcome
 from lifecycle.attempt.phases import ClaimedJob, StagedJob
 from lifecycle.checkpoint.manifest import is_safe_path
-from lifecycle.checkpoint.restore import Restored, restore
+from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
 from lifecycle.concurrency import ThreadPool
 from lifecycle.errors import LeaseLostError, PermanentError, RetryableError
 from lifecycle.job_record import CheckpointRef, JobRecord
@@ -102,7 +102,7 @@ class _Staging:
         ]
         if not found:
             found = [(listed, "input.txt") for listed in store.list(keys.input_file) if listed.key == keys.input_file]
-        pool = ThreadPool(self._context.clock, name="fetch-input", at_once=FETCHERS)
+        pool = ThreadPool(self._context.clock, name="fetch-input", max_threads=FETCHERS)
         for listed, name in found:
             if not is_safe_path(name):
                 raise PermanentError(f"the input {listed.key} has a name that would leave its directory")
@@ -112,7 +112,7 @@ class _Staging:
             for offset in range(0, listed.size_bytes, RANGE_BYTES):
                 self._raise_if_interrupted()
                 part = Range(listed.key, offset, min(RANGE_BYTES, listed.size_bytes - offset))
-                pool.give(partial(_fetch, store, part, target))
+                pool.submit(partial(_fetch, store, part, target))
         pool.finish()
         if any(listed.size_bytes > RANGE_BYTES for listed, _ in found):
             self._ensure_unchanged([listed for listed, _ in found])
@@ -125,7 +125,7 @@ class _Staging:
             if now.get(listed.key) != listed.version:
                 raise RetryableError(f"the input {listed.key} changed while it was read")
 
-    def restore_checkpoint(self, record: JobRecord) -> Restored | None:
+    def restore_checkpoint(self, record: JobRecord) -> RestoredCheckpoint | None:
         """Restore the newest sound checkpoint of *record*, and return it; None if the job has none."""
 
         def skip_damaged(ref: CheckpointRef, reason: str) -> None:
@@ -142,8 +142,8 @@ class _Staging:
             refs,
             self._dirs.root,
             local=self._dirs.snapshots,
-            between=self._raise_if_interrupted,
-            damaged=skip_damaged,
+            check_interrupted=self._raise_if_interrupted,
+            on_damaged=skip_damaged,
         )
         shutil.rmtree(self._dirs.snapshots, ignore_errors=True)
         for directory in (self._dirs.snapshots, self._dirs.checkpoint, self._dirs.output):

@@ -13,7 +13,7 @@ from lifecycle.attempt.checkpoint_scheduler import CheckpointScheduler
 from lifecycle.attempt.events import CancelAsked, DrainAsked, LeaseLost, ThreadDied, Uploaded, UploadFailed
 from lifecycle.attempt.outcome import PORTABLE_ERRNOS, Outcome, after_failure, of_disk
 from lifecycle.attempt.phases import RunningJob
-from lifecycle.checkpoint.writer import Saved
+from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.errors import LeaseLostError, TornSnapshotError
 from lifecycle.job_record import Progress, Result
 from lifecycle.limits import DELIVERY_LIMIT
@@ -215,7 +215,7 @@ class Supervisor:
         return granted.total_seconds()
 
     def _complete(self) -> Outcome:
-        self._checkpoints.take_output(self._report)
+        self._checkpoints.capture_output(self._report)
         saved = self._upload_last()
         if saved is None:
             return self._asked or self._uploads_hopeless()
@@ -237,7 +237,7 @@ class Supervisor:
         point = self._checkpoints.commit_with_outcome(saved)
         return evolve(outcome, change=_both(outcome.change, point), commits_last=True)
 
-    def _upload_last(self) -> Saved | None:
+    def _upload_last(self) -> UploadedCheckpoint | None:
         """Wait until the snapshot that closes the attempt is uploaded, trying again until there is no more time."""
         give_up = self._claimed.now() + self._limits.patience.total_seconds()
         while self._claimed.now() < min(give_up, self._leave_by or give_up) and not self._is_cancelled():

@@ -13,9 +13,9 @@ from attrs import frozen
 from lifecycle.attempt.event_log import EventLog
 from lifecycle.attempt.events import Event, ThreadDied, Uploaded, UploadFailed
 from lifecycle.checkpoint.chunks import BaseCheckpoint
-from lifecycle.checkpoint.gc import named_by, remove, sweep
+from lifecycle.checkpoint.gc import referenced_keys, remove, sweep
 from lifecycle.checkpoint.snapshot import Snapshot
-from lifecycle.checkpoint.writer import CheckpointWriter, Saved
+from lifecycle.checkpoint.writer import CheckpointWriter, UploadedCheckpoint
 from lifecycle.errors import HoldfastError, LeaseLostError, TornSnapshotError
 from lifecycle.ports.clock import Clock, Mailbox, Thread
 
@@ -64,7 +64,7 @@ class Uploader:
         self._check = check
         self._inbox: Mailbox[Snapshot | _Committed | _Stop] = clock.mailbox()
         self._next: Snapshot | None = None
-        self._uncommitted: tuple[Snapshot, Saved] | None = None
+        self._uncommitted: tuple[Snapshot, UploadedCheckpoint] | None = None
         self._swept = False
         self._stopped = False
         self._committed_files: Snapshot | None = None
@@ -114,7 +114,7 @@ class Uploader:
         try:
             if wrong := self._check(snapshot):
                 raise TornSnapshotError(wrong)
-            saved = self._writer.upload(snapshot, last, between=self._between)
+            saved = self._writer.upload(snapshot, last, check_interrupted=self._check_interrupted)
         except (HoldfastError, OSError) as error:
             self._swept = False  # objects may have arrived that no manifest will ever name
             self._events.put(UploadFailed(snapshot, error))
@@ -122,7 +122,7 @@ class Uploader:
             self._uncommitted = (snapshot, saved) if saved else None
             self._events.put(Uploaded(snapshot, saved))
 
-    def _between(self) -> None:
+    def _check_interrupted(self) -> None:
         if self._stopped:
             raise LeaseLostError("the attempt is over")
 
@@ -140,11 +140,11 @@ class Uploader:
     def _collect(self, dropped: tuple[BaseCheckpoint, ...]) -> None:
         """Remove what the last two manifests do not name: once by listing, afterwards by what was dropped."""
         store, keys, epoch = self._writer.store, self._writer.keys, self._writer.epoch
-        keep = named_by(self._kept)
-        self._writer.forget()
+        keep = referenced_keys(self._kept)
+        self._writer.forget_failed_uploads()
         try:
             if self._swept:
-                remove(store, named_by(dropped) - keep, epoch=epoch)
+                remove(store, referenced_keys(dropped) - keep, epoch=epoch)
             else:
                 sweep(store, keys, epoch=epoch, keep=keep)
                 self._swept = True

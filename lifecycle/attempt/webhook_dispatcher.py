@@ -14,7 +14,7 @@ from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
 from lifecycle.periodic_thread import PeriodicThread
 from lifecycle.ports.notifier import Notifier
-from lifecycle.record.notifications import delivered
+from lifecycle.record.notifications import without_delivered
 from lifecycle.record.session import RecordSession
 from lifecycle.states import OWNED
 from lifecycle.structured_log import StructuredLogger
@@ -105,7 +105,7 @@ class WebhookDispatcher:
     def _note(self, notice: Notice) -> None:
         """Let the next write remove all that was ever delivered, since an earlier note may have been dropped."""
         self._done |= {notice.id}
-        self._session.note(OUTBOX, delivered(self._done))
+        self._session.note(OUTBOX, without_delivered(self._done))
 
     def _clear(self) -> None:
         """Remove what was delivered and is still there, unless the job may be ours: that would renew a lease."""
@@ -114,7 +114,7 @@ class WebhookDispatcher:
         if record.state in OWNED or not left & self._done:
             return
         try:
-            self._session.write(delivered(self._done))
+            self._session.write(without_delivered(self._done))
         except HoldfastError as error:  # they may be delivered once more, which their ids show
             log.info("outbox.not_cleared", job=self._keys.job, error=error)
 

@@ -25,7 +25,7 @@ from lifecycle.job_record import iso
 from lifecycle.ports.queue import Delivery
 from lifecycle.record.archive_format import is_archived
 from lifecycle.record.claiming import ClaimAction, decide
-from lifecycle.record.message import JobMessage, read
+from lifecycle.record.message import JobMessage, parse_message
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.record.session import RecordSession
 from lifecycle.structured_log import StructuredLogger
@@ -116,7 +116,7 @@ class Worker:
         """Do with one message what its job's record says."""
         context = self._context
         try:
-            message = read(delivery.body, layout=context.layout, bucket=context.bucket, signer=context.signer)
+            message = parse_message(delivery.body, layout=context.layout, bucket=context.bucket, signer=context.signer)
         except RejectedMessageError as error:
             self._reject(delivery, str(error))
             return

@@ -10,7 +10,7 @@ from typing import Final
 from attrs import define, field
 from zstandard import ZstdCompressor
 
-from lifecycle.checkpoint.chunks import ChunkIndex, ChunkLayout, ChunkRun, Cursor, Sizes, digests_of, entry_of
+from lifecycle.checkpoint.chunks import ChunkIndex, ChunkLayout, ChunkRun, ChunkSizes, Cursor, chunk_digests, file_entry
 from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry
 from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import SnapshotFile
@@ -32,7 +32,7 @@ class ChunkedFile:
 
     def entry(self) -> FileEntry:
         """As the manifest has it."""
-        return entry_of(self.file.path, self.file.mode, self.block, self.runs)
+        return file_entry(self.file.path, self.file.mode, self.block, self.runs)
 
 
 @define
@@ -40,9 +40,9 @@ class Chunker:
     """Cuts files into blocks, and puts those that are nowhere yet into packs."""
 
     packs: Packer
-    sizes: Sizes
+    chunk_sizes: ChunkSizes
     index: ChunkIndex
-    between: Callable[[], None]
+    check_interrupted: Callable[[], None]
     _layout: ChunkLayout = field(init=False)
     _cuts: list[ChunkedFile] = field(factory=list, init=False)
     _zstd: ZstdCompressor = field(factory=lambda: ZstdCompressor(level=1), init=False)
@@ -50,21 +50,21 @@ class Chunker:
     _compresses: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._layout = ChunkLayout(self.sizes.small)
+        self._layout = ChunkLayout(self.chunk_sizes.small_bytes)
 
     def cut(self, file: SnapshotFile) -> ChunkedFile:
         """Read *file* to the length that it had when the snapshot was taken."""
         start = self.index.starts.get(file.path)
         cursor = Cursor(len(self.index.runs) if start is None else start, 0)
         block = self.index.block_at(start) if start is not None else None
-        if block is None or self.sizes.frame % block:
-            block = self.sizes.block(file.size)
-        if start is None and file.size >= self.sizes.pack:
+        if block is None or self.chunk_sizes.frame_bytes % block:
+            block = self.chunk_sizes.block(file.size)
+        if start is None and file.size >= self.chunk_sizes.pack_bytes:
             self.packs.close()  # so that its packs are parts of it, which publishing can copy within the store
         self._begin(block)
         with file.source.open("rb", buffering=0) as source:
             for content in self._pieces(source, file, 0, file.size):
-                self._add(digests_of(content, block), len(content), block, cursor)
+                self._add(chunk_digests(content, block), len(content), block, cursor)
         return self._finished(file, block)
 
     def move_out(self, cut: ChunkedFile, dead: set[str]) -> None:
@@ -79,7 +79,7 @@ class Chunker:
                     self._layout.add(run)
                     continue
                 for content in self._pieces(source, cut.file, start, length):
-                    self._place(digests_of(content, cut.block), 0, len(content), cut.block)
+                    self._place(chunk_digests(content, cut.block), 0, len(content), cut.block)
         self._cuts.remove(cut)
         cut.runs = self._finished(cut.file, cut.block).runs
 
@@ -103,8 +103,8 @@ class Chunker:
         if start:
             source.seek(start)
         while length:
-            self.between()
-            content = self.packs.room(min(length, self.sizes.read))
+            self.check_interrupted()
+            content = self.packs.room(min(length, self.chunk_sizes.read_bytes))
             done = 0
             while done < len(content):
                 count = source.readinto(content[done:])
@@ -149,8 +149,8 @@ class Chunker:
         if not self._compresses:
             self._lay(self.packs.keep(first, end), end - first, None, digests, block)
             return
-        for start in range(first, end, self.sizes.frame):
-            stop = min(start + self.sizes.frame, end)
+        for start in range(first, end, self.chunk_sizes.frame_bytes):
+            stop = min(start + self.chunk_sizes.frame_bytes, end)
             of_these = digests[(start - first) // block * DIGEST_BYTES : -(-(stop - first) // block) * DIGEST_BYTES]
             frame = self._zstd.compress(self.packs.seen(start, stop))
             if len(frame) < stop - start:

@@ -11,7 +11,7 @@ from typing import Final
 from attrs import define, field, frozen
 from blake3 import blake3
 
-from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry, Manifest, digest_blocks
+from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry, Manifest, digest_chunks
 
 PREFIX_BYTES: Final = 8  # of a digest, by which it is found; the rest is compared then
 LOOKED_UP: Final = 1 << 18  # blocks at most that are found wherever they lie, which takes 40 MiB
@@ -19,34 +19,34 @@ NUMBER_BITS: Final = 40
 
 
 @frozen(kw_only=True)
-class Sizes:
+class ChunkSizes:
     """How things are cut, in bytes.
 
     Small blocks send less when little changes here and there, large ones cost less memory (facts: measured, "What a
     delta costs"). A frame is what is compressed at once: so much has to be read for one block of it.
 
     Attributes:
-        small: The block of a file that is no larger than *large_from* when it is first seen.
-        large: The block of any other.
-        large_from: See *small*.
-        read: Read from a file at once; a multiple of both blocks.
-        frame: Compressed at once; a multiple of both blocks.
-        pack: The most that an object holds; a multiple of *read*.
+        small_bytes: The block of a file that is no larger than *large_from_bytes* when it is first seen.
+        large_bytes: The block of any other.
+        large_from_bytes: See *small_bytes*.
+        read_bytes: Read from a file at once; a multiple of both blocks.
+        frame_bytes: Compressed at once; a multiple of both blocks.
+        pack_bytes: The most that an object holds; a multiple of *read_bytes*.
     """
 
-    small: int = 16 << 10
-    large: int = 64 << 10
-    large_from: int = 256 << 20
-    read: int = 1 << 20
-    frame: int = 256 << 10
-    pack: int = 16 << 20
+    small_bytes: int = 16 << 10
+    large_bytes: int = 64 << 10
+    large_from_bytes: int = 256 << 20
+    read_bytes: int = 1 << 20
+    frame_bytes: int = 256 << 10
+    pack_bytes: int = 16 << 20
 
     def block(self, size: int) -> int:
         """The block of a file of *size* that was never seen before."""
-        return self.small if size <= self.large_from else self.large
+        return self.small_bytes if size <= self.large_from_bytes else self.large_bytes
 
 
-SIZES: Final = Sizes()
+DEFAULT_CHUNK_SIZES: Final = ChunkSizes()
 
 
 @frozen
@@ -117,7 +117,7 @@ class ChunkLayout:
     def _close(self) -> None:
         if self._open:
             had, digests = self._open, bytes(self._digests)
-            extent = Extent(had.pack, had.offset, had.length, digest_blocks(digests), had.stored, had.skip)
+            extent = Extent(had.pack, had.offset, had.length, digest_chunks(digests), had.stored, had.skip)
             self._done.append(ChunkRun(extent, self._block, digests))
         self._open, self._digests = None, bytearray()
 
@@ -135,19 +135,19 @@ def _joined(first: Extent, second: Extent) -> Extent | None:
     return Extent(first.pack, first.offset, first.length + second.length, "", first.stored, first.skip)
 
 
-def entry_of(path: str, mode: int, block: int, runs: Sequence[ChunkRun]) -> FileEntry:
+def file_entry(path: str, mode: int, block: int, runs: Sequence[ChunkRun]) -> FileEntry:
     """The manifest's entry of a file that consists of *stretches*."""
     return FileEntry(
         path=path,
         size=sum(run.extent.length for run in runs),
         mode=mode & 0o777,
         block=block,
-        digest=digest_blocks(b"".join(run.digests for run in runs)),
+        digest=digest_chunks(b"".join(run.digests for run in runs)),
         extents=tuple(run.extent for run in runs),
     )
 
 
-def digests_of(content: memoryview, block: int) -> bytes:
+def chunk_digests(content: memoryview, block: int) -> bytes:
     """The digests of the blocks of *content*, one after the other."""
     return b"".join(blake3(content[start : start + block]).digest() for start in range(0, len(content), block))
 

@@ -11,7 +11,7 @@ from lifecycle.key_layout import JobKeys, epoch_of
 from lifecycle.ports.store import ObjectStore
 
 
-def named_by(manifests: Iterable[BaseCheckpoint]) -> set[str]:
+def referenced_keys(manifests: Iterable[BaseCheckpoint]) -> set[str]:
     """The keys of *manifests* themselves and of every pack that they name."""
     return {key for base in manifests for key in (base.key, *base.manifest.packs)}
 

@@ -31,7 +31,7 @@ MAX_BYTES: Final = 256 << 20
 AREAS: Final = frozenset({"checkpoint", "output"})
 """The folders of a job's directory that a manifest's files lie in."""
 DIGEST_BYTES: Final = 32
-LARGEST_BLOCK: Final = 1 << 20
+MAX_CHUNK_BYTES: Final = 1 << 20
 
 
 @frozen
@@ -71,7 +71,7 @@ class FileEntry:
     digest: str
     extents: tuple[Extent, ...]
 
-    def is_like(self, other: "FileEntry") -> bool:
+    def has_same_content(self, other: "FileEntry") -> bool:
         """Whether it is the same file with the same bytes, wherever those lie."""
         return (self.path, self.size, self.mode, self.digest) == (other.path, other.size, other.mode, other.digest)
 
@@ -107,7 +107,7 @@ def digest_bytes(body: bytes) -> str:
     return f"blake3:{blake3(body).hexdigest()}"
 
 
-def digest_blocks(digests: bytes | bytearray | memoryview) -> str:
+def digest_chunks(digests: bytes | bytearray | memoryview) -> str:
     """The digest of a run of blocks, whose own digests are given one after the other: hexadecimal."""
     return blake3(digests).hexdigest()
 
@@ -123,7 +123,7 @@ def is_safe_path(path: str) -> bool:
     )
 
 
-def encode(manifest: Manifest) -> bytes:
+def encode_manifest(manifest: Manifest) -> bytes:
     """*manifest* as it lies in the bucket."""
     numbers = {pack: number for number, pack in enumerate(manifest.packs)}
 
@@ -153,7 +153,7 @@ def encode(manifest: Manifest) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-def decode(body: bytes) -> Manifest:
+def decode_manifest(body: bytes) -> Manifest:
     """The manifest that lies in the bucket as *body*.
 
     Raises:
@@ -217,7 +217,7 @@ def _extent(wire: Sequence[Any], packs: Sequence[tuple[str, int]]) -> Extent:
 
 def _adds_up(entry: FileEntry, packs: Mapping[str, int]) -> bool:
     return (
-        0 < entry.block <= LARGEST_BLOCK
+        0 < entry.block <= MAX_CHUNK_BYTES
         and all(extent.length % entry.block == 0 for extent in entry.extents[:-1])
         and all(extent.length > 0 and extent.offset + extent.span <= packs[extent.pack] for extent in entry.extents)
         and sum(extent.length for extent in entry.extents) == entry.size

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from lifecycle.checkpoint.chunks import Sizes
+from lifecycle.checkpoint.chunks import ChunkSizes
 from lifecycle.concurrency import RateLimiter, ThreadPool
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore
@@ -33,26 +33,32 @@ class Packer:
         store: Where to.
         clock: For threads.
         name: Makes a new key.
-        sizes: How much goes into one.
+        chunk_sizes: How much goes into one.
         limiter: The cap on what is sent.
     """
 
     def __init__(
-        self, store: ObjectStore, clock: Clock, *, name: Callable[[], str], sizes: Sizes, limiter: RateLimiter
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        *,
+        name: Callable[[], str],
+        chunk_sizes: ChunkSizes,
+        limiter: RateLimiter,
     ) -> None:
         self._store = store
         self._name = name
         self._limiter = limiter
-        self._most = sizes.pack
+        self._most = chunk_sizes.pack_bytes
         if limiter.limit:
-            self._most = min(sizes.pack, max(SMALLEST_PACED, int(limiter.limit * PACED_S)))
-        self._pool = ThreadPool(clock, name="send-pack", at_once=SENDERS)
-        self._buffers = _Buffers(sizes.pack + ALIGNED + sizes.read)
+            self._most = min(chunk_sizes.pack_bytes, max(SMALLEST_PACED, int(limiter.limit * PACED_S)))
+        self._pool = ThreadPool(clock, name="send-pack", max_threads=SENDERS)
+        self._buffers = _Buffers(chunk_sizes.pack_bytes + ALIGNED + chunk_sizes.read_bytes)
         self._key = ""
         self._body = self._buffers.take()
         self._held = 0
         self._room = (0, 0)
-        self.sizes: dict[str, int] = {}
+        self.pack_sizes: dict[str, int] = {}
         """The size of each pack, in bytes, by key; the last one may still grow."""
         self.arrived: set[str] = set()
         """Those that the store has taken."""
@@ -93,7 +99,7 @@ class Packer:
             self._body, self._held, self._room = self._buffers.take(), 0, (start - held, end - held)
             if end > held:
                 self._body[: end - held] = body[held:end]
-            self._pool.give(partial(self._send, key, body, held))
+            self._pool.submit(partial(self._send, key, body, held))
 
     def finish(self) -> None:
         """Send everything, and wait until it has arrived.
@@ -122,7 +128,7 @@ class Packer:
 
     def _grown(self, size: int) -> tuple[str, int]:
         offset, self._held = self._held, self._held + size
-        self.sizes[self._key] = self._held
+        self.pack_sizes[self._key] = self._held
         return self._key, offset
 
     def _send(self, key: str, body: memoryview, held: int) -> None:

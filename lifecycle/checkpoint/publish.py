@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from attrs import evolve
 
-from lifecycle.checkpoint.chunks import SIZES
+from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES
 from lifecycle.checkpoint.manifest import FileEntry
 from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, read
 from lifecycle.checkpoint.restore import fetch_manifest
@@ -44,13 +44,13 @@ def publish(store: ObjectStore, clock: Clock, keys: JobKeys, record: JobRecord) 
             _publish_file(store, clock, entry, f"{keys.folder}{DEMO_OUTPUT}")
 
 
-def published(record: JobRecord) -> JobRecord:
+def with_published(record: JobRecord) -> JobRecord:
     """*record*, saying that its outputs are published."""
     result: Result | None = record.result
     return evolve(record, result=evolve(result, published=True)) if result else record
 
 
-def unpublishable(record: JobRecord, why: str) -> JobRecord:
+def with_publish_problem(record: JobRecord, why: str) -> JobRecord:
     """*record*, saying that its outputs never will be published: what is left of them is for people to see."""
     result: Result | None = record.result
     return evolve(record, result=evolve(result, problem=why), error=why) if result else record
@@ -65,7 +65,7 @@ def _publish_file(store: ObjectStore, clock: Clock, entry: FileEntry, target: st
     if entry.size <= SMALL:
         store.put(target, _content(store, clock, entry, 0, entry.size))
         return
-    part = SIZES.pack * -(-entry.size // (SIZES.pack * MOST_PARTS))
+    part = DEFAULT_CHUNK_SIZES.pack_bytes * -(-entry.size // (DEFAULT_CHUNK_SIZES.pack_bytes * MOST_PARTS))
     edges = [*range(0, entry.size, part), entry.size]
     if not store.assemble(target, [_part(store, clock, entry, begin, end) for begin, end in pairwise(edges)]):
         raise CorruptCheckpointError(f"a pack which holds {entry.path} is missing")
@@ -87,7 +87,7 @@ def _content(store: ObjectStore, clock: Clock, entry: FileEntry, begin: int, end
     if not wanted:
         return b""
     kept = _Kept(entry)
-    read(store, clock, [(kept, placed) for placed in wanted], between=lambda: None)
+    read(store, clock, [(kept, placed) for placed in wanted], check_interrupted=lambda: None)
     whole = b"".join(kept.contents[placed.start] for placed in wanted)
     return whole[begin - wanted[0].start : end - wanted[0].start]
 

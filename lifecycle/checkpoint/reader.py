@@ -10,8 +10,8 @@ from typing import Final
 from attrs import frozen
 from zstandard import ZstdDecompressor, ZstdError, frame_content_size
 
-from lifecycle.checkpoint.chunks import ChunkRun, digests_of
-from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry, digest_blocks
+from lifecycle.checkpoint.chunks import ChunkRun, chunk_digests
+from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry, digest_chunks
 from lifecycle.concurrency import ThreadPool
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.ports.clock import Clock
@@ -54,7 +54,7 @@ class FileVerifier:
 
     def is_right(self, placed: PlacedExtent, digests: bytes) -> bool:
         """Whether *digests* are those of *piece*'s blocks; notes them if they are."""
-        if digest_blocks(digests) != placed.extent.digest:
+        if digest_chunks(digests) != placed.extent.digest:
             return False
         at = placed.start // self.entry.block * DIGEST_BYTES
         self._digests[at : at + len(digests)] = digests
@@ -66,7 +66,7 @@ class FileVerifier:
         Raises:
             CorruptCheckpointError: It is not what was committed.
         """
-        if len(content) != placed.extent.length or not self.is_right(placed, digests_of(content, self.entry.block)):
+        if len(content) != placed.extent.length or not self.is_right(placed, chunk_digests(content, self.entry.block)):
             where = f"{placed.extent.pack}, which holds {self.entry.path}"
             raise CorruptCheckpointError(f"{where}, has wrong bytes from {placed.extent.offset} on")
         self._right(len(content))
@@ -77,7 +77,7 @@ class FileVerifier:
         Raises:
             CorruptCheckpointError: They do not.
         """
-        if digest_blocks(self._digests) != self.entry.digest:
+        if digest_chunks(self._digests) != self.entry.digest:
             raise CorruptCheckpointError(f"the pieces of {self.entry.path} do not make up its hash")
 
     def runs(self) -> tuple[ChunkRun, ...]:
@@ -95,7 +95,7 @@ def read(
     clock: Clock,
     wanted: Iterable[tuple[FileVerifier, PlacedExtent]],
     *,
-    between: Callable[[], None],
+    check_interrupted: Callable[[], None],
 ) -> None:
     """Fetch pieces, a few ranges at once, and give each to its file.
 
@@ -104,14 +104,14 @@ def read(
         RetryableError: The store could not be read.
         OSError: A file would not take its piece.
     """
-    pool = ThreadPool(clock, name="fetch", at_once=FETCHERS)
+    pool = ThreadPool(clock, name="fetch", max_threads=FETCHERS)
     batches = list(_batches(wanted))
     for batch in batches:
-        between()
+        check_interrupted()
         if len(batches) == 1:
             _fetch(store, batch)
         else:
-            pool.give(partial(_fetch, store, batch))
+            pool.submit(partial(_fetch, store, batch))
     pool.finish()
 
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from attrs import frozen
 
-from lifecycle.checkpoint.chunks import BaseCheckpoint, digests_of
-from lifecycle.checkpoint.manifest import AREAS, FileEntry, Manifest, decode, digest_bytes
+from lifecycle.checkpoint.chunks import BaseCheckpoint, chunk_digests
+from lifecycle.checkpoint.manifest import AREAS, FileEntry, Manifest, decode_manifest, digest_bytes
 from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, read
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import CheckpointRef
@@ -27,7 +27,7 @@ CHUNK: Final = 1 << 20  # bytes of a file that are read at once
 
 
 @frozen
-class Restored:
+class RestoredCheckpoint:
     """What was restored: *ref* as the record names it, what it holds, and the bytes that had to be fetched."""
 
     ref: CheckpointRef
@@ -47,7 +47,7 @@ def fetch_manifest(store: ObjectStore, ref: CheckpointRef) -> Manifest:
         raise CorruptCheckpointError(f"{ref.manifest} is missing")
     if digest_bytes(stored.body) != ref.digest:
         raise CorruptCheckpointError(f"{ref.manifest} is not what was committed: its hash differs")
-    return decode(stored.body)
+    return decode_manifest(stored.body)
 
 
 def restore(
@@ -57,9 +57,9 @@ def restore(
     root: Path,
     *,
     local: Path,
-    between: Callable[[], None],
-    damaged: Callable[[CheckpointRef, str], None],
-) -> Restored | None:
+    check_interrupted: Callable[[], None],
+    on_damaged: Callable[[CheckpointRef, str], None],
+) -> RestoredCheckpoint | None:
     """Fill a job's directory with the newest sound checkpoint: its `checkpoint/` and `output/`, and nothing else there.
 
     Args:
@@ -68,8 +68,8 @@ def restore(
         refs: Newest first.
         root: The job's directory; what does not belong into those folders is removed from them.
         local: Where snapshots that were taken here may still lie, by number; files that are right are moved.
-        between: Called again and again; may raise to interrupt.
-        damaged: Told of each checkpoint that was passed over, and why.
+        check_interrupted: Called again and again; may raise to interrupt.
+        on_damaged: Told of each checkpoint that was passed over, and why.
 
     Returns:
         What was restored; None if *refs* is empty.
@@ -83,14 +83,16 @@ def restore(
     for ref in refs:
         try:
             manifest = fetch_manifest(store, ref)
-            filled = fill(store, clock, manifest.files, root, local=local / f"{ref.seq:06d}", between=between)
+            filled = fill(
+                store, clock, manifest.files, root, local=local / f"{ref.seq:06d}", check_interrupted=check_interrupted
+            )
         except CorruptCheckpointError as error:
-            damaged(ref, str(error))
+            on_damaged(ref, str(error))
             last = error
         else:
             _remove_others(root, {entry.path for entry in manifest.files})
             base = BaseCheckpoint(ref.manifest, manifest, {target.entry.path: target.runs() for target in filled})
-            return Restored(ref, base, sum(target.fetched for target in filled))
+            return RestoredCheckpoint(ref, base, sum(target.fetched for target in filled))
     if last is not None:
         raise CorruptCheckpointError(f"no checkpoint is sound; the last one tried: {last}") from last
     return None
@@ -103,8 +105,8 @@ def fill(
     root: Path,
     *,
     local: Path | None = None,
-    between: Callable[[], None] = lambda: None,
-) -> "Sequence[Target]":
+    check_interrupted: Callable[[], None] = lambda: None,
+) -> "Sequence[RestoreTarget]":
     """Make *entries* lie in *root*, verified; each file appears whole or not at all. Safe to repeat.
 
     Args:
@@ -113,18 +115,18 @@ def fill(
         entries: What is wanted.
         root: Where.
         local: Where the same files may lie as well, under the same paths.
-        between: Called again and again; may raise to interrupt.
+        check_interrupted: Called again and again; may raise to interrupt.
 
     Raises:
         CorruptCheckpointError: A piece is missing or wrong, or a path would leave *root*.
         RetryableError: The store could not be read.
         OSError: The disk would not take it.
     """
-    targets = [Target(entry, inside(root, entry.path)) for entry in entries]
+    targets = [RestoreTarget(entry, inside(root, entry.path)) for entry in entries]
     for target in targets:
-        target.look(inside(local, target.entry.path) if local else None, between)
+        target.look(inside(local, target.entry.path) if local else None, check_interrupted)
     wanted = [(target, placed) for target in targets for placed in target.missing]
-    read(store, clock, wanted, between=between)
+    read(store, clock, wanted, check_interrupted=check_interrupted)
     for target in targets:
         target.put_into_place()
     return targets
@@ -148,13 +150,13 @@ def verify(store: ObjectStore, clock: Clock, manifest: Manifest, *, progress: Ca
         store,
         clock,
         [(verifier, placed) for verifier in verifiers for placed in placed_extents(verifier.entry)],
-        between=lambda: None,
+        check_interrupted=lambda: None,
     )
     for verifier in verifiers:
         verifier.conclude()
 
 
-class Target(FileVerifier):
+class RestoreTarget(FileVerifier):
     """A file on its way to its place.
 
     Args:
@@ -175,27 +177,27 @@ class Target(FileVerifier):
         """Bytes of it that had to be fetched."""
         return sum(placed.extent.length for placed in self.missing)
 
-    def look(self, other: Path | None, between: Callable[[], None]) -> None:
+    def look(self, other: Path | None, check_interrupted: Callable[[], None]) -> None:
         """See what of it lies in its place, or else in *other*."""
         for base in (self._path, other):
             if base is None or base.is_symlink() or not base.is_file():
                 continue
-            wrong = self._wrong_pieces(base, between)
+            wrong = self._wrong_pieces(base, check_interrupted)
             if self._base is None or len(wrong) < len(self.missing):
                 self.missing, self._base = wrong, base
             if not wrong:
                 break
         self._make_part()
 
-    def _wrong_pieces(self, base: Path, between: Callable[[], None]) -> list[PlacedExtent]:
+    def _wrong_pieces(self, base: Path, check_interrupted: Callable[[], None]) -> list[PlacedExtent]:
         wrong = []
         with base.open("rb") as file:
             for placed in placed_extents(self.entry):
-                between()
+                check_interrupted()
                 digests = bytearray()
                 left = placed.extent.length
                 while left and (content := file.read(min(left, CHUNK))):
-                    digests += digests_of(memoryview(content), self.entry.block)
+                    digests += chunk_digests(memoryview(content), self.entry.block)
                     left -= len(content)
                 if left or not self.is_right(placed, bytes(digests)):
                     wrong.append(placed)

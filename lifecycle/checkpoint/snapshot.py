@@ -44,14 +44,14 @@ class SnapshotFile:
     source: Path
     size: int
     mode: int
-    changed_ns: int | None
+    mtime_ns: int | None
 
     def torn(self) -> str | None:
         """What was done to it since the snapshot was taken, that must not be; None if nothing was."""
         seen = self.source.stat()
-        if self.changed_ns is None:
+        if self.mtime_ns is None:
             return "it became shorter, though it is said to only grow" if seen.st_size < self.size else None
-        is_same = (seen.st_size, seen.st_mtime_ns) == (self.size, self.changed_ns)
+        is_same = (seen.st_size, seen.st_mtime_ns) == (self.size, self.mtime_ns)
         return None if is_same else "it was written to while it was saved"
 
 
@@ -80,7 +80,7 @@ class Snapshot:
         """The size of all files, in bytes."""
         return sum(file.size for file in self.files)
 
-    def expect_whole(self) -> None:
+    def ensure_consistent(self) -> None:
         """Make sure, once everything has been read, that it was of one moment.
 
         Raises:
@@ -95,7 +95,7 @@ class Snapshot:
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
-def take_announced(announced: Announced, workload: Workload, *, seq: int, dirs: JobDirs) -> Snapshot:
+def capture_announced(announced: Announced, workload: Workload, *, seq: int, dirs: JobDirs) -> Snapshot:
     """Make an announced checkpoint ours, by moving it; with it, the outputs that only grow.
 
     Raises:
@@ -103,11 +103,11 @@ def take_announced(announced: Announced, workload: Workload, *, seq: int, dirs: 
     """
     target = _fresh(dirs, seq)
     announced.path.rename(target / dirs.checkpoint.name)
-    state = [file for file in _files(target) if is_any_of(file.path, workload.checkpoint)]
+    state = [file for file in _files(target) if matches_any(file.path, workload.checkpoint)]
     return Snapshot(seq, announced.step, target, _in_order(state, _growing(dirs, workload, target)))
 
 
-def take_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
+def capture_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
     """Make the outputs of a workload that has ended ours, by moving them.
 
     Raises:
@@ -124,7 +124,7 @@ def scan(dirs: JobDirs, workload: Workload) -> Scan:
     return {
         path: (seen.st_ino, seen.st_size, seen.st_mtime_ns)
         for path, seen in _walk(dirs.root)
-        if is_any_of(path, workload.checkpoint) and not is_any_of(path, workload.growing)
+        if matches_any(path, workload.checkpoint) and not matches_any(path, workload.growing)
     }
 
 
@@ -167,7 +167,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(text.replace(r"\*", "[^/]*").replace(r"\?", "[^/]"), re.DOTALL)
 
 
-def is_any_of(path: str, patterns: tuple[str, ...]) -> bool:
+def matches_any(path: str, patterns: tuple[str, ...]) -> bool:
     """Whether *path* is meant by one of *patterns*: `*` and `?` stay in a folder, `**` does not."""
     return any(_compiled(pattern).fullmatch(path) for pattern in patterns)
 
@@ -176,7 +176,7 @@ def _growing(dirs: JobDirs, workload: Workload, target: Path) -> list[SnapshotFi
     """The outputs that only grow, linked, to the length that each has now."""
     found = []
     for path, seen in _walk(dirs.root) if workload.growing else ():
-        if is_any_of(path, workload.growing) and not (target / path).exists():
+        if matches_any(path, workload.growing) and not (target / path).exists():
             with suppress(FileNotFoundError):
                 _link(dirs.root / path, target / path)
                 found.append(SnapshotFile(path, target / path, seen.st_size, seen.st_mode, None))

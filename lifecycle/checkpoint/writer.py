@@ -14,8 +14,8 @@ from typing import Final
 from attrs import frozen
 
 from lifecycle.checkpoint.chunker import ChunkedFile, Chunker
-from lifecycle.checkpoint.chunks import BaseCheckpoint, ChunkIndex, ChunkRun, Sizes
-from lifecycle.checkpoint.manifest import Manifest, digest_bytes, encode
+from lifecycle.checkpoint.chunks import BaseCheckpoint, ChunkIndex, ChunkRun, ChunkSizes
+from lifecycle.checkpoint.manifest import Manifest, digest_bytes, encode_manifest
 from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.concurrency import RateLimiter
@@ -30,7 +30,7 @@ ENOUGH_STORED: Final = 1.75  # times the same: until no more than that is
 
 
 @frozen
-class Saved:
+class UploadedCheckpoint:
     """An uploaded, uncommitted checkpoint.
 
     Attributes:
@@ -56,7 +56,7 @@ class CheckpointWriter:
         keys: The job's keys.
         epoch: Ours.
         token: Ours alone: once a job is purged and submitted again, there is another attempt with our epoch.
-        sizes: How files are cut.
+        chunk_sizes: How files are cut.
         limiter: The cap on what is sent.
     """
 
@@ -68,7 +68,7 @@ class CheckpointWriter:
         keys: JobKeys,
         epoch: int,
         token: str,
-        sizes: Sizes,
+        chunk_sizes: ChunkSizes,
         limiter: RateLimiter,
     ) -> None:
         self.store = store
@@ -76,19 +76,21 @@ class CheckpointWriter:
         self.keys = keys
         self.epoch = epoch
         self._token = token
-        self._sizes = sizes
+        self._chunk_sizes = chunk_sizes
         self._limiter = limiter
         self._named = 0
         self._sent_before: list[ChunkRun] = []
-        self._sizes_before: dict[str, int] = {}
+        self._pack_sizes_before: dict[str, int] = {}
 
-    def upload(self, snapshot: Snapshot, last: BaseCheckpoint | None, *, between: Callable[[], None]) -> Saved | None:
+    def upload(
+        self, snapshot: Snapshot, last: BaseCheckpoint | None, *, check_interrupted: Callable[[], None]
+    ) -> UploadedCheckpoint | None:
         """Upload *snapshot*.
 
         Args:
             snapshot: What to upload.
             last: The last committed checkpoint, whose blocks are used again.
-            between: Called again and again; may raise to give up.
+            check_interrupted: Called again and again; may raise to give up.
 
         Returns:
             None if *last* already holds exactly these files, and they are no result.
@@ -98,31 +100,33 @@ class CheckpointWriter:
             TornSnapshotError: A file was written to while it was read.
             OSError: The snapshot cannot be read.
         """
-        packs = Packer(self.store, self._clock, name=self._name, sizes=self._sizes, limiter=self._limiter)
-        chunker = Chunker(packs, self._sizes, self._index(last), between)
+        packs = Packer(self.store, self._clock, name=self._name, chunk_sizes=self._chunk_sizes, limiter=self._limiter)
+        chunker = Chunker(packs, self._chunk_sizes, self._index(last), check_interrupted)
         try:
             files = [chunker.cut(file) for file in snapshot.files]
-            snapshot.expect_whole()
+            snapshot.ensure_consistent()
             if last and not snapshot.is_result and _is_like(files, last.manifest):
                 return None
-            pack_sizes = {**self._sizes_before, **(last.manifest.packs if last else {}), **packs.sizes}
+            pack_sizes = {**self._pack_sizes_before, **(last.manifest.packs if last else {}), **packs.pack_sizes}
             if self._rewrite_dead(files, pack_sizes, chunker):
-                snapshot.expect_whole()
+                snapshot.ensure_consistent()
             packs.finish()
-            return self._conclude(snapshot, files, {**pack_sizes, **packs.sizes}, sent=sum(packs.sizes.values()))
+            return self._conclude(
+                snapshot, files, {**pack_sizes, **packs.pack_sizes}, sent=sum(packs.pack_sizes.values())
+            )
         except LeaseLostError:
             raise
         except Exception:
             self._remember(packs, chunker)
             raise
 
-    def forget(self) -> None:
+    def forget_failed_uploads(self) -> None:
         """Use no longer what uploads that failed have left: it is about to be collected."""
-        self._sent_before, self._sizes_before = [], {}
+        self._sent_before, self._pack_sizes_before = [], {}
 
     def _conclude(
         self, snapshot: Snapshot, files: list[ChunkedFile], pack_sizes: dict[str, int], *, sent: int
-    ) -> Saved:
+    ) -> UploadedCheckpoint:
         entries = tuple(cut.entry() for cut in files)
         named = sorted({extent.pack for entry in entries for extent in entry.extents})
         manifest = Manifest(
@@ -133,7 +137,7 @@ class CheckpointWriter:
             {pack: pack_sizes[pack] for pack in named},
             entries,
         )
-        body, key = encode(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
+        body, key = encode_manifest(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
         self._limiter.wait(len(body))
         self.store.put(key, body)
         ref = CheckpointRef(
@@ -144,7 +148,7 @@ class CheckpointWriter:
             bytes=manifest.bytes,
             sent=sent + len(body),
         )
-        return Saved(ref, BaseCheckpoint(key, manifest, {cut.file.path: cut.runs for cut in files}))
+        return UploadedCheckpoint(ref, BaseCheckpoint(key, manifest, {cut.file.path: cut.runs for cut in files}))
 
     def _rewrite_dead(self, files: list[ChunkedFile], pack_sizes: dict[str, int], chunker: Chunker) -> bool:
         """Put what mostly dead packs still hold into new ones, if more than twice that is stored; whether it was."""
@@ -176,7 +180,7 @@ class CheckpointWriter:
         packs.settle()
         fresh = [run for run in chunker.placed() if run.extent.pack in packs.arrived]
         self._sent_before += fresh
-        self._sizes_before.update({pack: packs.sizes[pack] for pack in packs.arrived})
+        self._pack_sizes_before.update({pack: packs.pack_sizes[pack] for pack in packs.arrived})
 
     def _name(self) -> str:
         """A key that was never used: a try that came to nothing may still be on its way."""
@@ -195,5 +199,5 @@ def _live(files: Iterable[ChunkedFile]) -> dict[str, int]:
 
 def _is_like(files: Sequence[ChunkedFile], last: Manifest) -> bool:
     return len(files) == len(last.files) and all(
-        cut.entry().is_like(entry) for cut, entry in zip(files, last.files, strict=True)
+        cut.entry().has_same_content(entry) for cut, entry in zip(files, last.files, strict=True)
     )

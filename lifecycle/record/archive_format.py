@@ -17,9 +17,10 @@ from attrs import asdict, evolve, frozen
 from zstandard import ZstdCompressor, ZstdDecompressor, ZstdError, frame_content_size
 
 from lifecycle.errors import InvalidRecordError, PermanentError
-from lifecycle.job_record import MAX_BYTES, JobRecord, decode, encode
+from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys, KeyLayout
 from lifecycle.ports.store import ABSENT, ObjectStore, Range
+from lifecycle.record.codec import MAX_BYTES, decode_record, encode_record
 from lifecycle.serialization import strict_converter
 
 FRAME_BYTES: Final = 64 << 10  # of records, before compression: what is read to get at one of them
@@ -73,7 +74,7 @@ def pack(name: str, records: Sequence[JobRecord]) -> tuple[bytes, list[ArchivePo
         lines.clear()
 
     for record in records:
-        lines.append(encode(record) + b"\n")
+        lines.append(encode_record(record) + b"\n")
         if sum(map(len, lines)) >= FRAME_BYTES:
             close()
     if lines:
@@ -96,7 +97,7 @@ def read_frame(store: ObjectStore, layout: KeyLayout, spot: ArchivePosition) -> 
         lines = unpack(frame, LARGEST_FRAME).splitlines()
     except ZstdError as error:
         raise PermanentError(f"the archive's segment {key} is damaged at {spot.offset}: {error}") from error
-    return [evolve(decode(line), archived=spot.segment) for line in lines]
+    return [evolve(decode_record(line), archived=spot.segment) for line in lines]
 
 
 def unpack(frame: bytes, most: int) -> bytes:

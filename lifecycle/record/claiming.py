@@ -118,7 +118,9 @@ def claiming(message: JobMessage, *, node: Node, limits: Limits, now: datetime) 
 def _without_lost_owner(record: JobRecord) -> JobRecord:
     """Return *record* with its last attempt written off as vanished."""
     lost = record.attempts[-1] if record.attempts else None
-    written_off = evolve(record.counting("node_lost"), deaths=record.deaths + (0 if lost and lost.commits else 1))
+    written_off = evolve(
+        record.with_interruption("node_lost"), deaths=record.deaths + (0 if lost and lost.commits else 1)
+    )
     if lost is None:
         return written_off
     return evolve(written_off.with_attempt(outcome="vanished"), ran_s=record.ran_s + lost.useful_s)

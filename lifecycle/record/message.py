@@ -18,10 +18,11 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from lifecycle.errors import InvalidRecordError, RejectedMessageError
-from lifecycle.job_record import JobRecord, expect_room
+from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys, KeyLayout, is_job_id
 from lifecycle.ports.queue import Message
-from lifecycle.record.signing import UNSIGNED, Signer, check_place
+from lifecycle.record.codec import expect_room
+from lifecycle.record.signing import UNSIGNED, Signer, check_destination
 
 VERSION: Final = 1
 MAX_BYTES: Final = 256 << 10
@@ -59,7 +60,7 @@ def announce(record: JobRecord, dispatch: int) -> Message:
     return Message(body=body, job=record.job, dedup=_dedup(record.job, record, dispatch))
 
 
-def announce_anew(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: str) -> Message:
+def reannounce(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: str) -> Message:
     """The same, for a job that was announced before: a job of the demo keeps its kind of message, and so its prefix."""
     if not record.demo:
         return announce(record, dispatch)
@@ -74,7 +75,7 @@ def _dedup(whose: str, record: JobRecord, dispatch: int) -> str:
     return hashlib.sha256(announcement.encode()).hexdigest()
 
 
-def read(body: str, *, layout: KeyLayout, bucket: str, signer: Signer = UNSIGNED) -> JobMessage:
+def parse_message(body: str, *, layout: KeyLayout, bucket: str, signer: Signer = UNSIGNED) -> JobMessage:
     """Understand a message.
 
     Args:
@@ -89,13 +90,13 @@ def read(body: str, *, layout: KeyLayout, bucket: str, signer: Signer = UNSIGNED
     if len(body) > MAX_BYTES:
         raise RejectedMessageError(f"the body has {len(body)} characters, more than {MAX_BYTES}")
     raw = _json_object(body)
-    signed = signer.opened(raw)
+    signed = signer.verify(raw)
     if signed is not None:
         raw = _json_object(signed)
     if "folder" in raw:
         return _demo(raw, bucket)
     if signed is not None:
-        check_place(raw, bucket=bucket, prefix=layout.prefix)
+        check_destination(raw, bucket=bucket, prefix=layout.prefix)
     version = raw.get("holdfast", VERSION)
     if version != VERSION:
         raise RejectedMessageError(f"the message has version {version!r:.40}; this worker reads {VERSION}")

@@ -10,12 +10,12 @@ from attrs import evolve, frozen
 from lifecycle.job_record import JobRecord, iso
 from lifecycle.key_layout import JobKeys
 from lifecycle.machine import Change, unchanged
-from lifecycle.outbox import TELLABLE, Notice
+from lifecycle.outbox import NOTIFIABLE_STATES, Notice
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.notifier import Notifier
 from lifecycle.states import OWNED, Edge, State
 
-USUALLY: Final = frozenset(TELLABLE) - {State.CHECKPOINTING}
+DEFAULT_NOTIFIED_STATES: Final = frozenset(NOTIFIABLE_STATES) - {State.CHECKPOINTING}
 """What is told if nobody says: all but the going to and fro between running and checkpointing."""
 
 KEPT_ERROR: Final = 300  # characters: the record has the rest
@@ -34,9 +34,9 @@ class NotificationPolicy:
     """
 
     notifier: Notifier
-    states: frozenset[State] = USUALLY
+    states: frozenset[State] = DEFAULT_NOTIFIED_STATES
 
-    def tells(self, edge: Edge) -> bool:
+    def notifies(self, edge: Edge) -> bool:
         """Whether following *edge* is told. To `running` and back it is only if `checkpointing` is wanted."""
         if {edge.source, edge.destination} <= _TO_AND_FRO:
             wanted = State.CHECKPOINTING in self.states and edge.source is not edge.destination
@@ -44,7 +44,7 @@ class NotificationPolicy:
         return edge.destination in self.states
 
 
-def noticed(  # a form to fill in: everything but the record says what happened
+def with_notice(  # a form to fill in: everything but the record says what happened
     record: JobRecord,
     keys: JobKeys,
     *,
@@ -56,7 +56,7 @@ def noticed(  # a form to fill in: everything but the record says what happened
 ) -> JobRecord:
     """*record* with a notice of the state that it has now entered. Applied to its own result, it changes nothing."""
     notice = Notice(
-        id=f"{record.job}:{record.epoch}:{number}:{_salt(record, keys)}",
+        id=f"{record.job}:{record.epoch}:{number}:{_instance_hash(record, keys)}",
         epoch=record.epoch,
         number=number,
         state=record.state,
@@ -70,13 +70,13 @@ def noticed(  # a form to fill in: everything but the record says what happened
     return evolve(record, outbox=record.outbox.with_notice(notice))
 
 
-def delivered(ids: Collection[str]) -> Change:
+def without_delivered(ids: Collection[str]) -> Change:
     """The change that takes the notices of these *ids* out."""
     kept = frozenset(ids)
     return lambda record: evolve(record, outbox=record.outbox.without(kept))
 
 
-def _salt(record: JobRecord, keys: JobKeys) -> str:
+def _instance_hash(record: JobRecord, keys: JobKeys) -> str:
     """Tells a job from others of its name: under another prefix, or submitted again after a purge, from epoch 1 on."""
     whose = f"{keys.record} {record.timestamps.submitted}"
     return hashlib.sha256(whose.encode()).hexdigest()[:SALT]
@@ -107,7 +107,7 @@ class NotificationRecorder:
 
         An edge that is tried again, because nobody knows whether it was recorded, keeps its number, and so its id.
         """
-        if self._notification_policy is None or not self._notification_policy.tells(edge):
+        if self._notification_policy is None or not self._notification_policy.notifies(edge):
             return unchanged
         if edge is not self._begun:
             self._begun = edge
@@ -115,7 +115,7 @@ class NotificationRecorder:
         number, at = self._number, self._clock.now()
         if edge.source in OWNED and edge.destination is State.RECEIVED:
             cause = "node_lost"
-        return lambda record: noticed(
+        return lambda record: with_notice(
             record, self._keys, number=number, at=at, node=self._node, cause=cause, error=error
         )
 

@@ -26,7 +26,7 @@ PAUSE_S: Final = 1.2  # R2 takes one write a second to a key
 log = logging.getLogger("holdfast.canary")
 
 
-def prove_conditions(store: ObjectStore, *, prefix: str, token: str, clock: Clock) -> None:
+def check_conditional_writes(store: ObjectStore, *, prefix: str, token: str, clock: Clock) -> None:
     """Prove that *store* refuses a put whose condition does not hold, and takes one whose condition does.
 
     Writes two keys or a few more, and removes them, also when it fails. Safe to repeat.

@@ -12,9 +12,10 @@ from typing import Final
 from attrs import evolve, frozen
 
 from lifecycle.errors import InvalidRecordError, RetryableError, UnknownOutcomeError, VersionConflictError
-from lifecycle.job_record import JobRecord, decode, encode, iso
+from lifecycle.job_record import JobRecord, iso
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ABSENT, Absent, ObjectStore, Version
+from lifecycle.record.codec import decode_record, encode_record
 
 TRIES: Final = 4
 PAUSE_S: Final = 1.2  # R2 takes one write a second to a key, and answers 429 to more
@@ -61,7 +62,7 @@ class RecordStore:
         if stored is None:
             return None
         try:
-            return StoredRecord(decode(stored.body), stored.version, stored.age_s)
+            return StoredRecord(decode_record(stored.body), stored.version, stored.age_s)
         except InvalidRecordError as error:
             raise InvalidRecordError(f"{key}: {error}") from error
 
@@ -76,7 +77,7 @@ class RecordStore:
         """
         stamp = evolve(record.timestamps, updated=iso(self._clock.now()))
         ours = evolve(record, write_id=f"{self._rng.getrandbits(64):016x}", timestamps=stamp)
-        body = encode(ours)
+        body = encode_record(ours)
         for tries_left in reversed(range(TRIES)):
             try:
                 return StoredRecord(ours, self._store.put(key, body, expected=expected), 0.0)

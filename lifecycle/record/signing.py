@@ -35,19 +35,19 @@ class Signer:
     other: bytes = field(default=b"", repr=False)
 
     @property
-    def is_on(self) -> bool:
+    def is_enabled(self) -> bool:
         """Whether there is a key."""
         return bool(self.key)
 
-    def seal(self, body: str, *, bucket: str, prefix: str) -> str:
+    def sign(self, body: str, *, bucket: str, prefix: str) -> str:
         """*body*, a JSON object, signed for one place; as it was, if there is no key."""
-        if not self.is_on:
+        if not self.is_enabled:
             return body
         said = json.loads(body)
         text = body if FOLDER in said else json.dumps({**said, "bucket": bucket, "prefix": prefix})
         return json.dumps({SIGNED: text, SIGNATURE: _hmac(self.key, text.encode())})
 
-    def opened(self, raw: Mapping[str, Any]) -> str | None:
+    def verify(self, raw: Mapping[str, Any]) -> str | None:
         """The text inside of a body that was signed; None for one that was not, where none has to be.
 
         Without a key the signature is not looked at.
@@ -56,13 +56,13 @@ class Signer:
             RejectedMessageError: It has to be signed, and is not, or with none of our keys.
         """
         if SIGNED not in raw:
-            if self.is_on:
+            if self.is_enabled:
                 raise RejectedMessageError("the message is not signed, and this worker takes signed ones only")
             return None
         text, signature = raw[SIGNED], raw.get(SIGNATURE)
         if not isinstance(text, str):
             raise RejectedMessageError(f"`{SIGNED}` is not text")
-        if self.is_on and not self._is_genuine(text, signature):
+        if self.is_enabled and not self._is_genuine(text, signature):
             raise RejectedMessageError("the message's signature is wrong: it is missing, or of another key or text")
         return text
 
@@ -78,7 +78,7 @@ class Signer:
 UNSIGNED: Final = Signer()
 
 
-def check_place(said: Mapping[str, Any], *, bucket: str, prefix: str) -> None:
+def check_destination(said: Mapping[str, Any], *, bucket: str, prefix: str) -> None:
     """Find a signed message that was meant for another place.
 
     Raises:

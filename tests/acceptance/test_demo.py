@@ -9,9 +9,9 @@ import pytest
 from support.process_cluster import Town
 
 from acceptance.conftest import cloud
-from lifecycle.job_record import decode
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.queue import Message
+from lifecycle.record.codec import decode_record
 from lifecycle.states import State
 
 pytestmark = pytest.mark.acceptance
@@ -64,7 +64,7 @@ def test_the_demos_own_messages(
     assert sum("Begin processing the job" in line for line in logs) >= 2
     assert any("Saving the state at the step" in line for line in logs)
     assert logs[-1].endswith("The job is done")
-    record = decode(files[KeyLayout("demoapp2v2").job("job0").record])
+    record = decode_record(files[KeyLayout("demoapp2v2").job("job0").record])
     assert record.state is State.COMPLETED
     assert {attempt.outcome for attempt in record.attempts[:-1]} == {"timeout"}
     town.empty()

@@ -26,10 +26,9 @@ from adapters.memory.store import MemoryStore
 from adapters.process import workloads_file as workloads
 from client.commands.submit import read_orders
 from client.config.settings import TABLE, from_environ
-from lifecycle import job_record as records
 from lifecycle.checkpoint import manifest as manifests
-from lifecycle.checkpoint.chunks import digests_of
-from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, digest_blocks, digest_bytes
+from lifecycle.checkpoint.chunks import chunk_digests
+from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, digest_bytes, digest_chunks
 from lifecycle.checkpoint.restore import restore
 from lifecycle.errors import (
     ConfigError,
@@ -38,10 +37,11 @@ from lifecycle.errors import (
     InvalidRecordError,
     RejectedMessageError,
 )
-from lifecycle.job_record import CheckpointRef, JobRecord, Result
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Result
 from lifecycle.key_layout import KeyLayout, is_job_id
 from lifecycle.ports.queue import Message
-from lifecycle.record.message import announce, read
+from lifecycle.record.codec import decode_record, encode_record
+from lifecycle.record.message import announce, parse_message
 from lifecycle.states import State
 
 CASES: Final = 2000
@@ -117,7 +117,7 @@ RECORD = JobRecord(
     dispatch=1,
     checkpoint=REF,
     fallback=REF,
-    attempts=(records.AttemptSummary(epoch=3, node="node", started="t"),),
+    attempts=(AttemptSummary(epoch=3, node="node", started="t"),),
 )
 MANIFEST = Manifest(
     "bad",
@@ -137,7 +137,7 @@ MANIFEST = Manifest(
 def test_any_message_is_a_call_or_refused(body: str) -> None:
     """With a reason in one line; a call is for a job whose keys stay under its prefix."""
     try:
-        call = read(body, layout=KeyLayout("runs"), bucket="")
+        call = parse_message(body, layout=KeyLayout("runs"), bucket="")
     except RejectedMessageError as error:
         assert "\n" not in str(error)
         return
@@ -146,20 +146,22 @@ def test_any_message_is_a_call_or_refused(body: str) -> None:
 
 
 @fuzz()
-@given(spoilt(json.loads(records.encode(RECORD))).map(as_bytes) | JSON.map(as_bytes) | st.binary(max_size=200))
+@given(spoilt(json.loads(encode_record(RECORD))).map(as_bytes) | JSON.map(as_bytes) | st.binary(max_size=200))
 def test_any_record_is_read_or_refused(body: bytes) -> None:
     """And what is read can be written back, and read again."""
     with suppress(InvalidRecordError):
-        record = records.decode(body)
-        assert records.decode(records.encode(record)) == record or "nan" in repr(record)
+        record = decode_record(body)
+        assert decode_record(encode_record(record)) == record or "nan" in repr(record)
 
 
 @fuzz()
-@given(spoilt(json.loads(manifests.encode(MANIFEST))).map(as_bytes) | JSON.map(as_bytes) | st.binary(max_size=200))
+@given(
+    spoilt(json.loads(manifests.encode_manifest(MANIFEST))).map(as_bytes) | JSON.map(as_bytes) | st.binary(max_size=200)
+)
 def test_any_manifest_is_read_or_refused(body: bytes) -> None:
     """And what is read names only paths that stay inside."""
     with suppress(CorruptCheckpointError):
-        for entry in manifests.decode(body).files:
+        for entry in manifests.decode_manifest(body).files:
             assert manifests.is_safe_path(entry.path)
 
 
@@ -185,12 +187,12 @@ def test_no_manifest_writes_outside_its_directory(paths: list[str], links: list[
                 (inside / name).symlink_to(outside if len(name) % 2 else outside / "a")
         store = MemoryStore(ManualClock())
         store.put("pack", body)
-        digest = digest_blocks(digests_of(memoryview(body), 16))
+        digest = digest_chunks(chunk_digests(memoryview(body), 16))
         entries = tuple(
             FileEntry(f"checkpoint/{path}", len(body), 0o644, 16, digest, (Extent("pack", 0, len(body), digest),))
             for path in paths
         )
-        encoded = manifests.encode(Manifest("bad", 1, 1, None, {"pack": len(body)}, entries))
+        encoded = manifests.encode_manifest(Manifest("bad", 1, 1, None, {"pack": len(body)}, entries))
         store.put("manifest", encoded)
         ref = CheckpointRef("manifest", digest_bytes(encoded), seq=1)
         with suppress(CorruptCheckpointError, OSError):
@@ -200,8 +202,8 @@ def test_no_manifest_writes_outside_its_directory(paths: list[str], links: list[
                 [ref],
                 job,
                 local=root / "local",
-                between=lambda: None,
-                damaged=lambda _ref, _why: None,
+                check_interrupted=lambda: None,
+                on_damaged=lambda _ref, _why: None,
             )
         assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"a": b"precious"}
         assert {path.name for path in root.iterdir()} <= {"outside", "job", "local"}
@@ -283,8 +285,8 @@ def test_any_file_of_settings_workloads_or_jobs_is_read_or_refused(text: str) ->
 @fuzz(WHOLE_JOBS)
 @given(
     body=st.sampled_from(BODIES).flatmap(spoilt).map(json.dumps) | st.text(min_size=1, max_size=50),
-    record=spoilt(json.loads(records.encode(RECORD))).map(as_bytes) | st.binary(max_size=50),
-    manifest=spoilt(json.loads(manifests.encode(MANIFEST))).map(as_bytes) | st.binary(max_size=50),
+    record=spoilt(json.loads(encode_record(RECORD))).map(as_bytes) | st.binary(max_size=50),
+    manifest=spoilt(json.loads(manifests.encode_manifest(MANIFEST))).map(as_bytes) | st.binary(max_size=50),
     text=st.text(max_size=20),
 )
 @pytest.mark.usefixtures("_coarse_ticks")
@@ -297,9 +299,9 @@ def test_a_worker_that_meets_it_goes_on(body: str, record: bytes, manifest: byte
         town.memory.put(f"{bad.input}input.txt", text.encode("utf-8", "replace"))
         committed = evolve(REF, digest=digest_bytes(manifest))
         with suppress(InvalidRecordError):
-            read_as = records.decode(record)
+            read_as = decode_record(record)
             if read_as.checkpoint:
-                record = records.encode(evolve(read_as, checkpoint=committed))
+                record = encode_record(evolve(read_as, checkpoint=committed))
         town.memory.put(bad.record, record)
         town.queue.send([Message(body=body, job="bad", dedup="1"), announce(JobRecord("bad", "series-sum"), 1)])
         town.submit("good", "1\n10\n")

@@ -19,9 +19,10 @@ from client.config.settings import from_environ
 from client.operations import job_control as control
 from client.records.reader import read_one
 from lifecycle.errors import PermanentError
-from lifecycle.job_record import JobRecord, encode
+from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.store import StoredObject
+from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
@@ -58,7 +59,7 @@ def test_many_jobs_over_the_wire(env: Environment, capsys: pytest.CaptureFixture
     """Segments, contents, marks, tombstones and removals; then found again, refused, and not begun anew."""
     for number in range(JOBS):
         record = JobRecord(f"job{number:04d}", "s", state=State.CANCELLED, labels={"tens": str(number // 10)})
-        env.store.put(env.layout.job(record.job).record, encode(record))
+        env.store.put(env.layout.job(record.job).record, encode_record(record))
     old = Aged(env.store)
     past = evolve(env, store=old, record_store=RecordStore(old, env.clock, random.Random(2)))
     assert archive.run(past, older=timedelta(days=30), dry_run=False, as_json=False) == 0

@@ -9,12 +9,12 @@ from attrs import define, field, frozen
 from simulation.world import Process, World
 
 from adapters.memory.runner import table, trail
-from lifecycle.checkpoint.manifest import Extent, Manifest, digest_bytes
-from lifecycle.checkpoint.manifest import decode as decode_anew
+from lifecycle.checkpoint.manifest import Extent, Manifest, decode_manifest, digest_bytes
 from lifecycle.checkpoint.reader import FileVerifier, decompressed, placed_extents
 from lifecycle.errors import CorruptCheckpointError, HoldfastError
-from lifecycle.job_record import CheckpointRef, JobRecord, decode
+from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.key_layout import KeyLayout, epoch_of
+from lifecycle.record.codec import decode_record
 from lifecycle.states import OWNED, State
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from simulation.ports import WatchedStore
 
 LAYOUT: Final = KeyLayout("sim")
-decode_manifest = lru_cache(1 << 12)(decode_anew)
+cached_manifest = lru_cache(1 << 12)(decode_manifest)
 RECORDS: Final = LAYOUT.records
 OPERATOR: Final = "operator"
 MEMORY_S: Final = 90.0
@@ -135,7 +135,7 @@ class Checker:
         """An object was written."""
         self.spoilt.discard(key)
         if key.startswith(RECORDS):
-            self._wrote_record(LAYOUT.job_of_record(key), decode(body))
+            self._wrote_record(LAYOUT.job_of_record(key), decode_record(body))
             return
         job = key.removeprefix(f"{LAYOUT.prefix}/").partition("/")[0]
         if (epoch := epoch_of(key)) is not None:
@@ -258,7 +258,7 @@ class Checker:
             body = self._object(ref.manifest)
             if body is None or digest_bytes(body) != ref.digest:
                 raise self.broken(ALL_THERE, f"{record.job} names {ref.manifest}, which is missing or not that")
-            manifest = decode_manifest(body)
+            manifest = cached_manifest(body)
             for pack in manifest.packs:
                 if only in {None, pack} and self._object(pack) is None:
                     raise self.broken(ALL_THERE, f"{record.job} names {pack}, which is missing")

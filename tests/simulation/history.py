@@ -36,8 +36,8 @@ from adapters.webhook import RetryingNotifier
 from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.staging import _fetch
 from lifecycle.attempt.worker import Worker
-from lifecycle.checkpoint.chunks import Sizes
-from lifecycle.checkpoint.restore import Target
+from lifecycle.checkpoint.chunks import ChunkSizes
+from lifecycle.checkpoint.restore import RestoreTarget
 from lifecycle.errors import ConfigError
 from lifecycle.job_record import JobRecord
 from lifecycle.limits import Limits
@@ -58,7 +58,9 @@ LIMITS: Final = Limits(
     max_lost_attempts=6,
     patience=timedelta(seconds=120),
 )
-SIZES: Final = Sizes(small=32, large=128, large_from=4096, read=256, frame=256, pack=512)
+SIZES: Final = ChunkSizes(
+    small_bytes=32, large_bytes=128, large_from_bytes=4096, read_bytes=256, frame_bytes=256, pack_bytes=512
+)
 """A thousand times smaller than in earnest, so that checkpoints have many blocks, and several packs."""
 WORKLOADS: Final = {
     name: evolve(each, growing=("output/*.log",), quiet=timedelta(seconds=2)) for name, each in load(None).items()
@@ -268,7 +270,7 @@ class History:
                 rng=random_of_its_own,
                 limits=self.limits,
                 workloads=WORKLOADS,
-                sizes=SIZES,
+                chunk_sizes=SIZES,
                 layout=LAYOUT,
                 bucket="",
                 work_dir=disk or self.root / process.name,
@@ -412,7 +414,7 @@ def play(
     try:
         history = History(seed, drawn, directory, steps, workers, kind)
         with (
-            patch("lifecycle.checkpoint.restore.Target.take", history.if_there_is_room(Target.take)),
+            patch("lifecycle.checkpoint.restore.RestoreTarget.take", history.if_there_is_room(RestoreTarget.take)),
             patch("lifecycle.attempt.staging._fetch", history.if_there_is_room(_fetch)),
         ):
             return history.play()

@@ -9,16 +9,18 @@ from attrs import define, evolve, field
 
 from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
-from lifecycle.checkpoint.chunks import SIZES, BaseCheckpoint, Sizes
-from lifecycle.checkpoint.restore import Restored, restore
+from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES, BaseCheckpoint, ChunkSizes
+from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile, capture_files, scan
-from lifecycle.checkpoint.writer import CheckpointWriter, Saved
+from lifecycle.checkpoint.writer import CheckpointWriter, UploadedCheckpoint
 from lifecycle.concurrency import RateLimiter
 from lifecycle.key_layout import JobKeys, KeyLayout
 from lifecycle.ports.runner import JobDirs, Workload
 from lifecycle.ports.store import ObjectStore
 
-SMALL = Sizes(small=16, large=64, large_from=4096, read=256, frame=128, pack=1024)
+SMALL = ChunkSizes(
+    small_bytes=16, large_bytes=64, large_from_bytes=4096, read_bytes=256, frame_bytes=128, pack_bytes=1024
+)
 """Everything as ever, a thousand times smaller."""
 
 
@@ -45,7 +47,7 @@ class Shelf:
     """One job on one node, and its bucket."""
 
     root: Path
-    sizes: Sizes = SMALL
+    chunk_sizes: ChunkSizes = SMALL
     workload: Workload = field(factory=lambda: Workload("w", ("true",), growing=("output/*.log",)))
     keys: JobKeys = field(factory=lambda: KeyLayout("").job("j"))
     rng: random.Random = field(factory=lambda: random.Random(3))
@@ -73,7 +75,7 @@ class Shelf:
         clock = SystemClock()
         limiter = RateLimiter(clock, self.limit)
         return CheckpointWriter(
-            self.store, clock, keys=self.keys, epoch=1, token=token, sizes=self.sizes, limiter=limiter
+            self.store, clock, keys=self.keys, epoch=1, token=token, chunk_sizes=self.chunk_sizes, limiter=limiter
         )
 
     def write(self, name: str, content: bytes) -> Path:
@@ -88,7 +90,7 @@ class Shelf:
         """Bytes that cannot be compressed."""
         return self.rng.randbytes(size)
 
-    def save(self, **changes: Any) -> Saved | None:
+    def save(self, **changes: Any) -> UploadedCheckpoint | None:
         """Take a snapshot, upload it, and commit it."""
         self.seq += 1
         self.store.calls.clear()
@@ -96,13 +98,13 @@ class Shelf:
         seen = scan(self.dirs, self.workload)
         taken = capture_files(seen, self.workload, seq=self.seq, step=self.seq, dirs=self.dirs, in_place=set())
         assert taken is not None
-        saved = self.writer.upload(evolve(taken, **changes), self.base, between=lambda: None)
+        saved = self.writer.upload(evolve(taken, **changes), self.base, check_interrupted=lambda: None)
         if saved:
             self.base = saved.base
-            self.writer.forget()
+            self.writer.forget_failed_uploads()
         return saved
 
-    def restore(self, saved: Saved, into: Path) -> Restored:
+    def restore(self, saved: UploadedCheckpoint, into: Path) -> RestoredCheckpoint:
         """Bring it back somewhere else."""
         found = restore(
             self.store,
@@ -110,13 +112,13 @@ class Shelf:
             [saved.ref],
             into,
             local=into / "none",
-            between=lambda: None,
-            damaged=lambda *_: None,
+            check_interrupted=lambda: None,
+            on_damaged=lambda *_: None,
         )
         assert found is not None
         return found
 
-    def same(self, saved: Saved, into: Path) -> Restored:
+    def same(self, saved: UploadedCheckpoint, into: Path) -> RestoredCheckpoint:
         """Bring it back somewhere else, and compare with what is here."""
         found = self.restore(saved, into)
         assert files(into) == files(self.dirs.root)
@@ -137,17 +139,23 @@ def files(root: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-def keep(store: ObjectStore, keys: JobKeys, folder: Path, *, epoch: int = 1) -> Saved:
+def keep(store: ObjectStore, keys: JobKeys, folder: Path, *, epoch: int = 1) -> UploadedCheckpoint:
     """Upload a folder, laid out like a job's directory, as the outputs of a job that is done."""
     clock = SystemClock()
     writer = CheckpointWriter(
-        store, clock, keys=keys, epoch=epoch, token="mark", sizes=SIZES, limiter=RateLimiter(clock, 0)
+        store,
+        clock,
+        keys=keys,
+        epoch=epoch,
+        token="mark",
+        chunk_sizes=DEFAULT_CHUNK_SIZES,
+        limiter=RateLimiter(clock, 0),
     )
     taken = tuple(
         SnapshotFile(path.relative_to(folder).as_posix(), path, seen.st_size, seen.st_mode, seen.st_mtime_ns)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and (seen := path.stat())
     )
-    saved = writer.upload(Snapshot(1, None, folder, taken, is_last=True), None, between=lambda: None)
+    saved = writer.upload(Snapshot(1, None, folder, taken, is_last=True), None, check_interrupted=lambda: None)
     assert saved is not None
     return saved

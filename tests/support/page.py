@@ -16,9 +16,10 @@ from client.web.app import make_app
 from client.web.refresher import Refresher
 from client.web.security import Rules, names_of
 from lifecycle.errors import RetryableError
-from lifecycle.job_record import JobRecord, encode
+from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.store import StoredObject
+from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
@@ -57,7 +58,7 @@ def client_of(env: Environment, rules: Rules | None = None) -> Iterator[TestClie
 
 def put(env: Environment, *records: JobRecord) -> None:
     for record in records:
-        env.store.put(env.layout.job(record.job).record, encode(record))
+        env.store.put(env.layout.job(record.job).record, encode_record(record))
 
 
 def state_of(env: Environment, job: str) -> State:

@@ -17,8 +17,9 @@ from client.config.settings import from_environ
 from client.views.time_accounting import Spent, account, entries
 from client.views.timeline import timeline
 from lifecycle.errors import ConfigError
-from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Timestamps, encode
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Timestamps
 from lifecycle.key_layout import KeyLayout
+from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
@@ -87,7 +88,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     store = MemoryStore(clock)
     record_store = RecordStore(store, clock, random.Random(1))
     env = Environment(settings, clock, MemoryQueue(clock), store, record_store, KeyLayout(""), "", settings.limits())
-    store.put(env.layout.job("j").record, encode(JOB))
+    store.put(env.layout.job("j").record, encode_record(JOB))
     return env
 
 

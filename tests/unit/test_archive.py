@@ -25,12 +25,13 @@ from client.records.archive_index import ArchiveIndex
 from client.records.reader import from_archive, read_one
 from client.records.record_index import EVERYTHING, Query, RecordIndex
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
-from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, encode
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.queue import Message
 from lifecycle.record.archive_format import is_archived, read_tombstone
+from lifecycle.record.codec import encode_record
 from lifecycle.record.message import announce
-from lifecycle.record.notifications import NotificationPolicy, noticed
+from lifecycle.record.notifications import NotificationPolicy, with_notice
 from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
@@ -72,7 +73,7 @@ def over(job: str, state: State = State.FAILED, **more: Any) -> JobRecord:
 
 def put(env: Environment, *records: JobRecord) -> None:
     for record in records:
-        env.store.put(env.layout.job(record.job).record, encode(record))
+        env.store.put(env.layout.job(record.job).record, encode_record(record))
 
 
 def run(env: Environment, older: timedelta = MONTH, *, dry_run: bool = False) -> int:
@@ -131,7 +132,7 @@ def test_a_record_comes_back_as_it_was(env: Environment, clock: ManualClock) -> 
 def test_what_is_still_to_be_told_stays(env: Environment) -> None:
     """Where anybody is told; if webhooks were switched off, nobody waits for them."""
     record = over("a")
-    put(env, noticed(record, env.layout.job("a"), number=1, at=env.clock.now()))
+    put(env, with_notice(record, env.layout.job("a"), number=1, at=env.clock.now()))
     told = evolve(env, notification_policy=NotificationPolicy(notifier=None))  # type: ignore[arg-type]
     stored = env.record_store.read(env.layout.job("a").record)
     assert stored is not None
@@ -512,7 +513,7 @@ def test_a_mark_without_a_condition_is_found_out(clock: ManualClock, monkeypatch
     """It takes a job away that was opened again."""
 
     def mark(env: Environment, one: Any, name: str, _: object) -> bool:
-        env.store.put(env.layout.job(one.job).record, encode(evolve(one.stored.record, archived=name)))
+        env.store.put(env.layout.job(one.job).record, encode_record(evolve(one.stored.record, archived=name)))
         return True
 
     monkeypatch.setattr(archive, "_mark", mark)

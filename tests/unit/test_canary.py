@@ -9,7 +9,7 @@ from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
 from lifecycle.ports.store import ABSENT, Absent, StoredObject, Version
-from lifecycle.record.preflight import prove_conditions
+from lifecycle.record.preflight import check_conditional_writes
 
 
 class Odd(MemoryStore):
@@ -32,7 +32,7 @@ class Odd(MemoryStore):
 
 def prove(store: MemoryStore, clock: ManualClock) -> None:
     """Send the canary in."""
-    prove_conditions(store, prefix="p/.holdfast/canary/", token="t", clock=clock)
+    check_conditional_writes(store, prefix="p/.holdfast/canary/", token="t", clock=clock)
 
 
 def test_an_honest_store_passes_and_is_left_clean() -> None:

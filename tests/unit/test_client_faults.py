@@ -21,8 +21,9 @@ from client.operations import job_control as control
 from client.records.reader import read_all
 from client.records.record_index import EVERYTHING, RecordIndex
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, UnknownOutcomeError
-from lifecycle.job_record import CheckpointRef, JobRecord, Result, encode
+from lifecycle.job_record import CheckpointRef, JobRecord, Result
 from lifecycle.key_layout import KeyLayout
+from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
@@ -48,7 +49,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 
 def put(env: Environment, job: str, record: JobRecord | None = None) -> None:
-    env.store.put(f".holdfast/records/{job}.json", encode(record or JobRecord(job, "series-sum")))
+    env.store.put(f".holdfast/records/{job}.json", encode_record(record or JobRecord(job, "series-sum")))
 
 
 def record_of(env: Environment, job: str) -> JobRecord:

@@ -13,8 +13,9 @@ from support.checkpoint_fixture import keep
 from client.cli import main
 from client.config.composition import Environment, open_environment
 from client.config.settings import current
-from lifecycle.job_record import JobRecord, Result, encode
-from lifecycle.record.message import read
+from lifecycle.job_record import JobRecord, Result
+from lifecycle.record.codec import encode_record
+from lifecycle.record.message import parse_message
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import State
 
@@ -51,7 +52,7 @@ def held_of(env: Environment, job: str) -> StoredRecord:
 
 def put(env: Environment, record: JobRecord) -> None:
     """Let *record* stand there, whatever stood there before."""
-    env.store.put(env.layout.job(record.job).record, encode(record))
+    env.store.put(env.layout.job(record.job).record, encode_record(record))
 
 
 def complete(env: Environment, job: str, text: str, tmp_path: Path) -> None:
@@ -353,7 +354,7 @@ def test_retry_opens_a_job_again_and_announces_it(env: Environment, run: Run, tm
     assert record.checkpoint == before.checkpoint
     delivery = env.queue.receive(hidden=env.limits.lease, wait=env.limits.idle_exit)
     assert delivery is not None
-    assert read(delivery.body, layout=env.layout, bucket="").sequence == 5
+    assert parse_message(delivery.body, layout=env.layout, bucket="").sequence == 5
     put(env, before)
     assert record.ran_s == 9.0
     run("retry", "a", "--from-start")

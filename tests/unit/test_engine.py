@@ -8,9 +8,9 @@ from support.checkpoint_fixture import SMALL, Shelf, files
 
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
-from lifecycle.checkpoint.manifest import encode
+from lifecycle.checkpoint.manifest import encode_manifest
 from lifecycle.checkpoint.restore import fill, verify
-from lifecycle.checkpoint.writer import Saved
+from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.concurrency import RateLimiter
 from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableError, TornSnapshotError
 
@@ -20,7 +20,7 @@ def shelf(tmp_path: Path) -> Shelf:
     return Shelf(tmp_path)
 
 
-def saved(shelf: Shelf) -> Saved:
+def saved(shelf: Shelf) -> UploadedCheckpoint:
     done = shelf.save()
     assert done is not None
     return done
@@ -55,7 +55,7 @@ def test_a_block_that_is_there_is_not_sent(shelf: Shelf) -> None:
     content[1600] ^= 1
     shelf.write("a", bytes(content))
     second = saved(shelf)
-    assert shelf.store.sent == 16 + len(encode(second.manifest))
+    assert shelf.store.sent == 16 + len(encode_manifest(second.manifest))
     assert len(packs(shelf)) == 1
     assert set(first.manifest.packs) < set(second.manifest.packs)
 
@@ -67,7 +67,7 @@ def test_what_is_appended_is_sent_alone(shelf: Shelf, tmp_path: Path) -> None:
     saved(shelf)
     shelf.write("a", content + shelf.noise(161))
     second = saved(shelf)
-    assert shelf.store.sent - len(encode(second.manifest)) == 161 + 3999 % 16
+    assert shelf.store.sent - len(encode_manifest(second.manifest)) == 161 + 3999 % 16
     shelf.same(second, tmp_path / "back")
 
 
@@ -90,7 +90,7 @@ def test_a_file_is_known_under_another_name_and_at_another_place(shelf: Shelf, t
     (shelf.dirs.checkpoint / "step-1").unlink()
     shelf.write("step-2", shelf.noise(160) + content)
     second = saved(shelf)
-    assert shelf.store.sent - len(encode(second.manifest)) == 160
+    assert shelf.store.sent - len(encode_manifest(second.manifest)) == 160
     shelf.same(second, tmp_path / "back")
 
 
@@ -108,7 +108,7 @@ def test_what_pays_is_compressed_and_what_does_not_is_not(shelf: Shelf, tmp_path
     shelf.write("log", b"step done\n" * 1000)
     shelf.write("noise", shelf.noise(3000))
     first = saved(shelf)
-    assert shelf.store.sent - len(encode(first.manifest)) < 3000 + 5000
+    assert shelf.store.sent - len(encode_manifest(first.manifest)) < 3000 + 5000
     log, noise = first.manifest.files
     assert all(extent.stored for extent in log.extents[:-1])
     assert not any(extent.stored for extent in noise.extents)
@@ -127,7 +127,7 @@ def test_a_growing_output_goes_with_the_checkpoint(shelf: Shelf, tmp_path: Path)
         file.write(shelf.noise(160))
     shelf.write("a", b"state 2")
     second = saved(shelf)
-    assert shelf.store.sent - len(encode(second.manifest)) == 160 + 500 % 16 + len("state 2")
+    assert shelf.store.sent - len(encode_manifest(second.manifest)) == 160 + 500 % 16 + len("state 2")
     shelf.restore(first, tmp_path / "first")
     assert (tmp_path / "first/output/run.log").read_bytes() == log.read_bytes()[:500]
     assert not (tmp_path / "first/output/not-growing").exists()
@@ -144,7 +144,7 @@ def test_stored_bytes_are_at_most_twice_the_live_ones(shelf: Shelf, tmp_path: Pa
             content[shelf.rng.randrange(len(content))] ^= 255
         shelf.write("a", bytes(content))
         done = saved(shelf)
-        sent += shelf.store.sent - len(encode(done.manifest))
+        sent += shelf.store.sent - len(encode_manifest(done.manifest))
         assert sum(done.manifest.packs.values()) <= 2 * 4000
         assert not any(name.startswith("get") for name, _ in shelf.store.calls)
     assert sent < 4000 + 60 * 5 * 16 * 3
@@ -169,7 +169,7 @@ def test_an_upload_cut_short_goes_on_where_it_was(shelf: Shelf, tmp_path: Path) 
     shelf.memory.put = put  # type: ignore[method-assign]
     shelf.write("a", content + b"and a little more")
     done = saved(shelf)
-    assert shelf.store.sent - len(encode(done.manifest)) == 8192 + len(b"and a little more") - sum(taken)
+    assert shelf.store.sent - len(encode_manifest(done.manifest)) == 8192 + len(b"and a little more") - sum(taken)
     shelf.same(done, tmp_path / "back")
     keys = [key for name, key in shelf.store.calls if name == "put"]
     assert len(keys) == len(set(keys))
@@ -208,12 +208,12 @@ def test_an_attempt_that_is_over_uploads_no_more(shelf: Shelf) -> None:
     shelf.write("a", shelf.noise(5000))
     asked = iter([False] * 7 + [True] * 99)
 
-    def between() -> None:
+    def check_interrupted() -> None:
         if next(asked):
             raise LeaseLostError("over, on purpose")
 
     with pytest.raises(LeaseLostError):
-        shelf.writer.upload(_snapshot(shelf), None, between=between)
+        shelf.writer.upload(_snapshot(shelf), None, check_interrupted=check_interrupted)
     assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
 
 
@@ -315,7 +315,7 @@ def test_a_file_that_is_written_to_while_it_is_saved_is_not_committed(shelf: She
             file.write(b"changed")
 
     with pytest.raises(TornSnapshotError, match="written to") as caught:
-        shelf.writer.upload(_snapshot(shelf), None, between=meddle)
+        shelf.writer.upload(_snapshot(shelf), None, check_interrupted=meddle)
     assert caught.value.paths == ("checkpoint/a",)
     assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
 
@@ -324,7 +324,7 @@ def test_a_cap_makes_packs_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """What may be sent in PACED_S goes into one, so that a cap is not kept in one long burst."""
     monkeypatch.setattr("lifecycle.checkpoint.packer.SMALLEST_PACED", 1_000)
     monkeypatch.setattr("lifecycle.checkpoint.packer.PACED_S", 0.02)
-    shelf = Shelf(tmp_path, sizes=evolve(SMALL, pack=1 << 20, read=1 << 10), limit=500_000)
+    shelf = Shelf(tmp_path, chunk_sizes=evolve(SMALL, pack_bytes=1 << 20, read_bytes=1 << 10), limit=500_000)
     shelf.write("a", shelf.noise(50_000))
     done = saved(shelf)
     assert max(done.manifest.packs.values()) <= 10_000

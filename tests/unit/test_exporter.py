@@ -18,10 +18,11 @@ from client.config.composition import Environment
 from client.config.settings import from_environ
 from client.records.record_index import RecordIndex
 from lifecycle.errors import RetryableError
-from lifecycle.job_record import AttemptSummary, Backlog, CheckpointRef, JobRecord, encode, iso
+from lifecycle.job_record import AttemptSummary, Backlog, CheckpointRef, JobRecord, iso
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.queue import Message
 from lifecycle.ports.store import ListedObject
+from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
@@ -72,7 +73,7 @@ def exporter(env: Environment) -> Iterator[Exporter]:
 
 
 def put(env: Environment, record: JobRecord) -> None:
-    env.store.put(env.layout.job(record.job).record, encode(record))
+    env.store.put(env.layout.job(record.job).record, encode_record(record))
 
 
 def scrape(exporter: Exporter) -> dict[str, float]:

@@ -22,9 +22,10 @@ from client.config.settings import from_environ
 from client.records.database import cache_path
 from client.records.record_index import EVERYTHING, Query, RecordIndex, eta_s
 from lifecycle.errors import ConfigError, RetryableError
-from lifecycle.job_record import JobRecord, Progress, encode
+from lifecycle.job_record import JobRecord, Progress
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.store import ListedObject, StoredObject
+from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
 
@@ -70,7 +71,7 @@ def env(store: CountingStore, clock: ManualClock) -> Environment:
 
 
 def put(env: Environment, record: JobRecord) -> None:
-    env.store.put(env.layout.job(record.job).record, encode(record))
+    env.store.put(env.layout.job(record.job).record, encode_record(record))
 
 
 def many(env: Environment, count: int) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from attrs import evolve
 
-from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, decode, encode, is_safe_path
+from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, decode_manifest, encode_manifest, is_safe_path
 from lifecycle.errors import CorruptCheckpointError
 
 PACKS = {"j/packs/e1/1": 900, "j/packs/e1/2": 100}
@@ -15,7 +15,7 @@ MANIFEST = Manifest("j", 1, 2, 7, PACKS, (ENTRY, FileEntry("output/empty", 0, 0o
 
 def test_a_manifest_survives_its_encoding() -> None:
     """Every field comes back, and it knows its size."""
-    assert decode(encode(MANIFEST)) == MANIFEST
+    assert decode_manifest(encode_manifest(MANIFEST)) == MANIFEST
     assert MANIFEST.bytes == 15
 
 
@@ -26,7 +26,7 @@ def test_a_path_that_could_leave_the_directory_is_refused(path: str) -> None:
     for unsafe in (path, f"checkpoint/{path}", "control/exit", "checkpoint2/a", "a"):
         if unsafe != "checkpoint/":
             with pytest.raises(CorruptCheckpointError, match="unsafe"):
-                decode(encode(evolve(MANIFEST, files=(evolve(ENTRY, path=unsafe),))))
+                decode_manifest(encode_manifest(evolve(MANIFEST, files=(evolve(ENTRY, path=unsafe),))))
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_a_path_that_could_leave_the_directory_is_refused(path: str) -> None:
 def test_numbers_that_do_not_add_up_are_refused(files: tuple[FileEntry, ...]) -> None:
     """Sizes are the sums of their pieces, which are whole blocks inside their packs; no path comes twice."""
     with pytest.raises(CorruptCheckpointError):
-        decode(encode(evolve(MANIFEST, files=files)))
+        decode_manifest(encode_manifest(evolve(MANIFEST, files=files)))

@@ -7,7 +7,7 @@ import pytest
 from lifecycle.errors import RejectedMessageError
 from lifecycle.job_record import JobRecord, Timestamps
 from lifecycle.key_layout import KeyLayout
-from lifecycle.record.message import announce, announce_anew, read
+from lifecycle.record.message import announce, parse_message, reannounce
 
 LAYOUT = KeyLayout("runs")
 DEMO = {
@@ -19,20 +19,20 @@ DEMO = {
 
 def test_an_announcement_names_a_job_and_its_number() -> None:
     """What our client sends comes back as the job's keys and the announcement's number, with no draft."""
-    call = read(announce(JobRecord("md-7", "relax"), 3).body, layout=LAYOUT, bucket="b")
+    call = parse_message(announce(JobRecord("md-7", "relax"), 3).body, layout=LAYOUT, bucket="b")
     assert call.keys.record == "runs/.holdfast/records/md-7.json"
     assert (call.sequence, call.draft) == (3, None)
 
 
 def test_a_whole_job_brings_its_draft() -> None:
     """Anybody who can send to the queue can send a job."""
-    call = read('{"job": "a", "workload": "relax", "params": {"t": 1}}', layout=LAYOUT, bucket="b")
+    call = parse_message('{"job": "a", "workload": "relax", "params": {"t": 1}}', layout=LAYOUT, bucket="b")
     assert call.draft == JobRecord("a", "relax", {"t": 1})
 
 
 def test_a_demo_message_is_a_series_sum_under_its_own_prefix() -> None:
     """The demo's folder is the job: its last part the id, the rest the prefix, whatever PREFIX says."""
-    call = read(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
+    call = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
     assert call.keys.input_file == "demoapp2v2/job0/input.txt"
     assert call.keys.record == "demoapp2v2/.holdfast/records/job0.json"
     assert call.draft is not None
@@ -42,10 +42,10 @@ def test_a_demo_message_is_a_series_sum_under_its_own_prefix() -> None:
 
 def test_a_demo_job_is_announced_again_as_a_demo_message() -> None:
     """A paused demo job's fresh message leads to the same record, and is numbered."""
-    call = read(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
+    call = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
     assert call.draft is not None
-    again = read(
-        announce_anew(call.keys, call.draft, 1, bucket="transcripts").body, layout=LAYOUT, bucket="transcripts"
+    again = parse_message(
+        reannounce(call.keys, call.draft, 1, bucket="transcripts").body, layout=LAYOUT, bucket="transcripts"
     )
     assert again.keys == call.keys
     assert again.sequence == call.sequence + 1
@@ -64,7 +64,7 @@ def test_two_announcements_never_share_a_dedup_id_and_two_sends_of_one_do() -> N
 def test_a_job_that_was_purged_and_submitted_again_is_announced_anew(*, demo: bool) -> None:
     """It begins with the same numbers, within the five minutes perhaps."""
     lives = [JobRecord("j", "w", demo=demo, timestamps=Timestamps(submitted=moment)) for moment in ("1", "2")]
-    first, second = (announce_anew(LAYOUT.job("j"), record, 1, bucket="b") for record in lives)
+    first, second = (reannounce(LAYOUT.job("j"), record, 1, bucket="b") for record in lives)
     assert first.body == second.body
     assert first.dedup != second.dedup
 
@@ -94,16 +94,17 @@ def test_a_job_that_was_purged_and_submitted_again_is_announced_anew(*, demo: bo
 def test_what_is_no_job_is_refused_with_a_reason_in_a_line(body: str, reason: str) -> None:
     """The reason is one line, and says what is wrong."""
     with pytest.raises(RejectedMessageError, match=reason) as caught:
-        read(body, layout=LAYOUT, bucket="transcripts")
+        parse_message(body, layout=LAYOUT, bucket="transcripts")
     assert "\n" not in str(caught.value)
 
 
 def test_demo_jobs_of_one_name_do_not_share_a_dedup_id() -> None:
     """Their prefixes tell them apart: a FIFO queue must not swallow one's message for the other's."""
     calls = [
-        read(json.dumps({**DEMO, "folder": folder}), layout=LAYOUT, bucket="transcripts") for folder in ("a/j", "b/j")
+        parse_message(json.dumps({**DEMO, "folder": folder}), layout=LAYOUT, bucket="transcripts")
+        for folder in ("a/j", "b/j")
     ]
-    messages = [announce_anew(call.keys, call.draft, 2, bucket="transcripts") for call in calls if call.draft]
+    messages = [reannounce(call.keys, call.draft, 2, bucket="transcripts") for call in calls if call.draft]
     assert len({message.dedup for message in messages}) == 2
     assert all(len(message.dedup) <= 128 for message in messages)
 
@@ -122,4 +123,4 @@ def test_a_job_whose_record_nobody_could_read_is_refused(params: str, reason: st
         f'{{"bucket": "b", "folder": "x/a", "parameters": {params}}}',
     ):
         with pytest.raises(RejectedMessageError, match=reason):
-            read(body, layout=LAYOUT, bucket="b")
+            parse_message(body, layout=LAYOUT, bucket="b")

@@ -8,9 +8,10 @@ from attrs import evolve
 from support.cluster import LAYOUT
 from support.receiver import Receiver
 
-from lifecycle.job_record import JobRecord, Timestamps, decode, encode
-from lifecycle.outbox import KEPT_NOTICES, TELLABLE, Notice, Outbox
-from lifecycle.record.notifications import USUALLY, NotificationPolicy, delivered, noticed
+from lifecycle.job_record import JobRecord, Timestamps
+from lifecycle.outbox import MAX_NOTICES, NOTIFIABLE_STATES, Notice, Outbox
+from lifecycle.record.codec import decode_record, encode_record
+from lifecycle.record.notifications import DEFAULT_NOTIFIED_STATES, NotificationPolicy, with_notice, without_delivered
 from lifecycle.states import EDGES, Edge, State, Trigger
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -44,44 +45,46 @@ def test_what_was_delivered_does_not_come_back() -> None:
 
 def test_a_full_outbox_folds_the_oldest_into_the_next() -> None:
     """So it does not grow, its newest notices are whole, and a receiver is told how many it missed."""
-    outbox = filled(KEPT_NOTICES + 3)
-    assert len(outbox.notices) == KEPT_NOTICES
+    outbox = filled(MAX_NOTICES + 3)
+    assert len(outbox.notices) == MAX_NOTICES
     assert outbox.notices[0] == evolve(notice(4), missed=3)
-    assert outbox.notices[-1] == notice(KEPT_NOTICES + 3)
+    assert outbox.notices[-1] == notice(MAX_NOTICES + 3)
 
 
 def test_a_full_outbox_leaves_the_record_small() -> None:
     """With the longest job id and long errors it takes 45 KiB at most: far from what a record may have."""
     job = "j" * 128
     record = JobRecord(job, "w")
-    bare = len(encode(record))
-    for number in range(1, 2 * KEPT_NOTICES):
-        record = noticed(record, LAYOUT.job(job), number=number, at=AT, node="n" * 64, cause="c" * 20, error="e" * 9999)
-    assert len(encode(record)) - bare < 45 << 10
+    bare = len(encode_record(record))
+    for number in range(1, 2 * MAX_NOTICES):
+        record = with_notice(
+            record, LAYOUT.job(job), number=number, at=AT, node="n" * 64, cause="c" * 20, error="e" * 9999
+        )
+    assert len(encode_record(record)) - bare < 45 << 10
 
 
 def test_a_record_that_tells_nothing_is_as_it_was() -> None:
     """Not a byte more for whoever has no webhooks."""
-    assert b"outbox" not in encode(JobRecord("a", "w"))
-    emptied = noticed(JobRecord("a", "w"), KEYS, number=1, at=AT)
-    emptied = delivered({emptied.outbox.notices[0].id})(emptied)
-    assert decode(encode(emptied)).outbox == Outbox((), 0, 1)
+    assert b"outbox" not in encode_record(JobRecord("a", "w"))
+    emptied = with_notice(JobRecord("a", "w"), KEYS, number=1, at=AT)
+    emptied = without_delivered({emptied.outbox.notices[0].id})(emptied)
+    assert decode_record(encode_record(emptied)).outbox == Outbox((), 0, 1)
 
 
 def test_a_record_with_notices_is_read_as_it_was_written() -> None:
     """Every field of a notice survives the way to the bucket and back."""
-    record = noticed(JobRecord("a", "w"), KEYS, number=1, at=AT, node="n", cause="c", error="e")
-    assert decode(encode(record)) == record
+    record = with_notice(JobRecord("a", "w"), KEYS, number=1, at=AT, node="n", cause="c", error="e")
+    assert decode_record(encode_record(record)) == record
 
 
 def test_an_older_version_carries_an_outbox_that_it_does_not_know() -> None:
     """It is among the unknown fields there: kept, and written back as it was."""
-    record = noticed(JobRecord("a", "w"), KEYS, number=1, at=AT)
-    raw = json.loads(encode(record))
+    record = with_notice(JobRecord("a", "w"), KEYS, number=1, at=AT)
+    raw = json.loads(encode_record(record))
     stranger = {"schema": raw["schema"], "job": "a", "workload": "w", "outbax": raw["outbox"]}
-    older = decode(json.dumps(stranger).encode())
+    older = decode_record(json.dumps(stranger).encode())
     assert older.unknown == {"outbax": raw["outbox"]}
-    assert json.loads(encode(evolve(older, beat=5)))["outbax"] == raw["outbox"]
+    assert json.loads(encode_record(evolve(older, beat=5)))["outbax"] == raw["outbox"]
 
 
 def test_an_id_is_no_other_jobs() -> None:
@@ -89,11 +92,11 @@ def test_an_id_is_no_other_jobs() -> None:
     first = JobRecord("a", "w", timestamps=Timestamps(submitted="2030-01-01"))
     again = evolve(first, timestamps=Timestamps(submitted="2030-01-02"))
     ids = [
-        noticed(record, keys, number=1, at=AT).outbox.notices[0].id
+        with_notice(record, keys, number=1, at=AT).outbox.notices[0].id
         for record, keys in ((first, KEYS), (again, KEYS), (first, evolve(KEYS, layout=evolve(LAYOUT, prefix="other"))))
     ]
     assert len(set(ids)) == 3
-    assert noticed(evolve(first, beat=3), KEYS, number=1, at=AT).outbox.notices[0].id == ids[0]
+    assert with_notice(evolve(first, beat=3), KEYS, number=1, at=AT).outbox.notices[0].id == ids[0]
 
 
 @pytest.mark.parametrize("edge", EDGES, ids=lambda edge: f"{edge.source}-{edge.trigger}-{edge.destination}")
@@ -101,22 +104,22 @@ def test_usually_all_but_the_to_and_fro_is_told(edge: Edge) -> None:
     """Everything that is recorded, but for checkpoints, of which there may be thousands."""
     to_and_fro = edge.trigger in {Trigger.CHECKPOINT, Trigger.COMMIT, Trigger.ABANDON}
     never = edge.trigger is Trigger.SUPERSEDE
-    assert NotificationPolicy(Receiver()).tells(edge) is not (to_and_fro or never)
+    assert NotificationPolicy(Receiver()).notifies(edge) is not (to_and_fro or never)
 
 
 def test_checkpoints_are_told_to_whoever_asks() -> None:
     """With `checkpointing` in the list; another snapshot that waits is no change of state."""
-    asked = NotificationPolicy(Receiver(), USUALLY | {State.CHECKPOINTING})
+    asked = NotificationPolicy(Receiver(), DEFAULT_NOTIFIED_STATES | {State.CHECKPOINTING})
     told = {
         (edge.source, edge.destination)
         for edge in EDGES
-        if asked.tells(edge) and edge.trigger in {Trigger.CHECKPOINT, Trigger.COMMIT, Trigger.ABANDON}
+        if asked.notifies(edge) and edge.trigger in {Trigger.CHECKPOINT, Trigger.COMMIT, Trigger.ABANDON}
     }
     assert told == {(State.RUNNING, State.CHECKPOINTING), (State.CHECKPOINTING, State.RUNNING)}
 
 
 def test_only_what_is_asked_for_is_told() -> None:
     """One state in the list: the edges into it, and no others."""
-    for state in TELLABLE:
-        told = {edge.destination for edge in EDGES if NotificationPolicy(Receiver(), frozenset({state})).tells(edge)}
+    for state in NOTIFIABLE_STATES:
+        told = {edge.destination for edge in EDGES if NotificationPolicy(Receiver(), frozenset({state})).notifies(edge)}
         assert told == {state}

@@ -7,24 +7,24 @@ import pytest
 
 from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
-from lifecycle.checkpoint.chunks import Sizes
+from lifecycle.checkpoint.chunks import ChunkSizes
 from lifecycle.checkpoint.packer import ALIGNED, SENDERS, Packer
 from lifecycle.concurrency import RateLimiter
 
-SIZES = Sizes(small=16, large=64, read=256, frame=128, pack=1024)
+SIZES = ChunkSizes(small_bytes=16, large_bytes=64, read_bytes=256, frame_bytes=128, pack_bytes=1024)
 PIECE = 32
 
 
 def packs_in(store: MemoryStore) -> Packer:
     clock, names = SystemClock(), iter(range(10_000))
-    return Packer(store, clock, name=lambda: f"packs/{next(names)}", sizes=SIZES, limiter=RateLimiter(clock, 0))
+    return Packer(store, clock, name=lambda: f"packs/{next(names)}", chunk_sizes=SIZES, limiter=RateLimiter(clock, 0))
 
 
 def play(packs: Packer, rng: random.Random) -> list[tuple[tuple[str, int], bytes]]:
     """Read, and pass over, keep or replace by something shorter what was read; what is to lie where."""
     laid = []
     for _ in range(100):
-        content = rng.randbytes(rng.randint(1, SIZES.read))
+        content = rng.randbytes(rng.randint(1, SIZES.read_bytes))
         packs.room(len(content))[:] = content
         for first in range(0, len(content), PIECE):
             end = min(first + PIECE, len(content))
@@ -54,17 +54,17 @@ def test_what_is_kept_lies_where_it_says(seed: int) -> None:
             assert stored is not None
             bodies[key] = stored.body
         assert bodies.get(key, b"")[offset : offset + len(piece)] == piece
-    assert {key: len(body) for key, body in bodies.items()} == packs.sizes
-    assert packs.arrived == set(packs.sizes)
-    assert max(packs.sizes.values()) <= SIZES.pack
+    assert {key: len(body) for key, body in bodies.items()} == packs.pack_sizes
+    assert packs.arrived == set(packs.pack_sizes)
+    assert max(packs.pack_sizes.values()) <= SIZES.pack_bytes
 
 
 def test_buffers_are_used_again() -> None:
     """Memory stays within what is on its way, what is being filled and what comes next, however much is sent."""
     packs = packs_in(MemoryStore(SystemClock()))
     for _ in range(200):
-        packs.room(SIZES.read)
-        packs.keep(0, SIZES.read)
+        packs.room(SIZES.read_bytes)
+        packs.keep(0, SIZES.read_bytes)
     packs.finish()
     assert len(packs._buffers._free) <= SENDERS + 1
 
@@ -73,7 +73,7 @@ def test_a_room_begins_where_the_kernel_copies_fast() -> None:
     """Whatever lies before it."""
     packs = packs_in(MemoryStore(SystemClock()))
     for size in (1, 63, 64, 65, 200):
-        assert address(packs.room(SIZES.read)) % ALIGNED == 0
+        assert address(packs.room(SIZES.read_bytes)) % ALIGNED == 0
         packs.keep(0, size)
 
 

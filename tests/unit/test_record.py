@@ -6,7 +6,8 @@ import pytest
 from attrs import evolve
 
 from lifecycle.errors import InvalidRecordError
-from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result, decode, encode
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result
+from lifecycle.record.codec import decode_record, encode_record
 from lifecycle.states import State
 
 REF = CheckpointRef(manifest="j/checkpoints/e1/000001.json", digest="sha256:00", seq=1, step=7, bytes=3)
@@ -35,23 +36,23 @@ FULL = JobRecord(
 
 def test_a_record_survives_its_encoding() -> None:
     """Every field comes back as it was."""
-    assert decode(encode(FULL)) == FULL
+    assert decode_record(encode_record(FULL)) == FULL
 
 
 def test_fields_of_a_later_version_are_kept() -> None:
     """A field that this version does not know is written back as it was read."""
-    raw = json.loads(encode(FULL))
+    raw = json.loads(encode_record(FULL))
     raw["colour"] = {"r": 1}
-    record = decode(json.dumps(raw).encode())
-    assert json.loads(encode(evolve(record, beat=6)))["colour"] == {"r": 1}
+    record = decode_record(json.dumps(raw).encode())
+    assert json.loads(encode_record(evolve(record, beat=6)))["colour"] == {"r": 1}
 
 
 def test_a_newer_schema_is_refused_with_what_to_do() -> None:
     """A record that a newer Holdfast wrote is not guessed at."""
-    raw = json.loads(encode(FULL))
+    raw = json.loads(encode_record(FULL))
     raw["schema"] = 2
     with pytest.raises(InvalidRecordError, match="update this Holdfast"):
-        decode(json.dumps(raw).encode())
+        decode_record(json.dumps(raw).encode())
 
 
 @pytest.mark.parametrize(
@@ -69,9 +70,9 @@ def test_a_newer_schema_is_refused_with_what_to_do() -> None:
 )
 def test_a_wrong_field_is_named(change: dict[str, object], named: str) -> None:
     """What does not fit is refused, and the message says where."""
-    raw = {**json.loads(encode(FULL)), **change}
+    raw = {**json.loads(encode_record(FULL)), **change}
     with pytest.raises(InvalidRecordError, match=named):
-        decode(json.dumps(raw).encode())
+        decode_record(json.dumps(raw).encode())
 
 
 def test_a_lease_is_fresh_for_its_length_and_the_second_that_ages_may_be_off() -> None:

@@ -21,7 +21,7 @@ from client.operations import job_control as control
 from lifecycle.errors import ConfigError, RejectedMessageError
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.queue import Message, SendFailure
-from lifecycle.record.message import announce, announce_anew, read
+from lifecycle.record.message import announce, parse_message, reannounce
 from lifecycle.record.record_store import WriteConflict
 from lifecycle.record.signing import Signer
 from lifecycle.states import State
@@ -48,19 +48,21 @@ def test_what_we_seal_is_read_again() -> None:
     record = JobRecord("a", "w", demo=True)
     for message in (
         announce(record, 3),
-        announce_anew(LAYOUT.job("a"), record, 3, bucket="b"),
+        reannounce(LAYOUT.job("a"), record, 3, bucket="b"),
         Message(json.dumps({"job": "a", "workload": "w", "params": {"\u00e9": 1.10, "x": "\ud83d\ude00"}}), "a", "d"),
     ):
-        body = SIGNER.seal(message.body, bucket="b", prefix="runs")
+        body = SIGNER.sign(message.body, bucket="b", prefix="runs")
         assert body.isascii()
-        assert read(body, layout=LAYOUT, bucket="b", signer=SIGNER) == read(message.body, layout=LAYOUT, bucket="b")
+        assert parse_message(body, layout=LAYOUT, bucket="b", signer=SIGNER) == parse_message(
+            message.body, layout=LAYOUT, bucket="b"
+        )
 
 
 def test_no_key_no_signature() -> None:
     """Nothing changes for those who do not sign; and what others signed is read all the same."""
     body = announce(JobRecord("a", "w"), 1).body
-    assert Signer().seal(body, bucket="b", prefix="runs") == body
-    assert read(signed(ours(), "any-other-key-at-all"), layout=LAYOUT, bucket="b").keys.job == "a"
+    assert Signer().sign(body, bucket="b", prefix="runs") == body
+    assert parse_message(signed(ours(), "any-other-key-at-all"), layout=LAYOUT, bucket="b").keys.job == "a"
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_no_key_no_signature() -> None:
 def test_what_is_not_rightly_signed_is_refused_with_a_reason_in_a_line(body: str, reason: str) -> None:
     """Unsigned, wrongly signed, changed, or meant for another bucket or prefix."""
     with pytest.raises(RejectedMessageError, match=reason) as caught:
-        read(body, layout=LAYOUT, bucket="b", signer=SIGNER)
+        parse_message(body, layout=LAYOUT, bucket="b", signer=SIGNER)
     assert "\n" not in str(caught.value)
     assert NEW not in str(caught.value)
 
@@ -106,10 +108,10 @@ def test_keys_are_changed_without_losing_a_message() -> None:
     body = announce(JobRecord("a", "w"), 1).body
     for sender, one in enumerate(steps):
         for reader in steps[max(sender - 1, 0) : sender + 2]:
-            sent = one.seal(body, bucket="b", prefix="runs")
-            assert read(sent, layout=LAYOUT, bucket="b", signer=reader).keys.job == "a"
+            sent = one.sign(body, bucket="b", prefix="runs")
+            assert parse_message(sent, layout=LAYOUT, bucket="b", signer=reader).keys.job == "a"
     with pytest.raises(RejectedMessageError):
-        read(steps[0].seal(body, bucket="b", prefix="runs"), layout=LAYOUT, bucket="b", signer=steps[3])
+        parse_message(steps[0].sign(body, bucket="b", prefix="runs"), layout=LAYOUT, bucket="b", signer=steps[3])
 
 
 def test_the_recipe_in_the_documentation_works() -> None:
@@ -117,7 +119,7 @@ def test_the_recipe_in_the_documentation_works() -> None:
     (recipe,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     given: dict[str, Any] = {}
     exec(recipe.replace("YOUR-KEY", NEW), given)  # noqa: S102 - our own documentation
-    call = read(given["body"], layout=LAYOUT, bucket="my-bucket", signer=SIGNER)
+    call = parse_message(given["body"], layout=LAYOUT, bucket="my-bucket", signer=SIGNER)
     assert call.draft is not None
     assert call.draft.workload == "relax"
 
@@ -165,7 +167,7 @@ def test_every_command_that_sends_signs(tmp_path: Path) -> None:
         delivery = env.queue.receive(hidden=timedelta(minutes=1), wait=timedelta(0))
         assert delivery is not None
         env.queue.delete(delivery)
-        return read(delivery.body, layout=LAYOUT, bucket="", signer=SIGNER).sequence
+        return parse_message(delivery.body, layout=LAYOUT, bucket="", signer=SIGNER).sequence
 
     submit.run(env, submit.read_orders(["a"], file=None, workload="w", params=[]), as_json=False)
     assert took() == 1

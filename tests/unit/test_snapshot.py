@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from lifecycle.checkpoint.snapshot import Snapshot, capture_files, is_any_of, scan, take_output
+from lifecycle.checkpoint.snapshot import Snapshot, capture_files, capture_output, matches_any, scan
 from lifecycle.errors import TornSnapshotError
 from lifecycle.ports.runner import JobDirs, Workload
 
@@ -51,7 +51,7 @@ def contents(taken: Snapshot) -> dict[str, bytes]:
 )
 def test_patterns_mean_paths(path: str, pattern: str, meant: bool) -> None:  # noqa: FBT001 - a parameter
     """As people know them from a shell."""
-    assert is_any_of(path, ("no", pattern)) is meant
+    assert matches_any(path, ("no", pattern)) is meant
 
 
 def test_a_file_replaced_by_renaming_is_linked_and_stays_as_it_was(dirs: JobDirs) -> None:
@@ -60,7 +60,7 @@ def test_a_file_replaced_by_renaming_is_linked_and_stays_as_it_was(dirs: JobDirs
     assert (taken.directory / "checkpoint/state").samefile(dirs.checkpoint / "state")
     (dirs.checkpoint / "new").write_bytes(b"two")
     (dirs.checkpoint / "new").replace(dirs.checkpoint / "state")
-    taken.expect_whole()
+    taken.ensure_consistent()
     assert contents(taken)["checkpoint/state"] == b"one"
 
 
@@ -69,10 +69,10 @@ def test_a_file_changed_in_place_is_found_out_and_copied_from_then_on(dirs: JobD
     taken = take(dirs)
     (dirs.checkpoint / "state").write_bytes(b"two")
     with pytest.raises(TornSnapshotError, match="checkpoint/state: it was written to") as caught:
-        taken.expect_whole()
+        taken.ensure_consistent()
     copied = take(dirs, in_place=set(caught.value.paths))
     (dirs.checkpoint / "state").write_bytes(b"three")
-    copied.expect_whole()
+    copied.ensure_consistent()
     assert contents(copied)["checkpoint/state"] == b"two"
 
 
@@ -85,7 +85,7 @@ def test_a_torn_snapshot_names_every_file_that_is_changed_in_place(dirs: JobDirs
     for name in names[1:]:
         (dirs.checkpoint / name).write_bytes(b"two")
     with pytest.raises(TornSnapshotError, match="part1: it was written to while it was saved, and 2 more") as caught:
-        taken.expect_whole()
+        taken.ensure_consistent()
     assert caught.value.paths == tuple(f"checkpoint/{name}" for name in names[1:])
 
 
@@ -95,11 +95,11 @@ def test_what_only_grows_is_taken_to_its_length(dirs: JobDirs) -> None:
     taken = take(dirs)
     with log.open("ab") as file:
         file.write(b"more\n")
-    taken.expect_whole()
+    taken.ensure_consistent()
     assert contents(taken)["output/run.log"] == b"line\n"
     os.truncate(log, 2)
     with pytest.raises(TornSnapshotError, match=r"output/run.log: it became shorter"):
-        taken.expect_whole()
+        taken.ensure_consistent()
 
 
 def test_files_that_do_not_hold_still_make_no_snapshot(dirs: JobDirs) -> None:
@@ -139,6 +139,6 @@ def test_where_links_are_refused_files_are_copied(dirs: JobDirs, monkeypatch: py
 def test_a_program_that_removed_its_output_folder_has_no_outputs(dirs: JobDirs) -> None:
     """That is its own affair: it is no fault of this node's disk."""
     shutil.rmtree(dirs.output)
-    taken = take_output(seq=1, step=None, dirs=dirs)
+    taken = capture_output(seq=1, step=None, dirs=dirs)
     assert taken.files == ()
-    taken.expect_whole()
+    taken.ensure_consistent()

@@ -13,7 +13,7 @@ from lifecycle.attempt.event_log import EventLog
 from lifecycle.attempt.events import Event, ThreadDied, Uploaded, UploadFailed
 from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.uploader import Uploader
-from lifecycle.checkpoint.gc import named_by
+from lifecycle.checkpoint.gc import referenced_keys
 from lifecycle.checkpoint.snapshot import Snapshot, capture_files, scan
 from lifecycle.errors import RetryableError
 
@@ -120,9 +120,9 @@ def test_what_a_failed_upload_left_is_removed_by_the_next_commit(uploading: Uplo
     uploading.fail(uploading.shelf.noise(3000))
     third = uploading.commit(uploading.shelf.noise(500))
     kept = [each.saved.base for each in (second, third) if each.saved]
-    assert uploading.stored() == named_by(kept)
+    assert uploading.stored() == referenced_keys(kept)
     assert first.saved is not None
-    assert not uploading.stored() & named_by([first.saved.base])
+    assert not uploading.stored() & referenced_keys([first.saved.base])
 
 
 def test_the_bucket_is_listed_once(uploading: Uploading) -> None:
@@ -192,7 +192,7 @@ def test_a_stopped_uploader_ends_what_it_is_uploading(uploading: Uploading) -> N
     uploading.open.set()
     stored = uploading.stored()
     assert not any("/checkpoints/" in key for key in stored)
-    assert len(stored) < 100_000 / uploading.shelf.sizes.pack
+    assert len(stored) < 100_000 / uploading.shelf.chunk_sizes.pack_bytes
 
 
 def test_an_uploader_does_not_die_in_silence(uploading: Uploading) -> None:

@@ -6,8 +6,8 @@ from adapters.local.clock import SystemClock
 from client.config.settings import from_environ
 from client.config.webhook_settings import notification_policy
 from lifecycle.errors import ConfigError
-from lifecycle.outbox import TELLABLE
-from lifecycle.record.notifications import USUALLY
+from lifecycle.outbox import NOTIFIABLE_STATES
+from lifecycle.record.notifications import DEFAULT_NOTIFIED_STATES
 from lifecycle.states import State
 
 URL = "https://hooks.example.com/services/T0/a-secret-of-its-own"
@@ -33,7 +33,7 @@ def test_usually_nearly_all_states_are_told() -> None:
     asked = {"WEBHOOK_URL": URL, "WEBHOOK_KEY": KEY, "WEBHOOK_STATES": " failed, completed,"}
     fewer = notification_policy(from_environ(asked, None), SystemClock())
     assert usual
-    assert usual.states == USUALLY
+    assert usual.states == DEFAULT_NOTIFIED_STATES
     assert fewer
     assert fewer.states == {State.COMPLETED, State.FAILED}
 
@@ -41,7 +41,7 @@ def test_usually_nearly_all_states_are_told() -> None:
 @pytest.mark.parametrize("wrong", ["done", "completed;failed", "superseded", ",", "COMPLETED"])
 def test_a_wrong_state_is_answered_with_the_right_ones(wrong: str) -> None:
     """All of them."""
-    with pytest.raises(ConfigError, match=f"they are {', '.join(TELLABLE)}"):
+    with pytest.raises(ConfigError, match=f"they are {', '.join(NOTIFIABLE_STATES)}"):
         from_environ({"WEBHOOK_STATES": wrong}, None)
 
 

@@ -19,10 +19,11 @@ from client.operations import notices as notification_policy
 from lifecycle.attempt.webhook_dispatcher import LAST_S
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.job_record import JobRecord, decode
-from lifecycle.outbox import KEPT_NOTICES, Notice
+from lifecycle.job_record import JobRecord
+from lifecycle.outbox import MAX_NOTICES, Notice
 from lifecycle.ports.clock import Thread
-from lifecycle.record.notifications import USUALLY, NotificationPolicy
+from lifecycle.record.codec import decode_record
+from lifecycle.record.notifications import DEFAULT_NOTIFIED_STATES, NotificationPolicy
 from lifecycle.states import State
 
 RECORD = LAYOUT.job("a").record
@@ -143,7 +144,7 @@ def test_nothing_changes_for_whoever_has_no_webhooks(cluster: Cluster, monkeypat
     assert threads
     assert not [name for name in threads if "webhook-dispatcher" in name]
     assert not [body for body in bodies if b"outbox" in body]
-    assert decode(bodies[-1]).result != decode(bodies[-2]).result  # publishing is the last write, as ever
+    assert decode_record(bodies[-1]).result != decode_record(bodies[-2]).result  # publishing is the last write, as ever
 
 
 def test_checkpoints_are_told_if_asked_for(cluster: Cluster, receiver: Receiver) -> None:
@@ -156,7 +157,9 @@ def test_checkpoints_are_told_if_asked_for(cluster: Cluster, receiver: Receiver)
             recorded.update(ids(cluster.record("a")))
 
     store = Meddling(cluster.memory, after=look)
-    cluster.worker(store=store, notification_policy=NotificationPolicy(receiver, USUALLY | {State.CHECKPOINTING})).run()
+    cluster.worker(
+        store=store, notification_policy=NotificationPolicy(receiver, DEFAULT_NOTIFIED_STATES | {State.CHECKPOINTING})
+    ).run()
     assert receiver.states[:3] == WHOLE[:3]
     assert receiver.states[-1] == "completed"
     assert receiver.states.count("checkpointing") == 5  # that of the outputs, too
@@ -260,9 +263,9 @@ def test_an_outbox_that_is_full_stops_no_job_and_says_what_was_missed(cluster: C
     cluster.worker(notification_policy=NotificationPolicy(receiver), max_running_time=timedelta(seconds=130)).run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
-    assert len(record.outbox.notices) == KEPT_NOTICES
+    assert len(record.outbox.notices) == MAX_NOTICES
     told = record.outbox.notices
-    assert told[0].missed == sum(4 for _ in record.attempts) - KEPT_NOTICES
+    assert told[0].missed == sum(4 for _ in record.attempts) - MAX_NOTICES
     assert told[-1].state is State.COMPLETED
 
 
@@ -353,7 +356,7 @@ def test_race_zombie_repeats_its_last_write(cluster: Cluster, receiver: Receiver
     cluster.submit("a")
 
     def fall_asleep(name: str, *args: Any, **_: Any) -> None:
-        if name == "put" and args[0] == RECORD and decode(args[1]).state is State.FAILED and blind == [1]:
+        if name == "put" and args[0] == RECORD and decode_record(args[1]).state is State.FAILED and blind == [1]:
             fate.asleep = True
             fate.meet()
             raise RetryableError("the answer was lost")
@@ -439,7 +442,7 @@ def test_race_end_of_unknown_outcome_keeps_its_id(cluster: Cluster, receiver: Re
 
     def lose(name: str, *args: Any, **_: Any) -> None:
         nonlocal blind_until
-        if name == "put" and args[0] == RECORD and decode(args[1]).state is State.COMPLETED and not blind_until:
+        if name == "put" and args[0] == RECORD and decode_record(args[1]).state is State.COMPLETED and not blind_until:
             blind_until = cluster.clock.monotonic() + 20
             raise RetryableError("the answer was lost")
 
@@ -460,7 +463,7 @@ def test_race_end_that_is_not_recorded_renews_no_lease(cluster: Cluster, receive
     cluster.submit("a")
 
     def refuse(name: str, *args: Any, **_: Any) -> None:
-        if name == "put" and args[0] == RECORD and decode(args[1]).state is State.RELEASED:
+        if name == "put" and args[0] == RECORD and decode_record(args[1]).state is State.RELEASED:
             raise RetryableError("refused, on purpose")
 
     worker = cluster.worker(

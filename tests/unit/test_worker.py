@@ -398,7 +398,7 @@ def test_a_disk_that_fails_is_the_nodes_fault(cluster: Cluster, monkeypatch: pyt
 
     cluster.submit("a")
     with monkeypatch.context() as patch:
-        patch.setattr("lifecycle.attempt.checkpoint_scheduler.take_announced", fail)
+        patch.setattr("lifecycle.attempt.checkpoint_scheduler.capture_announced", fail)
         patch.setattr(LocalNode, "reallocate", lambda _, why: asked.append(why))
         assert cluster.worker().run() == 1
     record = cluster.record("a")

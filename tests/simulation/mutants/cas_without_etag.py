@@ -4,7 +4,7 @@ from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
 from simulation.notifier import TOLD
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError
-from lifecycle.job_record import encode
+from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore, StoredRecord
 
 FOUND_AS = (FENCE, LEASE, NEVER_BACK, ONE_WINNER, TOLD)
@@ -13,7 +13,7 @@ FOUND_AS = (FENCE, LEASE, NEVER_BACK, ONE_WINNER, TOLD)
 def install() -> None:
     def write(self: RecordStore, key: str, record: object, expected: object) -> StoredRecord:
         try:
-            return StoredRecord(record, self._store.put(key, encode(record)), 0.0)  # type: ignore[arg-type]
+            return StoredRecord(record, self._store.put(key, encode_record(record)), 0.0)  # type: ignore[arg-type]
         except RetryableError as error:
             raise UnknownOutcomeError(key) from error
 

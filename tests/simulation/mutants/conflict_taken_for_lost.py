@@ -4,7 +4,8 @@ from attrs import evolve
 from simulation.checker import LIVENESS, MESSAGE, TRUE_COUNTS
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError, VersionConflictError
-from lifecycle.job_record import encode, iso
+from lifecycle.job_record import iso
+from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import PAUSE_S, TRIES, RecordStore, StoredRecord, WriteConflict
 
 FOUND_AS = (TRUE_COUNTS, MESSAGE, LIVENESS)
@@ -16,7 +17,7 @@ def install() -> None:
         ours = evolve(record, write_id=f"{self._rng.getrandbits(64):016x}", timestamps=stamp)
         for _ in range(TRIES):
             try:
-                return StoredRecord(ours, self._store.put(key, encode(ours), expected=expected), 0.0)
+                return StoredRecord(ours, self._store.put(key, encode_record(ours), expected=expected), 0.0)
             except VersionConflictError:
                 found = self.read(key)
                 return WriteConflict(StoredRecord(evolve(found.record, epoch=-1), found.version, found.age_s))

@@ -3,7 +3,7 @@
 from simulation.checker import ALL_THERE
 
 from lifecycle.attempt.uploader import Uploader
-from lifecycle.checkpoint.gc import named_by, remove
+from lifecycle.checkpoint.gc import referenced_keys, remove
 
 FOUND_AS = (ALL_THERE,)
 
@@ -11,7 +11,7 @@ FOUND_AS = (ALL_THERE,)
 def install() -> None:
     def _collect(self, dropped):
         writer = self._writer
-        doomed = named_by((*dropped, *self._kept[1:]))
+        doomed = referenced_keys((*dropped, *self._kept[1:]))
         remove(writer.store, doomed, epoch=writer.epoch)
 
     Uploader._collect = _collect

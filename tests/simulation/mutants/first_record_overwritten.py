@@ -3,8 +3,9 @@
 from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError
-from lifecycle.job_record import JobRecord, encode
+from lifecycle.job_record import JobRecord
 from lifecycle.ports.store import ABSENT, Absent, Version
+from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore, StoredRecord, WriteConflict
 
 FOUND_AS = (FENCE, LEASE, NEVER_BACK, ONE_WINNER)
@@ -19,7 +20,7 @@ def install() -> None:
         if expected is not ABSENT:
             return compared(self, key, record, expected)
         try:
-            return StoredRecord(record, self._store.put(key, encode(record)), 0.0)
+            return StoredRecord(record, self._store.put(key, encode_record(record)), 0.0)
         except RetryableError as error:
             raise UnknownOutcomeError(key) from error
 

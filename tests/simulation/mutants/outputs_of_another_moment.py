@@ -4,15 +4,15 @@ from attrs import evolve
 from simulation.checker import NOTHING_BREAKS
 
 import lifecycle.attempt.checkpoint_scheduler
-from lifecycle.checkpoint.snapshot import take_announced
+from lifecycle.checkpoint.snapshot import capture_announced
 
 FOUND_AS = (NOTHING_BREAKS,)
 
 
 def install() -> None:
     def early(announced, workload, *, seq, dirs):
-        taken = take_announced(announced, workload, seq=seq, dirs=dirs)
-        files = tuple(evolve(file, size=file.size // 2) if file.changed_ns is None else file for file in taken.files)
+        taken = capture_announced(announced, workload, seq=seq, dirs=dirs)
+        files = tuple(evolve(file, size=file.size // 2) if file.mtime_ns is None else file for file in taken.files)
         return evolve(taken, files=files)
 
-    lifecycle.attempt.checkpoint_scheduler.take_announced = early
+    lifecycle.attempt.checkpoint_scheduler.capture_announced = early

@@ -22,7 +22,9 @@ def install() -> None:
     def _upload(self, snapshot):
         writer, later = self._writer, Later()
         store, writer.store = writer.store, later
-        saved = writer.upload(snapshot, self._kept[0] if self._kept else None, between=self._between)
+        saved = writer.upload(
+            snapshot, self._kept[0] if self._kept else None, check_interrupted=self._check_interrupted
+        )
         writer.store = store
         self._uncommitted = (snapshot, saved) if saved else None
         self._events.put(Uploaded(snapshot, saved))

@@ -3,7 +3,7 @@
 from simulation.notifier import TOLD
 
 from lifecycle.attempt.webhook_dispatcher import OUTBOX, WebhookDispatcher
-from lifecycle.record.notifications import delivered
+from lifecycle.record.notifications import without_delivered
 
 FOUND_AS = (TOLD,)
 
@@ -12,7 +12,7 @@ def install() -> None:
     deliver = WebhookDispatcher._deliver
 
     def _deliver(self):
-        self._session.note(OUTBOX, delivered({notice.id for notice in self._session.record.outbox.notices}))
+        self._session.note(OUTBOX, without_delivered({notice.id for notice in self._session.record.outbox.notices}))
         return deliver(self)
 
     WebhookDispatcher._deliver = _deliver

