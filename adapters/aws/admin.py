@@ -163,9 +163,7 @@ def bucket_admin(*, endpoint: str, region: str, bucket: str, credentials: Keys) 
         ConfigError: The endpoint, the bucket's name or a key cannot be right.
     """
     place = store_place(endpoint, bucket)
-    return BucketAdmin(
-        make_client(S3, CONTROL, endpoint=place, region=region, credentials=credentials), bucket, region
-    )
+    return BucketAdmin(make_client(S3, CONTROL, endpoint=place, region=region, credentials=credentials), bucket, region)
 
 
 def redrive_of(attributes: Attributes) -> tuple[str, int] | None:
