@@ -14,7 +14,7 @@ from support.cluster import LAYOUT, Cluster
 from support.fault_injection import FaultInjection, unless_dead
 
 from adapters.local.node import LocalNode
-from adapters.memory.runner import FakeWorkload, trail
+from adapters.memory.runner import FakeWorkload, trace_bytes
 from lifecycle.checkpoint.publish import publish
 from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.errors import PermanentError, RetryableError
@@ -736,7 +736,7 @@ def test_a_growing_output_is_carried_along(cluster: Cluster) -> None:
     assert [attempt.outcome for attempt in record.attempts] == ["timeout"] * 3 + ["completed"]
     stored = cluster.memory.get(f"{LAYOUT.job('a').output}steps.log")
     assert stored is not None
-    assert stored.body == trail(300)
+    assert stored.body == trace_bytes(300)
 
 
 def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
