@@ -1,25 +1,25 @@
-"""RetryListeners: whoever wants to hear of each call that is made again."""
+"""RetryListeners: notify listeners, such as metrics, of each call that is retried."""
 
 from collections.abc import Callable
 from typing import Final
 
 Listener = Callable[[str, BaseException | None], None]
-"""Is told the call (`store get`) and the error, or None if the answer was half a success. Must not fail."""
+"""Called with the port and method (`store get`) and the error; None if the call succeeded in part. Must not raise."""
 
 NOT_ACCEPTED: Final = "not_accepted"
 
 
 class RetryListeners:
-    """Tells its listeners, in the thread that makes the call."""
+    """Listeners, called in the thread that makes the call."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
 
-    def listen(self, listener: Listener) -> None:
-        """Tell *listener* from now on."""
+    def add(self, listener: Listener) -> None:
+        """Notify *listener* from now on."""
         self._listeners.append(listener)
 
-    def tell(self, call: str, error: BaseException | None) -> None:
-        """*call* met *error*, and is made again."""
+    def notify(self, call: str, error: BaseException | None) -> None:
+        """Notify all listeners that *call* failed with *error* and will be retried."""
         for listener in self._listeners:
             listener(call, error)

@@ -1,10 +1,10 @@
-"""Retrying, as a wrapper that is itself the port: the one place that decides what is sent again, and how often.
+"""Retry calls of the queue and the store, as wrappers that are themselves ports.
 
-One policy per kind of call. Only `RetryableError` is retried: whatever else a call raises will not change. A
-conditional put goes out exactly once: whether it landed is for the core to find out, by reading back.
+No other code decides what is sent again and how often. There is one policy per kind of call. Only `RetryableError` is
+retried, because calling again changes no other error. A conditional put is sent exactly once: the core finds out
+whether it landed, by reading back.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -25,22 +25,23 @@ from lifecycle.errors import RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
 from lifecycle.ports.store import Absent, Body, ListedObject, ObjectStore, Range, StoredObject, Version
+from lifecycle.structured_log import StructuredLogger
 
 T = TypeVar("T")
 
-LISTED_AT_ONCE: Final = 1000  # keys: a page of the store's
+PAGE_KEYS: Final = 1000  # keys in a page of the store's listing
 
-log = logging.getLogger("holdfast.retrying")
+log = StructuredLogger("holdfast.retrying")
 
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """How often a kind of call is made, and how long the pauses are: random, up to *first_s*, doubled each time.
+    """Number of attempts for a kind of call, and the pauses between them: random, with a bound that doubles.
 
     Attributes:
-        attempts: In all.
-        first_s: The longest first pause, in seconds.
-        longest_s: The longest pause, in seconds.
+        attempts: Attempts in all, the first included.
+        first_s: Upper bound of the first pause, in seconds.
+        longest_s: Upper bound of every pause, in seconds.
     """
 
     attempts: int
@@ -48,49 +49,46 @@ class RetryPolicy:
     longest_s: float
 
 
-READ: Final = RetryPolicy(
-    attempts=4, first_s=0.5, longest_s=4
-)  # < 40 s with an 8 s time limit: a heartbeat waits for it
-WRITE: Final = RetryPolicy(attempts=5, first_s=1.0, longest_s=8)  # R2 takes one write a second to a key
-TRANSFER: Final = RetryPolicy(attempts=3, first_s=1.0, longest_s=8)  # the adapter repeats the pieces
-HEARTBEAT: Final = RetryPolicy(attempts=2, first_s=0.2, longest_s=0.2)  # the next beat is the better try
-RECEIVE: Final = RetryPolicy(
-    attempts=2, first_s=0.5, longest_s=0.5
-)  # the worker asks again, after a look at its signals
+# A heartbeat waits for a read: with time-outs of 8 s, all attempts take less than 40 s.
+READ: Final = RetryPolicy(attempts=4, first_s=0.5, longest_s=4)
+WRITE: Final = RetryPolicy(attempts=5, first_s=1.0, longest_s=8)  # R2 accepts one write per second to a key
+TRANSFER: Final = RetryPolicy(attempts=3, first_s=1.0, longest_s=8)  # the adapter repeats the parts itself
+HEARTBEAT: Final = RetryPolicy(attempts=2, first_s=0.2, longest_s=0.2)  # the next heartbeat is the better retry
+RECEIVE: Final = RetryPolicy(attempts=2, first_s=0.5, longest_s=0.5)  # the worker asks again after checking signals
 SEND: Final = RetryPolicy(attempts=6, first_s=1.0, longest_s=15)
 
 
 class RetryingQueue:
-    """A queue whose calls are repeated where that helps.
+    """A queue that retries calls where that can help.
 
     Args:
         queue: The queue.
-        clock: For the pauses.
-        retries: Is told of each call that is made again.
+        clock: Used for the pauses.
+        listeners: Notified of each retry.
     """
 
-    def __init__(self, queue: JobQueue, clock: Clock, retries: RetryListeners | None = None) -> None:
+    def __init__(self, queue: JobQueue, clock: Clock, listeners: RetryListeners | None = None) -> None:
         self._queue = queue
-        self._again = _Again("queue", clock, retries or RetryListeners())
+        self._retry = _Retrier("queue", clock, listeners or RetryListeners())
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
         """See `JobQueue.receive`."""
-        return self._again(RECEIVE, "receive", lambda: self._queue.receive(hidden=hidden, wait=wait))
+        return self._retry(RECEIVE, "receive", lambda: self._queue.receive(hidden=hidden, wait=wait))
 
     def extend(self, delivery: Delivery, *, hidden: timedelta) -> bool:
-        """See `JobQueue.extend`. Tried twice, quickly."""
-        return self._again(HEARTBEAT, "extend", lambda: self._queue.extend(delivery, hidden=hidden))
+        """See `JobQueue.extend`. Tried twice in quick succession."""
+        return self._retry(HEARTBEAT, "extend", lambda: self._queue.extend(delivery, hidden=hidden))
 
     def release(self, delivery: Delivery, *, delay: timedelta) -> None:
         """See `JobQueue.release`."""
-        self._again(WRITE, "release", lambda: self._queue.release(delivery, delay=delay))
+        self._retry(WRITE, "release", lambda: self._queue.release(delivery, delay=delay))
 
     def delete(self, delivery: Delivery) -> None:
         """See `JobQueue.delete`."""
-        self._again(WRITE, "delete", lambda: self._queue.delete(delivery))
+        self._retry(WRITE, "delete", lambda: self._queue.delete(delivery))
 
     def send(self, messages: Sequence[Message]) -> list[SendFailure]:
-        """See `JobQueue.send`. Only what was not accepted is sent again."""
+        """See `JobQueue.send`. Sends again only the messages that were not accepted."""
         left = list(messages)
 
         def send() -> list[SendFailure]:
@@ -99,70 +97,70 @@ class RetryingQueue:
             left = [failure.message for failure in failures]
             return failures
 
-        return self._again(SEND, "send", send, again_if=bool)
+        return self._retry(SEND, "send", send, retry_if=bool)
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> bool:
-        """See `JobQueue.dead_letter`. After a lost answer there may be two copies."""
-        return self._again(WRITE, "dead-letter", lambda: self._queue.dead_letter(delivery, reason=reason))
+        """See `JobQueue.dead_letter`. If a response is lost, there may be two copies."""
+        return self._retry(WRITE, "dead-letter", lambda: self._queue.dead_letter(delivery, reason=reason))
 
     def depth(self) -> Depth:
         """See `JobQueue.depth`."""
-        return self._again(READ, "depth", self._queue.depth)
+        return self._retry(READ, "depth", self._queue.depth)
 
     def purge(self) -> None:
-        """See `JobQueue.purge`. Not retried: a queue that is busy purging stays so for a minute."""
+        """See `JobQueue.purge`. Not retried: SQS refuses another purge for a minute."""
         self._queue.purge()
 
 
 class RetryingStore:
-    """A store whose calls are repeated where that helps; conditional puts are not.
+    """A store that retries calls where that can help, but not conditional puts.
 
     Args:
         store: The store.
-        clock: For the pauses.
-        retries: Is told of each call that is made again.
+        clock: Used for the pauses.
+        listeners: Notified of each retry.
     """
 
-    def __init__(self, store: ObjectStore, clock: Clock, retries: RetryListeners | None = None) -> None:
+    def __init__(self, store: ObjectStore, clock: Clock, listeners: RetryListeners | None = None) -> None:
         self._store = store
-        self._again = _Again("store", clock, retries or RetryListeners())
+        self._retry = _Retrier("store", clock, listeners or RetryListeners())
 
     def get(self, key: str) -> StoredObject | None:
         """See `ObjectStore.get`."""
-        return self._again(READ, f"get {key}", lambda: self._store.get(key))
+        return self._retry(READ, f"get {key}", lambda: self._store.get(key))
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`."""
         if expected is not None:
             return self._store.put(key, body, expected=expected)
-        return self._again(WRITE, f"put {key}", lambda: self._store.put(key, body))
+        return self._retry(WRITE, f"put {key}", lambda: self._store.put(key, body))
 
     def get_range(self, wanted: Range) -> bytes | None:
         """See `ObjectStore.get_range`."""
-        return self._again(TRANSFER, f"get {wanted}", lambda: self._store.get_range(wanted))
+        return self._retry(TRANSFER, f"get {wanted}", lambda: self._store.get_range(wanted))
 
     def put_file(self, key: str, path: Path) -> None:
         """See `ObjectStore.put_file`."""
-        self._again(TRANSFER, f"upload {key}", lambda: self._store.put_file(key, path))
+        self._retry(TRANSFER, f"upload {key}", lambda: self._store.put_file(key, path))
 
     def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
         """See `ObjectStore.assemble`."""
-        return self._again(TRANSFER, f"assemble {key}", lambda: self._store.assemble(key, parts))
+        return self._retry(TRANSFER, f"assemble {key}", lambda: self._store.assemble(key, parts))
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
-        """See `ObjectStore.list`. A listing that breaks off is taken up again after the last key that it gave."""
+        """See `ObjectStore.list`. A listing that breaks off is continued after the last key."""
         listing = _Listing(self._store, prefix)
-        while page := self._again(READ, f"list {prefix}", listing.page):
+        while page := self._retry(READ, f"list {prefix}", listing.page):
             yield from page
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`."""
-        doomed = tuple(keys)  # an iterator could not be gone through again
-        self._again(WRITE, "delete", lambda: self._store.delete(doomed))
+        all_keys = tuple(keys)  # an iterator cannot be read twice
+        self._retry(WRITE, "delete", lambda: self._store.delete(all_keys))
 
 
 class _Listing:
-    """A listing that can go on after a failure: keys come in order, so what was given is known by its last key."""
+    """A listing that continues after a failure: keys come in order, so the last key says where."""
 
     def __init__(self, store: ObjectStore, prefix: str) -> None:
         self._store = store
@@ -171,10 +169,10 @@ class _Listing:
         self._rest: Iterator[ListedObject] | None = None
 
     def page(self) -> Sequence[ListedObject]:
-        """The next keys; none at the end.
+        """Return the next keys; none at the end.
 
         Raises:
-            RetryableError: No key came; calling again is safe.
+            RetryableError: No key was read; calling again is safe.
         """
         page: list[ListedObject] = []
         try:
@@ -182,7 +180,7 @@ class _Listing:
             for listed in self._rest:
                 if listed.key > self._last:
                     page.append(listed)
-                if len(page) == LISTED_AT_ONCE:
+                if len(page) == PAGE_KEYS:
                     break
         except RetryableError:
             self._rest = None
@@ -194,59 +192,55 @@ class _Listing:
 
 
 @frozen
-class _Again:
-    """Makes calls of the port called *port* until they succeed; tells *retries* of each that it makes again."""
+class _Retrier:
+    """Makes calls of one port until they succeed or the policy is exhausted."""
 
     port: str
     clock: Clock
-    retries: RetryListeners
+    listeners: RetryListeners
 
     def __call__(
-        self, policy: RetryPolicy, what: str, call: Callable[[], T], *, again_if: Callable[[T], bool] | None = None
+        self, policy: RetryPolicy, name: str, call: Callable[[], T], *, retry_if: Callable[[T], bool] | None = None
     ) -> T:
-        """Make *message* as often as *policy* allows; what the last one gave or raised is the outcome.
+        """Make *call* as often as *policy* allows; the last result or error is the outcome.
 
         Args:
-            policy: How often.
-            what: For the log; its first word is the call's name.
-            call: Safe to repeat.
-            again_if: Says of a result that it is no success yet.
+            policy: Number of attempts, and pauses.
+            name: Method and key, for the log; the first word is the method.
+            call: The call; safe to repeat.
+            retry_if: Returns True for a result that is not yet a success.
         """
-        again: Any = retry_if_exception_type(RetryableError)
-        if again_if is not None:
-            again |= retry_if_result(again_if)
-
-        def conclude(state: RetryCallState) -> Any:
-            return state.outcome.result() if state.outcome is not None else None
-
+        condition: Any = retry_if_exception_type(RetryableError)
+        if retry_if is not None:
+            condition |= retry_if_result(retry_if)
         retrying = Retrying(
             sleep=self.clock.sleep,
             stop=stop_after_attempt(policy.attempts),
             wait=wait_random_exponential(multiplier=policy.first_s, max=policy.longest_s),
-            retry=again,
-            before_sleep=lambda state: self._tell(policy, what, state),
-            retry_error_callback=conclude,
+            retry=condition,
+            before_sleep=lambda state: self._report(policy, name, state),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else None,
         )
         return retrying(call)
 
-    def _tell(self, policy: RetryPolicy, what: str, state: RetryCallState) -> None:
+    def _report(self, policy: RetryPolicy, name: str, state: RetryCallState) -> None:
         outcome = state.outcome
         error = outcome.exception() if outcome is not None and outcome.failed else None
-        self.retries.tell(f"{self.port} {what.partition(' ')[0]}", error)
+        self.listeners.notify(f"{self.port} {name.partition(' ')[0]}", error)
         log.warning(
-            "%s: try %d of %d: %s; again in %.1f s",
-            what,
-            state.attempt_number,
-            policy.attempts,
-            error or "not all of it was accepted",
-            state.upcoming_sleep,
+            "call.retried",
+            call=name,
+            attempt=state.attempt_number,
+            attempts=policy.attempts,
+            error=str(error or "some messages were not accepted"),
+            pause_s=round(state.upcoming_sleep, 1),
         )
 
 
 if TYPE_CHECKING:
 
-    def _queue_proof(queue: RetryingQueue) -> JobQueue:
+    def _queue_conforms(queue: RetryingQueue) -> JobQueue:
         return queue
 
-    def _store_proof(store: RetryingStore) -> ObjectStore:
+    def _store_conforms(store: RetryingStore) -> ObjectStore:
         return store

@@ -1,4 +1,4 @@
-"""SigningQueue: signs whatever is sent, as a wrapper that is itself the port, so that no sender can forget to."""
+"""SigningQueue: a wrapper that is itself a `JobQueue` and signs every message sent, so that no sender can forget to."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ from lifecycle.record.signing import Signer
 
 
 class SigningQueue:
-    """A queue whose messages carry a signature.
+    """A queue whose messages are signed.
 
     Args:
         queue: The queue.
-        signer: With whose key.
-        bucket: What they are signed for.
-        prefix: And what in it.
+        signer: Signs the messages.
+        bucket: Bucket that the signature is valid for.
+        prefix: Prefix in that bucket that the signature is valid for.
     """
 
     def __init__(self, queue: JobQueue, signer: Signer, *, bucket: str, prefix: str) -> None:
@@ -33,12 +33,12 @@ class SigningQueue:
         self.purge = queue.purge
 
     def send(self, messages: Sequence[Message]) -> list[SendFailure]:
-        """See `JobQueue.send`. A failure names the message as it was given, without the signature."""
-        sealed = [self._sealed(message) for message in messages]
-        given = dict(zip(sealed, messages, strict=True))
-        return [evolve(failure, message=given[failure.message]) for failure in self._queue.send(sealed)]
+        """See `JobQueue.send`. A failure contains the message as given, without the signature."""
+        signed = [self._signed(message) for message in messages]
+        given = dict(zip(signed, messages, strict=True))
+        return [evolve(failure, message=given[failure.message]) for failure in self._queue.send(signed)]
 
-    def _sealed(self, message: Message) -> Message:
+    def _signed(self, message: Message) -> Message:
         return evolve(message, body=self._signer.sign(message.body, bucket=self._bucket, prefix=self._prefix))
 
 

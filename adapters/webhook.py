@@ -1,8 +1,9 @@
-"""Webhooks: notices as signed HTTP POSTs, in the manner of the Standard Webhooks specification.
+"""Notifier that posts signed webhooks as the Standard Webhooks specification describes.
 
-https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md: the headers `webhook-id`,
-`webhook-timestamp` and `webhook-signature`, which signs both and the body. Redirects are not followed and no proxy is
-used: what is signed goes where the operator said, and nowhere else.
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+
+`webhook-signature` signs the headers `webhook-id` and `webhook-timestamp` and the body. Redirects are not followed and
+no proxy is used, so that signed notices go to the configured address and nowhere else.
 """
 
 import base64
@@ -10,7 +11,6 @@ import binascii
 import hashlib
 import hmac
 import json
-import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -24,63 +24,64 @@ from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.notifier import Notifier
+from lifecycle.structured_log import StructuredLogger
 
-TIMEOUT_S: Final = 5.0  # to connect, and again for the answer
-TRIES: Final = 2  # the postman's next look is the better try
-PAUSE_S: Final = (0.2, 0.6)
-PREFIX: Final = "whsec_"  # as the specification writes keys: base64 follows
+TIMEOUT_S: Final = 5.0  # to connect, and again for the response
+TRIES: Final = 2  # more are left to the dispatcher's next round
+PAUSE_S: Final = (0.2, 0.6)  # bounds of the random pause between them
+BASE64_PREFIX: Final = "whsec_"  # the specification's prefix of a key in base64
 
 DELIVERED: Final = range(200, 300)
-MOVED: Final = range(300, 400)
+REDIRECTED: Final = range(300, 400)
 REFUSED: Final = range(400, 500)
-MENDABLE: Final = frozenset({401, 403, 404, 405, 407, 408, 409, 421, 423, 425, 429})
-"""Refusals that say nothing of the notice itself: a wrong key or address, or too soon. Somebody will put that right."""
+REFUSED_FOR_NOW: Final = frozenset({401, 403, 404, 405, 407, 408, 409, 421, 423, 425, 429})
+"""Refusals that do not concern the notice itself: a wrong key or address, which can be corrected, or too many calls."""
 
-log = logging.getLogger("holdfast.webhook")
+log = StructuredLogger("holdfast.webhook")
 
 
 def key_bytes(key: str) -> bytes:
-    """The secret that *key* writes: after `whsec_` it is base64, otherwise the text itself.
+    """Return the secret bytes of *key*: base64 after the prefix `whsec_`, otherwise the text itself.
 
     Raises:
-        ValueError: It is no base64.
+        ValueError: The text after the prefix is not base64.
     """
-    if not key.startswith(PREFIX):
+    if not key.startswith(BASE64_PREFIX):
         return key.encode()
     try:
-        return base64.b64decode(key.removeprefix(PREFIX), validate=True)
+        return base64.b64decode(key.removeprefix(BASE64_PREFIX), validate=True)
     except binascii.Error as error:
-        raise ValueError(f"starts with {PREFIX}, but what follows is no base64") from error
+        raise ValueError(f"starts with {BASE64_PREFIX} but no base64 follows") from error
 
 
 def sign(keys: Sequence[str], *, notice_id: str, timestamp: int, body: bytes) -> str:
-    """The header `webhook-signature`: one signature for each of *keys*, so that keys can be changed without a gap."""
+    """Return the header `webhook-signature`: one signature per key, so that keys can be rotated without a gap."""
     signed = f"{notice_id}.{timestamp}.".encode() + body
     digests = (hmac.new(key_bytes(key), signed, hashlib.sha256).digest() for key in keys)
     return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 
 
 class Webhook:
-    """Posts notices to one address. A connection for each: there are few.
+    """Posts notices to one address, each over a connection of its own: there are few.
 
     Args:
-        url: Where to; http or https.
-        keys: Sign; the first is the current one.
-        clock: For the time that is signed.
+        url: Address, http or https.
+        keys: Keys that sign; the first is the current one.
+        clock: Source of the signed time.
     """
 
     def __init__(self, url: str, *, keys: Sequence[str], clock: Clock) -> None:
         parts = urlsplit(url)
         self._host, self._port = str(parts.hostname), parts.port
         self._target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-        self._name = f"{parts.scheme}://{parts.hostname}"  # the rest of an address may be a secret
-        self._tls = _trust() if parts.scheme == "https" else None
+        self._name = f"{parts.scheme}://{parts.hostname}"  # for messages: the rest of the address may be secret
+        self._tls = _tls_context() if parts.scheme == "https" else None
         self._keys = keys
         self._clock = clock
 
     def deliver(self, keys: JobKeys, notice: Notice) -> None:
         """See `Notifier.deliver`."""
-        body = json.dumps(_told(keys, notice), separators=(",", ":")).encode()
+        body = json.dumps(_payload(keys, notice), separators=(",", ":")).encode()
         timestamp = int(self._clock.now().timestamp())
         signature = sign(self._keys, notice_id=notice.id, timestamp=timestamp, body=body)
         status = self._post(
@@ -95,12 +96,12 @@ class Webhook:
         )
         if status in DELIVERED:
             return
-        why = f"{self._name} answers {status}"
-        if status in MOVED:
-            raise RetryableError(f"{why}: redirects are not followed; let WEBHOOK_URL be where it leads")
-        if status in REFUSED and status not in MENDABLE:
-            raise PermanentError(why)
-        raise RetryableError(why)
+        reason = f"{self._name} answers {status}"
+        if status in REDIRECTED:
+            raise RetryableError(f"{reason}: redirects are not followed; set WEBHOOK_URL to the final address")
+        if status in REFUSED and status not in REFUSED_FOR_NOW:
+            raise PermanentError(reason)
+        raise RetryableError(reason)
 
     def _post(self, body: bytes, headers: Mapping[str, str]) -> int:
         connection: HTTPConnection
@@ -110,22 +111,22 @@ class Webhook:
             connection = HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
         try:
             connection.request("POST", self._target, body, dict(headers))
-            with connection.getresponse() as answer:
-                return answer.status
+            with connection.getresponse() as response:
+                return response.status
         except (OSError, HTTPException) as error:
             raise RetryableError(f"{self._name}: {error or type(error).__name__}") from error
-        except ValueError as error:  # an id that somebody wrote into the record by hand
+        except ValueError as error:  # an id that was written into the record by hand
             raise PermanentError(f"cannot be a header: {error}") from error
         finally:
             connection.close()
 
 
 class RetryingNotifier:
-    """A herald that tries again at once, in case it was only a hiccup.
+    """A notifier that retries once, after a short pause.
 
     Args:
-        notifier: The herald.
-        clock: For the pause.
+        notifier: The notifier.
+        clock: Used for the pause.
     """
 
     def __init__(self, notifier: Notifier, clock: Clock) -> None:
@@ -134,23 +135,23 @@ class RetryingNotifier:
 
     def deliver(self, keys: JobKeys, notice: Notice) -> None:
         """See `Notifier.deliver`."""
-        again = Retrying(
+        retrying = Retrying(
             sleep=self._clock.sleep,
             stop=stop_after_attempt(TRIES),
             wait=wait_random(*PAUSE_S),
             retry=retry_if_exception_type(RetryableError),
-            before_sleep=_tell,
+            before_sleep=_log_retry,
             reraise=True,
         )
-        again(self._notifier.deliver, keys, notice)
+        retrying(self._notifier.deliver, keys, notice)
 
 
-def _tell(state: RetryCallState) -> None:
-    log.info("not delivered at the first try: %s", state.outcome.exception() if state.outcome else None)
+def _log_retry(state: RetryCallState) -> None:
+    log.info("webhook.retried", error=str(state.outcome.exception() if state.outcome else None))
 
 
-def _told(keys: JobKeys, notice: Notice) -> dict[str, object]:
-    """What a receiver reads: the same, byte for byte, whenever this notice is delivered."""
+def _payload(keys: JobKeys, notice: Notice) -> dict[str, object]:
+    """Return the JSON document of a notice: the same, byte for byte, at every delivery."""
     return {
         "id": notice.id,
         "job": keys.job,
@@ -167,13 +168,13 @@ def _told(keys: JobKeys, notice: Notice) -> dict[str, object]:
     }
 
 
-def _trust() -> ssl.SSLContext:
-    """Whom this machine trusts; in an image without any certificates, whom boto3 brings along."""
+def _tls_context() -> ssl.SSLContext:
+    """Return a context with this machine's CA certificates; if it has none, as in a bare image, with boto3's."""
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"]:
-        from adapters.aws.clients import certificates  # noqa: PLC0415 - 0.3 s that most do without
+        from adapters.aws.clients import ca_bundle  # noqa: PLC0415 - takes 0.3 s, and most machines do not need it
 
-        context.load_verify_locations(certificates())
+        context.load_verify_locations(ca_bundle())
     return context
 
 

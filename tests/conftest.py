@@ -119,7 +119,7 @@ def wire_store(moto_url: str, s3_client: Any) -> Iterator[Callable[[], r2.R2Stor
 
     yield make
     for store in made:
-        store._direct.close()
+        store._small_http.close()
         store._control.close()
         store._bulk.close()
 

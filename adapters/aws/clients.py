@@ -1,10 +1,11 @@
-"""boto3 as Holdfast uses it: client settings.
+"""boto3 clients configured for SQS and R2, with every setting that matters given explicitly.
 
-boto3's defaults have changed under its users three times: checksums (1.36) that R2 refuses, the retry mode (1.44), and
-a transfer client (CRT) that ignores the endpoint. So every setting that matters is said here.
+boto3's defaults have changed three times: 1.36 added checksums that R2 refuses
+(https://developers.cloudflare.com/r2/examples/aws/boto3/), 1.44 changed the retry mode, and the CRT transfer client
+ignores the endpoint.
 
-Retrying has one owner, `adapters.retrying`: *control* and *receive* clients send once. Only *bulk* transfers, whose
-pieces are safe to repeat one by one, leave it to botocore.
+`adapters.retrying` decides what is retried: *control* and *receive* clients send each request once. Only for *bulk*
+transfers, whose parts are safe to repeat one by one, does botocore retry.
 """
 
 import os
@@ -23,27 +24,27 @@ from botocore.handlers import add_expect_header
 from botocore.httpsession import get_cert_path
 from botocore.session import Session as BotocoreSession
 
-from adapters.aws.error_mapping import S3, Service, translating
+from adapters.aws.error_mapping import S3, Service, mapped_errors
 from lifecycle.errors import ConfigError, PermanentError
 
-TRANSFER_THREADS: Final = 4  # more gain nothing on two cores, and starve a workload beside them
-CALL_THREADS: Final = 8  # that send small calls through one client at once
+TRANSFER_THREADS: Final = 4  # more gain nothing on two cores and take CPU time from the workload
+CALL_THREADS: Final = 8  # threads that send small requests through one client
 
-_MAKING: Final = RLock()  # a boto3 session is not for several threads at once
+_CREATION_LOCK: Final = RLock()  # a boto3 session is not thread-safe
 _REGION: Final = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d{1,2}")
-_DEFAULT_REGION: Final = "us-east-1"  # for an emulator's queue; any name is signed and none is checked
+_DEFAULT_REGION: Final = "us-east-1"  # for an emulator's queue: the signature needs a region, and none is checked
 
 
 @frozen(kw_only=True)
 class ClientKind:
-    """What a client is for.
+    """Limits of a client, by its use.
 
     Attributes:
         connect_s: Seconds to wait for a connection.
-        read_s: Seconds to wait for bytes of an answer.
-        attempts: How often botocore sends a request, in all.
-        pool: Connections kept, at least the threads that share the client and two.
-        signs_body: Whether bodies are hashed for the signature; over HTTPS it may be left out.
+        read_s: Seconds to wait for the next bytes of a response.
+        attempts: Number of times that botocore sends a request.
+        pool: Connections kept: one for each thread that shares the client, and two spare.
+        signs_body: Hash bodies for the signature; over HTTPS this may be omitted.
     """
 
     connect_s: float
@@ -60,31 +61,38 @@ BULK: Final = ClientKind(connect_s=5, read_s=60, attempts=3, pool=TRANSFER_THREA
 
 @frozen(kw_only=True)
 class Credentials:
-    """A key pair, and the token of a short-lived one."""
+    """A key pair and, if it is short-lived, its session token."""
 
     key_id: str
     secret: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
 
 
-class Renewable(Protocol):
-    """Keys that change; botocore's own form, and more. Thread-safe."""
+class CredentialProvider(Protocol):
+    """A source of credentials that change: botocore's interface and one method more. Thread-safe."""
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """Those to sign a call with; raises `ConfigError` if there are none."""
+        """Return credentials to sign a call with.
 
-    def renewed_after(self, status: int) -> bool:
-        """Whether there are other keys now than this thread got last, and sent a call with that got *status*."""
+        Raises:
+            ConfigError: There are none.
+        """
+
+    def refreshed_after(self, status: int) -> bool:
+        """Return True if a call that this thread signed, and that got HTTP *status*, is worth repeating at once.
+
+        That is so if the call was refused and newer credentials than those last given to this thread exist now.
+        """
 
 
-Keys = Credentials | Renewable
+AnyCredentials = Credentials | CredentialProvider
 
 
-def queue_place(url: str) -> tuple[str, str]:
-    """The endpoint and the region of a queue's URL; an emulator's has no region, and gets one.
+def queue_endpoint(url: str) -> tuple[str, str]:
+    """Return the endpoint and the region of a queue's URL; an emulator's URL has no region and gets a default.
 
     Raises:
-        ConfigError: It is no queue's URL.
+        ConfigError: The URL is not that of a queue.
     """
     endpoint = _endpoint(url, "QUEUE_URL")
     parts = urlsplit(url)
@@ -96,31 +104,31 @@ def queue_place(url: str) -> tuple[str, str]:
     return endpoint, next((label for label in labels if _REGION.fullmatch(label)), _DEFAULT_REGION)
 
 
-def store_place(url: str, bucket: str) -> str:
-    """The endpoint for a store's URL, which may have a path, but not the bucket's.
+def store_endpoint(url: str, bucket: str) -> str:
+    """Return the endpoint for a store's URL, which may have a path but must not end with the bucket.
 
     Raises:
-        ConfigError: It is no URL, or names the bucket.
+        ConfigError: The URL is invalid or names the bucket, or the bucket's name is invalid.
     """
     if not bucket or "/" in bucket:
-        raise ConfigError(f"BUCKET {bucket!r} is not a bucket's name")
+        raise ConfigError(f"BUCKET {bucket!r} is not a valid bucket name")
     endpoint = _endpoint(url, "CLOUDFLARE_URL")
     path = urlsplit(url).path.rstrip("/")
     if path == f"/{bucket}":
-        raise ConfigError(f"CLOUDFLARE_URL {url!r} ends with the bucket; leave that to BUCKET")
+        raise ConfigError(f"CLOUDFLARE_URL {url!r} ends with the bucket: remove it; BUCKET names the bucket")
     return f"{endpoint}{path}"
 
 
-def make_client(service: Service, kind: ClientKind, *, endpoint: str, region: str, credentials: Keys) -> Any:
-    """Make a client, which any threads may share; sends nothing.
+def make_client(service: Service, kind: ClientKind, *, endpoint: str, region: str, credentials: AnyCredentials) -> Any:
+    """Create a thread-safe client; nothing is sent.
 
     Raises:
-        ConfigError: A setting cannot be used.
+        ConfigError: A setting is invalid.
     """
-    check_keys(service, credentials)
+    check_credentials(service, credentials)
     try:
-        with _MAKING, translating(f"make a client for {endpoint}", service):
-            session, keys = _signing_with(credentials)
+        with _CREATION_LOCK, mapped_errors(f"create a client for {endpoint}", service):
+            session, keys = _session_for(credentials)
             client = session.client(
                 service.name,
                 endpoint_url=endpoint,
@@ -129,104 +137,107 @@ def make_client(service: Service, kind: ClientKind, *, endpoint: str, region: st
                 config=_config(service, kind, secure=endpoint.startswith("https:")),
             )
     except (ValueError, PermanentError) as error:
-        raise ConfigError(f"no client for {endpoint} in region {region!r}: {error}; check {service.place}") from error
+        raise ConfigError(
+            f"cannot create a client for {endpoint} in region {region!r}: {error}; check {service.location_settings}"
+        ) from error
     if not isinstance(credentials, Credentials):
-        client.meta.events.register_first("needs-retry", partial(_again_if_renewed, credentials))
+        client.meta.events.register_first("needs-retry", partial(_retry_if_refreshed, credentials))
     if service is S3:
-        # Cloudflare sends no "100 Continue", and botocore waits a second for it on every upload of a file.
+        # botocore asks for "100 Continue" and waits a second for it; Cloudflare does not send it.
         client.meta.events.unregister("before-call.s3", add_expect_header)
     return client
 
 
-def lazy_client(service: Service, kind: ClientKind, *, credentials: Keys, **place: str) -> Any:
-    """`make_client`, put off to the first use: a client takes 50 to 100 ms, and many a command needs one of four.
+def lazy_client(service: Service, kind: ClientKind, *, credentials: AnyCredentials, **location: str) -> Any:
+    """Return a client that `make_client` creates at its first use: that takes 50-100 ms, and many commands need none.
 
     Raises:
-        ConfigError: A key cannot be one. What else is wrong with a setting is raised at the first use.
+        ConfigError: The credentials are malformed. Other invalid settings raise at the first use.
     """
-    check_keys(service, credentials)
-    return _Lazy(partial(make_client, service, kind, credentials=credentials, **place))
+    check_credentials(service, credentials)
+    return _LazyClient(partial(make_client, service, kind, credentials=credentials, **location))
 
 
-class _Lazy:
-    """Stands for what *make* makes."""
+class _LazyClient:
+    """A stand-in for the client that *make* creates."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make
-        self._made: Any = None
+        self._client: Any = None
 
     def __getattr__(self, name: str) -> Any:
-        if self._made is None:
-            with _MAKING:
-                self._made = self._made or self._make()
-        return getattr(self._made, name)
+        if self._client is None:
+            with _CREATION_LOCK:
+                self._client = self._client or self._make()
+        return getattr(self._client, name)
 
 
-def signing_keys(credentials: Keys) -> ReadOnlyCredentials:
-    """Those to sign one call with, in botocore's form.
+def signing_credentials(credentials: AnyCredentials) -> ReadOnlyCredentials:
+    """Return the credentials to sign one call with, in botocore's form.
 
     Raises:
-        ConfigError: They are to be read, and cannot be.
+        ConfigError: They have to be read first, and reading them failed.
     """
     if isinstance(credentials, Credentials):
         return ReadOnlyCredentials(credentials.key_id, credentials.secret, credentials.token)
     return credentials.get_frozen_credentials()
 
 
-def check_keys(service: Service, credentials: Keys) -> None:
-    """Find what a slip of the pen does to a key, before it is sent.
+def check_credentials(service: Service, credentials: AnyCredentials) -> None:
+    """Reject keys that are empty or were pasted with stray characters, before they are sent.
 
     Raises:
-        ConfigError: One cannot be a key.
+        ConfigError: A key is malformed; the message does not show it.
     """
     if not isinstance(credentials, Credentials):
         return  # checked whenever they are read
     for value in (credentials.key_id, credentials.secret, credentials.token or "-"):
         if not (value.isascii() and value.isprintable()) or not value or " " in value:
-            raise ConfigError(f"a key is empty, or has a blank or a strange character in it; check {service.keys}")
+            raise ConfigError(
+                f"a key is empty, or contains a space or an invalid character; check {service.credential_settings}"
+            )
 
 
-def certificates() -> str:
-    """The file or folder of those certificates that boto3 trusts here."""
-    own = _session()._session.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")  # noqa: SLF001
-    return str(own or get_cert_path(True))
+def ca_bundle() -> str:
+    """Return the file or folder of the CA certificates that boto3 trusts on this machine."""
+    configured = _session()._session.get_config_variable("ca_bundle")  # noqa: SLF001 - boto3 has no public way
+    return str(configured or os.environ.get("REQUESTS_CA_BUNDLE") or get_cert_path(True))
 
 
 @frozen
-class _Provider:
-    """Where a session of botocore finds its keys."""
+class _BotocoreProvider:
+    """The credential provider of a botocore session, in the form that botocore asks for."""
 
-    keys: Renewable
+    credentials: CredentialProvider
 
-    def load_credentials(self) -> Renewable:
-        """As botocore asks for them."""
-        return self.keys
+    def load_credentials(self) -> CredentialProvider:
+        return self.credentials
 
 
-def _signing_with(credentials: Keys) -> tuple[Any, dict[str, str | None]]:
-    """A session, and what else a client needs to sign with *credentials*."""
+def _session_for(credentials: AnyCredentials) -> tuple[Any, dict[str, str | None]]:
+    """Return a session, and the arguments that make its clients sign with *credentials*."""
     if isinstance(credentials, Credentials):
         return _session(), {
             "aws_access_key_id": credentials.key_id,
             "aws_secret_access_key": credentials.secret,
             "aws_session_token": credentials.token,
         }
-    own = BotocoreSession()
-    own.register_component("data_loader", _session()._session.get_component("data_loader"))  # noqa: SLF001
-    own.register_component("credential_provider", _Provider(credentials))
-    return boto3.Session(botocore_session=own), {}
+    session = BotocoreSession()
+    session.register_component("data_loader", _session()._session.get_component("data_loader"))  # noqa: SLF001
+    session.register_component("credential_provider", _BotocoreProvider(credentials))
+    return boto3.Session(botocore_session=session), {}
 
 
-def _again_if_renewed(credentials: Renewable, *, attempts: int, response: Any, **_: Any) -> float | None:
-    """For botocore: send a call once more, at once, if it was refused and there are other keys by now."""
+def _retry_if_refreshed(credentials: CredentialProvider, *, attempts: int, response: Any, **_: Any) -> float | None:
+    """Tell botocore to repeat a refused call once, at once, if there are newer credentials by now."""
     if attempts > 1 or response is None:
         return None
-    return 0.0 if credentials.renewed_after(response[0].status_code) else None
+    return 0.0 if credentials.refreshed_after(response[0].status_code) else None
 
 
 @cache
 def _session() -> Any:
-    return boto3.Session()  # loading the models takes 50 ms, so once
+    return boto3.Session()  # shared, because loading the service models takes 50 ms
 
 
 def _config(service: Service, kind: ClientKind, *, secure: bool) -> Config:
@@ -249,13 +260,13 @@ def _config(service: Service, kind: ClientKind, *, secure: bool) -> Config:
 
 
 def _endpoint(url: str, setting: str) -> str:
-    """Scheme, host and port of *url*."""
+    """Return the scheme, host and port of *url*."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError as error:
-        raise ConfigError(f"{setting} {url!r} is not a URL: {error}") from error
+        raise ConfigError(f"{setting} {url!r} is not a valid URL: {error}") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname or url != "".join(url.split()):
-        raise ConfigError(f"{setting} {url!r} is not a URL that starts with https:// or http:// and a host")
+        raise ConfigError(f"{setting} {url!r} is not a valid URL: it must start with https:// or http:// and a host")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{port}"

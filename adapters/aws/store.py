@@ -1,19 +1,20 @@
-"""ObjectStore on Cloudflare R2, or any S3.
+"""ObjectStore on Cloudflare R2 or any other S3 service.
 
-What R2 does, as far as it shows here (sources: Cloudflare's R2 documentation, and tests of real accounts):
+R2 differs from S3 in ways that matter here (https://developers.cloudflare.com/r2/api/s3/api/ and tests with accounts):
 
-- It honours `If-Match` and `If-None-Match: *` on PUT, and on neither COPY nor DELETE; so only `put` has a condition.
-- It takes one write a second to a key, and answers 429 to more.
-- All parts of a multipart upload but the last must be equal in size: the transfer manager's are.
-- It refuses the checksum trailers that boto3 sends by default; so bodies are checked by Content-MD5, and files by the
-  size here and by the hashes in our manifests.
+- It honours `If-Match` and `If-None-Match: *` on PUT but not on COPY or DELETE, so only `put` is conditional.
+- It accepts one write per second to a key, and answers 429 to more
+  (https://developers.cloudflare.com/r2/platform/limits/).
+- All parts of a multipart upload but the last must have the same size, as the transfer manager's do.
+- It refuses the checksum trailers that boto3 sends by default. Small bodies therefore carry Content-MD5; files are
+  checked by their size here, and by the hashes in our manifests.
 
-Versions are ETags, quotes included, as the store gave them. Ceph's gateway wants them without: the canary refuses it.
+Versions are ETags as the store sent them, quotes included. Ceph's gateway expects them without quotes; the preflight
+check refuses such a store.
 """
 
 import base64
 import hashlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -25,85 +26,101 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
-from adapters.aws.clients import BULK, CALL_THREADS, CONTROL, TRANSFER_THREADS, Keys, lazy_client, store_place
-from adapters.aws.error_mapping import S3, code_of, status_of, translating
-from adapters.aws.s3_http import S3Http, is_plain_way
-from adapters.aws.s3_listing import read_page
+from adapters.aws.clients import (
+    BULK,
+    CALL_THREADS,
+    CONTROL,
+    TRANSFER_THREADS,
+    AnyCredentials,
+    lazy_client,
+    store_endpoint,
+)
+from adapters.aws.error_mapping import S3, error_code, http_status, mapped_errors
+from adapters.aws.multipart import NOT_FOUND, Assembly
+from adapters.aws.s3_http import S3Http, is_proxied
+from adapters.aws.s3_listing import parse_page
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import Absent, Body, ListedObject, ObjectStore, Range, StoredObject, Version
+from lifecycle.structured_log import StructuredLogger
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
-SMALL_BYTES: Final = 1 << 20  # of an object that is put with a checksum of its own
-PART_BYTES: Final = 64 << 20  # fewer, larger parts cost a third of the CPU of boto3's 8 MiB
-DELETE_BATCH: Final = 1000  # keys, by S3's limit
+SMALL_BYTES: Final = 1 << 20  # up to this size, an unconditional put carries a checksum and is sent once
+PART_BYTES: Final = 64 << 20  # fewer, larger parts cost a third of the CPU time of boto3's 8 MiB
+DELETE_BATCH: Final = 1000  # keys in one request: S3's limit
 NO_SUCH_KEY: Final = "NoSuchKey"
-NOT_FOUND: Final = 404
+INVALID_RANGE: Final = "InvalidRange"
 
 TRANSFER: Final = TransferConfig(
     multipart_threshold=PART_BYTES,
     multipart_chunksize=PART_BYTES,
     max_concurrency=TRANSFER_THREADS,
-    preferred_transfer_client="classic",  # the other one, CRT, sends R2's bytes to AWS
+    preferred_transfer_client="classic",  # the alternative, CRT, ignores the endpoint and sends the bytes to AWS
 )
 
-log = logging.getLogger("holdfast.r2")
+log = StructuredLogger("holdfast.r2")
 
 
 class R2Store:
-    """One bucket.
+    """One bucket. Thread-safe.
 
     Args:
-        direct: Puts and gets small objects, sending once; None lets *control* do it.
-        packer: Puts large ones, sending once; None lets *bulk* do it.
-        control: A client that sends once, for small objects.
-        bulk: A client that is patient and tries again, for what is big or safe to repeat.
-        bucket: Its name.
-        clock: Stands in for the store's clock where that does not tell its time.
+        small_http: Sends small puts, gets and listings once; None: *control* does, and *bulk* lists.
+        large_http: Sends large puts once; None: *bulk* does.
+        control: Client that sends once, for small objects.
+        bulk: Client with long time-outs that repeats requests, for large objects and calls that are safe to repeat.
+        bucket: The bucket's name.
+        clock: Used for ages if the store sends no date.
     """
 
     def __init__(
         self,
         *,
-        direct: S3Http | None,
-        packer: S3Http | None,
+        small_http: S3Http | None,
+        large_http: S3Http | None,
         control: "S3Client",
         bulk: "S3Client",
         bucket: str,
         clock: Clock,
     ) -> None:
-        self._direct = direct
-        self._packer = packer
+        self._small_http = small_http
+        self._large_http = large_http
         self._control = control
         self._bulk = bulk
         self._bucket = bucket
         self._clock = clock
-        self._takes_batches = True
+        self._deletes_batches = True
 
     def get(self, key: str) -> StoredObject | None:
         """See `ObjectStore.get`."""
-        with translating(f"get {key}", S3):
+        with mapped_errors(f"get {key}", S3):
             try:
-                if self._direct is not None:
-                    said = self._direct.get(key)
-                    written = parsedate_to_datetime(said.headers["Last-Modified"])
-                    return StoredObject(said.body, said.headers["ETag"], self._age_s(said.headers["Date"], written))
-                answer = self._control.get_object(Bucket=self._bucket, Key=key)
+                return (
+                    self._get_by_client(key) if self._small_http is None else self._get_by_http(self._small_http, key)
+                )
             except ClientError as error:
-                if code_of(error) == NO_SUCH_KEY:
+                if error_code(error) == NO_SUCH_KEY:
                     return None
                 raise
-            with closing(answer["Body"]) as body:
-                content = body.read()
-            _expect_whole(answer, content, key)
-            return StoredObject(content, answer["ETag"], self._age_s(_date(answer), answer["LastModified"]))
+
+    def _get_by_http(self, http: S3Http, key: str) -> StoredObject:
+        response = http.get(key)
+        written = parsedate_to_datetime(response.headers["Last-Modified"])
+        return StoredObject(response.body, response.headers["ETag"], self._age_s(response.headers["Date"], written))
+
+    def _get_by_client(self, key: str) -> StoredObject:
+        response = self._control.get_object(Bucket=self._bucket, Key=key)
+        with closing(response["Body"]) as body:
+            content = body.read()
+        _require_whole(response, content, key)
+        return StoredObject(content, response["ETag"], self._age_s(_date(response), response["LastModified"]))
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
-        """See `ObjectStore.put`. What is small, or has a condition, is sent once."""
+        """See `ObjectStore.put`. A small or conditional put is sent once."""
         if expected is None and len(body) > SMALL_BYTES:
             return self._put_large(key, body)
         checksum = hashlib.md5(body, usedforsecurity=False).digest()
@@ -112,154 +129,104 @@ class R2Store:
             headers["If-None-Match"] = "*"
         elif expected is not None:
             headers["If-Match"] = expected
-        with translating(f"put {key}", S3):
-            if self._direct is not None:
-                return self._direct.put(key, bytes(body), headers=headers)
-            as_the_client_has_them: Any = {name.replace("-", ""): value for name, value in headers.items()}
-            return self._control.put_object(Bucket=self._bucket, Key=key, Body=bytes(body), **as_the_client_has_them)[
-                "ETag"
-            ]
+        with mapped_errors(f"put {key}", S3):
+            if self._small_http is not None:
+                return self._small_http.put(key, bytes(body), headers=headers)
+            arguments: Any = {name.replace("-", ""): value for name, value in headers.items()}  # as boto3 names them
+            return self._control.put_object(Bucket=self._bucket, Key=key, Body=bytes(body), **arguments)["ETag"]
 
     def _put_large(self, key: str, body: Body) -> Version:
-        """Over HTTPS neither hashed nor signed, which would cost more than sending it: its hash is in a manifest."""
-        with translating(f"put {key}", S3):
-            if self._packer is not None:
-                return self._packer.put(key, body)
+        """Put a body whose hash is in a manifest: hashing it again would cost more than sending it over HTTPS."""
+        with mapped_errors(f"put {key}", S3):
+            if self._large_http is not None:
+                return self._large_http.put(key, body)
             return self._bulk.put_object(Bucket=self._bucket, Key=key, Body=bytes(body))["ETag"]
 
     def get_range(self, wanted: Range) -> bytes | None:
         """See `ObjectStore.get_range`."""
         last = wanted.offset + wanted.length - 1
-        with translating(f"get {wanted}", S3):
+        with mapped_errors(f"get {wanted}", S3):
             try:
-                answer = self._bulk.get_object(
+                response = self._bulk.get_object(
                     Bucket=self._bucket, Key=wanted.key, Range=f"bytes={wanted.offset}-{last}"
                 )
             except ClientError as error:
-                if code_of(error) == NO_SUCH_KEY:
+                if error_code(error) == NO_SUCH_KEY:
                     return None
-                if code_of(error) == "InvalidRange":  # the object ends before it
+                if error_code(error) == INVALID_RANGE:  # the object ends before the offset
                     return b""
                 raise
-            with closing(answer["Body"]) as body:
-                if wanted.offset and "ContentRange" not in answer:
-                    raise PermanentError(f"get {wanted.key}: the store ignores Range")
-                content = body.read()
-            _expect_whole(answer, content, wanted.key)
+            content = _read_range(response, wanted)
+            _require_whole(response, content, wanted.key)
         return content[: wanted.length]
 
     def put_file(self, key: str, path: Path) -> None:
-        """See `ObjectStore.put_file`. What arrived is measured before it returns."""
+        """See `ObjectStore.put_file`. Compares the size that arrived before it returns."""
         size_bytes = path.stat().st_size
-        with translating(f"upload {key}", S3):
+        with mapped_errors(f"upload {key}", S3):
             self._bulk.upload_file(str(path), self._bucket, key, Config=TRANSFER)
-        there = self._size_bytes(key)
-        if there != size_bytes:
-            raise RetryableError(f"upload {key}: {size_bytes} bytes were sent, and {there} are there")
+        stored_bytes = self._size_bytes(key)
+        if stored_bytes != size_bytes:
+            raise RetryableError(f"upload {key}: sent {size_bytes} bytes, but the store has {stored_bytes}")
 
     def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
-        """See `ObjectStore.assemble`. A multipart upload that comes to nothing is aborted, or R2 does so in a week."""
-        place: Any = {"Bucket": self._bucket, "Key": key}
-        with translating(f"assemble {key}", S3):
-            upload: Any = {**place, "UploadId": self._bulk.create_multipart_upload(**place)["UploadId"]}
-        try:
-            made = [self._part(upload, number, part) for number, part in enumerate(parts, 1)]
-            whole = None not in made
-            if whole:
-                with translating(f"assemble {key}", S3):
-                    # "200 OK" may come before the work is done; the ETag is its end.
-                    whole = bool(
-                        self._bulk.complete_multipart_upload(**upload, MultipartUpload={"Parts": made})["ETag"]
-                    )
-        except BaseException:
-            self._abort(upload)
-            raise
-        if not whole:
-            self._abort(upload)
-        return whole
-
-    def _part(self, upload: Any, number: int, part: Range | Callable[[], bytes]) -> Any:
-        """One part of a multipart upload; None if what it is to be copied from is not there."""
-        if not isinstance(part, Range):
-            content = part()
-            with translating(f"upload part {number} of {upload['Key']}", S3):
-                etag = self._bulk.upload_part(**upload, PartNumber=number, Body=content)["ETag"]
-            return {"PartNumber": number, "ETag": etag}
-        source: Any = {"Bucket": self._bucket, "Key": part.key}
-        piece = f"bytes={part.offset}-{part.offset + part.length - 1}"
-        with translating(f"copy {part} to {upload['Key']}", S3):
-            try:
-                copied = self._bulk.upload_part_copy(
-                    **upload, PartNumber=number, CopySource=source, CopySourceRange=piece
-                )
-            except ClientError as error:
-                if status_of(error) == NOT_FOUND and self._is_absent(part.key):
-                    return None
-                raise
-            return {"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]}
-
-    def _is_absent(self, key: str) -> bool:
-        """Whether the store says in words that there is no *key*: a copy's 404 may as well mean something else."""
-        return self.get_range(Range(key, 0, 1)) is None
-
-    def _abort(self, upload: Any) -> None:
-        try:
-            self._bulk.abort_multipart_upload(**upload)
-        except (BotoCoreError, ClientError) as error:
-            log.info("an upload of %s is left behind: %s", upload["Key"], error)
+        """See `ObjectStore.assemble`. A multipart upload that fails is aborted."""
+        return Assembly(self._bulk, bucket=self._bucket, key=key, is_absent=self._is_absent).run(parts)
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
-        """See `ObjectStore.list`. A page has up to 1000 keys, and R2 charges it like a write."""
-        following: str | None = ""
-        while following is not None:
-            with translating(f"list {prefix}", S3):
-                page, following = (self._page if self._direct is None else self._page_directly)(prefix, following)
+        """See `ObjectStore.list`. Fetches pages of up to 1000 keys; R2 charges each like a write."""
+        token: str | None = ""
+        while token is not None:
+            with mapped_errors(f"list {prefix}", S3):
+                if self._small_http is None:
+                    page, token = self._page_by_client(prefix, token)
+                else:
+                    page, token = self._page_by_http(self._small_http, prefix, token)
             yield from page
 
-    def _page(self, prefix: str, following: str) -> tuple[Sequence[ListedObject], str | None]:
-        """A page of a listing, and how to go on."""
-        more: Any = {"ContinuationToken": following} if following else {}
-        page = self._bulk.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **more)
+    def _page_by_client(self, prefix: str, token: str) -> tuple[Sequence[ListedObject], str | None]:
+        """Return a page and the token of the next one; None after the last."""
+        following: Any = {"ContinuationToken": token} if token else {}
+        page = self._bulk.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **following)
         date = _date(page)
-        listed = [
+        objects = [
             ListedObject(found["Key"], found["Size"], found["ETag"], self._age_s(date, found["LastModified"]))
             for found in page.get("Contents", ())
         ]
-        # The end of a page must be said, or a page that was cut short would say that there is nothing.
-        return listed, page["NextContinuationToken"] if page["IsTruncated"] else None
+        # IsTruncated must be there: a truncated response would otherwise pass for the end of the listing.
+        return objects, page["NextContinuationToken"] if page["IsTruncated"] else None
 
-    def _page_directly(self, prefix: str, following: str) -> tuple[Sequence[ListedObject], str | None]:
-        """The same, in a tenth of the time."""
-        assert self._direct is not None  # noqa: S101 - tells the type checker
-        query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
-        answer = self._direct.ask(**query, **({"continuation-token": following} if following else {}))
-        rows, going_on = read_page(answer.body)
-        date = answer.headers["Date"]
-        return [ListedObject(row.key, row.size, row.etag, self._age_s(date, row.written)) for row in rows], going_on
+    def _page_by_http(self, http: S3Http, prefix: str, token: str) -> tuple[Sequence[ListedObject], str | None]:
+        """Return the same in a tenth of the time."""
+        following = {"continuation-token": token} if token else {}
+        response = http.query(**{"list-type": "2", "encoding-type": "url", "prefix": prefix}, **following)
+        rows, next_token = parse_page(response.body)
+        date = response.headers["Date"]
+        return [ListedObject(row.key, row.size, row.etag, self._age_s(date, row.written)) for row in rows], next_token
 
     def delete(self, keys: Iterable[str]) -> None:
-        """See `ObjectStore.delete`. A store that does not take batches is asked key by key."""
+        """See `ObjectStore.delete`. Deletes key by key if the store does not support batches."""
         rest = iter(keys)
         while batch := list(islice(rest, DELETE_BATCH)):
-            if not self._takes_batches:
+            if not self._deletes_batches:
                 self._delete_each(batch)
                 continue
             try:
-                left = self._delete_batch(batch)
+                failed = self._delete_batch(batch)
             except (PermanentError, ConfigError) as error:
                 self._delete_each(batch)
-                self._takes_batches = False
-                log.info("the store refuses to delete in batches: %s", error)
+                self._deletes_batches = False
+                log.info("batch_delete.refused", error=str(error))
             else:
-                self._delete_each(left)
+                self._delete_each(failed)
 
     def _delete_batch(self, keys: Sequence[str]) -> Sequence[str]:
-        """Delete *keys*; returns those that the store could not."""
-        with translating(f"delete {len(keys)} keys from {keys[0]} on", S3):
-            answer = self._bulk.delete_objects(
+        """Delete *keys* and return those that the store could not delete."""
+        with mapped_errors(f"delete {len(keys)} keys from {keys[0]} on", S3):
+            response = self._bulk.delete_objects(
                 Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in keys], "Quiet": True}
             )
-        return [failed["Key"] for failed in answer.get("Errors", ())]
+        return [failed["Key"] for failed in response.get("Errors", ())]
 
     def _delete_each(self, keys: Sequence[str]) -> None:
         if keys:
@@ -268,69 +235,81 @@ class R2Store:
                     pass
 
     def _delete_one(self, key: str) -> None:
-        with translating(f"delete {key}", S3):
+        with mapped_errors(f"delete {key}", S3):
             try:
                 self._bulk.delete_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
-                if code_of(error) != NO_SUCH_KEY:
+                if error_code(error) != NO_SUCH_KEY:
                     raise
 
+    def _is_absent(self, key: str) -> bool:
+        """Return True if the store answers "no such key", and not just 404."""
+        return self.get_range(Range(key, 0, 1)) is None
+
     def _size_bytes(self, key: str) -> int | None:
-        """The object's size; None if it is not there, or the bucket is not."""
-        with translating(f"look at {key}", S3):
+        """Return the object's size; None if the object or the bucket is absent."""
+        with mapped_errors(f"look at {key}", S3):
             try:
                 return self._bulk.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
             except ClientError as error:
-                if status_of(error) == NOT_FOUND:
+                if http_status(error) == NOT_FOUND:
                     return None
                 raise
 
     def _age_s(self, date: str | None, written: datetime) -> float:
-        """Seconds from *written* to *date*, the moment of an answer, both by the store's clock."""
-        asked = _moment(date) if date else None
-        return max(0.0, ((asked or self._clock.now()) - written).total_seconds())
+        """Return the seconds from *written* to *date*, the response's date; both are by the store's clock."""
+        now = _parse_date(date) if date else None
+        return max(0.0, ((now or self._clock.now()) - written).total_seconds())
 
 
 @lru_cache(maxsize=64)
-def _moment(date: str) -> datetime | None:
-    """What an answer's `Date` says; None if that is nothing. A page of a listing asks for it a thousand times."""
+def _parse_date(date: str) -> datetime | None:
+    """Parse a `Date` header; None if it is malformed. Cached, because a page of a listing needs it a thousand times."""
     try:
         moment = parsedate_to_datetime(date)
     except ValueError:
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000": UTC, by RFC 5322
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" means UTC: RFC 5322, section 3.3
 
 
-def _date(answer: Mapping[str, Any]) -> str | None:
-    """When the store answered, in its own words."""
-    date: str | None = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+def _date(response: Mapping[str, Any]) -> str | None:
+    """Return the response's `Date` header."""
+    date: str | None = response["ResponseMetadata"]["HTTPHeaders"].get("date")
     return date
 
 
-def _expect_whole(answer: Mapping[str, Any], content: bytes, key: str) -> None:
-    """Find half an answer, which must be taken for neither a short object nor an empty one."""
-    headers = answer["ResponseMetadata"]["HTTPHeaders"]
-    if "transfer-encoding" not in headers and len(content) != answer["ContentLength"]:
-        raise RetryableError(f"get {key}: {len(content)} bytes came of {answer['ContentLength']}")
+def _read_range(response: Mapping[str, Any], wanted: Range) -> bytes:
+    with closing(response["Body"]) as body:
+        if wanted.offset and "ContentRange" not in response:
+            raise PermanentError(f"get {wanted.key}: the store ignores Range")
+        content: bytes = body.read()
+        return content
 
 
-def connect(*, endpoint: str, region: str, credentials: Keys, bucket: str, clock: Clock) -> R2Store:
-    """Make an `R2Store` with clients of its own; sends nothing.
+def _require_whole(response: Mapping[str, Any], content: bytes, key: str) -> None:
+    """Reject a truncated body, which must pass neither for a short object nor for an empty one."""
+    headers = response["ResponseMetadata"]["HTTPHeaders"]
+    if "transfer-encoding" not in headers and len(content) != response["ContentLength"]:
+        raise RetryableError(f"get {key}: got {len(content)} of {response['ContentLength']} bytes")
+
+
+def connect(*, endpoint: str, region: str, credentials: AnyCredentials, bucket: str, clock: Clock) -> R2Store:
+    """Create an `R2Store` with clients of its own; nothing is sent.
 
     Raises:
-        ConfigError: The endpoint, the bucket's name or a key cannot be right.
+        ConfigError: The endpoint, the bucket's name or a key is invalid.
     """
-    place = store_place(endpoint, bucket)
+    url = store_endpoint(endpoint, bucket)
     control, bulk = (
-        lazy_client(S3, kind, endpoint=place, region=region, credentials=credentials) for kind in (CONTROL, BULK)
+        lazy_client(S3, kind, endpoint=url, region=region, credentials=credentials) for kind in (CONTROL, BULK)
     )
-    direct = packer = None
-    if is_plain_way(place):
-        direct, packer = (
-            S3Http(endpoint=place, region=region, credentials=credentials, bucket=bucket, kind=kind)
+    small_http = large_http = None
+    if not is_proxied(url):
+        small_http, large_http = (
+            S3Http(endpoint=url, region=region, credentials=credentials, bucket=bucket, kind=kind)
             for kind in (CONTROL, BULK)
         )
-    return R2Store(direct=direct, packer=packer, control=control, bulk=bulk, bucket=bucket, clock=clock)
+    return R2Store(small_http=small_http, large_http=large_http, control=control, bulk=bulk, bucket=bucket, clock=clock)
 
 
 if TYPE_CHECKING:

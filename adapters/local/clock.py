@@ -1,4 +1,4 @@
-"""SystemClock: the operating system's time, and Python's threads."""
+"""SystemClock: the operating system's clocks and Python's threads."""
 
 import os
 import queue
@@ -14,21 +14,24 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from lifecycle.ports.clock import Clock, Mailbox, Thread
 
 T = TypeVar("T")
-NICE: Final = 10
+NICE: Final = 10  # niceness of a thread that yields to the workload
 
 
 class SystemMailbox(Generic[T]):
-    """A mailbox whose `put` is re-entrant (CPython: `queue.SimpleQueue`), so that signal handlers may call it."""
+    """A mailbox whose `put` signal handlers may call, because `queue.SimpleQueue.put` is re-entrant.
+
+    https://docs.python.org/3/library/queue.html#queue.SimpleQueue.put
+    """
 
     def __init__(self) -> None:
         self._items: queue.SimpleQueue[T] = queue.SimpleQueue()
 
     def put(self, item: T) -> None:
-        """See `lifecycle.ports.clock.Mailbox`."""
+        """See `Mailbox.put`."""
         self._items.put(item)
 
     def get(self, timeout_s: float) -> T | None:
-        """See `lifecycle.ports.clock.Mailbox`."""
+        """See `Mailbox.get`."""
         try:
             return self._items.get(timeout=timeout_s) if timeout_s > 0 else self._items.get_nowait()
         except queue.Empty:
@@ -36,20 +39,20 @@ class SystemMailbox(Generic[T]):
 
 
 class SystemThread:
-    """A daemon thread, started."""
+    """A daemon thread, already started."""
 
     def __init__(self, run: Callable[[], None], name: str) -> None:
         self._thread = threading.Thread(target=run, name=name, daemon=True)
         self._thread.start()
 
     def join(self, timeout_s: float) -> bool:
-        """See `lifecycle.ports.clock.Thread`."""
+        """See `Thread.join`."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
 
-def _yielding(run: Callable[[], None]) -> None:
-    """Run at a lower priority, where threads have one of their own: on Linux."""
+def _run_nicely(run: Callable[[], None]) -> None:
+    """Call *run* at a lower priority, if threads have their own, as on Linux."""
     with suppress(OSError):
         if sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
@@ -57,31 +60,31 @@ def _yielding(run: Callable[[], None]) -> None:
 
 
 class SystemClock:
-    """Real time."""
+    """The clocks of the operating system, and real threads."""
 
     def now(self) -> datetime:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.now`."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.monotonic`."""
         return time.monotonic()
 
     def sleep(self, delay_s: float) -> None:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.sleep`."""
         if delay_s > 0:
             time.sleep(delay_s)
 
     def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> Thread:
-        """See `lifecycle.ports.clock.Clock`."""
-        return SystemThread(partial(_yielding, run) if yields else run, name)
+        """See `Clock.start_thread`."""
+        return SystemThread(partial(_run_nicely, run) if yields else run, name)
 
     def mailbox(self) -> Mailbox[T]:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.mailbox`."""
         return SystemMailbox()
 
     def lock(self) -> AbstractContextManager[object]:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.lock`."""
         return threading.Lock()
 
 

@@ -1,94 +1,53 @@
-"""The machine under us: any host, or a SaladCloud container with its metadata service.
+"""LocalNode: a host that no platform replaces; and the choice of the node that this process runs on."""
 
-SaladCloud's IMDS (docs.salad.com, imds): `http://169.254.169.254`, header `Metadata: true`; POST /v1/reallocate
-`{"reason": …}`; PUT /v1/deletion-cost `{"deletion_cost": n}`. It must be reached without a proxy.
-"""
-
-import json
-import logging
 import os
 import secrets
 import socket
-import urllib.request
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
-from urllib.error import HTTPError
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from adapters.salad.node import SaladNode
 from lifecycle.ports.node import Node
+from lifecycle.structured_log import StructuredLogger
 
-IMDS: Final = "http://169.254.169.254"
-TIMEOUT_S: Final = 5.0
-REASON_CHARACTERS: Final = 1000
-
-log = logging.getLogger("holdfast.node")
+log = StructuredLogger("holdfast.node")
 
 
 @frozen
 class LocalNode:
-    """A host that nobody replaces."""
-
-    name: str
-    kind: str = ""
-
-    def reallocate(self, reason: str) -> None:
-        """See `lifecycle.ports.node.Node`; here it only says so."""
-        log.error("%s is unfit: %s", self.name, reason)
-
-    def set_deletion_cost(self, cost: int) -> None:
-        """See `lifecycle.ports.node.Node`; here nobody asks."""
-
-
-@frozen
-class SaladNode:
-    """A SaladCloud container instance.
+    """A host that no platform replaces.
 
     Attributes:
-        name: The machine's id and this process.
-        kind: What kind of machine it is.
-        imds: Where the metadata service is.
+        name: The host's name, the process id and a random suffix.
+        kind: The operator's name for this type of machine; empty if not set.
     """
 
     name: str
     kind: str = ""
-    imds: str = IMDS
 
     def reallocate(self, reason: str) -> None:
-        """See `lifecycle.ports.node.Node`."""
-        self._call("POST", "/v1/reallocate", {"reason": reason[:REASON_CHARACTERS] or "unfit"})
+        """See `Node.reallocate`. Only logs the reason."""
+        log.error("node.declared_unfit", reason=reason)
 
     def set_deletion_cost(self, cost: int) -> None:
-        """See `lifecycle.ports.node.Node`."""
-        self._call("PUT", "/v1/deletion-cost", {"deletion_cost": cost})
-
-    def _call(self, method: str, path: str, body: Mapping[str, Any]) -> None:
-        request = urllib.request.Request(  # noqa: S310 - a fixed http address
-            f"{self.imds}{path}",
-            data=json.dumps(body).encode(),
-            method=method,
-            headers={"Metadata": "true", "Content-Type": "application/json"},
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=TIMEOUT_S):
-                pass
-        except (OSError, ValueError) as error:
-            if isinstance(error, HTTPError):
-                error.close()  # it is the answer, and holds its socket
-            log.warning("%s %s failed: %s", method, path, error)
+        """See `Node.set_deletion_cost`. Does nothing."""
 
 
-def this_node(environ: Mapping[str, str], *, kind: str) -> Node:
-    """The node that this process runs on. Its name holds the process id between dashes."""
+def this_node(*, kind: str, salad_machine_id: str = "") -> Node:
+    """Return the node that this process runs on, with a name of its own: MACHINE-PID-RANDOM.
+
+    Args:
+        kind: The operator's name for this type of machine; empty if not set.
+        salad_machine_id: The machine's id on SaladCloud, which sets SALAD_MACHINE_ID; empty on any other host.
+    """
     suffix = f"{os.getpid()}-{secrets.token_hex(3)}"
-    machine = environ.get("SALAD_MACHINE_ID")
-    if machine:
-        return SaladNode(f"{machine}-{suffix}", kind)
+    if salad_machine_id:
+        return SaladNode(f"{salad_machine_id}-{suffix}", kind)
     return LocalNode(f"{socket.gethostname()}-{suffix}", kind)
 
 
 if TYPE_CHECKING:
 
-    def _conforms(local: LocalNode, salad: SaladNode) -> tuple[Node, Node]:
-        return local, salad
+    def _conforms(node: LocalNode) -> Node:
+        return node

@@ -1,8 +1,8 @@
 """LocalQueue: a queue in a SQLite file, for any number of processes on one machine.
 
-A message is visible from `visible_at` on (the machine's wall clock, which all its processes share). A receive is one
-immediate transaction, so no message goes to two processes at once; a process that dies with one gives it back when the
-time is over.
+A message is visible from `visible_at` on, by the machine's wall clock, which all processes share. A receive is one
+`BEGIN IMMEDIATE` transaction (https://www.sqlite.org/lang_transaction.html), so no two processes get the same delivery.
+If a process dies, its messages become visible again when their time is over.
 """
 
 import os
@@ -19,15 +19,15 @@ from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
 
-POLL_S: Final = 0.1
-BUSY_S: Final = 10.0  # how long one process waits for another's transaction
-OPEN_POLL_S: Final = 0.02
+POLL_S: Final = 0.1  # between two looks for a message
+BUSY_S: Final = 10.0  # how long a process waits for another's transaction
+OPEN_POLL_S: Final = 0.02  # between two tries to create the tables
 UNUSABLE: Final = frozenset(
     {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_AUTH}
 )
 
 INHERITED: Final[list[sqlite3.Connection]] = []
-"""Connections of a parent process, kept here because losing the last reference to one would close it."""
+"""Connections of a parent process, kept because the last reference closes one, which a forked child must not do."""
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -44,14 +44,14 @@ CREATE TABLE IF NOT EXISTS dead (number INTEGER PRIMARY KEY, body TEXT NOT NULL,
 
 
 class LocalQueue:
-    """See `lifecycle.ports.queue.JobQueue`.
+    """A queue in one file. Thread-safe.
 
     Args:
-        path: The file; made if it is not there, and its folder too.
-        clock: For polling and visibility.
+        path: The file; created if absent, with its folder.
+        clock: Used for polling and visibility.
 
     Raises:
-        ConfigError: The file cannot be made, or is something else.
+        ConfigError: The file cannot be created, or is not a SQLite database.
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -66,7 +66,7 @@ class LocalQueue:
             raise ConfigError(f"the local queue {path} cannot be used: {error}") from error
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
-        """See the port."""
+        """See `JobQueue.receive`."""
         asked_at = self._clock.monotonic()
         deadline = asked_at + wait.total_seconds()
         while (delivery := self._take(hidden, asked_at)) is None:
@@ -78,20 +78,20 @@ class LocalQueue:
         return delivery
 
     def extend(self, delivery: Delivery, *, hidden: timedelta) -> bool:
-        """See the port."""
-        return self._show_at(delivery, hidden, "receipt")
+        """See `JobQueue.extend`."""
+        return self._set_visible_at(delivery, hidden, "receipt")
 
     def release(self, delivery: Delivery, *, delay: timedelta) -> None:
-        """See the port."""
-        self._show_at(delivery, delay, "NULL")
+        """See `JobQueue.release`."""
+        self._set_visible_at(delivery, delay, "NULL")
 
     def delete(self, delivery: Delivery) -> None:
-        """See the port."""
+        """See `JobQueue.delete`."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM messages WHERE receipt = ?", (delivery.receipt,))
 
     def send(self, messages: Sequence[Message]) -> list[SendFailure]:
-        """See the port."""
+        """See `JobQueue.send`."""
         now = self._now()
         with self._transaction() as connection:
             connection.executemany(
@@ -101,13 +101,13 @@ class LocalQueue:
         return []
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> bool:
-        """See the port."""
+        """See `JobQueue.dead_letter`."""
         with self._transaction() as connection:
             connection.execute("INSERT INTO dead (body, reason) VALUES (?, ?)", (delivery.body, reason))
         return True
 
     def depth(self) -> Depth:
-        """See the port."""
+        """See `JobQueue.depth`."""
         with self._transaction() as connection:
             available, in_flight = connection.execute(
                 "SELECT COALESCE(SUM(visible_at <= :now), 0), COALESCE(SUM(visible_at > :now), 0) FROM messages",
@@ -116,7 +116,7 @@ class LocalQueue:
         return Depth(available, in_flight, 0)
 
     def purge(self) -> None:
-        """See the port."""
+        """See `JobQueue.purge`."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM messages")
 
@@ -134,7 +134,7 @@ class LocalQueue:
         number, body, receives = row
         return Delivery(body, f"local-{number}", receipt, receives, asked_at)
 
-    def _show_at(self, delivery: Delivery, delay: timedelta, receipt: str) -> bool:
+    def _set_visible_at(self, delivery: Delivery, delay: timedelta, receipt: str) -> bool:
         with self._transaction() as connection:
             changed = connection.execute(
                 f"UPDATE messages SET visible_at = ?, receipt = {receipt} WHERE receipt = ?",  # noqa: S608 - a constant
@@ -146,12 +146,12 @@ class LocalQueue:
         return self._clock.now().timestamp()
 
     def _prepare(self) -> None:
-        """Make the tables. SQLite's own waiting does not cover the change to WAL, and workers start together."""
+        """Create the tables. SQLite's busy time-out does not cover the change to WAL, and workers start together."""
         deadline = self._clock.monotonic() + BUSY_S
         while True:
             try:
                 with self._connections.borrow() as connection:
-                    connection.execute("PRAGMA journal_mode = WAL")  # stays with the file
+                    connection.execute("PRAGMA journal_mode = WAL")  # a property of the file
                     connection.executescript(SCHEMA)
             except sqlite3.OperationalError as error:
                 if _code(error) != sqlite3.SQLITE_BUSY or self._clock.monotonic() >= deadline:
@@ -178,9 +178,10 @@ class LocalQueue:
 
 
 class _Connections:
-    """Connections to one file, each used by one thread at a time; the queue closes them when it is no longer used.
+    """Connections to one file, each used by one thread at a time, and closed when the queue is dropped.
 
-    They are kept by process: SQLite forbids a forked child to use its parent's connections, or even to close them.
+    They are kept by process: SQLite forbids a forked child to use its parent's connections, or even to close them
+    (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_).
     """
 
     def __init__(self, path: Path) -> None:
@@ -189,7 +190,7 @@ class _Connections:
 
     @contextmanager
     def borrow(self) -> Iterator[sqlite3.Connection]:
-        """Yield an idle connection, or a new one; afterwards it is idle, or closed if a transaction is left open."""
+        """Yield an idle or a new connection; afterwards it is idle again, or closed if a transaction is left open."""
         idle = self._idle.setdefault(os.getpid(), [])
         try:
             connection = idle.pop()
@@ -221,7 +222,7 @@ class _Connections:
 
 
 def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; -1 if the error is Python's own."""
+    """Return SQLite's primary result code; -1 if the error is Python's own."""
     code: int = getattr(error, "sqlite_errorcode", -1)
     return code & 0xFF if code >= 0 else -1
 

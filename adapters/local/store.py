@@ -1,9 +1,9 @@
 """LocalStore: a bucket in a directory, for any number of processes on one machine.
 
-A key is a path below `objects/`. An object appears whole or not at all: it is written beside its place, flushed to the
-disk, and renamed there, and the rename is flushed too. A put holds a file lock for its key from the look to the rename,
-and no longer, and so does a delete: a process that is stopped in between holds all others up, though not for ever.
-Versions are hashes of the bytes; ages are those of the files.
+A key is a path below `objects/`. An object appears whole or not at all: it is written to a temporary file, flushed to
+disk and renamed, and the rename is flushed too. A put holds a file lock for its key while it compares the version and
+renames, and so does a delete; a process that is suspended in between delays the others by LOCK_WAIT_S at most. Versions
+are hashes of the bytes; ages are those of the files.
 """
 
 import errno
@@ -22,24 +22,24 @@ from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import Absent, Body, ListedObject, ObjectStore, Range, StoredObject, Version
 
 LOCKS: Final = 256  # lock files; keys share them by hash
-LOCK_WAIT_S: Final = 5.0
+LOCK_WAIT_S: Final = 5.0  # then the call fails, and may be retried
 LOCK_POLL_S: Final = 0.005
-MOVE_TRIES: Final = 100
-ORPHAN_S: Final = 86_400.0  # a part this old belongs to a process that was killed
-CHUNK: Final = 1 << 20
+MOVE_TRIES: Final = 100  # another process may remove the target folder between mkdir and rename
+ORPHAN_S: Final = 86_400.0  # a temporary file this old belongs to a process that was killed
+COPY_BYTES: Final = 1 << 20  # copied at a time
 DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-IMPOSSIBLE: Final = frozenset({errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG})
+NO_PATH: Final = frozenset({errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 class LocalStore:
-    """See `lifecycle.ports.store.ObjectStore`.
+    """A store in one directory. Thread-safe.
 
     Args:
-        root: The directory; made if it is not there.
-        clock: For ages.
+        root: The directory; created if absent.
+        clock: Used for ages.
 
     Raises:
-        ConfigError: The directory cannot be made.
+        ConfigError: The directory cannot be created.
     """
 
     def __init__(self, root: Path, clock: Clock) -> None:
@@ -47,14 +47,14 @@ class LocalStore:
         self._parts = root / "parts"
         self._locks = root / "locks"
         self._clock = clock
-        with _translating(str(root)):
+        with _mapped_errors(str(root)):
             for directory in (self._objects, self._parts, self._locks):
                 directory.mkdir(parents=True, exist_ok=True)
             self._sweep()
 
     def get(self, key: str) -> StoredObject | None:
-        """See the port."""
-        with _translating(key):
+        """See `ObjectStore.get`."""
+        with _mapped_errors(key):
             try:
                 with self._path(key).open("rb") as file:
                     body, seen = file.read(), os.fstat(file.fileno())
@@ -63,9 +63,9 @@ class LocalStore:
         return StoredObject(body, _version(body), self._age_s(seen))
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
-        """See the port."""
+        """See `ObjectStore.put`."""
         target = self._path(key)
-        with _translating(key), self._part() as part:
+        with _mapped_errors(key), self._part() as part:
             with part.open("wb") as file:
                 file.write(body)
                 _flush(file)
@@ -77,8 +77,8 @@ class LocalStore:
         return _version(body)
 
     def get_range(self, wanted: Range) -> bytes | None:
-        """See the port."""
-        with _translating(wanted.key):
+        """See `ObjectStore.get_range`."""
+        with _mapped_errors(wanted.key):
             try:
                 with self._path(wanted.key).open("rb") as file:
                     file.seek(wanted.offset)
@@ -87,17 +87,17 @@ class LocalStore:
                 return None
 
     def put_file(self, key: str, path: Path) -> None:
-        """See the port."""
+        """See `ObjectStore.put_file`."""
         target = self._path(key)
-        with path.open("rb") as source, _translating(key), self._part() as part:
+        with path.open("rb") as source, _mapped_errors(key), self._part() as part:
             with part.open("wb") as file:
-                shutil.copyfileobj(source, file, CHUNK)
+                shutil.copyfileobj(source, file, COPY_BYTES)
                 _flush(file)
             self._move(part, target)
             self._flush_folders(target.parent)
 
     def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
-        """See the port."""
+        """See `ObjectStore.assemble`."""
         target = self._path(key)
         with self._part() as part:
             with part.open("wb") as file:
@@ -105,29 +105,29 @@ class LocalStore:
                     content = self.get_range(each) if isinstance(each, Range) else each()
                     if content is None:
                         return False
-                    with _translating(key):
+                    with _mapped_errors(key):
                         file.write(content)
-                with _translating(key):
+                with _mapped_errors(key):
                     _flush(file)
-            with _translating(key):
+            with _mapped_errors(key):
                 self._move(part, target)
                 self._flush_folders(target.parent)
         return True
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
-        """See the port."""
+        """See `ObjectStore.list`."""
         folder = prefix.rpartition("/")[0]
         start = self._path(folder) if folder else self._objects
-        with _translating(prefix):
+        with _mapped_errors(prefix):
             found = sorted(self._walk(start, f"{folder}/" if folder else "", prefix))
         for key, seen in found:
             yield ListedObject(key, seen.st_size, f"{seen.st_ino}-{seen.st_mtime_ns}", self._age_s(seen))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """See the port."""
+        """See `ObjectStore.delete`."""
         for key in keys:
             path = self._path(key)
-            with _translating(key), self._locked(key):
+            with _mapped_errors(key), self._locked(key):
                 try:
                     path.unlink(missing_ok=True)
                 except (IsADirectoryError, NotADirectoryError):
@@ -137,31 +137,31 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         parts = key.split("/")
         if any(part in {"", ".", ".."} or "\0" in part for part in parts):
-            raise PermanentError(f"{key!r:.200} is no key: it has an empty part, or `.` or `..`")
+            raise PermanentError(f"invalid key {key!r:.200}: it has an empty part, or `.` or `..`")
         return self._objects.joinpath(*parts)
 
     @contextmanager
     def _part(self) -> Iterator[Path]:
-        """A place for bytes that are no object yet; what is still there at the end is removed."""
+        """Yield the path of a temporary file, which is removed at the end if it has not been moved."""
         part = self._parts / uuid4().hex
         try:
             yield part
-        finally:  # a move leaves it there too, where both names are already one file's (rename(2))
+        finally:  # rename(2) leaves it there, too, if both names already are the same file
             part.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Remove the parts that killed processes have left."""
+        """Remove temporary files that killed processes have left."""
         now = self._clock.now().timestamp()
         for part in self._parts.iterdir():
-            with suppress(FileNotFoundError):  # a neighbour sweeps too, or has just moved it
+            with suppress(FileNotFoundError):  # another process sweeps too, or has just moved it
                 if now - part.stat().st_ctime > ORPHAN_S:
                     part.unlink()
 
     def _require(self, key: str, expected: Version | Absent) -> None:
         current = self.get(key)
-        stored = current is None if isinstance(expected, Absent) else current and current.version == expected
-        if not stored:
-            raise VersionConflictError(f"{key} is {'not ' if current is None else ''}there, or at another version")
+        is_met = current is None if isinstance(expected, Absent) else current and current.version == expected
+        if not is_met:
+            raise VersionConflictError(f"{key} {'is absent' if current is None else 'exists at another version'}")
 
     def _move(self, part: Path, target: Path) -> None:
         moment = self._clock.now().timestamp()
@@ -170,8 +170,9 @@ class LocalStore:
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(target)
-            except (FileNotFoundError, FileExistsError):  # a neighbour's delete may remove the folder in between,
-                if not tries_left:  # or between mkdir's two looks
+            except (FileNotFoundError, FileExistsError):
+                # Another process's delete may remove the folder before the rename, or while mkdir looks at it.
+                if not tries_left:
                     raise
             else:
                 return
@@ -207,7 +208,7 @@ class LocalStore:
                     continue
 
     def _flush_folders(self, folder: Path) -> None:
-        """Make a rename in *folder* last, and the folders that it made or found just made by a neighbour."""
+        """Flush a rename in *folder*, and the folders above it, which this or another process may just have created."""
         while folder != self._objects.parent:
             _flush_folder(folder)
             folder = folder.parent
@@ -220,8 +221,8 @@ class LocalStore:
                 return
             folder = folder.parent
 
-    def _age_s(self, seen: os.stat_result) -> float:
-        return max(self._clock.now().timestamp() - seen.st_mtime, 0.0)
+    def _age_s(self, status: os.stat_result) -> float:
+        return max(self._clock.now().timestamp() - status.st_mtime, 0.0)
 
 
 def _version(body: Body) -> Version:
@@ -234,7 +235,7 @@ def _flush(file: BinaryIO) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make what *folder* lists last. A folder that a neighbour's delete has removed meanwhile holds nothing."""
+    """Flush the entries of *folder*; one that another process has removed meanwhile has none."""
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
@@ -246,16 +247,16 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _translating(what: str) -> Iterator[None]:
-    """Say by the remedy what the operating system says by number."""
+def _mapped_errors(subject: str) -> Iterator[None]:
+    """Map errors of the operating system to Holdfast's own, by number."""
     try:
         yield
     except OSError as error:
         if error.errno in DENIED:
-            raise ConfigError(f"the local store may not touch {what}: {error.strerror}") from error
-        if error.errno in IMPOSSIBLE:
-            raise PermanentError(f"{what:.200} cannot be a path in the local store: {error.strerror}") from error
-        raise RetryableError(f"the local store failed at {what}: {error}") from error
+            raise ConfigError(f"the local store has no access to {subject}: {error.strerror}") from error
+        if error.errno in NO_PATH:
+            raise PermanentError(f"{subject:.200} cannot be a path in the local store: {error.strerror}") from error
+        raise RetryableError(f"the local store failed at {subject}: {error}") from error
 
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""ManualClock: virtual time for tests. Threads are real; time moves only when every one of them waits.
+"""ManualClock: virtual time for tests. Threads are real, but time advances only while all of them wait.
 
-Then it moves to the earliest moment that one of them waits for, and that one goes on. So a test with heartbeats,
-uploads and time-outs of hours takes milliseconds, and nothing in it depends on how fast the machine is. Known threads
-are the one that made the clock and those started through it.
+It then advances to the earliest deadline, and the thread that waits for it goes on. A test with heartbeats, uploads and
+time-outs of hours takes milliseconds, and does not depend on the speed of the machine. The known threads are the one
+that created the clock and those started through it.
 """
 
 import math
@@ -24,7 +24,7 @@ START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 
 @define(eq=False)
 class _Waiter:
-    """A thread that waits until it is woken, at *deadline* at the latest."""
+    """A thread that waits to be woken, until *deadline* at the latest."""
 
     deadline: float
     awake: threading.Event = field(factory=threading.Event)
@@ -34,53 +34,53 @@ class ManualClock:
     """Virtual time.
 
     Args:
-        start: What `now` says at first.
+        start: Initial value of `now`.
     """
 
     def __init__(self, start: datetime = START) -> None:
         self._start = start
         self._elapsed_s = 0.0
-        self._guard = threading.Lock()
-        self._busy = 1  # known threads that do not wait: at first the one that makes the clock
+        self._lock = threading.Lock()
+        self._busy = 1  # known threads that do not wait: at first, the one that creates the clock
         self._waiters: list[_Waiter] = []
 
     def now(self) -> datetime:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.now`."""
         return self._start + timedelta(seconds=self._elapsed_s)
 
     def monotonic(self) -> float:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.monotonic`."""
         return self._elapsed_s
 
     def advance(self, delay_s: float) -> None:
-        """Let *delay_s* seconds pass; every thread does what it has to do meanwhile."""
+        """Let *delay_s* seconds pass; all other threads do their work meanwhile."""
         self.sleep(delay_s)
 
     def sleep(self, delay_s: float) -> None:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.sleep`."""
         if delay_s > 0:
-            with self._guard:
+            with self._lock:
                 waiter = self._begin_wait(delay_s)
             waiter.awake.wait()
 
-    def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> Thread:  # noqa: ARG002 - nothing takes time here
-        """See `lifecycle.ports.clock.Clock`."""
+    def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> Thread:  # noqa: ARG002 - priorities do not matter in virtual time
+        """See `Clock.start_thread`."""
         return _ManualThread(self, run, name)
 
     def mailbox(self) -> Mailbox[T]:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.mailbox`."""
         return _ManualMailbox(self)
 
     def lock(self) -> AbstractContextManager[object]:
-        """See `lifecycle.ports.clock.Clock`."""
+        """See `Clock.lock`."""
         return MailboxLock(_ManualMailbox(self))
 
-    # All of these are called with the guard held.
+    # The callers of the following methods hold the lock.
 
     def _begin_wait(self, timeout_s: float) -> _Waiter:
         waiter = _Waiter(self._elapsed_s + timeout_s)
         self._waiters.append(waiter)
-        self._rest()
+        self._idle()
         return waiter
 
     def _wake(self, waiter: _Waiter) -> None:
@@ -89,8 +89,8 @@ class ManualClock:
             self._busy += 1
             waiter.awake.set()
 
-    def _rest(self) -> None:
-        """One known thread less is busy; if it was the last, time moves."""
+    def _idle(self) -> None:
+        """Count one busy thread less; if it was the last, advance the time."""
         self._busy -= 1
         if self._busy == 0 and self._waiters:
             first = min(self._waiters, key=lambda waiter: waiter.deadline)
@@ -106,13 +106,13 @@ class _ManualMailbox(Generic[T]):
         self._waiting: deque[_Waiter] = deque()
 
     def put(self, item: T) -> None:
-        with self._clock._guard:  # noqa: SLF001 - the clock and its parts are one thing
+        with self._clock._lock:  # noqa: SLF001 - the clock and its parts are one unit
             self._items.append(item)
             if self._waiting:
                 self._clock._wake(self._waiting.popleft())  # noqa: SLF001 - the same
 
     def get(self, timeout_s: float) -> T | None:
-        with self._clock._guard:  # noqa: SLF001 - the same
+        with self._clock._lock:  # noqa: SLF001 - the same
             if self._items:
                 return self._items.popleft()
             if timeout_s <= 0:
@@ -120,17 +120,17 @@ class _ManualMailbox(Generic[T]):
             waiter = self._clock._begin_wait(timeout_s)  # noqa: SLF001 - the same
             self._waiting.append(waiter)
         waiter.awake.wait()
-        with self._clock._guard:  # noqa: SLF001 - the same
+        with self._clock._lock:  # noqa: SLF001 - the same
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
             return self._items.popleft() if self._items else None
 
 
 class MailboxLock:
-    """A lock made of a mailbox with one token in it, so that a thread that waits for the lock is known to wait.
+    """A lock made of a mailbox with one token, so that the clock knows that a thread waits for the lock.
 
     Args:
-        tokens: An empty mailbox of the clock's.
+        tokens: An empty mailbox of the clock.
     """
 
     def __init__(self, tokens: Mailbox[bool]) -> None:
@@ -150,7 +150,7 @@ class _ManualThread:
         self._clock = clock
         self._ended = False
         self._joining: list[_Waiter] = []
-        with clock._guard:  # noqa: SLF001 - the same
+        with clock._lock:  # noqa: SLF001 - the same
             clock._busy += 1  # noqa: SLF001 - the same
         self._thread = threading.Thread(target=self._run, args=(run,), name=name, daemon=True)
         self._thread.start()
@@ -159,14 +159,14 @@ class _ManualThread:
         try:
             run()
         finally:
-            with self._clock._guard:  # noqa: SLF001 - the same
+            with self._clock._lock:  # noqa: SLF001 - the same
                 self._ended = True
                 for waiter in self._joining:
                     self._clock._wake(waiter)  # noqa: SLF001 - the same
-                self._clock._rest()  # noqa: SLF001 - the same
+                self._clock._idle()  # noqa: SLF001 - the same
 
     def join(self, timeout_s: float) -> bool:
-        with self._clock._guard:  # noqa: SLF001 - the same
+        with self._clock._lock:  # noqa: SLF001 - the same
             waiter = None
             if not self._ended and timeout_s > 0:
                 waiter = self._clock._begin_wait(timeout_s)  # noqa: SLF001 - the same
@@ -174,7 +174,7 @@ class _ManualThread:
         if waiter:
             waiter.awake.wait()
         if self._ended:
-            self._thread.join()  # it waits for nobody any more; what it raised is reported before we go on
+            self._thread.join()  # it no longer waits; an exception is reported before we go on
         return self._ended
 
 

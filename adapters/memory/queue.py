@@ -1,9 +1,13 @@
-"""MemoryQueue: SQS in memory, as the real one behaves where emulators are kinder.
+"""MemoryQueue: SQS in memory, with the strict behaviour of the real service where emulators are lenient.
 
-An extension of an expired delivery answers yes and does nothing; a FIFO delete after expiry removes nothing; an equal
-dedup id is accepted and swallowed for five minutes, whatever became of the first; one delivery of a group hides the
-rest of the group; a delivery is held for 12 hours at most, counted from the receive; retention counts from the send;
-every receive counts towards the dead-letter limit. Sources: `../shared/facts/sqs-r2.md`, section A.
+- The extension of an expired delivery is confirmed but does nothing.
+- On FIFO, deleting with an expired receipt removes nothing; a message whose dedup id was sent in the last five minutes
+  is accepted and dropped, even if the first was deleted; and a delivery hides the rest of its group.
+- A message is invisible for 12 hours at most, counted from the receive. Retention counts from the send. Every receive
+  counts towards the dead-letter limit.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html and
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/FIFO-queues-exactly-once-processing.html
 """
 
 import re
@@ -18,17 +22,17 @@ from lifecycle.errors import PermanentError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
 
-CAP_S: Final = 43_200.0  # SQS holds no delivery longer, counted from the receive
-CAP_MARGIN_S: Final = 60.0
-DEDUP_S: Final = 300.0
-RETENTION_S: Final = 14 * 86_400.0
-MAX_BYTES: Final = 1 << 20
-ILLEGAL: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML cannot say
-POLL_S: Final = 0.1
+CAP_S: Final = 43_200.0  # a message is invisible for at most 12 h from the receive
+CAP_MARGIN_S: Final = 60.0  # the SQS adapter stays this far below the cap
+DEDUP_S: Final = 300.0  # SQS drops a duplicate for so long
+RETENTION_S: Final = 14 * 86_400.0  # SQS's maximum
+MAX_BYTES: Final = 1 << 20  # of a body
+ILLEGAL: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # not allowed in XML
+POLL_S: Final = 0.1  # between two looks for a message
 
 
 @define(eq=False)
-class _Kept:
+class _QueuedMessage:
     """A message in the queue."""
 
     number: int
@@ -41,14 +45,14 @@ class _Kept:
 
 
 class MemoryQueue:
-    """See `lifecycle.ports.queue.JobQueue`.
+    """A queue in memory. Thread-safe.
 
     Args:
-        clock: For every time-out.
-        fifo: Whether it orders by job, and drops duplicates.
-        max_receives: Deliveries before a message is moved to `dead`; None is never.
-        retention_s: Seconds until a message disappears.
-        has_dead_letters: Whether `dead_letter` has somewhere to go.
+        clock: Used for every time-out.
+        fifo: Order messages by job, and drop duplicates.
+        max_receives: Receives before a message is moved to `dead`; None: no limit.
+        retention_s: Seconds until a message is removed.
+        has_dead_letters: Provide a dead-letter queue.
     """
 
     def __init__(
@@ -61,19 +65,19 @@ class MemoryQueue:
         has_dead_letters: bool = True,
     ) -> None:
         self.dead: list[tuple[str, str]] = []
-        """Bodies that were dead-lettered, with the reason."""
+        """Bodies of dead letters, with their reasons."""
         self._clock = clock
         self._fifo = fifo
         self._max_receives = max_receives
         self._retention_s = retention_s
         self._has_dead_letters = has_dead_letters
-        self._messages: list[_Kept] = []
+        self._messages: list[_QueuedMessage] = []
         self._seen: dict[str, float] = {}
         self._count = 0
         self._lock = threading.Lock()
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
-        """See the port."""
+        """See `JobQueue.receive`."""
         asked_at = self._clock.monotonic()
         deadline = asked_at + wait.total_seconds()
         while (delivery := self._take(hidden.total_seconds(), asked_at)) is None:
@@ -85,19 +89,19 @@ class MemoryQueue:
         return delivery
 
     def extend(self, delivery: Delivery, *, hidden: timedelta) -> bool:
-        """See the port."""
+        """See `JobQueue.extend`."""
         now = self._clock.monotonic()
         left_s = CAP_S - CAP_MARGIN_S - (now - delivery.received_at)
         with self._lock:
             kept = self._find(delivery)
             if kept is None or left_s <= 0:
                 return False
-            if kept.visible_at > now:  # otherwise: yes, and nothing happens
+            if kept.visible_at > now:  # otherwise it has expired: confirm, and do nothing
                 kept.visible_at = now + min(hidden.total_seconds(), left_s)
             return True
 
     def release(self, delivery: Delivery, *, delay: timedelta) -> None:
-        """See the port."""
+        """See `JobQueue.release`."""
         now = self._clock.monotonic()
         with self._lock:
             kept = self._find(delivery)
@@ -107,48 +111,48 @@ class MemoryQueue:
                     kept.receipt = None
 
     def delete(self, delivery: Delivery) -> None:
-        """See the port."""
+        """See `JobQueue.delete`."""
         with self._lock:
             kept = self._find(delivery)
             if kept and not (self._fifo and kept.visible_at <= self._clock.monotonic()):
                 self._messages.remove(kept)
 
     def send(self, messages: Sequence[Message]) -> list[SendFailure]:
-        """See the port."""
+        """See `JobQueue.send`."""
         failures = []
         now = self._clock.monotonic()
         with self._lock:
             for message in messages:
                 if not isinstance(message.body, str) or ILLEGAL.search(message.body):
-                    failures.append(SendFailure(message, "a body must be text, of characters that XML can say"))
+                    failures.append(SendFailure(message, "a body must be text, of characters that XML allows"))
                 elif not 0 < len(message.body.encode()) <= MAX_BYTES:
                     failures.append(SendFailure(message, f"a body must be text of 1 to {MAX_BYTES} bytes"))
                 elif not self._is_duplicate(message, now):
                     self._count += 1
-                    self._messages.append(_Kept(self._count, message, now, now))
+                    self._messages.append(_QueuedMessage(self._count, message, now, now))
         return failures
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> bool:
-        """See the port."""
+        """See `JobQueue.dead_letter`."""
         if self._has_dead_letters:
             self.dead.append((delivery.body, reason))
         return self._has_dead_letters
 
     def depth(self) -> Depth:
-        """See the port."""
+        """See `JobQueue.depth`."""
         now = self._clock.monotonic()
         with self._lock:
             hidden = [kept for kept in self._messages if kept.visible_at > now]
             return Depth(len(self._messages) - len(hidden), len(hidden), 0)
 
     def purge(self) -> None:
-        """See the port."""
+        """See `JobQueue.purge`."""
         with self._lock:
             self._messages.clear()
 
     def _take(self, hidden_s: float, asked_at: float) -> Delivery | None:
         if not 0 < hidden_s <= CAP_S:
-            raise PermanentError(f"a delivery is hidden for more than 0 and at most {CAP_S} s, not {hidden_s}")
+            raise PermanentError(f"invalid visibility timeout {hidden_s} s: it must be above 0 and at most {CAP_S} s")
         now = self._clock.monotonic()
         with self._lock:
             self._expire(now)
@@ -161,7 +165,7 @@ class MemoryQueue:
             kept.receipt = f"{kept.number}/{kept.receives}"
             return Delivery(kept.message.body, f"message-{kept.number}", kept.receipt, kept.receives, asked_at)
 
-    def _deliverable(self, now: float) -> list[_Kept]:
+    def _deliverable(self, now: float) -> list[_QueuedMessage]:
         blocked = {kept.message.job for kept in self._messages if kept.visible_at > now} if self._fifo else set()
         return [kept for kept in self._messages if kept.visible_at <= now and kept.message.job not in blocked]
 
@@ -182,7 +186,7 @@ class MemoryQueue:
         self._seen[message.dedup] = now
         return False
 
-    def _find(self, delivery: Delivery) -> _Kept | None:
+    def _find(self, delivery: Delivery) -> _QueuedMessage | None:
         return next((kept for kept in self._messages if kept.receipt == delivery.receipt), None)
 
 

@@ -1,7 +1,8 @@
-"""MemoryStore: a bucket in memory, as strict as R2 where R2 is strict.
+"""MemoryStore: a bucket in memory, as strict as R2.
 
-Versions are MD5 sums like R2's ETags, so equal bytes have equal versions; ages are differences of whole seconds, like
-those of HTTP dates; and with *write_gap_s* a key takes one write in that time and answers "too many" to more.
+Versions are MD5 sums, like R2's ETags, so equal bytes have equal versions. Ages are differences of whole seconds, as
+those of HTTP dates are. With *write_gap_s*, a second write to a key within that time fails, as on R2
+(https://developers.cloudflare.com/r2/platform/limits/).
 """
 
 import hashlib
@@ -26,11 +27,11 @@ class _Object:
 
 
 class MemoryStore:
-    """See `lifecycle.ports.store.ObjectStore`.
+    """A bucket in memory. Thread-safe.
 
     Args:
-        clock: For ages.
-        write_gap_s: The least seconds between two writes to one key (R2: 1).
+        clock: Used for ages.
+        write_gap_s: Least time between two writes to a key, in seconds (R2: 1).
     """
 
     def __init__(self, clock: Clock, *, write_gap_s: float = 0.0) -> None:
@@ -40,19 +41,19 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def get(self, key: str) -> StoredObject | None:
-        """See the port."""
+        """See `ObjectStore.get`."""
         found = self._objects.get(key)
         return StoredObject(found.body, found.version, self._age_s(found)) if found else None
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
-        """See the port."""
-        version = f'"{hashlib.md5(body).hexdigest()}"'  # noqa: S324 - what an ETag is
+        """See `ObjectStore.put`."""
+        version = f'"{hashlib.md5(body).hexdigest()}"'  # noqa: S324 - an ETag, not a signature
         fresh = _Object(bytes(body), version, self._now())
         with self._lock:
             before = self._objects.get(key)
             if isinstance(expected, Absent):
                 if before:
-                    raise VersionConflictError(f"{key} is there already")
+                    raise VersionConflictError(f"{key} exists already")
             elif expected is not None and (before is None or before.version != expected):
                 raise VersionConflictError(f"{key} is not at {expected}")
             if before and self._gap_s > 0 and fresh.written_at - before.written_at < self._gap_s:
@@ -61,16 +62,16 @@ class MemoryStore:
         return fresh.version
 
     def get_range(self, wanted: Range) -> bytes | None:
-        """See the port."""
+        """See `ObjectStore.get_range`."""
         found = self._objects.get(wanted.key)
         return found.body[wanted.offset : wanted.offset + wanted.length] if found else None
 
     def put_file(self, key: str, path: Path) -> None:
-        """See the port."""
+        """See `ObjectStore.put_file`."""
         self.put(key, path.read_bytes())
 
     def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
-        """See the port."""
+        """See `ObjectStore.assemble`."""
         pieces = [self.get_range(part) if isinstance(part, Range) else part() for part in parts]
         if None in pieces:
             return False
@@ -78,7 +79,7 @@ class MemoryStore:
         return True
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
-        """See the port."""
+        """See `ObjectStore.list`."""
         with self._lock:
             objects = sorted(self._objects.items())
         for key, found in objects:
@@ -86,7 +87,7 @@ class MemoryStore:
                 yield ListedObject(key, len(found.body), found.version, self._age_s(found))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """See the port."""
+        """See `ObjectStore.delete`."""
         for key in keys:
             with self._lock:
                 self._objects.pop(key, None)

@@ -46,7 +46,7 @@ class ProcessRunner:
         self._withheld = frozenset(withheld)
 
     def start(self, launch: Launch) -> RunningWorkload:
-        """See the port."""
+        """See `WorkloadRunner.start`."""
         dirs = launch.dirs
         command = self._command(launch, launch.workload.command)
         total = _total(launch)
@@ -66,7 +66,7 @@ class ProcessRunner:
         return RunningProcess(guard, launch, total)
 
     def check(self, launch: Launch, snapshot: Path) -> str | None:
-        """See the port."""
+        """See `WorkloadRunner.check`."""
         if launch.workload.check is None:
             return None
         try:
@@ -144,7 +144,7 @@ class RunningProcess:
         self._stop_signal = signal.Signals[launch.workload.stop_signal]
 
     def poll(self) -> Report:
-        """See the port."""
+        """See `RunningWorkload.poll`."""
         code = self._ended()
         done, total = self._progress()
         return Report(
@@ -155,15 +155,15 @@ class RunningProcess:
         )
 
     def ask_to_save(self) -> None:
-        """See the port."""
+        """See `RunningWorkload.ask_to_save`."""
         (self._control / SAVE_REQUESTED).touch()
 
     def stop(self) -> None:
-        """See the port."""
+        """See `RunningWorkload.stop`."""
         self._signal(self._stop_signal)
 
     def kill(self) -> None:
-        """See the port."""
+        """See `RunningWorkload.kill`."""
         self._signal(signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._guard.wait(KILL_WAIT_S)

@@ -93,7 +93,7 @@ class Metrics(Collector):
         ProcessCollector(registry=registry)
 
     def entered(self, edge: Edge, record: JobRecord) -> None:
-        """As the port has it."""
+        """See `Observer.entered`."""
         self._transitions.labels(edge.source.value, edge.trigger.value, edge.destination.value).inc()
         now = self._clock.monotonic()
         with self._lock:
@@ -103,7 +103,7 @@ class Metrics(Collector):
             self._current = evolve(self._current, state=edge.destination, saved_at=saved_at)
 
     def wrote(self, record: JobRecord) -> None:
-        """As the port has it."""
+        """See `Observer.wrote`."""
         self._writes.inc()
         now = self._clock.monotonic()
         with self._lock:
@@ -113,7 +113,7 @@ class Metrics(Collector):
                 self._current = evolve(self._current, record=record, written_at=now, saved_at=saved_at)
 
     def noted(self, line: Mapping[str, Any]) -> None:
-        """As the port has it."""
+        """See `Observer.noted`."""
         self._events.labels(line["event"]).inc()
         if line["event"] == "checkpoint":
             self._checkpoints.inc()
@@ -121,7 +121,7 @@ class Metrics(Collector):
             self._took.observe(line["took_s"])
 
     def left(self, record: JobRecord) -> None:
-        """As the port has it."""
+        """See `Observer.left`."""
         with self._lock:
             was, self._current = self._current, None
         if was and was.state is State.SUPERSEDED:

@@ -59,17 +59,17 @@ class Tracing:
         self._attempt: _Attempt | None = None
 
     def entered(self, edge: Edge, record: JobRecord) -> None:
-        """As the port has it."""
+        """See `Observer.entered`."""
         if edge.trigger is Trigger.TAKE:
             self._begin(record)
         elif self._attempt:
             self._go_on(self._attempt, edge, record)
 
     def wrote(self, record: JobRecord) -> None:
-        """As the port has it; nothing is made of it."""
+        """See `Observer.wrote`.; nothing is made of it."""
 
     def noted(self, line: Mapping[str, Any]) -> None:
-        """As the port has it."""
+        """See `Observer.noted`."""
         attempt, event = self._attempt, line["event"]
         if not attempt or (line["epoch"], line["node"]) != (attempt.summary.epoch, attempt.summary.node):
             return
@@ -85,7 +85,7 @@ class Tracing:
             self._next_phase(attempt, "ending")
 
     def left(self, record: JobRecord) -> None:
-        """As the port has it."""
+        """See `Observer.left`."""
         attempt, self._attempt = self._attempt, None
         if not attempt:
             return

@@ -82,7 +82,7 @@ class Exporter(Collector):
         self._idle = threading.Event()
         self._idle.set()
         self.registry = CollectorRegistry()
-        env.retries.listen(RetryCounter(self.registry))
+        env.retries.add(RetryCounter(self.registry))
         ProcessCollector(registry=self.registry)
         self.registry.register(self)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from adapters.aws.admin import Attributes, BucketAdmin, QueueAdmin, bucket_admin, queue_admin, redrive_of
-from adapters.aws.clients import queue_place
+from adapters.aws.clients import queue_endpoint
 from adapters.aws.queue import FIFO_SUFFIX
 from adapters.local.clock import SystemClock
 from client.commands.purge import confirmed
@@ -159,7 +159,7 @@ def dead_name(name: str) -> str:
 
 def arn_of(url: str, name: str) -> str:
     """The ARN of the queue *name* in the account and region of the queue at *url*."""
-    _, region = queue_place(url)
+    _, region = queue_endpoint(url)
     account = url.rstrip("/").split("/")[-2]
     return f"arn:aws:sqs:{region}:{account}:{name}"
 

@@ -53,7 +53,7 @@ def run(env: Environment, *, idle_exit: timedelta | None = None, max_jobs: int |
     Raises:
         ConfigError: A setting, a credential, the queue or the bucket is wrong; no job was taken.
     """
-    node = this_node(os.environ, kind=env.settings["NODE_KIND"])
+    node = this_node(kind=env.settings["NODE_KIND"], salad_machine_id=os.environ.get("SALAD_MACHINE_ID", ""))
     observers = watching(env, node)
     limits = evolve(
         env.limits,

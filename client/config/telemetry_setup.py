@@ -27,7 +27,7 @@ def watching(env: Environment, node: Node) -> list[Observer]:
     from adapters.telemetry.metrics import Metrics, serve
 
     metrics = Metrics(env.clock, node.name)
-    env.retries.listen(metrics.retries)
+    env.retries.add(metrics.retries)
     serve(metrics.registry, host=host, port=port, remedy="choose another METRICS_PORT, or 0 for none")
     log.info("metrics are at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
     return [where, metrics]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from adapters.aws.clients import Credentials
-from adapters.aws.credentials import RenewedCredentials
+from adapters.aws.credentials import RefreshingCredentials
 from client.config.credential_sources import queue_keys, store_keys
 from client.config.settings import Settings
 from client.views.check_result import CheckResult
@@ -33,7 +33,7 @@ def signing(settings: Settings) -> CheckResult:
 def keys(what: str, owner: str, used: object, clock: Clock) -> CheckResult:
     """When keys expire, and who renews them."""
     file = f"{owner}_CREDENTIALS_FILE or {owner}_CREDENTIALS_COMMAND"
-    if isinstance(used, RenewedCredentials):
+    if isinstance(used, RefreshingCredentials):
         return _renewed(what, used, clock)
     if isinstance(used, Credentials) and used.token:
         said = f"{owner}_TOKEN makes them short-lived, and nothing renews them: a worker ends soon after they expire"
@@ -41,7 +41,7 @@ def keys(what: str, owner: str, used: object, clock: Clock) -> CheckResult:
     return CheckResult(what, True, f"{owner}_ID and {owner}_KEY, which do not expire")
 
 
-def _renewed(what: str, used: RenewedCredentials, clock: Clock) -> CheckResult:
+def _renewed(what: str, used: RefreshingCredentials, clock: Clock) -> CheckResult:
     try:
         expires = used.current().expires
     except ConfigError as error:

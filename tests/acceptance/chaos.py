@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
-from support.process_cluster import Town
+from support.process_cluster import ProcessCluster
 from support.proxy import WEATHERS, Proxy
 
 from adapters.aws.clients import BULK, CONTROL, Credentials, make_client
@@ -45,7 +45,7 @@ class Chaos:
     """One run.
 
     Attributes:
-        town: Seen past the proxy, for looking on.
+        cluster: Seen past the proxy, for looking on.
         proxy: Between the workers and the server.
         rng: Decides what is done.
         jobs: Their ids.
@@ -54,7 +54,7 @@ class Chaos:
         resumed_s: Seconds from such a death to the next attempt.
     """
 
-    town: Town
+    cluster: ProcessCluster
     proxy: Proxy
     rng: random.Random
     jobs: Sequence[str]
@@ -71,8 +71,8 @@ class Chaos:
             AssertionError: A job is lost, a sum is wrong, or a job has two completions.
         """
         for job in self.jobs:
-            self.town.env.store.put(f"{self.town.env.layout.job(job).input}input.txt", b"1\n%d\n" % STEPS)
-        done = self.town.holdfast(
+            self.cluster.env.store.put(f"{self.cluster.env.layout.job(job).input}input.txt", b"1\n%d\n" % STEPS)
+        done = self.cluster.holdfast(
             "submit",
             *self.jobs,
             *("--param", f"STEP_RUNNING_TIME={STEP_S}", "--param", "STATE_SAVING_INTERVAL=0.5"),
@@ -100,8 +100,8 @@ class Chaos:
     # ---- torment ----
 
     def _worker(self) -> subprocess.Popen[bytes]:
-        queue = self.town.settings["QUEUE_URL"].replace(self.town.settings["CLOUDFLARE_URL"], self.proxy.url)
-        return self.town.worker(QUEUE_URL=queue, CLOUDFLARE_URL=self.proxy.url, **PATIENT)
+        queue = self.cluster.settings["QUEUE_URL"].replace(self.cluster.settings["CLOUDFLARE_URL"], self.proxy.url)
+        return self.cluster.worker(QUEUE_URL=queue, CLOUDFLARE_URL=self.proxy.url, **PATIENT)
 
     def _act(self) -> None:
         worker = self.rng.choice(self.workers)
@@ -136,12 +136,12 @@ class Chaos:
             if worker.poll() is not None:
                 self.workers[position] = self._worker()
         for job, (moment, epoch) in list(self.died.items()):
-            if self.town.record(job).epoch > epoch:
+            if self.cluster.record(job).epoch > epoch:
                 self.resumed_s.append(time.monotonic() - moment)
                 del self.died[job]
 
     def _records(self) -> list[JobRecord]:
-        return [self.town.record(job) for job in self.jobs]
+        return [self.cluster.record(job) for job in self.jobs]
 
     def _all_settled(self) -> bool:
         return all(record.is_settled for record in self._records())
@@ -156,7 +156,7 @@ class Chaos:
         for record in records:
             outcomes = [attempt.outcome for attempt in record.attempts]
             assert outcomes.count("completed") == 1, record
-            assert self.town.output(record.job) == SUM, record
+            assert self.cluster.output(record.job) == SUM, record
         done = sum(attempt.steps for record in records for attempt in record.attempts)
         useful = STEPS * len(records)
         return {
@@ -188,11 +188,11 @@ def play(home: Path, *, port: int, seed: int, seconds: float, jobs: int) -> dict
         "CLOUDFLARE_KEY": KEYS["AWS_KEY"],
         "BUCKET": name,
     }
-    town, proxy = Town(home, settings), Proxy(port, seed=seed)
+    cluster, proxy = ProcessCluster(home, settings), Proxy(port, seed=seed)
     try:
-        return Chaos(town, proxy, random.Random(seed), [f"job{number}" for number in range(jobs)]).run(seconds)
+        return Chaos(cluster, proxy, random.Random(seed), [f"job{number}" for number in range(jobs)]).run(seconds)
     finally:
-        town.close()
+        cluster.close()
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.process_cluster import Town
+from support.process_cluster import ProcessCluster
 
 KEYS = {"AWS_ID": "AKIATESTTESTTESTTEST", "AWS_KEY": "not-a-secret"}
 
@@ -14,7 +14,7 @@ KEYS = {"AWS_ID": "AKIATESTTESTTESTTEST", "AWS_KEY": "not-a-secret"}
 def cloud(request: pytest.FixtureRequest, *, fifo: bool) -> dict[str, str]:
     """The settings of a fresh queue and a fresh bucket."""
     url, sqs, s3 = (request.getfixturevalue(name) for name in ("moto_url", "sqs_client", "s3_client"))
-    name = f"town-{uuid.uuid4().hex}"
+    name = f"cluster-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=name)
     attributes: dict[str, Any] = {"FifoQueue": "true"} if fifo else {}
     queue = sqs.create_queue(QueueName=f"{name}.fifo" if fifo else name, Attributes=attributes)
@@ -30,17 +30,17 @@ def cloud(request: pytest.FixtureRequest, *, fifo: bool) -> dict[str, str]:
 
 
 @pytest.fixture(params=["files", "standard", "fifo"])
-def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Town]:
-    """A town of each kind."""
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProcessCluster]:
+    """A cluster of each kind."""
     settings = {} if request.param == "files" else cloud(request, fifo=request.param == "fifo")
-    made = Town(tmp_path, settings)
+    made = ProcessCluster(tmp_path, settings)
     yield made
     made.close()
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Iterator[Town]:
-    """A town on files, for what does not depend on the kind."""
-    made = Town(tmp_path, {})
+def files(tmp_path: Path) -> Iterator[ProcessCluster]:
+    """A cluster on files, for what does not depend on the kind."""
+    made = ProcessCluster(tmp_path, {})
     yield made
     made.close()

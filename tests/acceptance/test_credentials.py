@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from support.expiring_auth_server import Turnstile, issue
-from support.process_cluster import Town, has_checkpoint
+from support.expiring_auth_server import ExpiringAuthServer, issue
+from support.process_cluster import ProcessCluster, has_checkpoint
 
 from acceptance.conftest import cloud
 
@@ -30,35 +30,35 @@ COMMAND = (
 
 
 @pytest.fixture
-def turnstile(moto_url: str) -> Iterator[Turnstile]:
+def auth_server(moto_url: str) -> Iterator[ExpiringAuthServer]:
     """In front of moto."""
-    made = Turnstile(urlsplit(moto_url).port or 0)
+    made = ExpiringAuthServer(urlsplit(moto_url).port or 0)
     yield made
     made.close()
 
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Of a queue and a bucket, for whoever need not pass the turnstile."""
+    """Settings of a queue and a bucket that do not go through the expiring-auth server."""
     return cloud(request, fifo=False)
 
 
 @pytest.fixture
-def office(settings: dict[str, str], tmp_path: Path) -> Iterator[Town]:
+def office(settings: dict[str, str], tmp_path: Path) -> Iterator[ProcessCluster]:
     """Where jobs are submitted and looked at."""
     home = tmp_path / "office"
     home.mkdir()
-    made = Town(home, settings)
+    made = ProcessCluster(home, settings)
     yield made
     made.close()
 
 
 @pytest.fixture
-def behind(settings: dict[str, str], turnstile: Turnstile) -> dict[str, str]:
+def behind(settings: dict[str, str], auth_server: ExpiringAuthServer) -> dict[str, str]:
     """The same, for a worker that has to pass it, without any keys."""
-    queue = turnstile.url + urlsplit(settings["QUEUE_URL"]).path
+    queue = auth_server.url + urlsplit(settings["QUEUE_URL"]).path
     kept = {name: settings[name] for name in ("BUCKET", "PREFIX")}
-    return {**kept, "QUEUE_URL": queue, "CLOUDFLARE_URL": turnstile.url}
+    return {**kept, "QUEUE_URL": queue, "CLOUDFLARE_URL": auth_server.url}
 
 
 class Renewer:
@@ -91,77 +91,79 @@ class Renewer:
             self._replace()
 
 
-def carried_in_one_attempt(office: Town, turnstile: Turnstile, worker: "subprocess.Popen[bytes]", log: str) -> None:
+def carried_in_one_attempt(
+    office: ProcessCluster, auth_server: ExpiringAuthServer, worker: "subprocess.Popen[bytes]", log: str
+) -> None:
     """Over three generations of keys at least, by queue and bucket, and nothing secret was logged."""
     assert worker.poll() is None, log
     record = office.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["completed"], log
     assert (record.epoch, record.interruptions) == (1, {})
     assert office.output("a") == SUM
-    assert min(len(turnstile.passed["queue"]), len(turnstile.passed["bucket"])) >= 3, log
+    assert min(len(auth_server.passed["queue"]), len(auth_server.passed["bucket"])) >= 3, log
     assert "Traceback" not in log
     assert "not-a-secret" not in log
 
 
 @pytest.mark.parametrize("kind", ["in time", "late, and without a word of when they expire"])
 def test_a_file_of_keys_that_is_replaced(
-    kind: str, office: Town, behind: dict[str, str], turnstile: Turnstile, tmp_path: Path
+    kind: str, office: ProcessCluster, behind: dict[str, str], auth_server: ExpiringAuthServer, tmp_path: Path
 ) -> None:
     """One attempt lasts over several generations of keys, also where for a while there are none that are good."""
     file = tmp_path / "keys.json"
     renewer = Renewer(file, tells=kind == "in time")
-    town = Town(tmp_path, {**behind, **{f"{owner}_CREDENTIALS_FILE": str(file) for owner in OWNERS}})
+    cluster = ProcessCluster(tmp_path, {**behind, **{f"{owner}_CREDENTIALS_FILE": str(file) for owner in OWNERS}})
     try:
         office.submit("a", step_s=STEP_S)
-        worker = town.worker()
+        worker = cluster.worker()
         office.until("a", has_checkpoint)
         if kind != "in time":
             renewer.every_s = LIFE_S + 0.7
         office.until("a", lambda record: record.is_final)
         renewer.every_s = LIFE_S / 2  # outputs are published in several calls, and tried again after half a minute
         office.settled("a")
-        carried_in_one_attempt(office, turnstile, worker, town.log_of(worker))
+        carried_in_one_attempt(office, auth_server, worker, cluster.log_of(worker))
     finally:
         renewer.close()
-        town.close()
+        cluster.close()
     if kind != "in time":
-        assert turnstile.refused["bucket"] >= 2
+        assert auth_server.refused["bucket"] >= 2
 
 
 def test_a_command_that_gives_new_keys_each_time(
-    office: Town, behind: dict[str, str], turnstile: Turnstile, tmp_path: Path
+    office: ProcessCluster, behind: dict[str, str], auth_server: ExpiringAuthServer, tmp_path: Path
 ) -> None:
     """It is run again whenever it is time; what it says besides is not seen."""
     command = f"{sys.executable} -c {shlex.quote(COMMAND)} hush-hush"
     env = {f"{owner}_CREDENTIALS_COMMAND": command for owner in OWNERS}
-    town = Town(tmp_path, {**behind, **env, "PYTHONPATH": os.pathsep.join(sys.path)})
+    cluster = ProcessCluster(tmp_path, {**behind, **env, "PYTHONPATH": os.pathsep.join(sys.path)})
     try:
         office.submit("a", step_s=STEP_S)
-        worker = town.worker()
+        worker = cluster.worker()
         office.settled("a")
-        carried_in_one_attempt(office, turnstile, worker, town.log_of(worker))
-        assert "hush" not in town.log_of(worker)
-        doctor = town.holdfast("doctor")
+        carried_in_one_attempt(office, auth_server, worker, cluster.log_of(worker))
+        assert "hush" not in cluster.log_of(worker)
+        doctor = cluster.holdfast("doctor")
     finally:
-        town.close()
+        cluster.close()
     assert "keys for the queue: from AWS_CREDENTIALS_COMMAND, expire in 0 min" in doctor.stdout
     assert "hush" not in doctor.stdout + doctor.stderr
 
 
 def test_keys_that_are_renewed_long_after_they_expired(
-    office: Town, behind: dict[str, str], turnstile: Turnstile, tmp_path: Path
+    office: ProcessCluster, behind: dict[str, str], auth_server: ExpiringAuthServer, tmp_path: Path
 ) -> None:
     """The job computes on meanwhile; and when they are renewed after all, the worker commits and completes it."""
     file = tmp_path / "keys.json"
     renewer = Renewer(file, tells=True)
-    town = Town(tmp_path, {**behind, **{f"{owner}_CREDENTIALS_FILE": str(file) for owner in OWNERS}})
+    cluster = ProcessCluster(tmp_path, {**behind, **{f"{owner}_CREDENTIALS_FILE": str(file) for owner in OWNERS}})
     try:
         office.submit("a", step_s=STEP_S)
-        worker = town.worker()
+        worker = cluster.worker()
         office.until("a", lambda record: record.checkpoint)
         renewer.close()
-        while "ExpiredToken" not in town.log_of(worker):
-            assert worker.poll() is None, town.log_of(worker)
+        while "ExpiredToken" not in cluster.log_of(worker):
+            assert worker.poll() is None, cluster.log_of(worker)
             time.sleep(0.05)
         file.write_text(json.dumps(issue(3600.0, tells=True)))
         office.settled("a")
@@ -170,5 +172,5 @@ def test_keys_that_are_renewed_long_after_they_expired(
         assert office.output("a") == SUM
     finally:
         renewer.close()
-        town.close()
-    assert turnstile.refused["bucket"] >= 1
+        cluster.close()
+    assert auth_server.refused["bucket"] >= 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from support.process_cluster import Town
+from support.process_cluster import ProcessCluster
 
 from lifecycle.states import State
 
@@ -41,7 +41,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def serve(files: Town) -> Iterator[Callable[..., str]]:
+def serve(files: ProcessCluster) -> Iterator[Callable[..., str]]:
     """Starts `holdfast dashboard`; gives the address that it prints. Each ends with 0 when it is told to."""
     running: list[subprocess.Popen[str]] = []
 
@@ -84,7 +84,7 @@ def shows(page: Page, state: str, count: int) -> None:
     expect(page.locator(f'.diagram.wide [data-count="{state}"]')).to_have_text(str(count), timeout=PATIENCE_MS)
 
 
-def test_counts_change_as_a_job_moves(files: Town, serve: Callable[..., str], page: Page) -> None:
+def test_counts_change_as_a_job_moves(files: ProcessCluster, serve: Callable[..., str], page: Page) -> None:
     """Without the page being loaded again; and by keyboard one gets to a state's jobs, and to a job."""
     for job in ("a", "b"):
         files.submit(job, step_s=0.004)
@@ -108,7 +108,7 @@ def test_counts_change_as_a_job_moves(files: Town, serve: Callable[..., str], pa
     expect(page.locator("#plot-checkpoints canvas")).to_be_visible()
 
 
-def test_cancel_asks_first(files: Town, serve: Callable[..., str], page: Page) -> None:
+def test_cancel_asks_first(files: ProcessCluster, serve: Callable[..., str], page: Page) -> None:
     """Leaving it does nothing; confirming it does, and the page of the job says so by itself."""
     files.submit("a", step_s=0.05)
     files.worker()
@@ -126,7 +126,7 @@ def test_cancel_asks_first(files: Town, serve: Callable[..., str], page: Page) -
     files.until("a", lambda record: record.epoch >= 2)
 
 
-def test_the_console_follows(files: Town, serve: Callable[..., str], page: Page) -> None:
+def test_the_console_follows(files: ProcessCluster, serve: Callable[..., str], page: Page) -> None:
     """What a workload writes appears on the open page, bit by bit, and nothing twice."""
     (files.home / "workloads.toml").write_text(TALKER)
     assert files.holdfast("submit", "talk", "--workload", "talker").returncode == 0
@@ -140,7 +140,9 @@ def test_the_console_follows(files: Town, serve: Callable[..., str], page: Page)
     assert [int(line) for line in lines] == list(range(1, len(lines) + 1))
 
 
-def test_the_token_lets_in_once_it_was_in_the_address(files: Town, serve: Callable[..., str], page: Page) -> None:
+def test_the_token_lets_in_once_it_was_in_the_address(
+    files: ProcessCluster, serve: Callable[..., str], page: Page
+) -> None:
     """Then the cookie does, for the open stream too, and the address has it no more."""
     files.submit("a")
     address = serve("--token", "a-token-that-is-long-enough")
@@ -153,7 +155,7 @@ def test_the_token_lets_in_once_it_was_in_the_address(files: Town, serve: Callab
     shows(page, "queued", 1)
 
 
-def test_pictures(files: Town, serve: Callable[..., str], browser: Browser) -> None:
+def test_pictures(files: ProcessCluster, serve: Callable[..., str], browser: Browser) -> None:
     """Nothing sticks out sideways, wide or on a phone, in light or dark; pictures of it, if they are wanted."""
     folder = os.environ.get("HOLDFAST_SCREENSHOTS")
     for number in range(1, 6):

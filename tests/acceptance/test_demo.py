@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.process_cluster import Town
+from support.process_cluster import ProcessCluster
 
 from acceptance.conftest import cloud
 from lifecycle.key_layout import KeyLayout
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.acceptance
 def test_the_main_job(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
     """Five sums are right, one worker was killed, and its job resumed from a checkpoint."""
     settings = {} if kind == "files" else cloud(request, fifo=kind == "fifo")
-    town = Town(tmp_path, settings)
-    done = town.holdfast("demo", *(["--cloud"] if settings else []))
+    cluster = ProcessCluster(tmp_path, settings)
+    done = cluster.holdfast("demo", *(["--cloud"] if settings else []))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("4 148 640") == 5
     assert "SIGKILL" in done.stdout
@@ -40,7 +40,7 @@ def test_the_demos_own_messages(
 ) -> None:
     """What that demo's client scripts send and upload is worked on, and leaves the files that they look for."""
     settings = cloud(request, fifo=fifo)
-    town = Town(tmp_path, settings)
+    cluster = ProcessCluster(tmp_path, settings)
     bucket = settings["BUCKET"]
     s3_client.put_object(Bucket=bucket, Key="demoapp2v2/job0/input.txt", Body=b"1\n2880")
     parameters = {"STATE_SAVING_INTERVAL": "0.5", "STEP_RUNNING_TIME": "0.003"}
@@ -49,8 +49,8 @@ def test_the_demos_own_messages(
     fifo_fields = {"MessageDeduplicationId": name, "MessageGroupId": name} if fifo else {}
     entry = {"Id": name, "MessageBody": json.dumps(body), **fifo_fields}
     sqs_client.send_message_batch(QueueUrl=settings["QUEUE_URL"], Entries=[entry])
-    worker = town.worker("--idle-exit", "3s", MAX_RUNNING_TIME="3s")
-    assert worker.wait(60) == 0, town.log_of(worker)
+    worker = cluster.worker("--idle-exit", "3s", MAX_RUNNING_TIME="3s")
+    assert worker.wait(60) == 0, cluster.log_of(worker)
     files = {
         listed["Key"]: s3_client.get_object(Bucket=bucket, Key=listed["Key"])["Body"].read()
         for listed in s3_client.list_objects_v2(Bucket=bucket, Prefix="demoapp2v2/")["Contents"]
@@ -67,10 +67,10 @@ def test_the_demos_own_messages(
     record = decode_record(files[KeyLayout("demoapp2v2").job("job0").record])
     assert record.state is State.COMPLETED
     assert {attempt.outcome for attempt in record.attempts[:-1]} == {"timeout"}
-    town.empty()
+    cluster.empty()
 
 
-def test_a_job_that_the_demos_worker_left_in_the_middle(files: Town) -> None:
+def test_a_job_that_the_demos_worker_left_in_the_middle(files: ProcessCluster) -> None:
     """A job without a record goes on from the state.txt that the demo's own worker wrote."""
     files.env.store.put("old/job7/input.txt", b"1\n2880\n")
     files.env.store.put("old/job7/state.txt", b"1\n2880\n2000\n2001000\n")

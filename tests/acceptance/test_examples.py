@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from support.process_cluster import Town
+from support.process_cluster import ProcessCluster
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
@@ -25,34 +25,34 @@ def has(module: str) -> bool:
     return subprocess.run([PYTHON, "-c", f"import {module}"], check=False, capture_output=True).returncode == 0
 
 
-def carried(town: Town, example: str, workload: str, *, kills: int, **params: object) -> Path:
+def carried(cluster: ProcessCluster, example: str, workload: str, *, kills: int, **params: object) -> Path:
     """Run a job to its end, its worker killed so many times after a fresh checkpoint, and download its outputs."""
     job = f"{workload}-{kills}"
     given = {"STATE_SAVING_INTERVAL": 1, **params}
-    submitted = town.holdfast(
+    submitted = cluster.holdfast(
         "submit", job, "--workload", workload, *(word for k, v in given.items() for word in ("--param", f"{k}={v}"))
     )
     assert submitted.returncode == 0, submitted.stderr
     path = os.pathsep.join((str(Path(PYTHON).parent), os.environ["PATH"]))
     settings = {"WORKLOADS": str(EXAMPLES / example / "workloads.toml"), "PATH": path}
     for _ in range(kills):
-        before = town.record(job).checkpoint
-        worker = town.worker(**settings)
-        town.until(job, lambda record, before=before: record.checkpoint not in (None, before), patience_s=120)
+        before = cluster.record(job).checkpoint
+        worker = cluster.worker(**settings)
+        cluster.until(job, lambda record, before=before: record.checkpoint not in (None, before), patience_s=120)
         worker.kill()
         worker.wait()
-    last = town.worker("--max-jobs", "1", **settings)
-    record = town.until(job, lambda record: record.is_settled, patience_s=300)
+    last = cluster.worker("--max-jobs", "1", **settings)
+    record = cluster.until(job, lambda record: record.is_settled, patience_s=300)
     assert last.wait(60) == 0
     assert [attempt.outcome for attempt in record.attempts] == ["vanished"] * kills + ["completed"]
     assert all(attempt.resumed_step is not None for attempt in record.attempts[1:])
     assert record.progress.done == record.progress.total
-    assert town.holdfast("verify", job).returncode == 0
-    assert town.holdfast("download", "out", job).returncode == 0
-    return town.home / "out" / job / "output"
+    assert cluster.holdfast("verify", job).returncode == 0
+    assert cluster.holdfast("download", "out", job).returncode == 0
+    return cluster.home / "out" / job / "output"
 
 
-def test_ten_lines_of_sh(files: Town) -> None:
+def test_ten_lines_of_sh(files: ProcessCluster) -> None:
     """A program that knows nothing of us: its state, its growing log, and its result."""
     output = carried(files, "shell", "count", kills=KILLS, steps=120, seconds=0.05)
     assert (output / "result").read_text() == f"{sum(n * n for n in range(1, 121))}\n"
@@ -61,7 +61,7 @@ def test_ten_lines_of_sh(files: Town) -> None:
 
 
 @pytest.mark.skipif(not has("openmm"), reason="needs openmm: make examples")
-def test_openmm_gives_the_same_to_the_last_bit(files: Town) -> None:
+def test_openmm_gives_the_same_to_the_last_bit(files: ProcessCluster) -> None:
     """Energies and frames, on the reference platform."""
     params = {"steps": 3000, "every": 10}
     broken = carried(files, "openmm", "argon", kills=KILLS, **params)
@@ -72,7 +72,7 @@ def test_openmm_gives_the_same_to_the_last_bit(files: Town) -> None:
 
 
 @pytest.mark.skipif(not has("torch"), reason="needs torch: make examples")
-def test_pytorch_gives_the_same_loss_curve(files: Town) -> None:
+def test_pytorch_gives_the_same_loss_curve(files: ProcessCluster) -> None:
     """Optimizer, scheduler, random numbers and the place in the data all go on where they were."""
     params = {"steps": 400, "pause": 0.02}
     broken = carried(files, "pytorch", "finetune", kills=KILLS, **params)
@@ -85,7 +85,7 @@ def test_pytorch_gives_the_same_loss_curve(files: Town) -> None:
 
 
 @pytest.mark.skipif(shutil.which("gmx") is None, reason="needs GROMACS: apt-get install gromacs")
-def test_gromacs_goes_on_from_its_own_checkpoint(files: Town, tmp_path: Path) -> None:
+def test_gromacs_goes_on_from_its_own_checkpoint(files: ProcessCluster, tmp_path: Path) -> None:
     """`mdrun -cpi -append`: its live checkpoints and its growing files; the last frame is that of a whole run."""
     prepared = tmp_path / "input"
     subprocess.run(["sh", str(EXAMPLES / "gromacs" / "prepare.sh"), str(prepared), "20000"], check=True)

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from support.process_cluster import Town, has_checkpoint
+from support.process_cluster import ProcessCluster, has_checkpoint
 
 from lifecycle.ports.queue import Message
 from lifecycle.record.message import announce
@@ -17,85 +17,85 @@ SUM = "4148640"
 LEASE_S = 5.0
 
 
-def test_sigkill_of_the_owner(town: Town) -> None:
+def test_sigkill_of_the_owner(cluster: ProcessCluster) -> None:
     """Another worker goes on within lease + 5 s, from the last commit, and the sum is right."""
-    town.submit("a")
-    first = town.worker()
-    town.until("a", has_checkpoint)
+    cluster.submit("a")
+    first = cluster.worker()
+    cluster.until("a", has_checkpoint)
     first.kill()
     first.wait()
     died_at = time.monotonic()
-    before = town.record("a").checkpoint
-    town.worker("--max-jobs", "1")
-    town.until("a", lambda record: record.epoch == 2)
+    before = cluster.record("a").checkpoint
+    cluster.worker("--max-jobs", "1")
+    cluster.until("a", lambda record: record.epoch == 2)
     assert time.monotonic() - died_at < LEASE_S + 5
-    record = town.settled("a")
+    record = cluster.settled("a")
     assert [attempt.outcome for attempt in record.attempts] == ["vanished", "completed"]
     assert before is not None
     assert record.attempts[1].resumed_step == before.step
-    assert town.output("a") == SUM
+    assert cluster.output("a") == SUM
     assert record.interruptions == {"node_lost": 1}
 
 
-def test_sigstop_beyond_the_lease(town: Town) -> None:
+def test_sigstop_beyond_the_lease(cluster: ProcessCluster) -> None:
     """A node that slept while another finished the job ends superseded, and has changed nothing since."""
-    town.submit("a")
-    first = town.worker("--max-jobs", "1")
-    town.until("a", has_checkpoint)
+    cluster.submit("a")
+    first = cluster.worker("--max-jobs", "1")
+    cluster.until("a", has_checkpoint)
     first.send_signal(signal.SIGSTOP)
-    second = town.worker("--max-jobs", "1")
+    second = cluster.worker("--max-jobs", "1")
     assert second.wait(60) == 0
-    assert town.record("a").is_settled
-    stored = {listed.key: listed.version for listed in town.env.store.list("")}
+    assert cluster.record("a").is_settled
+    stored = {listed.key: listed.version for listed in cluster.env.store.list("")}
     finished = {key: version for key, version in stored.items() if "/e1" not in key}  # its own log was on its way
     first.send_signal(signal.SIGCONT)
     assert first.wait(60) == 0
-    assert "superseded" in town.log_of(first)
-    now = {listed.key: listed.version for listed in town.env.store.list("")}
+    assert "superseded" in cluster.log_of(first)
+    now = {listed.key: listed.version for listed in cluster.env.store.list("")}
     assert {key: now.get(key) for key in finished} == finished
     assert all("/e1" in key for key in now.keys() - finished.keys())
-    record = town.record("a")
+    record = cluster.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["vanished", "completed"]
-    assert town.output("a") == SUM
+    assert cluster.output("a") == SUM
 
 
-def test_sigterm_of_the_owner(town: Town) -> None:
+def test_sigterm_of_the_owner(cluster: ProcessCluster) -> None:
     """It saves, commits, hands back and exits 0; another worker has the job within 2 s and loses nothing."""
-    town.submit("a", step_s=0.006)
-    first = town.worker()
-    town.until("a", has_checkpoint)
+    cluster.submit("a", step_s=0.006)
+    first = cluster.worker()
+    cluster.until("a", has_checkpoint)
     # A short poll: moto's FIFO sees a group that is free again only in the next one (SQS itself at once).
-    second = town.worker("--max-jobs", "1", STOP_GRACE="1s")
+    second = cluster.worker("--max-jobs", "1", STOP_GRACE="1s")
     time.sleep(2)
     first.terminate()
-    town.until("a", lambda record: record.state is State.RELEASED or record.epoch == 2)
+    cluster.until("a", lambda record: record.state is State.RELEASED or record.epoch == 2)
     released_at = time.monotonic()
-    town.until("a", lambda record: record.epoch == 2)
+    cluster.until("a", lambda record: record.epoch == 2)
     assert time.monotonic() - released_at < 2
     assert first.wait(10) == 0
-    record = town.settled("a")
+    record = cluster.settled("a")
     assert [attempt.outcome for attempt in record.attempts] == ["drained", "completed"]
     assert record.attempts[1].resumed_step == record.attempts[0].steps
-    assert town.output("a") == SUM
+    assert cluster.output("a") == SUM
     assert second.wait(30) == 0
 
 
-def test_a_job_longer_than_max_running_time(town: Town) -> None:
+def test_a_job_longer_than_max_running_time(cluster: ProcessCluster) -> None:
     """It pauses as often as it must, each time under a fresh message, and one message is left at any time."""
-    town.submit("a", step_s=0.005, STATE_SAVING_INTERVAL=2)
-    town.worker("--idle-exit", "5s", MAX_RUNNING_TIME="3s")
-    record = town.settled("a")
+    cluster.submit("a", step_s=0.005, STATE_SAVING_INTERVAL=2)
+    cluster.worker("--idle-exit", "5s", MAX_RUNNING_TIME="3s")
+    record = cluster.settled("a")
     outcomes = [attempt.outcome for attempt in record.attempts]
     assert outcomes.count("timeout") >= 2
     assert outcomes == ["timeout"] * (len(outcomes) - 1) + ["completed"]
     assert record.dispatch == len(outcomes)
     assert sum(attempt.steps for attempt in record.attempts) == 2880
-    assert town.output("a") == SUM
-    town.empty()
+    assert cluster.output("a") == SUM
+    cluster.empty()
 
 
 @pytest.mark.parametrize("copies", [2, 20])
-def test_the_same_message_many_times(files: Town, copies: int) -> None:
+def test_the_same_message_many_times(files: ProcessCluster, copies: int) -> None:
     """One attempt at a time, one completion; the other messages go when they are received again."""
     files.submit("a", step_s=0.001)
     files.env.queue.send([announce(files.record("a"), 1)] * (copies - 1))
@@ -118,7 +118,7 @@ def test_the_same_message_many_times(files: Town, copies: int) -> None:
         ("1\n3\n", "unheard-of", "unknown workload 'unheard-of': this image offers series-sum"),
     ],
 )
-def test_a_job_that_cannot_succeed(files: Town, text: str | None, workload: str, reason: str) -> None:
+def test_a_job_that_cannot_succeed(files: ProcessCluster, text: str | None, workload: str, reason: str) -> None:
     """It fails at once, and the record says why in a line."""
     if text is not None:
         files.env.store.put(f"{files.env.layout.job('a').input}input.txt", text.encode())
@@ -135,21 +135,21 @@ def test_a_job_that_cannot_succeed(files: Town, text: str | None, workload: str,
     ("body", "reason"),
     [("hello", "not JSON"), ("[1]", "not a JSON object"), ("{}", "not a job id"), ('{"job": "lost"}', "no record")],
 )
-def test_a_message_that_is_no_job(town: Town, body: str, reason: str) -> None:
+def test_a_message_that_is_no_job(cluster: ProcessCluster, body: str, reason: str) -> None:
     """It is kept under rejected/ with a one-line reason, and does not come again."""
-    town.env.queue.send([Message(body=body, job="x", dedup="x")])
-    assert town.worker("--idle-exit", "2s").wait(60) == 0
-    kept = [town.env.store.get(listed.key) for listed in town.env.store.list(town.env.layout.rejected)]
+    cluster.env.queue.send([Message(body=body, job="x", dedup="x")])
+    assert cluster.worker("--idle-exit", "2s").wait(60) == 0
+    kept = [cluster.env.store.get(listed.key) for listed in cluster.env.store.list(cluster.env.layout.rejected)]
     assert len(kept) == 1
     assert kept[0] is not None
     rejected = json.loads(kept[0].body)
     assert reason in rejected["why"]
     assert "\n" not in rejected["why"]
     assert rejected["body"] == body
-    town.empty()
+    cluster.empty()
 
 
-def test_nothing_of_a_killed_worker_runs_on(files: Town) -> None:
+def test_nothing_of_a_killed_worker_runs_on(files: ProcessCluster) -> None:
     """The workload and all that it started end with the worker, however that ends."""
     files.submit("a", step_s=0.01)
     worker = files.worker()

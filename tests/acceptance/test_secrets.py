@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.expiring_auth_server import issue
-from support.process_cluster import Town
+from support.process_cluster import ProcessCluster
 
 from acceptance.conftest import cloud
 from client.arguments import parser
@@ -86,11 +86,11 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def town(settings: dict[str, str], tmp_path: Path) -> Iterator[Town]:
-    """A town whose every trace lies below one folder: its home's caches as well."""
+def cluster(settings: dict[str, str], tmp_path: Path) -> Iterator[ProcessCluster]:
+    """A cluster whose every trace lies below one folder: its home's caches as well."""
     home = tmp_path / "home"
     home.mkdir()
-    made = Town(home, {"MAX_FAILURES": "1", "HOME": str(home), **settings})
+    made = ProcessCluster(home, {"MAX_FAILURES": "1", "HOME": str(home), **settings})
     (home / "workloads.toml").write_text(WORKLOADS)
     (home / "inputs" / "sum").mkdir(parents=True)
     (home / "inputs" / "sum" / "input.txt").write_text("1\n3\n")
@@ -98,12 +98,12 @@ def town(settings: dict[str, str], tmp_path: Path) -> Iterator[Town]:
     made.close()
 
 
-def pages(town: Town) -> str:
+def pages(cluster: ProcessCluster) -> str:
     """What the dashboard prints, and shows to whoever has its token."""
     process = subprocess.Popen(
         [sys.executable, "-m", "client.cli", "dashboard", "--port", "0"],
-        env=town.environ(),
-        cwd=town.home,
+        env=cluster.environ(),
+        cwd=cluster.home,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -113,7 +113,7 @@ def pages(town: Town) -> str:
     address = said.split()[-1].partition("?")[0]
     jar = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
     browser = urllib.request.build_opener(jar)
-    shown = [browser.open(f"{address}?token={town.settings['DASHBOARD_TOKEN']}").read().decode()]
+    shown = [browser.open(f"{address}?token={cluster.settings['DASHBOARD_TOKEN']}").read().decode()]
     shown += [browser.open(address + page).read().decode() for page in PAGES]
     assert "tells" in "".join(shown)
     process.terminate()
@@ -121,33 +121,33 @@ def pages(town: Town) -> str:
     return "".join([said, *shown, rest])
 
 
-def traces(town: Town) -> Iterator[tuple[str, bytes]]:
+def traces(cluster: ProcessCluster) -> Iterator[tuple[str, bytes]]:
     """Every file and every object that anything left."""
-    for path in town.home.rglob("*"):
+    for path in cluster.home.rglob("*"):
         if path.is_file():
             yield str(path), path.read_bytes()
-    for listed in town.env.store.list(""):
-        stored = town.env.store.get(listed.key)
+    for listed in cluster.env.store.list(""):
+        stored = cluster.env.store.get(listed.key)
         assert stored is not None
         yield listed.key, stored.body
 
 
-def test_no_secret_is_seen_anywhere(town: Town, settings: dict[str, str]) -> None:
+def test_no_secret_is_seen_anywhere(cluster: ProcessCluster, settings: dict[str, str]) -> None:
     """Not in any output, log, record, rejected message, page, file or object; nor does a workload get one."""
     assert COMMANDS.keys() == parser()._subparsers._group_actions[0].choices.keys()  # type: ignore[union-attr,attr-defined]
     seen: dict[str, str] = {}
 
     def run(what: str, *words: str, **more: str) -> None:
-        done = town.holdfast(*words, **more)
+        done = cluster.holdfast(*words, **more)
         assert "Traceback" not in done.stderr
         seen[what] = done.stdout + done.stderr
 
     run("fails", "submit", "fails", "--workload", "fails")
     run("tells", "submit", "tells", "--workload", "tells")
     unsigned = announce(JobRecord("unsigned", "tells"), 1)
-    town.env.queue._queue.send([unsigned, Message("nonsense", "x", "y")])  # type: ignore[attr-defined]
+    cluster.env.queue._queue.send([unsigned, Message("nonsense", "x", "y")])  # type: ignore[attr-defined]
     run("worker", "worker", "--idle-exit", "3s")
-    seen["pages"] = pages(town)
+    seen["pages"] = pages(cluster)
     once = set() if "QUEUE_URL" in settings else {"demo"}  # it is the same everywhere, and takes its time
     for name in sorted(COMMANDS.keys() - {"demo", "purge"} | once):
         run(name, name, *COMMANDS[name])
@@ -157,9 +157,9 @@ def test_no_secret_is_seen_anywhere(town: Town, settings: dict[str, str]) -> Non
         run(f"a wrong {name}", "queue", **{name: f"{MARK}\u00e9"})
     run("a user in a URL", "queue", QUEUE_URL=f"https://me:{MARK}url@host/1/q")
     run("a password that is none", "queue", QUEUE_URL=f"htps://me:{MARK}/@url@host/1/q")
-    assert town.record("tells").state == "completed"
-    assert town.record("fails").attempts[0].outcome == "workload_failed"
-    assert len(list(town.env.store.list(town.env.layout.rejected))) == 2
+    assert cluster.record("tells").state == "completed"
+    assert cluster.record("fails").attempts[0].outcome == "workload_failed"
+    assert len(list(cluster.env.store.list(cluster.env.layout.rejected))) == 2
     assert {what: text for what, text in seen.items() if MARK in text} == {}
-    assert [where for where, content in traces(town) if MARK.encode() in content] == []
-    assert b"HOLDFAST_JOB=tells" in dict(traces(town))[f"{town.env.layout.job('tells').output}env.txt"]
+    assert [where for where, content in traces(cluster) if MARK.encode() in content] == []
+    assert b"HOLDFAST_JOB=tells" in dict(traces(cluster))[f"{cluster.env.layout.job('tells').output}env.txt"]

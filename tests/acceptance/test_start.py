@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.process_cluster import Town
+from support.process_cluster import ProcessCluster
 from support.stub import Reply, Stub, s3_error, sqs_error
 
 from acceptance.conftest import cloud
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.acceptance
 
 def refused(tmp_path: Path, settings: dict[str, str], *reasons: str) -> None:
     """The worker ends with 78, and its last and only line names *reasons*."""
-    town = Town(tmp_path, settings)
-    done = town.holdfast("worker")
+    cluster = ProcessCluster(tmp_path, settings)
+    done = cluster.holdfast("worker")
     assert done.returncode == 78, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len([line for line in lines if line.startswith("holdfast: ")]) == 1
@@ -57,17 +57,17 @@ def test_a_bucket_that_ignores_conditions(request: pytest.FixtureRequest, tmp_pa
 
 def test_a_setting_that_is_missing_or_wrong(tmp_path: Path) -> None:
     """Found before anything is connected to."""
-    town = Town(tmp_path, {})
+    cluster = ProcessCluster(tmp_path, {})
     for more, named in (
         ({"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q"}, "BUCKET"),
         ({"LEASE": "x"}, "LEASE"),
     ):
-        done = town.holdfast("worker", **more)
+        done = cluster.holdfast("worker", **more)
         assert (done.returncode, done.stderr.count("\n")) == (78, 1)
         assert named in done.stderr
 
 
-def test_a_wrong_workloads_file(files: Town) -> None:
+def test_a_wrong_workloads_file(files: ProcessCluster) -> None:
     """Named before any job is taken."""
     (files.home / "workloads.toml").write_text("[x]\ncolour = 1\n")
     files.submit("a")
@@ -82,15 +82,15 @@ def test_a_server_that_is_not_there_is_waited_for_and_then_said(request: pytest.
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{unused.getsockname()[1]}"
-    done = Town(tmp_path, {**cloud(request, fifo=False), "CLOUDFLARE_URL": nowhere}).holdfast("worker")
+    done = ProcessCluster(tmp_path, {**cloud(request, fifo=False), "CLOUDFLARE_URL": nowhere}).holdfast("worker")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
 
 
-def test_sigterm_to_an_idle_worker(town: Town) -> None:
+def test_sigterm_to_an_idle_worker(cluster: ProcessCluster) -> None:
     """It ends by itself, with 0."""
-    worker: Any = town.worker()
-    while "works:" not in town.log_of(worker):
+    worker: Any = cluster.worker()
+    while "works:" not in cluster.log_of(worker):
         assert worker.poll() is None
     worker.terminate()
     assert worker.wait(20) == 0

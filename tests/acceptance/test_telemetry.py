@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.process_cluster import PATIENCE_S, Town, has_checkpoint
+from support.process_cluster import PATIENCE_S, ProcessCluster, has_checkpoint
 from support.stub import Stub, s3_error
 
 from acceptance.conftest import cloud
@@ -49,22 +49,22 @@ def scraped(port: int, condition: Callable[[str], object]) -> str:
 
 
 @pytest.fixture
-def exporter(town: Town) -> Iterator[int]:
+def exporter(cluster: ProcessCluster) -> Iterator[int]:
     port = free_port()
     command = [sys.executable, "-m", "client.cli", "exporter", "--port", str(port), "--every", "1s"]
-    with (town.home / "exporter.log").open("wb") as log:
-        process = subprocess.Popen(command, env=town.environ(), cwd=town.home, stdout=log, stderr=log)
+    with (cluster.home / "exporter.log").open("wb") as log:
+        process = subprocess.Popen(command, env=cluster.environ(), cwd=cluster.home, stdout=log, stderr=log)
     yield port
     process.terminate()
-    assert process.wait(20) == 0, (town.home / "exporter.log").read_text()
+    assert process.wait(20) == 0, (cluster.home / "exporter.log").read_text()
 
 
-def test_a_worker_is_watched_killed_and_followed(town: Town, exporter: int) -> None:
+def test_a_worker_is_watched_killed_and_followed(cluster: ProcessCluster, exporter: int) -> None:
     """Its endpoint goes with it; the exporter sees the stale lease; the successor counts from its own beginning."""
     first, second = free_port(), free_port()
-    town.submit("a")
-    victim = town.worker(METRICS_PORT=str(first))
-    town.until("a", has_checkpoint)
+    cluster.submit("a")
+    victim = cluster.worker(METRICS_PORT=str(first))
+    cluster.until("a", has_checkpoint)
     text = scrape(first)
     assert 'holdfast_attempt_info{epoch="1",job="a",workload="series-sum"} 1.0' in text
     assert 'holdfast_transitions_total{destination="running",source="input_loaded",trigger="start"} 1.0' in text
@@ -74,21 +74,21 @@ def test_a_worker_is_watched_killed_and_followed(town: Town, exporter: int) -> N
     with pytest.raises(OSError, match="refused"):
         scrape(first)
     scraped(exporter, lambda text: "holdfast_jobs_stale 1.0" in text)
-    town.worker(METRICS_PORT=str(second))
+    cluster.worker(METRICS_PORT=str(second))
     text = scraped(second, lambda text: 'trigger="resume"' in text)
     assert 'job="a"' in text
-    town.settled("a")
+    cluster.settled("a")
     text = scraped(second, lambda text: 'holdfast_attempts_total{outcome="completed"} 1.0' in text)
     assert 'job="a"' not in text, "the attempt is over"
     scraped(exporter, lambda text: 'holdfast_jobs{state="completed"} 1.0' in text and "holdfast_jobs_stale 0.0" in text)
-    lines = [json.loads(line) for worker in town.workers for line in town.log_of(worker).splitlines()]
+    lines = [json.loads(line) for worker in cluster.workers for line in cluster.log_of(worker).splitlines()]
     assert all(line["node"] and line["level"] and line["timestamp"] for line in lines)
     resumed = next(line for line in lines if line["event"] == "resumed")
     assert (resumed["job"], resumed["epoch"]) == ("a", 2)
     assert all(line["epoch"] in {1, 2} and line["state"] for line in lines if line["logger"] == "holdfast.attempt")
 
 
-def test_a_port_in_use_is_said_before_a_job_is_taken(files: Town) -> None:
+def test_a_port_in_use_is_said_before_a_job_is_taken(files: ProcessCluster) -> None:
     """One line, and exit 78."""
     files.submit("a")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -110,7 +110,7 @@ def test_a_service_that_quotes_the_key_gives_nothing_away(
     quoting = f"the key {HIDDEN} is not known"
     stub.script(s3_error(503, "SlowDown", quoting), s3_error(403, "SignatureDoesNotMatch", quoting))
     settings = {**cloud(request, fifo=False), "CLOUDFLARE_URL": stub.url, "CLOUDFLARE_KEY": HIDDEN}
-    done = Town(tmp_path, settings).holdfast("worker", LOG_FORMAT=form)
+    done = ProcessCluster(tmp_path, settings).holdfast("worker", LOG_FORMAT=form)
     assert done.returncode == 78
     assert "the key … is not known" in done.stderr.replace("\\u2026", "…")
     assert "SignatureDoesNotMatch" in done.stderr
@@ -131,7 +131,7 @@ sys.exit(cli.main(["worker"]))
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_a_traceback_that_quotes_the_key_gives_nothing_away(files: Town, form: str) -> None:
+def test_a_traceback_that_quotes_the_key_gives_nothing_away(files: ProcessCluster, form: str) -> None:
     """Of an error that nobody expected, met before the first job."""
     environ = files.environ(LOG_FORMAT=form, CLOUDFLARE_KEY=HIDDEN)
     command = [sys.executable, "-c", BROKEN]
@@ -142,7 +142,7 @@ def test_a_traceback_that_quotes_the_key_gives_nothing_away(files: Town, form: s
     assert HIDDEN not in done.stdout + done.stderr
 
 
-def test_a_terminal_gets_lines_to_read(files: Town) -> None:
+def test_a_terminal_gets_lines_to_read(files: ProcessCluster) -> None:
     """In colours, without being asked."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "client.cli", "worker", "--idle-exit", "1s"]

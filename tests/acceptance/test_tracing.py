@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from support.process_cluster import PATIENCE_S, Town, has_checkpoint
+from support.process_cluster import PATIENCE_S, ProcessCluster, has_checkpoint
 
 pytestmark = pytest.mark.acceptance
 
@@ -60,7 +60,7 @@ def outcome(span: Any) -> str:
     return {each.key: each.value.string_value for each in span.attributes}["holdfast.outcome"]
 
 
-def test_a_killed_worker_and_its_successor_make_one_trace(files: Town, collector: Collector) -> None:
+def test_a_killed_worker_and_its_successor_make_one_trace(files: ProcessCluster, collector: Collector) -> None:
     """The killed one sends no span of its attempt; the successor does, under the same trace and the same root."""
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
     files.submit("a")
@@ -85,7 +85,7 @@ def test_a_killed_worker_and_its_successor_make_one_trace(files: Town, collector
     )
 
 
-def test_a_collector_that_never_answers_costs_nothing(files: Town) -> None:
+def test_a_collector_that_never_answers_costs_nothing(files: ProcessCluster) -> None:
     """The job ends, and the worker leaves by itself with 0, though the connection hangs for ever."""
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
@@ -106,7 +106,7 @@ def test_a_collector_that_never_answers_costs_nothing(files: Town) -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_is_one_line(files: Town, settings: dict[str, str], says: str) -> None:
+def test_what_cannot_be_used_is_one_line(files: ProcessCluster, settings: dict[str, str], says: str) -> None:
     """Exit 78, before any job is taken."""
     done = files.holdfast("worker", "--idle-exit", "1s", **settings)
     assert done.returncode == 78
@@ -126,7 +126,7 @@ sys.exit(main(["worker", "--idle-exit", "1s"]))
 
 
 @pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:1"])
-def test_without_the_extra(files: Town, endpoint: str) -> None:
+def test_without_the_extra(files: ProcessCluster, endpoint: str) -> None:
     """A worker that is to send nothing needs nothing of it; one that is says what to install, and exits with 78."""
     environ = files.environ(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
     done = subprocess.run(

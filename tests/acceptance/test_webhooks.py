@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.process_cluster import Town
+from support.process_cluster import ProcessCluster
 
 from lifecycle.states import State
 
@@ -80,7 +80,7 @@ def hung_receiver() -> Iterator[Receiver]:
     made.close()
 
 
-def test_a_job_is_told_from_its_take_to_its_end(files: Town, receiver: Receiver) -> None:
+def test_a_job_is_told_from_its_take_to_its_end(files: ProcessCluster, receiver: Receiver) -> None:
     """Each change once, in order; and the ten lines of the docs find each delivery genuine, and a changed one not."""
     files.submit("a", "1\n300\n")
     files.worker("--idle-exit", "1s", WEBHOOK_URL=receiver.url, WEBHOOK_KEY=KEY).wait(timeout=60)
@@ -95,7 +95,9 @@ def test_a_job_is_told_from_its_take_to_its_end(files: Town, receiver: Receiver)
     assert not files.record("a").outbox.notices
 
 
-def test_a_node_that_dies_before_it_has_told(files: Town, hung_receiver: Receiver, receiver: Receiver) -> None:
+def test_a_node_that_dies_before_it_has_told(
+    files: ProcessCluster, hung_receiver: Receiver, receiver: Receiver
+) -> None:
     """Killed with SIGKILL while its receiver hangs: what was recorded is told by reconcile, and only once.
 
     By another receiver: what the dead worker had sent may still lie unread in a socket.

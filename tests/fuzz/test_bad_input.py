@@ -293,23 +293,23 @@ def test_any_file_of_settings_workloads_or_jobs_is_read_or_refused(text: str) ->
 def test_a_worker_that_meets_it_goes_on(body: str, record: bytes, manifest: bytes, text: str) -> None:
     """Its next job completes, and the bad one's record is refused, or comes to an end, or waits for somebody."""
     with TemporaryDirectory() as folder:
-        town = Cluster(Path(folder))
+        cluster = Cluster(Path(folder))
         bad = LAYOUT.job("bad")
-        town.memory.put(REF.manifest, manifest)
-        town.memory.put(f"{bad.input}input.txt", text.encode("utf-8", "replace"))
+        cluster.memory.put(REF.manifest, manifest)
+        cluster.memory.put(f"{bad.input}input.txt", text.encode("utf-8", "replace"))
         committed = evolve(REF, digest=digest_bytes(manifest))
         with suppress(InvalidRecordError):
             read_as = decode_record(record)
             if read_as.checkpoint:
                 record = encode_record(evolve(read_as, checkpoint=committed))
-        town.memory.put(bad.record, record)
-        town.queue.send([Message(body=body, job="bad", dedup="1"), announce(JobRecord("bad", "series-sum"), 1)])
-        town.submit("good", "1\n10\n")
-        town.worker(idle_exit=timedelta(minutes=4)).run()
-        assert town.record("good").state is State.COMPLETED
+        cluster.memory.put(bad.record, record)
+        cluster.queue.send([Message(body=body, job="bad", dedup="1"), announce(JobRecord("bad", "series-sum"), 1)])
+        cluster.submit("good", "1\n10\n")
+        cluster.worker(idle_exit=timedelta(minutes=4)).run()
+        assert cluster.record("good").state is State.COMPLETED
         try:
-            left = town.record("bad")
+            left = cluster.record("bad")
         except HoldfastError:
-            assert any(True for _ in town.memory.list("")), "nothing is removed that cannot be read"
+            assert any(True for _ in cluster.memory.list("")), "nothing is removed that cannot be read"
         else:
             assert left.result is None or isinstance(left.result, Result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field, frozen
 from simulation.world import Process, World
 
-from adapters.memory.runner import table, trail
+from adapters.memory.runner import table_bytes, trace_bytes
 from lifecycle.checkpoint.manifest import Extent, Manifest, decode_manifest, digest_bytes
 from lifecycle.checkpoint.reader import FileVerifier, decompressed, placed_extents
 from lifecycle.errors import CorruptCheckpointError, HoldfastError
@@ -280,7 +280,10 @@ class Checker:
                 raise self.broken(ALL_THERE, f"{ref.manifest}: {error}") from error
             files[entry.path] = content
         step = ref.step or 0
-        for path, wanted in (("checkpoint/trail.bin", trail(step)), ("checkpoint/table.bin", table(step))):
+        for path, wanted in (
+            ("checkpoint/trace.bin", trace_bytes(step)),
+            ("checkpoint/table.bin", table_bytes(step)),
+        ):
             if files.get(path, wanted) != wanted:
                 raise self.broken(ALL_THERE, f"{ref.manifest}: {path} is not of step {step}")
         return files

@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 from adapters.local.node import LocalNode
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
-from adapters.memory.runner import FakeRunner, Script
+from adapters.memory.runner import ExitScript, FakeRunner
 from adapters.memory.store import MemoryStore
 from adapters.process.workloads_file import load
 from lifecycle.attempt.context import WorkerContext
@@ -42,7 +42,7 @@ LAYOUT = KeyLayout("runs")
 class Checking(FakeRunner):
     """A fake runner whose workloads' check says something."""
 
-    def __init__(self, clock: Clock, *, step_s: float, script: Script | None, says: str | None) -> None:
+    def __init__(self, clock: Clock, *, step_s: float, script: ExitScript | None, says: str | None) -> None:
         super().__init__(clock, step_s=step_s, script=script)
         self._says = says
 
@@ -87,7 +87,7 @@ class Cluster:
     def worker(
         self,
         *,
-        script: Script | None = None,
+        script: ExitScript | None = None,
         store: ObjectStore | None = None,
         queue: JobQueue | None = None,
         clock: Clock | None = None,

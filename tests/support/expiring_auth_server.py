@@ -1,6 +1,6 @@
-"""A server that lets nobody in with an expired key: it stands before moto, which looks at no key at all.
+"""A proxy in front of moto that refuses expired keys; moto itself accepts any key.
 
-A key's id says until when it is good, in milliseconds since the epoch: so nobody has to tell the turnstile of any.
+A key's id contains the moment when the key expires, in milliseconds since the epoch, so the proxy needs no key list.
 """
 
 import http.client
@@ -17,23 +17,23 @@ NOT_OURS: Final = frozenset({"connection", "transfer-encoding", "content-length"
 
 
 def issue(life_s: float, *, tells: bool) -> dict[str, object]:
-    """Keys that are good for *life_s*, as a `credential_process` gives them; *tells*: and they say so."""
+    """Return keys valid for *life_s* seconds in `credential_process` form; if *tells*, with their expiration."""
     until = time.time() + life_s
     secret, token = "not-a-secret", "t"
     said = {"Version": 1, "AccessKeyId": f"AKIA{until * 1000:.0f}", "SecretAccessKey": secret, "SessionToken": token}
     return {**said, "Expiration": datetime.fromtimestamp(until, UTC).isoformat()} if tells else said
 
 
-class Turnstile:
-    """The server.
+class ExpiringAuthServer:
+    """The proxy.
 
     Args:
-        port: Of the server behind it, on this machine.
+        port: Port of the server behind it, on this machine.
 
     Attributes:
-        url: Its endpoint.
-        passed: The ids of keys that were good, for the queue and for the bucket.
-        refused: How many calls of each were not let in.
+        url: The proxy's endpoint.
+        passed: Ids of the valid keys that were used, for the queue and for the bucket.
+        refused: Number of calls refused, for each.
     """
 
     def __init__(self, port: int) -> None:
@@ -46,11 +46,11 @@ class Turnstile:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
 
-    def _lets_in(self, what: str, authorization: str) -> bool:
+    def _is_valid(self, what: str, authorization: str) -> bool:
         found = re.search(r"Credential=AKIA(\d+)/", authorization)
         good = found is not None and int(found[1]) > time.time() * 1000
         with self._lock:
@@ -61,7 +61,7 @@ class Turnstile:
         return good
 
     def _handler(self, port: int) -> type[BaseHTTPRequestHandler]:
-        turnstile = self
+        auth_server = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -70,7 +70,7 @@ class Turnstile:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 is_queue = "X-Amz-Target" in self.headers
                 what = "queue" if is_queue else "bucket"
-                if not turnstile._lets_in(what, self.headers.get("Authorization", "")):
+                if not auth_server._is_valid(what, self.headers.get("Authorization", "")):
                     reply = (sqs_error if is_queue else s3_error)(403, "ExpiredToken")
                     self._say(reply.status, reply.headers, reply.body)
                     return

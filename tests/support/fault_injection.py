@@ -1,4 +1,4 @@
-"""Wraps any port around the real one, so that a test can do something before and after each call of it."""
+"""Wrappers around real ports and clocks that let a test inject faults before and after each call."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,11 +8,11 @@ from lifecycle.ports.clock import Clock, Mailbox, Thread
 
 
 class Died(BaseException):
-    """The process is gone: no code of its catches this, and nothing more of it reaches a port."""
+    """Simulated death of the process: no product code catches it, and no further call reaches a port."""
 
 
 def unless_dead(run: Callable[[], object]) -> Callable[[], None]:
-    """*run*, as a thread of a node that may die runs it."""
+    """Return *run* as a thread function that ends quietly when its node dies."""
 
     def mortal() -> None:
         with suppress(Died):
@@ -21,13 +21,13 @@ def unless_dead(run: Callable[[], object]) -> Callable[[], None]:
     return mortal
 
 
-class Meddling:
-    """A port whose calls go through *before* and *after*.
+class FaultInjection:
+    """A port that calls *before* and *after* around each call of the real port.
 
     Args:
-        port: The real one.
-        before: Called with the method's name and arguments; may raise instead of the call.
-        after: Called with the same after the call; may raise instead of its answer.
+        port: The real port.
+        before: Called with the method's name and arguments; may raise, and then the call is not made.
+        after: Called with the same arguments after the call; may raise, and then the answer is lost.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Meddling:
 
 
 class Fate:
-    """What happens to a whole node, and so to its ports and its clock: nothing, death, or a long sleep."""
+    """Fate of a whole node, and so of its ports and clock: alive, dead or suspended."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -62,12 +62,12 @@ class Fate:
         self.asleep = False
         self.calls: list[tuple[str, Any]] = []
 
-    def around(self, port: Any) -> Meddling:
-        """The node's view of a port."""
-        return Meddling(port, before=self.note, after=self.meet)
+    def around(self, port: Any) -> FaultInjection:
+        """Return the node's view of a port."""
+        return FaultInjection(port, before=self.note, after=self.meet)
 
     def clock(self) -> "MortalClock":
-        """The node's view of the clock."""
+        """Return the node's view of the clock."""
         return MortalClock(self._clock, self)
 
     def note(self, name: str, *args: Any, **kwargs: Any) -> None:
@@ -107,7 +107,7 @@ class MortalThread:
 
 
 class MortalClock:
-    """A clock whose every wait is where its node may die or sleep."""
+    """A clock on which the node may die or be suspended at every wait."""
 
     def __init__(self, clock: Clock, fate: Fate) -> None:
         self._clock = clock

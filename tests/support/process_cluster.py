@@ -1,4 +1,4 @@
-"""Real processes: the installed command, workers that can be killed, stopped and waited for."""
+"""A cluster of real processes: the installed command, and workers that can be killed, stopped and waited for."""
 
 import json
 import os
@@ -22,8 +22,8 @@ PATIENCE_S = 90.0
 
 
 @define
-class Town:
-    """A queue, a bucket, and the processes that work on them."""
+class ProcessCluster:
+    """A queue, a bucket, and the processes that use them."""
 
     home: Path
     settings: Mapping[str, str]

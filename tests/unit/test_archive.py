@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 from support.checkpoint_fixture import keep
 from support.cluster import Cluster
-from support.fault_injection import Died, Meddling
+from support.fault_injection import Died, FaultInjection
 
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
@@ -62,7 +62,7 @@ def meddled(
     env: Environment, before: Callable[..., None], after: Callable[..., None] = lambda *_, **__: None
 ) -> Environment:
     """The same place, every call of whose store goes through *before* and *after*."""
-    store = Meddling(env.store, before=before, after=after)
+    store = FaultInjection(env.store, before=before, after=after)
     return evolve(env, store=store, record_store=RecordStore(store, env.clock, random.Random(2)))
 
 

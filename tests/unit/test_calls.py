@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from support.cluster import Cluster
-from support.fault_injection import Meddling
+from support.fault_injection import FaultInjection
 
 from client.views.request_costs import Calls, Prices, of_attempt, of_job, prices
 from client.views.time_accounting import entries
@@ -28,12 +28,12 @@ def whole(record: JobRecord) -> Calls:
 def test_the_estimate_is_near_what_is_counted(tmp_path: Path) -> None:
     """For a job of an hour and more, with checkpoints: every call that its worker made, and those of its submit."""
     counts = Counter[str]({"put": 1, "send": 1})  # the submit
-    town = Cluster(tmp_path)
-    store = Meddling(town.memory, before=lambda name, *_, **__: counts.update([name]))
-    queue = Meddling(town.queue, before=lambda name, *_, **__: counts.update([f"queue {name}"]))
-    town.submit("a", "1\n4000\n")
-    town.worker(store=store, queue=queue, max_jobs=1).run()  # type: ignore[arg-type]
-    record = town.record("a")
+    cluster = Cluster(tmp_path)
+    store = FaultInjection(cluster.memory, before=lambda name, *_, **__: counts.update([name]))
+    queue = FaultInjection(cluster.queue, before=lambda name, *_, **__: counts.update([f"queue {name}"]))
+    cluster.submit("a", "1\n4000\n")
+    cluster.worker(store=store, queue=queue, max_jobs=1).run()  # type: ignore[arg-type]
+    record = cluster.record("a")
     assert record.state is State.COMPLETED
     estimated = whole(record)
     for kind, names in KINDS.items():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import LAYOUT, Checking, Cluster
-from support.fault_injection import Meddling, unless_dead
+from support.fault_injection import FaultInjection, unless_dead
 
 from adapters.memory.runner import FakeWorkload
 from lifecycle.attempt.worker import Worker
@@ -152,7 +152,7 @@ def test_a_snapshot_that_waits_while_another_is_committed_is_uploaded_next(clust
         if name == "put" and "/packs/" in str(args[0]):
             cluster.clock.sleep(100)
 
-    worker = cluster.worker(store=Meddling(cluster.memory, before=slow))
+    worker = cluster.worker(store=FaultInjection(cluster.memory, before=slow))
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(168)
     record = cluster.record("a")
@@ -201,7 +201,7 @@ def test_an_upload_that_fails_leaves_the_job_running(cluster: Cluster) -> None:
         if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() < down_until:
             raise RetryableError("503, on purpose")
 
-    with working(cluster, cluster.worker(store=Meddling(cluster.memory, before=refuse))):
+    with working(cluster, cluster.worker(store=FaultInjection(cluster.memory, before=refuse))):
         cluster.clock.sleep(110)
         assert cluster.record("a").state is State.RUNNING
         assert not list(cluster.root.rglob("table.bin"))
@@ -264,7 +264,7 @@ def test_a_commit_whose_outcome_is_unknown_is_tried_again_after_a_while(cluster:
         if "/records/" in str(args[:1]) and 55 < cluster.clock.monotonic() - since < 80:
             raise RetryableError("503, on purpose")
 
-    cluster.worker(store=Meddling(cluster.memory, before=refuse)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=refuse)).run()
     assert cluster.record("a").state is State.COMPLETED
     assert 5 <= log(cluster, 1).count(b'"commit_unknown"') <= 10
 

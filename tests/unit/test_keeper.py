@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from support.fault_injection import Meddling
+from support.fault_injection import FaultInjection
 
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
@@ -32,7 +32,7 @@ def test_a_beat_does_not_open_again_what_ended_unnoticed(ended: State) -> None:
         if is_cut:
             raise RetryableError("lost, on purpose")
 
-    record_store = RecordStore(Meddling(memory, after=lose), clock, random.Random(5))
+    record_store = RecordStore(FaultInjection(memory, after=lose), clock, random.Random(5))
     stored = record_store.write(KEY, JobRecord("a", "w", state=State.RECEIVED, epoch=1), ABSENT)
     assert isinstance(stored, StoredRecord)
     session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap=timedelta(0), observer=NO_OBSERVERS)
@@ -56,7 +56,7 @@ def test_what_is_noted_while_a_write_is_on_its_way_goes_out_with_the_next() -> N
         if name == "put" and later:
             later.pop().note("step", lambda record: evolve(record, ran_s=2.0))
 
-    record_store = RecordStore(Meddling(MemoryStore(clock), before=note), clock, random.Random(5))
+    record_store = RecordStore(FaultInjection(MemoryStore(clock), before=note), clock, random.Random(5))
     stored = record_store.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)
     assert isinstance(stored, StoredRecord)
     session = RecordSession(record_store, clock, key=KEY, stored=stored, write_gap=timedelta(0), observer=NO_OBSERVERS)

@@ -125,7 +125,7 @@ def test_retries_are_counted_by_call_and_error() -> None:
 
     clock, retries = ManualClock(), RetryListeners()
     metrics = Metrics(clock, "node1")
-    retries.listen(metrics.retries)
+    retries.add(metrics.retries)
     with pytest.raises(ThrottledError):
         RetryingStore(Store(), clock, retries).get("jobs/a/input.txt")  # type: ignore[arg-type]
     assert values(metrics)["holdfast_retries_total['ThrottledError', 'store get']"] == 3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.cluster import Cluster
-from support.fault_injection import Meddling, unless_dead
+from support.fault_injection import FaultInjection, unless_dead
 
 from lifecycle.ports.queue import Message
 from lifecycle.ports.runner import Launch
@@ -83,7 +83,7 @@ def test_a_worker_drained_while_it_loads_stops_loading(cluster: Cluster) -> None
         if name == "get_range":
             cluster.clock.sleep(40)
 
-    worker = cluster.worker(store=Meddling(cluster.memory, before=slow))
+    worker = cluster.worker(store=FaultInjection(cluster.memory, before=slow))
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(50)
     worker.drain()
@@ -137,7 +137,7 @@ def test_what_lies_on_this_node_is_not_fetched_again(cluster: Cluster) -> None:
         if name == "get_range" and "/packs/" in str(args[0]):
             fetched.append(args[0])
 
-    store = Meddling(cluster.memory, before=look)
+    store = FaultInjection(cluster.memory, before=look)
     cluster.worker(store=store, max_running_time=A_WHILE).run()
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["timeout"] * 2 + ["completed"]
     assert [key for key in fetched if "/e3/" not in str(key)] == []  # those are the outputs, read to be published

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import LAYOUT, Cluster
-from support.fault_injection import Fate, Meddling, unless_dead
+from support.fault_injection import Fate, FaultInjection, unless_dead
 
 from lifecycle.attempt.outcome import FIRST_DELAY
 from lifecycle.attempt.worker import Worker
@@ -119,7 +119,7 @@ def test_race_two_takers(cluster: Cluster) -> None:
             while reads < 2:
                 cluster.clock.sleep(0.5)
 
-    store = Meddling(cluster.memory, after=wait_for_both)
+    store = FaultInjection(cluster.memory, after=wait_for_both)
     threads = [go(cluster, cluster.worker(store=store)) for _ in range(2)]
     assert all(thread.join(5000) for thread in threads)
     record = cluster.record("a")
@@ -164,7 +164,7 @@ def test_race_answer_lost(cluster: Cluster, number: int) -> None:
             if puts == number:
                 raise RetryableError("the answer was lost")
 
-    cluster.worker(store=Meddling(cluster.memory, after=lose)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, after=lose)).run()
     record = cluster.record("a")
     assert puts >= number
     assert record.state is State.COMPLETED
@@ -192,7 +192,7 @@ def test_race_answer_and_read_back_lost(cluster: Cluster, number: int) -> None:
         if cluster.clock.monotonic() < blind_until and args[0] == RECORD:
             raise RetryableError("nobody answers")
 
-    cluster.worker(store=Meddling(cluster.memory, before=blind, after=lose)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=blind, after=lose)).run()
     assert cluster.record("a").state is State.COMPLETED
     assert len(cluster.record("a").attempts) == 1
     assert steps == sorted(steps)
@@ -202,7 +202,7 @@ def test_race_answer_and_read_back_lost(cluster: Cluster, number: int) -> None:
 def test_race_operator_gets_in_between(cluster: Cluster) -> None:
     """An operator's write between two of the owner's is merged: neither loses what it wrote."""
     cluster.submit("a")
-    store = Meddling(cluster.memory)
+    store = FaultInjection(cluster.memory)
     meddled = False
 
     def meddle(name: str, *args: Any, **_: Any) -> None:
@@ -242,7 +242,7 @@ def test_race_record_removed_and_made_anew(cluster: Cluster) -> None:
         if name == "put" and epoch_of(str(args[0])):
             written.append(args[0])
 
-    store = Meddling(cluster.memory, before=note)
+    store = FaultInjection(cluster.memory, before=note)
     first, second = cluster.worker(store=store, max_jobs=1), cluster.worker(store=store)
     threads = [go(cluster, first)]
     cluster.clock.sleep(95)
@@ -293,7 +293,7 @@ def test_race_checkpoint_unreadable(cluster: Cluster, what: str) -> None:
         if name in {"get", "get_range"} and what in str(args[0]) and cluster.clock.monotonic() < broken_until:
             raise RetryableError("500")
 
-    cluster.worker(store=Meddling(cluster.memory, before=fail)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=fail)).run()
     record = cluster.record("a")
     outcomes = [attempt.outcome for attempt in record.attempts]
     assert outcomes[0] == "vanished"
@@ -345,7 +345,7 @@ def test_race_store_down_for_an_hour(cluster: Cluster) -> None:
         if down[0] < cluster.clock.monotonic() < down[1]:
             raise RetryableError("no route to host")
 
-    cluster.worker(store=Meddling(cluster.memory, before=fail)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=fail)).run()
     record = cluster.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["completed"]
     assert cluster.output("a") == str(sum(range(1, 5001)))
@@ -360,7 +360,7 @@ def test_race_credentials_refused_for_a_while(cluster: Cluster) -> None:
         if refused[0] < cluster.clock.monotonic() < refused[1]:
             raise ConfigError("403")
 
-    ports = {"store": Meddling(cluster.memory, before=deny), "queue": Meddling(cluster.queue, before=deny)}
+    ports = {"store": FaultInjection(cluster.memory, before=deny), "queue": FaultInjection(cluster.queue, before=deny)}
     cluster.worker(**ports).run()
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
     assert cluster.output("a") == "45150"
@@ -373,7 +373,7 @@ def test_a_queue_that_refuses_for_long_ends_the_worker(cluster: Cluster) -> None
         raise ConfigError("403")
 
     with pytest.raises(ConfigError):
-        cluster.worker(queue=Meddling(cluster.queue, before=deny)).run()
+        cluster.worker(queue=FaultInjection(cluster.queue, before=deny)).run()
     assert cluster.clock.monotonic() > 120
 
 
@@ -387,7 +387,7 @@ def test_race_record_refused_for_a_while(cluster: Cluster, call: str) -> None:
             raise ConfigError("403")
 
     denied_until = cluster.clock.monotonic() + 100
-    cluster.worker(store=Meddling(cluster.memory, before=deny)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=deny)).run()
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
     assert cluster.output("a") == "45150"
 
@@ -402,7 +402,7 @@ def test_a_bucket_that_refuses_for_long_ends_the_worker(cluster: Cluster, call: 
             raise ConfigError("403")
 
     with pytest.raises(ConfigError):
-        cluster.worker(store=Meddling(cluster.memory, before=deny)).run()
+        cluster.worker(store=FaultInjection(cluster.memory, before=deny)).run()
     assert cluster.clock.monotonic() > 120
     assert cluster.record("a").epoch == 0
     cluster.worker().run()
@@ -416,7 +416,7 @@ def test_a_queue_that_refuses_now_and_then_ends_no_worker(cluster: Cluster) -> N
         if cluster.clock.monotonic() % 110 < 100:
             raise ConfigError("403")
 
-    cluster.worker(queue=Meddling(cluster.queue, before=deny)).run()
+    cluster.worker(queue=FaultInjection(cluster.queue, before=deny)).run()
     assert cluster.clock.monotonic() >= 600  # it was idle for ten minutes
 
 
@@ -432,7 +432,7 @@ def test_a_bucket_that_refuses_now_and_then_ends_no_worker(cluster: Cluster, cal
         if is_meant and cluster.clock.monotonic() % 110 < 100:
             raise ConfigError("403")
 
-    cluster.worker(store=Meddling(cluster.memory, before=deny)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=deny)).run()
     assert {cluster.record(job).state for job in jobs} == {State.COMPLETED}
     assert cluster.clock.monotonic() > 600
 
@@ -448,7 +448,7 @@ def test_race_beat_after_a_hand_back(cluster: Cluster) -> None:
             cluster.clock.sleep(100)
 
     fails = cluster.worker(
-        queue=Meddling(cluster.queue, after=slow),
+        queue=FaultInjection(cluster.queue, after=slow),
         script=lambda _, step: 3 if step == 50 else None,
         heartbeat=timedelta(seconds=5),
         max_jobs=1,
@@ -485,7 +485,7 @@ def test_race_drained_while_a_record_is_read(cluster: Cluster) -> None:
             signals.pop()
             worker.drain()
 
-    worker = cluster.worker(store=Meddling(cluster.memory, before=drain))
+    worker = cluster.worker(store=FaultInjection(cluster.memory, before=drain))
     worker.run()
     assert cluster.clock.monotonic() < 20
     assert cluster.record("a").state is State.RELEASED
@@ -500,7 +500,7 @@ def test_race_drained_while_a_message_is_received(cluster: Cluster) -> None:
         if name == "receive":
             worker.drain()
 
-    worker = cluster.worker(queue=Meddling(cluster.queue, after=drain))
+    worker = cluster.worker(queue=FaultInjection(cluster.queue, after=drain))
     worker.run()
     assert cluster.record("a").epoch == 0
     assert cluster.queue.depth().available == 1
@@ -515,7 +515,7 @@ def test_a_record_that_cannot_be_read_is_tried_again_soon(cluster: Cluster) -> N
             raise RetryableError("503")
 
     worker = cluster.worker(
-        store=Meddling(cluster.memory, before=fail), lease=timedelta(hours=2), idle_exit=timedelta(minutes=2)
+        store=FaultInjection(cluster.memory, before=fail), lease=timedelta(hours=2), idle_exit=timedelta(minutes=2)
     )
     worker.run()
     assert cluster.output("a") == "6"
@@ -542,7 +542,7 @@ def test_refusals_with_nothing_in_between_for_long_end_no_worker(cluster: Cluste
             raise ConfigError("403")
 
     denied = [True]
-    worker = cluster.worker(store=Meddling(cluster.memory, before=deny), idle_exit=timedelta(hours=2))
+    worker = cluster.worker(store=FaultInjection(cluster.memory, before=deny), idle_exit=timedelta(hours=2))
     cluster.submit("a")
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(10)
@@ -582,7 +582,7 @@ def test_race_manifest_of_a_failed_upload_comes_late(cluster: Cluster) -> None:
                 raise RetryableError("timeout, on purpose")
 
     leaving_at = cluster.clock.monotonic() + 100
-    worker = cluster.worker(store=Meddling(cluster.memory, before=refuse_first_of_the_last))
+    worker = cluster.worker(store=FaultInjection(cluster.memory, before=refuse_first_of_the_last))
     thread = go(cluster, worker)
     cluster.clock.sleep(100.5)
     worker.drain()
@@ -608,7 +608,7 @@ def test_every_object_that_the_record_names_exists_at_every_moment(cluster: Clus
             assert stored, ref
             assert all(cluster.memory.get(pack) for pack, _ in json.loads(stored.body)["packs"])
 
-    cluster.worker(store=Meddling(cluster.memory, after=look), max_running_time=timedelta(seconds=130)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, after=look), max_running_time=timedelta(seconds=130)).run()
     assert cluster.record("a").state is State.COMPLETED
 
 
@@ -623,7 +623,7 @@ def test_race_crash_between_send_and_delete(cluster: Cluster) -> None:
         if name == "send":
             fate.dead = True
 
-    queue = Meddling(cluster.queue, after=die)
+    queue = FaultInjection(cluster.queue, after=die)
     fate, worker = fated(cluster, queue=queue, max_running_time=timedelta(seconds=100))
     queue.before = fate.meet
     assert go(cluster, worker).join(1000)
@@ -648,8 +648,8 @@ def test_race_crash_between_completed_and_published(cluster: Cluster, call: str)
 
     fate, worker = fated(
         cluster,
-        store=Meddling(cluster.memory, before=die_before),
-        queue=Meddling(cluster.queue, before=die_before),
+        store=FaultInjection(cluster.memory, before=die_before),
+        queue=FaultInjection(cluster.queue, before=die_before),
     )
     assert go(cluster, worker).join(1000)
     assert cluster.record("a").state is State.COMPLETED
@@ -729,7 +729,7 @@ def test_no_message_is_deleted_before_the_next_is_sent(cluster: Cluster, how: st
     """A pausing job whose fresh message the queue does not take keeps the old one, and goes on under that."""
     cluster.submit("a")
 
-    class Refusing(Meddling):
+    class Refusing(FaultInjection):
         def send(self, messages: list[Message]) -> list[SendFailure]:
             if how == "unreachable":
                 raise RetryableError("503, on purpose")

@@ -102,7 +102,7 @@ def test_a_call_that_recovers_gives_its_answer(caplog: pytest.LogCaptureFixture)
     assert RetryingStore(port, clock).get("k") == "body"
     assert 0 < clock.monotonic() <= retrying.READ.first_s * 3
     assert [record.name for record in caplog.records] == ["holdfast.retrying"] * 2
-    assert caplog.messages[0].startswith("get k: try 1 of 4: hiccup; again in ")
+    assert caplog.messages[0].startswith("call.retried call='get k' attempt=1 attempts=4 error=hiccup pause_s=")
 
 
 def test_a_heartbeat_does_not_wait_long() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import LAYOUT, Cluster
-from support.fault_injection import Meddling
+from support.fault_injection import FaultInjection
 
 from adapters.signing_queue import SigningQueue
 from client.commands import reconcile, submit
@@ -133,7 +133,7 @@ def test_an_unsigned_message_is_put_aside_before_anything_of_it_is_believed(tmp_
     cluster.submit("a")
     cluster.queue._messages[0].message = Message(body, "a", "d")
     calls: list[tuple[str, str]] = []
-    store = Meddling(cluster.memory, before=lambda name, *args, **_: calls.append((name, str(args[0]))))
+    store = FaultInjection(cluster.memory, before=lambda name, *args, **_: calls.append((name, str(args[0]))))
     cluster.worker(store=store, signer=SIGNER).run()
     assert [(name, key.startswith(LAYOUT.rejected)) for name, key in calls] == [("put", True)]
     kept = cluster.memory.get(calls[0][1])

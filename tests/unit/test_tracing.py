@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from support.cluster import LAYOUT, Cluster
-from support.fault_injection import Fate, Meddling, unless_dead
+from support.fault_injection import Fate, FaultInjection, unless_dead
 
 from adapters.telemetry.spans import Spans, span_id, trace_id
 from adapters.telemetry.tracing import Tracing
@@ -173,7 +173,7 @@ def test_an_upload_that_fails_is_a_span_and_an_event(
         if name.startswith("put") and "/checkpoints/" in str(args[0]) and cluster.clock.monotonic() < 100:
             raise RetryableError("the store is away")
 
-    cluster.worker(store=Meddling(cluster.memory, before=refuse), observers=[tracing()]).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=refuse), observers=[tracing()]).run()
     one_trace(exporter)
     saved = named(exporter, "checkpoint")
     assert [fact(span, "outcome") for span in saved] == ["failed", *["committed"] * 3, "result"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.checkpoint_fixture import Counting, Shelf
-from support.fault_injection import Meddling
+from support.fault_injection import FaultInjection
 
 from adapters.local.clock import SystemClock
 from lifecycle.attempt.event_log import EventLog
@@ -27,7 +27,7 @@ class Uploading:
         self.open, self.reached = threading.Event(), threading.Event()
         self.open.set()
         self._events = clock.mailbox()
-        self._store = shelf.writer.store = Counting(Meddling(shelf.memory, before=self._refuse))
+        self._store = shelf.writer.store = Counting(FaultInjection(shelf.memory, before=self._refuse))
         self.uploader = Uploader(
             shelf.writer,
             clock,

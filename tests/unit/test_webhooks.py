@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import LAYOUT, Cluster
-from support.fault_injection import Fate, Meddling, unless_dead
+from support.fault_injection import Fate, FaultInjection, unless_dead
 from support.receiver import Receiver
 
 from client.config.composition import Environment
@@ -139,7 +139,7 @@ def test_nothing_changes_for_whoever_has_no_webhooks(cluster: Cluster, monkeypat
             bodies.append(args[1])
 
     cluster.submit("a")
-    cluster.worker(store=Meddling(cluster.memory, before=keep)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=keep)).run()
     assert cluster.record("a").state is State.COMPLETED
     assert threads
     assert not [name for name in threads if "webhook-dispatcher" in name]
@@ -156,7 +156,7 @@ def test_checkpoints_are_told_if_asked_for(cluster: Cluster, receiver: Receiver)
         if name == "put" and args[0] == RECORD:
             recorded.update(ids(cluster.record("a")))
 
-    store = Meddling(cluster.memory, after=look)
+    store = FaultInjection(cluster.memory, after=look)
     cluster.worker(
         store=store, notification_policy=NotificationPolicy(receiver, DEFAULT_NOTIFIED_STATES | {State.CHECKPOINTING})
     ).run()
@@ -368,7 +368,7 @@ def test_race_zombie_repeats_its_last_write(cluster: Cluster, receiver: Receiver
             blind.pop()
             raise RetryableError("nobody answers")
 
-    store = Meddling(cluster.memory, before=lose_once, after=fall_asleep)
+    store = FaultInjection(cluster.memory, before=lose_once, after=fall_asleep)
     failing = {"script": lambda _, step: 1 if step > 5 else None, "max_failures": 1, "max_jobs": 1}
     fate, zombie = fated(cluster, receiver, store=store, **failing)
     thread = go(cluster, zombie)
@@ -399,13 +399,15 @@ def test_race_answer_of_a_write_with_notices_lost(cluster: Cluster, receiver: Re
             if puts == number:
                 raise RetryableError("the answer was lost")
 
-    cluster.worker(store=Meddling(cluster.memory, after=lose), notification_policy=NotificationPolicy(receiver)).run()
+    cluster.worker(
+        store=FaultInjection(cluster.memory, after=lose), notification_policy=NotificationPolicy(receiver)
+    ).run()
     assert puts >= number
     assert receiver.states == WHOLE
     assert cluster.record("a").outbox.notices == ()
 
 
-def blinded(cluster: Cluster, number: int) -> Meddling:
+def blinded(cluster: Cluster, number: int) -> FaultInjection:
     """A store that loses the answer of the record's write *number*, and then answers nothing for a while."""
     puts, blind_until = 0, 0.0
 
@@ -421,7 +423,7 @@ def blinded(cluster: Cluster, number: int) -> Meddling:
         if cluster.clock.monotonic() < blind_until and args[0] == RECORD:
             raise RetryableError("nobody answers")
 
-    return Meddling(cluster.memory, before=blind, after=lose)
+    return FaultInjection(cluster.memory, before=blind, after=lose)
 
 
 @pytest.mark.parametrize("number", range(2, 12))
@@ -451,7 +453,7 @@ def test_race_end_of_unknown_outcome_keeps_its_id(cluster: Cluster, receiver: Re
             raise RetryableError("nobody answers")
 
     cluster.worker(
-        store=Meddling(cluster.memory, before=blind, after=lose), notification_policy=NotificationPolicy(receiver)
+        store=FaultInjection(cluster.memory, before=blind, after=lose), notification_policy=NotificationPolicy(receiver)
     ).run()
     assert blind_until
     assert receiver.states == WHOLE
@@ -467,7 +469,7 @@ def test_race_end_that_is_not_recorded_renews_no_lease(cluster: Cluster, receive
             raise RetryableError("refused, on purpose")
 
     worker = cluster.worker(
-        store=Meddling(cluster.memory, before=refuse),
+        store=FaultInjection(cluster.memory, before=refuse),
         notification_policy=NotificationPolicy(receiver),
         stop_grace=timedelta(seconds=10),
     )

@@ -11,10 +11,10 @@ import pytest
 from attrs import evolve
 from support.checkpoint_fixture import keep
 from support.cluster import LAYOUT, Cluster
-from support.fault_injection import Meddling, unless_dead
+from support.fault_injection import FaultInjection, unless_dead
 
 from adapters.local.node import LocalNode
-from adapters.memory.runner import FakeWorkload, trail
+from adapters.memory.runner import FakeWorkload, trace_bytes
 from lifecycle.checkpoint.publish import publish
 from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.errors import PermanentError, RetryableError
@@ -84,7 +84,7 @@ def test_only_the_time_of_the_workload_is_useful(cluster: Cluster) -> None:
         if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() > 300:
             cluster.clock.sleep(100)
 
-    cluster.worker(store=Meddling(cluster.memory, before=slow)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=slow)).run()
     record = cluster.record("a")
     assert 300 <= record.attempts[0].useful_s < 303
     assert record.ran_s == record.attempts[0].useful_s
@@ -165,7 +165,7 @@ def test_a_workload_whose_time_went_into_loading_is_not_to_blame(
         if name.startswith("get") and "input.txt" in str(args[0]):
             cluster.clock.sleep(loads.pop(0))
 
-    store = Meddling(cluster.memory, before=slow)
+    store = FaultInjection(cluster.memory, before=slow)
     cluster.worker(store=store, max_jobs=1).run()
     record = cluster.record("a")
     assert record.state is State.PAUSED_FOR_TIMEOUT
@@ -270,7 +270,9 @@ def test_a_node_that_can_save_nothing_gives_its_job_to_another(cluster: Cluster)
             raise RetryableError("no way to the bucket, on purpose")
 
     began = cluster.clock.monotonic()
-    assert cluster.worker(store=Meddling(cluster.memory, before=refuse), patience=timedelta(seconds=200)).run() == 1
+    assert (
+        cluster.worker(store=FaultInjection(cluster.memory, before=refuse), patience=timedelta(seconds=200)).run() == 1
+    )
     assert cluster.clock.monotonic() - began < 600
     record = cluster.record("a")
     assert record.state is State.RELEASED
@@ -282,17 +284,19 @@ def test_a_node_that_can_save_nothing_gives_its_job_to_another(cluster: Cluster)
 
 
 @pytest.fixture
-def takes_no_outputs(cluster: Cluster) -> Meddling:
+def takes_no_outputs(cluster: Cluster) -> FaultInjection:
     """A store that takes what a job of 300 seconds saves, but not what it leaves in the end."""
 
     def refuse(name: str, *args: object, **_: object) -> None:
         if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() > 290:
             raise RetryableError("no way to the bucket, on purpose")
 
-    return Meddling(cluster.memory, before=refuse)
+    return FaultInjection(cluster.memory, before=refuse)
 
 
-def test_a_job_is_cancelled_while_its_outputs_cannot_be_uploaded(cluster: Cluster, takes_no_outputs: Meddling) -> None:
+def test_a_job_is_cancelled_while_its_outputs_cannot_be_uploaded(
+    cluster: Cluster, takes_no_outputs: FaultInjection
+) -> None:
     """At its owner's next beat, and not when that has lost its patience."""
     cluster.submit("a")
     worker = cluster.worker(store=takes_no_outputs)
@@ -306,7 +310,7 @@ def test_a_job_is_cancelled_while_its_outputs_cannot_be_uploaded(cluster: Cluste
 
 
 def test_a_worker_drained_while_it_cannot_upload_the_outputs_hands_back(
-    cluster: Cluster, takes_no_outputs: Meddling
+    cluster: Cluster, takes_no_outputs: FaultInjection
 ) -> None:
     """Within its grace; and it is no sign of an unfit node: the next one goes on from the last checkpoint."""
     cluster.submit("a")
@@ -362,7 +366,7 @@ def test_a_job_whose_checkpoints_the_store_would_not_take_is_not_to_blame(cluste
             raise RetryableError("503, on purpose")
 
     down_until = cluster.clock.monotonic() + 2000
-    store = Meddling(cluster.memory, before=refuse)
+    store = FaultInjection(cluster.memory, before=refuse)
     cluster.worker(store=store, max_running_time=timedelta(seconds=100), patience=timedelta(seconds=200)).run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
@@ -555,7 +559,7 @@ def test_outputs_that_could_not_be_published_are_tried_again_soon(cluster: Clust
             if len(tries) == 1:
                 raise RetryableError("503, on purpose")
 
-    cluster.worker(store=Meddling(cluster.memory, before=refuse)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=refuse)).run()
     assert cluster.record("a").is_settled
     assert 30 <= tries[1] - tries[0] < 60
     assert cluster.queue.depth() == Depth(0, 0, 0)
@@ -572,7 +576,7 @@ def test_who_publishes_for_another_stays_known_to_live(cluster: Cluster) -> None
                 raise RetryableError("503, on purpose")
             cluster.clock.sleep(1000)
 
-    worker = cluster.worker(store=Meddling(cluster.memory, before=slow))
+    worker = cluster.worker(store=FaultInjection(cluster.memory, before=slow))
     signs: list[float] = []
     worker._context = evolve(worker._context, alive=lambda: signs.append(cluster.clock.monotonic()))
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
@@ -598,7 +602,7 @@ def test_outputs_that_no_key_can_name_settle_the_job(cluster: Cluster) -> None:
         if name == "put" and "/output/" in str(args[0]):
             raise PermanentError("KeyTooLongError, on purpose")
 
-    cluster.worker(store=Meddling(cluster.memory, before=refuse)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=refuse)).run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
     assert record.is_settled
@@ -699,7 +703,7 @@ def test_what_is_not_in_the_bucket_yet_is_told(cluster: Cluster) -> None:
         if name == "put" and "/packs/" in str(args[0]):
             raise RetryableError("503, on purpose")
 
-    cluster.worker(store=Meddling(cluster.memory, before=look)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=look)).run()
     waiting = [record.backlog for record in seen if record.backlog]
     assert waiting
     assert waiting[0].bytes > 500
@@ -717,7 +721,7 @@ def test_uploads_keep_their_cap(cluster: Cluster) -> None:
         if name == "put" and ("/packs/" in args[0] or "/checkpoints/" in args[0]):
             puts.append((cluster.clock.monotonic(), len(args[1])))
 
-    cluster.worker(store=Meddling(cluster.memory, before=look), upload_limit=4).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=look), upload_limit=4).run()
     assert cluster.output("a") == "45150"
     sent = sum(size for _, size in puts[:-1])
     assert round(puts[-1][0] - puts[0][0], 3) >= sent / 4
@@ -732,7 +736,7 @@ def test_a_growing_output_is_carried_along(cluster: Cluster) -> None:
     assert [attempt.outcome for attempt in record.attempts] == ["timeout"] * 3 + ["completed"]
     stored = cluster.memory.get(f"{LAYOUT.job('a').output}steps.log")
     assert stored is not None
-    assert stored.body == trail(300)
+    assert stored.body == trace_bytes(300)
 
 
 def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
@@ -747,7 +751,7 @@ def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
         if name == "get_range" and changes:
             cluster.memory.put(f"{keys.input}input.txt", changes.pop())
 
-    cluster.worker(store=Meddling(cluster.memory, after=change)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, after=change)).run()
     record = cluster.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["unreadable", "completed"]
     assert cluster.output("a") == "20100"
@@ -764,7 +768,7 @@ def test_an_end_that_cannot_be_recorded_is_tried_again_after_a_while(
         if "/records/" in str(args[:1]) and down[0] < cluster.clock.monotonic() < down[1]:
             raise RetryableError("503, on purpose")
 
-    cluster.worker(store=Meddling(cluster.memory, before=refuse)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=refuse)).run()
     assert cluster.record("a").state is State.COMPLETED
     assert 40 <= caplog.text.count("outcome.not_recorded job=a outcome=completed") <= 52
 
@@ -780,7 +784,7 @@ def test_what_was_uploaded_and_never_committed_pushes_no_checkpoint_out(cluster:
         if "/records/" in str(args[:1]) and down[0] < cluster.clock.monotonic() < down[1]:
             raise RetryableError("503, on purpose")
 
-    store = Meddling(cluster.memory, before=refuse)
+    store = FaultInjection(cluster.memory, before=refuse)
     cluster.worker(store=store, script=lambda _, step: 65 if step == 200 else None).run()
     record = cluster.record("a")
     assert record.state is State.FAILED
@@ -803,7 +807,7 @@ def test_a_log_is_never_shipped_twice_at_once(cluster: Cluster) -> None:
             if len(shipping) == 2:
                 cluster.clock.sleep(1000)
 
-    cluster.worker(store=Meddling(cluster.memory, before=hang)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=hang)).run()
     assert cluster.record("a").state is State.COMPLETED
     assert len(shipping) == 2
     assert shipping[-1] < 100

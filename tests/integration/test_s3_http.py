@@ -13,8 +13,8 @@ from support.stub import DROP, Reply, Stub, s3_error
 from urllib3.util import wait_for_read
 
 from adapters.aws.clients import BULK, CONTROL, Credentials
-from adapters.aws.s3_http import IDLE_CONNECTIONS, PIECE, S3Http, is_plain_way
-from adapters.aws.s3_listing import ListingRow, read_page
+from adapters.aws.s3_http import IDLE_CONNECTIONS, SEND_BYTES, S3Http, is_proxied
+from adapters.aws.s3_listing import ListingRow, parse_page
 
 KEYS = Credentials(key_id="a", secret="b")
 STORED = Reply(200, headers={"ETag": '"v"'})
@@ -109,7 +109,7 @@ def test_certificates_are_checked_against_those_that_boto3_trusts(
         server.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE - 1])
+@pytest.mark.parametrize("size", [0, 1, SEND_BYTES - 1, SEND_BYTES, SEND_BYTES + 1, 3 * SEND_BYTES - 1])
 def test_a_large_body_is_sent_from_where_it_lies(stub: Stub, size: int) -> None:
     """In pieces, whole, and without TLS signed with its hash: nothing else would find it changed on its way."""
     stub.script(STORED)
@@ -132,7 +132,7 @@ def test_under_tls_a_large_body_is_not_hashed_for_the_signature(
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     server = Stub(tls)
     server.script(STORED)
-    body = bytes(2 * PIECE)
+    body = bytes(2 * SEND_BYTES)
     try:
         for kind in (BULK, CONTROL):
             put = S3Http(endpoint=server.url, region="auto", credentials=KEYS, bucket="b", kind=kind)
@@ -149,11 +149,11 @@ def test_a_proxy_is_left_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only it knows how to talk to one."""
     for name in ("no_proxy", "NO_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert is_plain_way("https://store.invalid")
+    assert not is_proxied("https://store.invalid")
     monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
-    assert not is_plain_way("https://store.invalid")
+    assert is_proxied("https://store.invalid")
     monkeypatch.setenv("no_proxy", "store.invalid")
-    assert is_plain_way("https://store.invalid")
+    assert not is_proxied("https://store.invalid")
 
 
 CUT = [
@@ -183,10 +183,10 @@ def test_a_page_is_read() -> None:
     written = datetime(2030, 1, 1, tzinfo=UTC)
     last = PAGE.format(more="false", token="")
     expected = ([ListingRow("a/b c", 7, '"v"', written)], None)
-    assert read_page(last.encode()) == expected
-    assert read_page(last.replace(" xmlns='http://s3.amazonaws.com/doc/2006-03-01/'", "").encode()) == expected
+    assert parse_page(last.encode()) == expected
+    assert parse_page(last.replace(" xmlns='http://s3.amazonaws.com/doc/2006-03-01/'", "").encode()) == expected
     token = "<NextContinuationToken>t</NextContinuationToken>"
-    assert read_page(PAGE.format(more="true", token=token).encode())[1] == "t"
+    assert parse_page(PAGE.format(more="true", token=token).encode())[1] == "t"
 
 
 @pytest.mark.parametrize(
@@ -203,4 +203,4 @@ def test_a_page_is_read() -> None:
 def test_a_page_that_does_not_say_its_end_is_none(body: bytes) -> None:
     """It would be taken for "there is no more", and what follows for absent."""
     with pytest.raises(HTTPClientError):
-        read_page(body)
+        parse_page(body)

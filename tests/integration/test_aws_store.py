@@ -29,7 +29,7 @@ MakeStore = Callable[[], R2Store]
 @pytest.fixture(params=["direct", "behind a proxy"])
 def scripted(stub: Stub, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[R2Store]:
     """A store that says what the test scripts; both ways of putting small objects are tried."""
-    monkeypatch.setattr(r2, "is_plain_way", lambda _: request.param == "direct")
+    monkeypatch.setattr(r2, "is_proxied", lambda _: request.param != "direct")
     store = r2.connect(
         endpoint=stub.url,
         region="auto",

@@ -10,7 +10,7 @@ from botocore.parsers import ResponseParserError
 from support.stub import DROP, HANG, Reply, Stub, s3_error, sqs_error
 
 from adapters.aws.clients import CONTROL, ClientKind, Credentials, make_client
-from adapters.aws.error_mapping import CODES, S3, SQS, Remedy, Service, remedy_of, translated, translating
+from adapters.aws.error_mapping import CODES, S3, SQS, ErrorCategory, Service, categorize, map_error, mapped_errors
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError, VersionConflictError
 
 KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")
@@ -70,7 +70,7 @@ def test_every_modelled_error_is_mapped(service: str) -> None:
 def test_every_documented_r2_error_is_mapped(error: type[HoldfastError], code: str) -> None:
     """Each code that R2 documents has a row of its own, and means this."""
     assert code in CODES
-    assert type(translated(client_error(code, 400), "put k", S3)) is error
+    assert type(map_error(client_error(code, 400), "put k", S3)) is error
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_every_documented_r2_error_is_mapped(error: type[HoldfastError], code: s
 )
 def test_an_unknown_code_goes_by_its_status(status: int, error: type[HoldfastError]) -> None:
     """A code that nobody has heard of is judged by its HTTP status, and named."""
-    ours = translated(client_error("BrandNew", status), "put k", S3)
+    ours = map_error(client_error("BrandNew", status), "put k", S3)
     assert type(ours) is error
     assert "put k: BrandNew: two lines;" in str(ours)
 
@@ -108,15 +108,15 @@ def test_what_the_network_does_is_retryable() -> None:
     for kind in kinds:
         error = kind.__new__(kind)
         Exception.__init__(error, "trouble")
-        assert remedy_of(error) is Remedy.RETRY, kind
+        assert categorize(error) is ErrorCategory.TRANSIENT, kind
 
 
 def test_messages_name_the_settings_of_the_service() -> None:
     """Who reads the line knows which setting to look at."""
-    assert "AWS_ID and AWS_KEY" in str(translated(client_error("InvalidClientTokenId", 403), "receive", SQS))
-    assert "QUEUE_URL" in str(translated(client_error("AWS.SimpleQueueService.NonExistentQueue", 400), "receive", SQS))
-    assert "CLOUDFLARE_ID and CLOUDFLARE_KEY" in str(translated(client_error("InvalidAccessKeyId", 403), "get k", S3))
-    assert "BUCKET" in str(translated(client_error("NoSuchBucket", 404), "get k", S3))
+    assert "AWS_ID and AWS_KEY" in str(map_error(client_error("InvalidClientTokenId", 403), "receive", SQS))
+    assert "QUEUE_URL" in str(map_error(client_error("AWS.SimpleQueueService.NonExistentQueue", 400), "receive", SQS))
+    assert "CLOUDFLARE_ID and CLOUDFLARE_KEY" in str(map_error(client_error("InvalidAccessKeyId", 403), "get k", S3))
+    assert "BUCKET" in str(map_error(client_error("NoSuchBucket", 404), "get k", S3))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_messages_name_the_settings_of_the_service() -> None:
 def test_a_conditional_put_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
     """Whatever comes back, or nothing, a control client sends once: a second try would meet its own success."""
     stub.script(reply)
-    with pytest.raises(error), translating("put k", S3):
+    with pytest.raises(error), mapped_errors("put k", S3):
         client(S3, CONTROL, stub.url).put_object(Bucket="b", Key="k", Body=b"x", IfMatch='"v"')
     assert [request.headers["if-match"] for request in stub.requests] == ['"v"']
 
@@ -160,7 +160,7 @@ def test_a_conditional_put_is_sent_once(client: Any, stub: Stub, reply: Reply, e
 def test_a_queue_call_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
     """The same for the queue: retrying has one owner, and it is not botocore."""
     stub.script(reply)
-    with pytest.raises(error), translating("receive", SQS):
+    with pytest.raises(error), mapped_errors("receive", SQS):
         client(SQS, CONTROL, stub.url, "us-east-1").receive_message(QueueUrl=f"{stub.url}/1/q")
     assert len(stub.requests) == 1
 
@@ -168,7 +168,7 @@ def test_a_queue_call_is_sent_once(client: Any, stub: Stub, reply: Reply, error:
 def test_a_black_hole_is_left_soon(client: Any, stub: Stub) -> None:
     """A server that takes a request and never answers costs one time limit, and is retryable."""
     stub.script(HANG)
-    with pytest.raises(RetryableError, match="CLOUDFLARE_URL"), translating("get k", S3):
+    with pytest.raises(RetryableError, match="CLOUDFLARE_URL"), mapped_errors("get k", S3):
         client(S3, HASTY, stub.url).get_object(Bucket="b", Key="k")
     assert len(stub.requests) == 1
 
@@ -176,5 +176,5 @@ def test_a_black_hole_is_left_soon(client: Any, stub: Stub) -> None:
 def test_nobody_there_is_retryable(client: Any, stub: Stub) -> None:
     """A refused connection may be a store that restarts; the line says what to check if it lasts."""
     stub.close()
-    with pytest.raises(RetryableError, match="if it lasts, check BUCKET, CLOUDFLARE_URL"), translating("get k", S3):
+    with pytest.raises(RetryableError, match="if it lasts, check BUCKET, CLOUDFLARE_URL"), mapped_errors("get k", S3):
         client(S3, CONTROL, stub.url).get_object(Bucket="b", Key="k")

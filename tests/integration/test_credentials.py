@@ -16,7 +16,7 @@ from support.stub import Reply, Stub, s3_error, sqs_error
 from adapters.aws import queue as sqs
 from adapters.aws import store as r2
 from adapters.aws.clients import Credentials
-from adapters.aws.credentials import PAUSE_S, RenewedCredentials, from_command, from_file, parse
+from adapters.aws.credentials import PAUSE_S, RefreshingCredentials, from_command, from_file, parse
 from adapters.aws.error_mapping import S3, SQS
 from adapters.memory.clock import ManualClock
 from lifecycle.errors import ConfigError
@@ -45,11 +45,11 @@ class Issuer:
         return json.dumps(said).encode()
 
 
-def renewed(issuer: Callable[[], bytes], clock: ManualClock) -> RenewedCredentials:
-    return RenewedCredentials(issuer, service=SQS, origin=ORIGIN, clock=clock)
+def renewed(issuer: Callable[[], bytes], clock: ManualClock) -> RefreshingCredentials:
+    return RefreshingCredentials(issuer, service=SQS, origin=ORIGIN, clock=clock)
 
 
-def key_id(credentials: RenewedCredentials) -> str:
+def key_id(credentials: RefreshingCredentials) -> str:
     return credentials.get_frozen_credentials().access_key
 
 
@@ -77,13 +77,13 @@ def test_keys_that_do_not_say_when_they_expire_are_read_again_when_they_are_refu
     clock.sleep(86_400)
     assert key_id(credentials) == "AKIA1"
     assert issuer.readings == 1
-    assert not credentials.renewed_after(404)
-    assert not credentials.renewed_after(403)
-    assert not credentials.renewed_after(403)
+    assert not credentials.refreshed_after(404)
+    assert not credentials.refreshed_after(403)
+    assert not credentials.refreshed_after(403)
     assert issuer.readings == 2
     issuer.generation = 2
     clock.sleep(PAUSE_S)
-    assert credentials.renewed_after(401)
+    assert credentials.refreshed_after(401)
     assert key_id(credentials) == "AKIA2"
     assert issuer.readings == 3
 
@@ -197,7 +197,7 @@ def test_a_command_is_run_without_a_shell_and_what_it_says_on_stderr_is_lost(
     command = f'{sys.executable} -c "{program}" "$HOME; x" '
     with caplog.at_level(logging.DEBUG):
         assert from_command(command + "0", ORIGIN)() == b"out ['$HOME; x', '0']\n"
-        with pytest.raises(ConfigError, match=f"{ORIGIN} ended with 3; run it by hand") as caught:
+        with pytest.raises(ConfigError, match=f"{ORIGIN} exited with 3; run it by hand") as caught:
             from_command(command + "3", ORIGIN)()
     assert "hush" not in str(caught.value) + caplog.text + "".join(capfd.readouterr())
 
@@ -206,17 +206,17 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a child of it holds its output open."""
-    monkeypatch.setattr("adapters.aws.credentials.COMMAND_S", 0.5)
+    monkeypatch.setattr("adapters.aws.credentials.COMMAND_TIMEOUT_S", 0.5)
     pid = tmp_path / "pid"
     command = f"sh -c 'sleep 600 & echo $! > {pid}; wait'"
-    with pytest.raises(ConfigError, match="gave no keys within"):
+    with pytest.raises(ConfigError, match="printed no keys within"):
         from_command(command, ORIGIN)()
     while Path(f"/proc/{pid.read_text().strip()}/stat").exists():  # until whoever adopted it has seen it die
         if Path(f"/proc/{pid.read_text().strip()}/stat").read_text().split()[2] == "Z":
             break
 
 
-@pytest.mark.parametrize(("command", "reason"), [("'", "no command line"), ("", "no command line")])
+@pytest.mark.parametrize(("command", "reason"), [("'", "not a valid command line"), ("", "not a valid command line")])
 def test_what_is_no_command_is_found_at_once(command: str, reason: str) -> None:
     """Before anything is run."""
     with pytest.raises(ConfigError, match=reason):
@@ -239,11 +239,11 @@ def signers(stub: Stub) -> list[str]:
 
 
 @pytest.fixture
-def two_generations() -> RenewedCredentials:
+def two_generations() -> RefreshingCredentials:
     """Keys that are others when they are read for the second time."""
     clock = ManualClock()
     issuer = Issuer(clock, None)
-    credentials = RenewedCredentials(issuer, service=S3, origin=ORIGIN, clock=clock)
+    credentials = RefreshingCredentials(issuer, service=S3, origin=ORIGIN, clock=clock)
     credentials.current()
     issuer.generation = 2
     clock.sleep(PAUSE_S)
@@ -254,14 +254,14 @@ def two_generations() -> RenewedCredentials:
 @pytest.mark.parametrize("call", ["put", "put_file", "delete"])
 def test_a_refused_call_goes_out_again_with_keys_that_are_new(
     stub: Stub,
-    two_generations: RenewedCredentials,
+    two_generations: RefreshingCredentials,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     way: str,
     call: str,
 ) -> None:
     """On every way to the bucket, and signed anew; conditional writes too, since what was refused changed nothing."""
-    monkeypatch.setattr(r2, "is_plain_way", lambda _: way == "direct")
+    monkeypatch.setattr(r2, "is_proxied", lambda _: way != "direct")
     store = r2.connect(endpoint=stub.url, region="auto", credentials=two_generations, bucket="b", clock=ManualClock())
     fine = Reply(200, b"<DeleteResult/>" if call == "delete" else b"", {"ETag": '"v"'})
     head = Reply(200, headers={"ETag": '"v"', "Content-Length": "1"})
@@ -280,7 +280,7 @@ def test_a_refused_call_goes_out_again_with_keys_that_are_new(
 
 
 def test_a_refused_call_to_the_queue_goes_out_again_with_keys_that_are_new(
-    stub: Stub, two_generations: RenewedCredentials
+    stub: Stub, two_generations: RefreshingCredentials
 ) -> None:
     """Once; refused again, it is what it always was."""
     queue = sqs.connect(url=f"{stub.url}/1/q", credentials=two_generations, clock=ManualClock())
@@ -306,7 +306,7 @@ def test_keys_that_stay_the_same_are_refused_once(stub: Stub) -> None:
 def test_no_keys_at_all_are_one_line_on_every_way(stub: Stub, tmp_path: Path) -> None:
     """What cannot be signed is not sent, and the setting is named."""
     missing = from_file(tmp_path / "none", ORIGIN)
-    credentials = RenewedCredentials(missing, service=SQS, origin=ORIGIN, clock=ManualClock())
+    credentials = RefreshingCredentials(missing, service=SQS, origin=ORIGIN, clock=ManualClock())
     store = r2.connect(endpoint=stub.url, region="auto", credentials=credentials, bucket="b", clock=ManualClock())
     queue = sqs.connect(url=f"{stub.url}/1/q", credentials=credentials, clock=ManualClock())
     (tmp_path / "f").write_bytes(b"x")

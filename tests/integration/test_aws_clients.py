@@ -10,7 +10,16 @@ from boto3.s3 import transfer
 from botocore.awsrequest import AWSResponse
 from urllib3 import HTTPResponse
 
-from adapters.aws.clients import BULK, CONTROL, RECEIVE, ClientKind, Credentials, make_client, queue_place, store_place
+from adapters.aws.clients import (
+    BULK,
+    CONTROL,
+    RECEIVE,
+    ClientKind,
+    Credentials,
+    make_client,
+    queue_endpoint,
+    store_endpoint,
+)
 from adapters.aws.error_mapping import S3, SQS, Service
 from adapters.aws.store import TRANSFER
 from lifecycle.errors import ConfigError
@@ -119,7 +128,7 @@ def test_crt_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_queue_url_says_where_the_queue_is(url: str, place: tuple[str, str]) -> None:
     """Region and endpoint come from the URL alone, so that an emulator's works unchanged."""
-    assert queue_place(url) == place
+    assert queue_endpoint(url) == place
 
 
 @pytest.mark.parametrize(
@@ -129,20 +138,20 @@ def test_a_queue_url_says_where_the_queue_is(url: str, place: tuple[str, str]) -
 def test_a_wrong_queue_url_is_named(url: str) -> None:
     """A URL that cannot be a queue's stops us, in a line that names the setting."""
     with pytest.raises(ConfigError, match=r"^QUEUE_URL .*") as caught:
-        queue_place(url)
+        queue_endpoint(url)
     assert "\n" not in str(caught.value)
 
 
 def test_a_store_url_may_have_a_path_but_not_the_buckets() -> None:
     """Some stores live under a path; the bucket pasted in with the endpoint would be asked for twice."""
-    assert store_place("https://acct.r2.cloudflarestorage.com/", "b") == "https://acct.r2.cloudflarestorage.com"
-    assert store_place("https://host/storage/s3", "b") == "https://host/storage/s3"
+    assert store_endpoint("https://acct.r2.cloudflarestorage.com/", "b") == "https://acct.r2.cloudflarestorage.com"
+    assert store_endpoint("https://host/storage/s3", "b") == "https://host/storage/s3"
     with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
-        store_place("https://acct.r2.cloudflarestorage.com/b", "b")
+        store_endpoint("https://acct.r2.cloudflarestorage.com/b", "b")
     with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
-        store_place("acct.r2.cloudflarestorage.com", "b")
+        store_endpoint("acct.r2.cloudflarestorage.com", "b")
     with pytest.raises(ConfigError, match="BUCKET"):
-        store_place("https://host", "")
+        store_endpoint("https://host", "")
 
 
 @pytest.mark.parametrize("secret", ["", "two words", "line\n", "ä"])
