@@ -6,6 +6,7 @@ does.
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from lifecycle.attempt.context import WorkerContext
@@ -54,19 +55,16 @@ class Acknowledgement:
         If that fails, `delete` releases the delivery instead, and its next receiver publishes.
         """
         try:
-            write(self._publish(record))
+            try:
+                publish(self._context.store, self._context.clock, self._keys, record)
+            except PermanentError as error:  # something committed is damaged, or no key can have that name
+                log.error("outputs.unpublishable", job=record.job, error=error)
+                write(partial(with_publish_problem, why=f"the outputs cannot be published: {error}"))
+            else:
+                write(with_published)
         except HoldfastError as error:
             log.warning("outputs.not_published", job=record.job, error=error)
             self._unfinished = PUBLISH_AGAIN
-
-    def _publish(self, record: JobRecord) -> Change:
-        try:
-            publish(self._context.store, self._context.clock, self._keys, record)
-        except PermanentError as error:  # something committed is damaged, or no key can have that name
-            reason = f"the outputs cannot be published: {error}"
-            log.error("outputs.unpublishable", job=record.job, error=error)
-            return lambda latest: with_publish_problem(latest, reason)
-        return with_published
 
     def delete(self) -> None:
         """Delete the message, unless something that had to come first has failed: then release it."""
