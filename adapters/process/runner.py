@@ -1,7 +1,7 @@
-"""ProcessRunner: a workload as a child process, in a process group of its own, behind a guard.
+"""ProcessRunner: a workload as a child process, in a process group of its own, under a process supervisor.
 
-What the workload says comes by files in the control directory (`sdk/holdfast` tells their form), so any language can
-say it, and nothing that it does can hold the worker up.
+A workload reports through files in the control directory, whose form `sdk/holdfast` documents. Programs in any
+language can write them, and nothing that a workload does can block the worker.
 """
 
 import json
@@ -22,23 +22,23 @@ from lifecycle.errors import PermanentError
 from lifecycle.ports.runner import Announced, Exit, JobDirs, Launch, Report, RunningWorkload, WorkloadRunner
 
 SDK: Final = Path(__file__).resolve().parents[2] / "sdk"
-GUARD: Final = Path(__file__).resolve().with_name("process_supervisor.py")
+SUPERVISOR: Final = Path(__file__).resolve().with_name("process_supervisor.py")
 PROGRESS: Final = "progress"
 ANNOUNCED: Final = "announced"
 SAVE_REQUESTED: Final = "save-requested"
-LONGEST_LINE: Final = 1 << 16
-LONGEST_CHECK_S: Final = 3600.0
+MAX_LINE_CHARS: Final = 1 << 16  # a longer line of output is searched for progress only at its end
+CHECK_TIMEOUT_S: Final = 3600.0
 KILL_WAIT_S: Final = 10.0
 KILLED: Final = 128 + signal.SIGKILL
-SECRET: Final = ("AWS_", "CLOUDFLARE_")  # beginnings of the names of settings that are the worker's alone
+SECRET_PREFIXES: Final = ("AWS_", "CLOUDFLARE_")  # variables with the worker's credentials
 
 
 class ProcessRunner:
-    """See `lifecycle.ports.runner.WorkloadRunner`.
+    """Starts workloads as processes.
 
     Args:
-        python: The interpreter that `{python}` in a command stands for, and that the guard runs in.
-        withheld: Names of variables that workloads do not get, besides all that begin like the worker's own.
+        python: Interpreter that replaces `{python}` in a command and runs the process supervisor.
+        withheld: Names of variables that workloads do not get, besides those with a prefix in SECRET_PREFIXES.
     """
 
     def __init__(self, python: str = sys.executable, *, withheld: Iterable[str] = ()) -> None:
@@ -54,8 +54,8 @@ class ProcessRunner:
         params.write_text(json.dumps(dict(launch.params)))
         dirs.console.mkdir(exist_ok=True)
         console = (str(dirs.console), str(SEGMENT_BYTES), str(KEPT))
-        guard = subprocess.Popen(  # noqa: S603 - the guard, which starts a program of the image's own workloads.toml
-            [self._python, "-I", "-S", str(GUARD), *console, *command],
+        supervisor = subprocess.Popen(  # noqa: S603 - starts a program from the image's workloads.toml
+            [self._python, "-I", "-S", str(SUPERVISOR), *console, *command],
             cwd=dirs.root,
             env=self._environment(launch, params),
             stdin=subprocess.PIPE,
@@ -63,27 +63,27 @@ class ProcessRunner:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        return RunningProcess(guard, launch, total)
+        return RunningProcess(supervisor, launch, total)
 
     def check(self, launch: Launch, snapshot: Path) -> str | None:
         """See `WorkloadRunner.check`."""
         if launch.workload.check is None:
             return None
         try:
-            ended = subprocess.run(  # noqa: S603 - a program of the image's own workloads.toml
+            done = subprocess.run(  # noqa: S603 - a program from the image's workloads.toml
                 self._command(launch, launch.workload.check, snapshot=snapshot),
                 cwd=snapshot,
                 env=self._environment(launch, launch.dirs.control / "params.json"),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                timeout=LONGEST_CHECK_S,
+                timeout=CHECK_TIMEOUT_S,
                 check=False,
             )
         except (subprocess.TimeoutExpired, PermanentError) as error:
-            return f"its check could not be made: {error}"
-        said = ended.stdout[-TAIL_BYTES:].decode(errors="replace").strip()
-        return f"its check says {ended.returncode}: {said}" if ended.returncode else None
+            return f"its check could not be run: {error}"
+        output = done.stdout[-TAIL_BYTES:].decode(errors="replace").strip()
+        return f"its check says {done.returncode}: {output}" if done.returncode else None
 
     def _command(self, launch: Launch, words: Sequence[str], snapshot: Path | None = None) -> list[str]:
         dirs = launch.dirs
@@ -100,17 +100,20 @@ class ProcessRunner:
         filled = [_fill(word, values, launch) for word in words]
         path = os.pathsep.join((launch.workload.environment.get("PATH", ""), os.environ.get("PATH", os.defpath)))
         if shutil.which(filled[0], path=path) is None:
-            raise PermanentError(f"workload {launch.workload.name!r}: there is no program {filled[0]!r} on this image")
+            raise PermanentError(f"workload {launch.workload.name!r}: this image has no program {filled[0]!r}")
         return filled
 
     def _environment(self, launch: Launch, params: Path) -> dict[str, str]:
         dirs = launch.dirs
-        withheld = self._withheld
-        ours = {n: value for n, value in os.environ.items() if not (n.startswith(SECRET) or n in withheld)}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(SECRET_PREFIXES) and name not in self._withheld
+        }
         return {
-            **ours,
+            **inherited,
             **launch.workload.environment,
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(SDK), ours.get("PYTHONPATH")))),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(SDK), inherited.get("PYTHONPATH")))),
             "HOLDFAST_JOB": launch.job,
             "HOLDFAST_ATTEMPT": str(launch.epoch),
             "HOLDFAST_RESUMED": str(int(launch.resumed)),
@@ -124,16 +127,16 @@ class ProcessRunner:
 
 
 class RunningProcess:
-    """See `lifecycle.ports.runner.RunningWorkload`.
+    """A running workload.
 
     Args:
-        guard: The guard, which leads the process group.
-        launch: What was started.
-        total: How many steps there are, if that is known beforehand.
+        supervisor: The process supervisor, which leads the process group.
+        launch: The launch.
+        total: Number of steps, if known beforehand.
     """
 
-    def __init__(self, guard: subprocess.Popen[bytes], launch: Launch, total: int | None) -> None:
-        self._guard = guard
+    def __init__(self, supervisor: subprocess.Popen[bytes], launch: Launch, total: int | None) -> None:
+        self._supervisor = supervisor
         self._dirs = launch.dirs
         self._control = launch.dirs.control
         self._total = total
@@ -145,12 +148,12 @@ class RunningProcess:
 
     def poll(self) -> Report:
         """See `RunningWorkload.poll`."""
-        code = self._ended()
+        code = self._exit_code()
         done, total = self._progress()
         return Report(
             done=done,
             total=self._total if total is None else total,
-            announced=self._newest(),
+            announced=self._newest_announced(),
             exited=None if code is None else Exit(code, tail(self._dirs)),
         )
 
@@ -166,36 +169,37 @@ class RunningProcess:
         """See `RunningWorkload.kill`."""
         self._signal(signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
-            self._guard.wait(KILL_WAIT_S)
-        self._ended()
-        if self._guard.stdin:
-            self._guard.stdin.close()
+            self._supervisor.wait(KILL_WAIT_S)
+        self._exit_code()
+        if self._supervisor.stdin:
+            self._supervisor.stdin.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        if self._guard.poll() is None:  # until it is reaped, the group's number is nobody else's
+        if self._supervisor.poll() is None:  # its group id cannot be reused before it is reaped
             with suppress(ProcessLookupError):
-                os.killpg(self._guard.pid, number)
+                os.killpg(self._supervisor.pid, number)
 
-    def _ended(self) -> int | None:
-        """The exit code, once the guard is gone, which kills the group and itself last: so nothing of it runs on."""
-        if self._code is None and self._guard.poll() is not None and self._guard.stdout:
-            with self._guard.stdout as pipe:
+    def _exit_code(self) -> int | None:
+        """Return the exit code once the supervisor, which kills its group and so itself last, is gone; None before."""
+        if self._code is None and self._supervisor.poll() is not None and self._supervisor.stdout:
+            with self._supervisor.stdout as pipe:
                 self._code = int(pipe.read() or KILLED)
         return self._code
 
     def _progress(self) -> tuple[int | None, int | None]:
-        """How far the program says that it is, wherever it says so."""
+        """Return the steps done and their total from the place where the program reports them."""
         if self._lines:
             return self._lines.read()
         progress = _read_progress(self._dirs.root / self._file if self._file else self._control / PROGRESS)
         return _whole(progress.get("done")), _whole(progress.get("total"))
 
-    def _newest(self) -> Announced | None:
+    def _newest_announced(self) -> Announced | None:
+        """Return the newest announced checkpoint, and remove those before it."""
         folder = self._control / ANNOUNCED
         with suppress(OSError):
             numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-            for passed in numbers[:-1]:
-                shutil.rmtree(folder / str(passed), ignore_errors=True)
+            for older in numbers[:-1]:
+                shutil.rmtree(folder / str(older), ignore_errors=True)
             if numbers:
                 newest = numbers[-1]
                 step = _whole(_read_json(folder / f"{newest}.json").get("step"))
@@ -204,36 +208,36 @@ class RunningProcess:
 
 
 class ProgressLines:
-    """Finds in the lines that a program writes how far it is.
+    """Progress found in the lines of a program's output.
 
     Args:
-        dirs: Where its console is.
-        pattern: Matches a line that says so, with a group `done`, and perhaps `total`.
+        dirs: The job's directories.
+        pattern: Regular expression with a group `done` and optionally `total`.
     """
 
     def __init__(self, dirs: JobDirs, pattern: str) -> None:
         self._dirs = dirs
         self._pattern = re.compile(pattern)
-        self._at = (0, 0)
-        self._rest = ""
+        self._position = (0, 0)  # segment and offset of what was not read yet
+        self._partial_line = ""
         self._found: tuple[int | None, int | None] = (None, None)
 
     def read(self) -> tuple[int | None, int | None]:
-        """Read what is new, and return the last that was found: done and total."""
+        """Read new output, and return the last progress found: steps done and total."""
         for number, path in segments(self._dirs):
-            before, offset = self._at
-            if number < before:
+            current, offset = self._position
+            if number < current:
                 continue
             with suppress(OSError), path.open("rb") as file:
-                file.seek(offset if number == before else 0)
+                file.seek(offset if number == current else 0)
                 new = file.read()
-                self._at = (number, file.tell())
-                self._take(new.decode(errors="replace"))
+                self._position = (number, file.tell())
+                self._search(new.decode(errors="replace"))
         return self._found
 
-    def _take(self, new: str) -> None:
-        *lines, rest = re.split(r"[\r\n]", self._rest + new)
-        self._rest = rest[-LONGEST_LINE:]
+    def _search(self, new: str) -> None:
+        *lines, partial = re.split(r"[\r\n]", self._partial_line + new)
+        self._partial_line = partial[-MAX_LINE_CHARS:]
         for line in reversed(lines):
             if found := self._pattern.search(line):
                 groups = found.groupdict()
@@ -249,18 +253,18 @@ def _number(text: str | None) -> int | None:
 
 
 def _total(launch: Launch) -> int | None:
-    """How many steps there are, as the workload's `total` says."""
+    """Return the number of steps given by the workload's `total`."""
     if launch.workload.total is None:
         return None
     text = _fill(launch.workload.total, launch.params, launch)
     total = _number(text)
     if total is None:
-        raise PermanentError(f"workload {launch.workload.name!r}: total is {text!r:.40}, which is not a whole number")
+        raise PermanentError(f"workload {launch.workload.name!r}: total is {text!r:.40}, not a whole number")
     return total
 
 
 def _read_progress(path: Path) -> dict[str, Any]:
-    """A JSON object, or one or two whole numbers: done and total."""
+    """Read progress in either form: a JSON object, or one or two whole numbers, done and total."""
     progress = _read_json(path)
     if not progress:
         with suppress(OSError):
@@ -281,7 +285,7 @@ def _fill(word: str, values: Mapping[str, Any], launch: Launch) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file that the workload wrote; empty if there is none, or something else."""
+    """Return the JSON object in a file that the workload wrote; empty if absent or malformed."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):

@@ -1,6 +1,6 @@
-"""Which workloads this image offers: the built-in one, and those of its `workloads.toml`.
+"""Load the workloads that this image offers: the built-in one, and those of its `workloads.toml`.
 
-`READERS` is the one list of what an entry may say: each key, how its value is read, and what it is called in the port.
+`READERS` lists the keys of an entry, with the function that reads each; `Workload` has attributes of the same names.
 """
 
 import re
@@ -21,15 +21,14 @@ from lifecycle.record.message import SERIES_SUM
 BUILT_IN: Final = Workload(
     name=SERIES_SUM, command=("{python}", "-P", "{sdk}/holdfast/series_sum.py"), needs_input=True
 )
-LARGEST_CODE: Final = 255
+MAX_EXIT_CODE: Final = 255
 
 
 def load(path: Path | None) -> dict[str, Workload]:
-    """All workloads by name.
+    """Return all workloads by name.
 
     Args:
-        path: A `workloads.toml`: one table a workload, with `command` and perhaps other keys (docs/workloads.md). None:
-            only what is built in.
+        path: A `workloads.toml`, with one table per workload (docs/workloads.md); None: only the built-in workload.
 
     Raises:
         ConfigError: The file is missing or wrong; the message names file, entry and key.
@@ -54,11 +53,11 @@ def _workload(name: str, table: object, *, here: Path) -> Workload:
         raise TypeError("is not a table")
     for key in table:
         if key not in READERS:
-            raise ValueError(f"{key}: no such key; there are {', '.join(READERS)}")
+            raise ValueError(f"{key}: no such key; the keys are {', '.join(READERS)}")
     if "command" not in table:
         raise ValueError("command: is missing")
     if "progress_file" in table and "progress_pattern" in table:
-        raise ValueError("progress_pattern: there is progress_file already; a program says in one place how far it is")
+        raise ValueError("progress_pattern: there is progress_file already; give only one of them")
     read = {}
     for key, value in table.items():
         try:
@@ -74,19 +73,19 @@ def _workload(name: str, table: object, *, here: Path) -> Workload:
 def _words(value: object) -> tuple[str, ...]:
     words = shlex.split(value) if isinstance(value, str) else value
     if not isinstance(words, list) or not words or not all(isinstance(word, str) and word for word in words):
-        raise TypeError("is not a text, nor a list of words")
+        raise TypeError("is neither a string nor a list of words")
     return tuple(words)
 
 
 def _environment(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise TypeError("is not a table of texts")
+        raise TypeError("is not a table of strings")
     return value
 
 
 def _signal(value: Any) -> str:
     if not isinstance(value, str) or value not in signal.Signals.__members__:
-        raise ValueError(f"{value!r} is no signal, like SIGTERM or SIGUSR1")
+        raise ValueError(f"{value!r} is not a signal; use a name like SIGTERM or SIGUSR1")
     return value
 
 
@@ -110,7 +109,7 @@ def _flag(value: object) -> bool:
 def _patterns(value: object) -> tuple[str, ...]:
     patterns = [value] if isinstance(value, str) else value
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-        raise TypeError("is not a text, nor a list of texts")
+        raise TypeError("is neither a string nor a list of strings")
     for pattern in patterns:
         folder, _, rest = pattern.partition("/")
         if folder not in AREAS or not rest:
@@ -123,27 +122,27 @@ def _exit_codes(value: object) -> Mapping[int, ExitMeaning]:
         raise TypeError('is not a table like {"3" = "again"}')
     meanings = dict(EXIT_CODES)
     for code, meaning in value.items():
-        if not (code.isdigit() and int(code) <= LARGEST_CODE):
-            raise ValueError(f"{code!r} is no exit code from 0 to {LARGEST_CODE}")
+        if not (code.isdigit() and int(code) <= MAX_EXIT_CODE):
+            raise ValueError(f"{code!r} is not an exit code from 0 to {MAX_EXIT_CODE}")
         if meaning not in {each.value for each in ExitMeaning}:
-            raise ValueError(f"{meaning!r} is none of {', '.join(ExitMeaning)}")
+            raise ValueError(f"{meaning!r} is not one of {', '.join(ExitMeaning)}")
         meanings[int(code)] = ExitMeaning(meaning)
     return meanings
 
 
 def _file(value: object) -> str:
     if not isinstance(value, str) or not is_safe_path(value):
-        raise ValueError(f"{value!r} is no path inside the job's directory")
+        raise ValueError(f"{value!r} is not a path inside the job's directory")
     return value
 
 
 def _pattern(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError("is not a text")
+        raise TypeError("is not a string")
     try:
         groups = re.compile(value).groupindex
     except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from error
+        raise ValueError(f"is not a regular expression: {error}") from error
     if "done" not in groups:
         raise ValueError("has no group (?P<done>…)")
     return value

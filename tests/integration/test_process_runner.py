@@ -251,7 +251,7 @@ def test_a_workload_has_its_signals_as_they_come(start: Start, dirs: JobDirs) ->
 
 
 def test_nothing_outlives_a_worker_that_is_killed(dirs: JobDirs) -> None:
-    """When the other end of the lifeline is gone, the guard ends the whole group."""
+    """When the worker dies, the process supervisor kills the whole group."""
     script = """
         import sys, time, pathlib, datetime
         from adapters.process.runner import ProcessRunner
