@@ -173,7 +173,7 @@ class JobRecord:
         error: Why the job failed: one line, followed by the end of stderr if there is any.
         control: Requests of operators.
         labels: User-defined labels, used only for filtering.
-        demo: Whether the job came as a message of Salad's demo, whose file names are then used as well.
+        demo: Whether the job came as a message of the SaladCloud demo, whose file names are then used as well.
         archived: Name of the archive segment that holds the record. A record with this set is never changed again,
             and will be removed.
         timestamps: Times for people to read.
