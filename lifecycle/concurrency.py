@@ -1,4 +1,4 @@
-"""A few threads at once, for calls that wait more than they compute; and a cap on what they send."""
+"""Running calls in several threads, for work that waits more than it computes; and limiting the rate of uploads."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,91 +8,98 @@ from attrs import frozen
 
 from lifecycle.ports.clock import Clock, Mailbox
 
-WAIT_S: Final = 3600.0  # nothing depends on it: every task ends some time
+WAIT_S: Final = 3600.0  # arbitrary: a pool only waits for tasks, and every task ends
 
 
 @frozen
-class _Done:
-    """A task has ended; *error* is what it raised."""
+class _Finished:
+    """Message from a thread to its pool.
+
+    Attributes:
+        error: The exception that the task raised; None if it succeeded.
+    """
 
     error: Exception | None
 
 
 class ThreadPool:
-    """Carries out tasks, each in a thread of its own, so many at once and no more.
+    """Runs each task in a thread of its own, a limited number of them at a time.
+
+    It is used by one thread. It exists because `concurrent.futures` starts threads by itself, and everything in the
+    core that runs or waits has to go through `Clock`.
 
     Args:
-        clock: Threads and mailbox.
-        name: Of the threads.
-        at_once: How many.
+        clock: Source of threads.
+        name: Name of the threads.
+        max_threads: How many tasks may run at a time.
     """
 
     def __init__(self, clock: Clock, *, name: str, max_threads: int) -> None:
         self._clock = clock
         self._name = name
-        self._at_once = max_threads
-        self._busy = 0
-        self._done: Mailbox[_Done] = clock.mailbox()
+        self._max_threads = max_threads
+        self._running = 0
+        self._finished: Mailbox[_Finished] = clock.mailbox()
         self._error: Exception | None = None
 
     def submit(self, task: Callable[[], None]) -> None:
-        """Have *task* carried out; waits while there is nobody free.
+        """Start *task*, after waiting for a free thread if all are in use.
 
         Raises:
-            Exception: Whatever the first task to fail raised; *task* was not begun then.
+            Exception: The exception of the first task that failed; *task* was not started.
         """
-        while self._busy >= self._at_once:
-            self._hear()
+        while self._running >= self._max_threads:
+            self._await_one()
         if self._error:
             raise self._error
-        self._busy += 1
-        self._clock.start_thread(partial(self._carry_out, task), name=self._name)
+        self._running += 1
+        self._clock.start_thread(partial(self._run, task), name=self._name)
 
     def finish(self) -> None:
-        """Wait for all.
+        """Wait until all tasks have ended. Safe to repeat.
 
         Raises:
-            Exception: Whatever the first task to fail raised; no task is being carried out any more.
+            Exception: The exception of the first task that failed. No task is running any more.
         """
-        while self._busy:
-            self._hear()
+        while self._running:
+            self._await_one()
         if self._error:
             raise self._error
 
-    def _hear(self) -> None:
-        done = self._done.get(WAIT_S)
-        if done:
-            self._busy -= 1
-            self._error = self._error or done.error
+    def _await_one(self) -> None:
+        finished = self._finished.get(WAIT_S)
+        if finished:
+            self._running -= 1
+            self._error = self._error or finished.error
 
-    def _carry_out(self, task: Callable[[], None]) -> None:
+    def _run(self, task: Callable[[], None]) -> None:
         try:
             task()
-        except Exception as error:  # noqa: BLE001 - it comes out of the next call
-            self._done.put(_Done(error))
+        except Exception as error:  # noqa: BLE001 - raised again by the next call of submit or finish
+            self._finished.put(_Finished(error))
         else:
-            self._done.put(_Done(None))
+            self._finished.put(_Finished(None))
 
 
 class RateLimiter:
-    """Keeps what is sent below so many bytes a second; thread-safe.
+    """Keeps the average rate of uploads below a limit. Thread-safe.
 
     Args:
-        clock: For the pauses.
-        limit: Bytes a second; 0 is no limit.
+        clock: Source of time and pauses.
+        bytes_per_s: The limit; 0 for none.
     """
 
-    def __init__(self, clock: Clock, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, clock: Clock, bytes_per_s: int) -> None:
+        self.bytes_per_s = bytes_per_s
         self._clock = clock
         self._free_at = clock.monotonic()
         self._lock = clock.lock()
 
-    def wait(self, size: int) -> None:
-        """Wait until *size* bytes may be sent."""
-        if not self.limit:
+    def wait(self, size_bytes: int) -> None:
+        """Wait until *size_bytes* more may be sent."""
+        if not self.bytes_per_s:
             return
-        with self._lock:
+        with self._lock:  # reserve a time slot; the pause itself must not hold up threads that reserve the next one
             begin = max(self._free_at, self._clock.monotonic())
-            self._free_at = begin + size / self.limit
+            self._free_at = begin + size_bytes / self.bytes_per_s
         self._clock.sleep(begin - self._clock.monotonic())

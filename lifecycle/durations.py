@@ -1,4 +1,4 @@
-"""Durations as people write them: `90`, `90s`, `15m`, `1.5h`, `2d`."""
+"""Durations in the notation that settings, options and job parameters use: `90`, `90s`, `15m`, `1.5h`, `2d`."""
 
 import re
 from datetime import timedelta
@@ -11,22 +11,22 @@ _FORM: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
 
 
 def parse(text: str) -> timedelta:
-    """The duration that *text* says.
+    """Return the duration written as *text*: a number with a unit `s`, `m`, `h` or `d`; seconds without one.
 
     Raises:
-        ValueError: It says none, or more than a year.
+        ValueError: *text* is not a duration, or is longer than a year.
     """
     found = _FORM.fullmatch(text.strip().lower())
     if found is None:
-        raise ValueError(f"{text!r} is no duration: write 90, 90s, 15m, 2h or 1d")
+        raise ValueError(f"invalid duration {text!r}: use forms like 90s, 15m, 2h")
     seconds = float(found[1]) * UNITS_S[found[2]]
     if seconds > LONGEST_S:
-        raise ValueError(f"{text!r} is more than a year")
+        raise ValueError(f"invalid duration {text!r}: use at most 366d")
     return timedelta(seconds=seconds)
 
 
 def show(duration: timedelta) -> str:
-    """*duration* in the largest unit that it is a whole number of."""
+    """Return *duration* as text, in the largest unit of which it is a whole number, so that `parse` reads it back."""
     seconds = duration.total_seconds()
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds and seconds % size == 0:

@@ -1,57 +1,57 @@
-"""What can go wrong, named by the remedy.
+"""Errors, named by what the caller should do.
 
 ::
 
     HoldfastError
-    ├── RetryableError           call again, it is safe; the outcome may be unknown
-    │   └── UnknownOutcomeError  a conditional write may or may not have landed: read back first
-    ├── PermanentError           calling again changes nothing; the message says what to change
-    │   ├── RejectedMessageError a queue message is not a job
-    │   ├── InvalidRecordError   a job record is unreadable, or written by a newer Holdfast
-    │   └── CorruptCheckpointError  stored bytes are not the bytes that were committed
-    ├── TornSnapshotError        a file was written to while it was saved: take another snapshot
-    ├── ConfigError              a setting, a credential, a queue or a bucket is wrong: stop, exit 78
-    ├── VersionConflictError     somebody else wrote first: read, then merge or give up
-    ├── LeaseLostError           another epoch owns the job: kill the workload, write nothing more
-    └── IllegalTransitionError   the table has no such edge: a defect
+    ├── RetryableError              call again: it is safe; a write may have landed or not
+    │   └── UnknownOutcomeError     a conditional write may have landed or not: read before writing again
+    ├── PermanentError              calling again changes nothing; the message says what to change
+    │   ├── RejectedMessageError    a queue message is not a valid job
+    │   ├── InvalidRecordError      a job record is unreadable, or written by a newer Holdfast
+    │   └── CorruptCheckpointError  stored bytes are missing, or are not those that were committed
+    ├── TornSnapshotError           a file changed while it was saved: take another snapshot
+    ├── ConfigError                 a setting, a credential, a queue or a bucket is wrong: stop, exit 78
+    ├── VersionConflictError        another writer came first: read, then merge or give up
+    ├── LeaseLostError              another epoch owns the job: kill the workload, write nothing more
+    └── IllegalTransitionError      the state table has no such edge: a defect
 """
 
 from collections.abc import Sequence
 
 
 class HoldfastError(Exception):
-    """The root of every error raised on purpose."""
+    """Base class of every error that Holdfast raises on purpose."""
 
 
 class RetryableError(HoldfastError):
-    """Unreachable, throttled, or answered too late; calling again is safe."""
+    """A service is unreachable, throttles, or answered too late. Calling again is safe."""
 
 
 class UnknownOutcomeError(RetryableError):
-    """A conditional write may or may not have landed, and reading back failed too."""
+    """A conditional write may have landed or not, and reading back failed too."""
 
 
 class PermanentError(HoldfastError):
-    """Calling again changes nothing; the message says what would."""
+    """Calling again changes nothing. The message says what to change."""
 
 
 class RejectedMessageError(PermanentError):
-    """A queue message's body is not a job."""
+    """A queue message is not a valid job."""
 
 
 class InvalidRecordError(PermanentError):
-    """A job record cannot be understood; it is left as it is."""
+    """A job record cannot be read. It is left as it is."""
 
 
 class CorruptCheckpointError(PermanentError):
-    """Stored bytes are missing or are not those that were committed; use the checkpoint before."""
+    """Stored bytes are missing, or are not those that were committed. Use the previous checkpoint."""
 
 
 class TornSnapshotError(HoldfastError):
-    """A snapshot is not of one moment, or fails the workload's own check; it must not be committed.
+    """A snapshot mixes two moments, or fails the workload's own check. It must not be committed.
 
     Attributes:
-        paths: The files that are to blame, relative to the job's directory; none if the check failed.
+        paths: The files that changed, relative to the job's directory; empty if the check failed.
     """
 
     def __init__(self, why: str, paths: Sequence[str] = ()) -> None:
@@ -61,23 +61,23 @@ class TornSnapshotError(HoldfastError):
 
 
 class ConfigError(HoldfastError):
-    """A setting, a credential, a queue or a bucket is wrong; stop and say so in one line."""
+    """A setting, a credential, a queue or a bucket is wrong. Stop, and say so in one line."""
 
 
 class VersionConflictError(HoldfastError):
-    """The object is not at the version that the write expected."""
+    """An object is not at the version that a conditional write expected."""
 
 
 class LeaseLostError(HoldfastError):
-    """Proof that another epoch owns the job."""
+    """There is proof that another epoch owns the job."""
 
 
 class IllegalTransitionError(HoldfastError):
     """A trigger was fired in a state that has no edge for it.
 
     Attributes:
-        state: The state that was current, and still is.
-        trigger: The trigger that was fired.
+        state: The state, which has not changed.
+        trigger: The trigger.
     """
 
     def __init__(self, state: str, trigger: str) -> None:

@@ -1,7 +1,6 @@
 """The job record: the one mutable object of a job, and the only authority on it.
 
-It is a frozen value; a change evolves a copy, which the record store writes. In the bucket it is JSON
-(UTF-8, at most MAX_BYTES); fields that this version does not know are kept as they are.
+It is a frozen value. A change evolves a copy, which `lifecycle.record` writes to the bucket.
 """
 
 from collections.abc import Mapping
@@ -18,16 +17,16 @@ KEPT_ATTEMPTS: Final = 50
 
 @frozen
 class CheckpointRef:
-    """A committed manifest.
+    """Reference to a committed manifest.
 
     Attributes:
-        manifest: Its key.
-        digest: Its hash, `blake3:<hex>`.
-        seq: Rises with every snapshot of the job, over all epochs.
-        step: How far the workload was, if it said.
-        bytes: Size of the files it names, in bytes.
-        sent: What was uploaded for it, in bytes.
-        at: When it was committed, ISO 8601 UTC, by the node's clock.
+        manifest: Key of the manifest.
+        digest: Digest of the manifest, `blake3:<hex>`.
+        seq: Number of the snapshot; increases over all attempts of the job.
+        step: Number of steps done when it was captured; None if the workload did not say.
+        bytes: Total size of the files, in bytes.
+        sent: Bytes that were uploaded for it.
+        at: Time of the commit, ISO 8601 UTC, by the node's clock.
     """
 
     manifest: str
@@ -41,7 +40,13 @@ class CheckpointRef:
 
 @frozen
 class Progress:
-    """Steps done, steps in all, steps a second; None where the workload does not say."""
+    """Progress of a job, as far as the workload reports it.
+
+    Attributes:
+        done: Number of steps done.
+        total: Number of steps in all.
+        rate: Steps per second.
+    """
 
     done: int | None = None
     total: int | None = None
@@ -50,11 +55,11 @@ class Progress:
 
 @frozen
 class Backlog:
-    """What is on the node and not yet committed.
+    """State that was captured on the node and is not committed yet.
 
     Attributes:
         bytes: Size of the newest snapshot's files, in bytes.
-        since: When the oldest snapshot since the last commit was taken, ISO 8601 UTC, by the node's clock.
+        since: Time of the oldest snapshot since the last commit, ISO 8601 UTC, by the node's clock.
     """
 
     bytes: int
@@ -63,20 +68,21 @@ class Backlog:
 
 @frozen
 class AttemptSummary:
-    """One node's run at the job.
+    """Summary of one attempt.
 
     Attributes:
-        epoch: Its number.
-        node: Its node's name.
-        kind: What kind of machine that is, as NODE_KIND says; empty if nobody said.
-        started: ISO 8601 UTC, by that node's clock.
-        ended: The same; None while it runs, and for ever if it vanished.
-        outcome: The state or cause it ended with; `vanished` once somebody took over.
-        resumed_step: The step of the checkpoint that it went on from; None if it started from the input.
-        prepared_s: Seconds from taking the lease to the workload's start: input loaded, checkpoint restored.
-        useful_s: Seconds that its workload ran.
-        steps: Steps done by it.
-        commits: Checkpoints committed by it that went further than the one before.
+        epoch: Number of the attempt.
+        node: Name of its node.
+        kind: Kind of machine (NODE_KIND); empty if not configured.
+        started: Time when it took the lease, ISO 8601 UTC, by its node's clock.
+        ended: Time of its end, likewise; None while it runs, and forever if its node was lost.
+        outcome: State or cause with which it ended; `vanished` if another attempt found it lost.
+        resumed_step: Step of the checkpoint that it resumed from; None if it started from the input.
+        prepared_s: Seconds from taking the lease until the workload started, with the input loaded and the checkpoint
+            restored.
+        useful_s: Seconds during which its workload ran.
+        steps: Number of steps that it did.
+        commits: Number of checkpoints it committed that were further than the one before.
     """
 
     epoch: int
@@ -94,14 +100,14 @@ class AttemptSummary:
 
 @frozen
 class Result:
-    """What a completed job gave.
+    """Result of a completed job.
 
     Attributes:
-        manifest: The manifest of its outputs.
-        files: How many.
-        bytes: Their size, in bytes.
-        published: Whether they lie under `output/` yet.
-        problem: Why they never will: something committed is missing from the bucket, or the store refuses a name.
+        manifest: Manifest of its outputs.
+        files: Number of output files.
+        bytes: Their total size, in bytes.
+        published: Whether they have been published under `output/`.
+        problem: Why they can never be published: a committed object is missing, or the store refuses a key.
     """
 
     manifest: CheckpointRef
@@ -113,14 +119,25 @@ class Result:
 
 @frozen
 class Control:
-    """What operators ask of the owner. Written by the client, read by whoever owns the job."""
+    """Requests of operators to the owner. Written by the client, read by the owner.
+
+    Attributes:
+        cancel: Whether the job is to be cancelled.
+    """
 
     cancel: bool = False
 
 
 @frozen
 class Timestamps:
-    """ISO 8601 UTC, by the clock of whoever wrote it: for people, never for decisions."""
+    """Times for people to read, never for decisions: ISO 8601 UTC, by the clock of the node that wrote them.
+
+    Attributes:
+        submitted: When the job was submitted.
+        started: When the first attempt took the lease.
+        updated: When the record was last written.
+        finished: When the job was over; None before.
+    """
 
     submitted: str | None = None
     started: str | None = None
@@ -130,37 +147,38 @@ class Timestamps:
 
 @frozen
 class JobRecord:
-    """The whole truth about a job.
+    """Everything that is known about a job.
 
     Attributes:
-        job: Its id.
-        workload: What runs.
-        params: The workload's parameters (JSON values).
-        state: Where it stands; never SUPERSEDED.
-        epoch: The number of the newest attempt, 0 before the first: the fencing token.
-        owner: The node whose attempt that is, until the attempt ends.
-        lease_s: How long the owner's lease lasts after each write.
-        beat: Rises with every heartbeat.
-        write_id: Fresh in every write, so that a writer knows its own.
-        dispatch: The highest number of a message that is known to have been sent.
+        job: The job's id.
+        workload: Name of the workload to run.
+        params: Parameters of the workload (JSON values).
+        state: State of the job; never SUPERSEDED.
+        epoch: Number of the newest attempt, 0 before the first. It is the fencing token.
+        owner: Name of the node of that attempt; None once the attempt has ended.
+        lease_s: How long the owner's lease lasts after each write, in seconds.
+        beat: Number of heartbeats of the attempt.
+        write_id: A fresh random value in every write, by which a writer recognises its own.
+        dispatch: Highest message sequence number that is known to have been sent.
         checkpoint: The last committed checkpoint.
-        fallback: The one before, used if that is damaged.
-        progress: As of the last beat.
-        backlog: What is saved on the node and not in the bucket; None if nothing is.
-        ran_s: Seconds that the workload ran in all attempts that have ended.
+        fallback: The checkpoint before, used if that one is damaged.
+        progress: Progress as of the last heartbeat.
+        backlog: State that is saved on the node and not committed yet; None if there is none.
+        ran_s: Seconds during which the workload ran, over all attempts that have ended.
         failures: Attempts in a row that reported a failure without a new checkpoint.
-        deaths: Attempts in a row that vanished without a new checkpoint.
-        interruptions: How often attempts ended early, by cause; never counted against the job.
-        attempts: The newest KEPT_ATTEMPTS, oldest first.
-        result: What it gave, once completed.
-        error: Why it failed, in a line, then the end of stderr if there is any.
-        control: What operators ask.
-        labels: What whoever submitted it calls it by; for finding it, and nothing else.
-        demo: Whether it came as a message of the demo that Holdfast grows from, whose file names are then kept too.
-        archived: The archive's segment that it was put into. From then on nobody changes it, and it will be removed.
-        timestamps: For people.
-        outbox: Changes of state that are still to be told; in the JSON only if there ever was one.
-        unknown: Fields of the JSON that this version does not know; written back as they were.
+        deaths: Lost attempts in a row, without a new checkpoint.
+        interruptions: Number of attempts that ended early, by cause. They are never held against the job.
+        attempts: The newest KEPT_ATTEMPTS attempts, oldest first.
+        result: Result of a completed job.
+        error: Why the job failed: one line, followed by the end of stderr if there is any.
+        control: Requests of operators.
+        labels: User-defined labels, used only for filtering.
+        demo: Whether the job came as a message of the SaladCloud demo, whose file names are then used as well.
+        archived: Name of the archive segment that holds the record. A record with this set is never changed again,
+            and will be removed.
+        timestamps: Times for people to read.
+        outbox: Changes of state that are still to be reported. It is absent from the JSON of a job that never had any.
+        unknown: Fields of the JSON that this version does not know. They are written back unchanged.
     """
 
     job: str
@@ -199,27 +217,29 @@ class JobRecord:
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to do for it: final, and its outputs published if it has any that can be."""
+        """Whether nothing is left to do: the job is over, and its outputs, if any, are published or cannot be."""
         return self.is_final and (self.result is None or self.result.published or bool(self.result.problem))
 
     def is_owned(self, age_s: float) -> bool:
-        """Whether a lease is fresh, the record being *age_s* seconds old by the store's clock.
+        """Return whether the owner's lease is still valid.
 
-        Ages are whole seconds from two truncated times, so one second is granted to the owner.
+        Args:
+            age_s: Age of the record by the store's clock, in seconds. It is the difference of two times that were
+                truncated to whole seconds, and may be up to one second too large, so the owner is granted one more.
         """
         return self.state in OWNED and age_s <= self.lease_s + 1.0
 
     def with_attempt(self, **changes: Any) -> "JobRecord":
-        """A copy whose newest attempt has *changes*."""
+        """Return a copy with *changes* made to the summary of its newest attempt."""
         *before, newest = self.attempts
         return evolve(self, attempts=(*before, evolve(newest, **changes)))
 
     def with_interruption(self, cause: str) -> "JobRecord":
-        """A copy with one more interruption by *cause*."""
+        """Return a copy that counts one more interruption by *cause*."""
         counts = {**self.interruptions, cause: self.interruptions.get(cause, 0) + 1}
         return evolve(self, interruptions=counts)
 
 
 def iso(moment: datetime) -> str:
-    """*moment* as the record has it: ISO 8601, UTC, whole milliseconds."""
+    """Return *moment* as records contain it: ISO 8601, UTC, in milliseconds."""
     return moment.isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""Where everything lies in the bucket. Every data key carries the epoch that wrote it."""
+"""Layout of the keys in the bucket. Every data key contains the epoch of the attempt that wrote it."""
 
 import re
 from typing import Final
@@ -10,126 +10,148 @@ _EPOCH: Final = re.compile(r"/(?:checkpoints|packs)/e(\d+)/[^/]+$")
 
 
 def is_job_id(text: str) -> bool:
-    """Whether *text* may name a job: a letter or digit, then up to 127 letters, digits, dots, dashes, underscores."""
+    """Return whether *text* is a valid job id: a letter or digit, then up to 127 letters, digits, `.`, `_` or `-`."""
     return JOB_ID.fullmatch(text) is not None
 
 
 @frozen
 class KeyLayout:
-    """A prefix in the bucket: what all jobs under it share. `prefix` has no slash at either end, and may be empty."""
+    """Keys below one prefix of the bucket.
+
+    Attributes:
+        prefix: The prefix, without a slash at either end; may be empty.
+    """
 
     prefix: str
 
-    def _under(self, tail: str) -> str:
+    def under(self, tail: str) -> str:
+        """Return the key or prefix *tail*, below this layout's prefix."""
         return f"{self.prefix}/{tail}" if self.prefix else tail
 
     @property
     def records(self) -> str:
-        """The prefix of all records."""
-        return self._under(".holdfast/records/")
+        """Prefix of all records."""
+        return self.under(".holdfast/records/")
 
     @property
     def rejected(self) -> str:
-        """The prefix of all rejected messages."""
-        return self._under(".holdfast/rejected/")
+        """Prefix of all rejected messages."""
+        return self.under(".holdfast/rejected/")
 
     @property
     def preflight(self) -> str:
-        """The prefix of the start-up canary's own keys."""
-        return self._under(".holdfast/canary/")
+        """Prefix of the temporary keys of the preflight check."""
+        return self.under(".holdfast/canary/")
 
     @property
     def archive_index(self) -> str:
-        """The prefix of what the archive's segments hold: one object for each segment."""
-        return self._under(".holdfast/archive/index/")
+        """Prefix of the archive's contents lists, one object per segment."""
+        return self.under(".holdfast/archive/index/")
 
     def contents(self, name: str) -> str:
-        """What segment *name* holds, written once."""
+        """Return the key of the contents list of segment *name*; written once."""
         return f"{self.archive_index}{name}.jsonl.zst"
 
     def segment(self, name: str) -> str:
-        """Records of jobs that are over, written once."""
-        return self._under(f".holdfast/archive/segments/{name}.jsonl.zst")
+        """Return the key of archive segment *name*, which holds the records of many finished jobs; written once."""
+        return self.under(f".holdfast/archive/segments/{name}.jsonl.zst")
 
     def job(self, job: str) -> "JobKeys":
-        """The keys of one job."""
+        """Return the keys of the job with the id *job*."""
         return JobKeys(self, job)
 
     def job_of_record(self, key: str) -> str:
-        """The job id of a record's key."""
+        """Return the id of the job whose record has the key *key*."""
         return key.removeprefix(self.records).removesuffix(".json")
 
 
 @frozen
 class JobKeys:
-    """The keys of one job."""
+    """Keys of one job.
+
+    Attributes:
+        layout: The layout that they belong to.
+        job: The job's id.
+    """
 
     layout: KeyLayout
     job: str
 
     @property
     def folder(self) -> str:
-        """Everything of the job but its record lies under this prefix."""
-        return self.layout._under(f"{self.job}/")  # noqa: SLF001 - one idea in two classes
+        """Prefix of everything that belongs to the job, except its record and tombstone."""
+        return self.layout.under(f"{self.job}/")
 
     @property
     def record(self) -> str:
-        """The one mutable key."""
+        """Key of the record, the only key that is ever changed."""
         return f"{self.layout.records}{self.job}.json"
 
     @property
     def tombstone(self) -> str:
-        """Written once, when the record goes to the archive; never removed."""
-        return self.layout._under(f".holdfast/archive/jobs/{self.job}.json")  # noqa: SLF001 - one idea in two classes
+        """Key of the tombstone, written once when the job is archived, and never removed."""
+        return self.layout.under(f".holdfast/archive/jobs/{self.job}.json")
 
     @property
     def input(self) -> str:
-        """The prefix of the input files."""
+        """Prefix of the input files."""
         return f"{self.folder}input/"
 
     @property
     def input_file(self) -> str:
-        """The input of a job that has just one file."""
+        """Key of the input of a job that has a single file."""
         return f"{self.folder}input.txt"
 
     @property
     def manifests(self) -> str:
-        """The prefix of all manifests."""
+        """Prefix of all manifests."""
         return f"{self.folder}checkpoints/"
 
     def manifest(self, epoch: int, seq: int, token: str) -> str:
-        """A manifest, written once, by *epoch*, by the attempt with that *token*."""
+        """Return the key of a manifest; written once.
+
+        Args:
+            epoch: Number of the attempt.
+            seq: Number of the snapshot.
+            token: Attempt token, which differs between two attempts with the same epoch (after a purge).
+        """
         return f"{self.manifests}e{epoch}/{seq:06d}-{token}.json"
 
     @property
     def packs(self) -> str:
-        """The prefix of all packs."""
+        """Prefix of all packs."""
         return f"{self.folder}packs/"
 
     def pack(self, epoch: int, number: int, token: str) -> str:
-        """A pack, written once, by *epoch*, by the attempt with that *token*."""
+        """Return the key of a pack; written once.
+
+        Args:
+            epoch: Number of the attempt.
+            number: Number of the pack within the attempt.
+            token: Attempt token, see `manifest`.
+        """
         return f"{self.packs}e{epoch}/{number:08d}-{token}"
 
     @property
     def logs(self) -> str:
-        """The prefix of all attempts' logs."""
+        """Prefix of the logs of all attempts."""
         return f"{self.folder}log/"
 
     def log(self, epoch: int) -> str:
-        """What attempt *epoch* did: JSON lines."""
+        """Return the key of the event log of attempt *epoch* (JSON lines)."""
         return f"{self.logs}e{epoch}.jsonl"
 
     def console(self, epoch: int, number: int) -> str:
-        """A segment of what the workload wrote to stdout and stderr in attempt *epoch*."""
+        """Return the key of segment *number* of the workload's stdout and stderr in attempt *epoch*."""
         return f"{self.logs}e{epoch}/{number:06d}.txt"
 
     @property
     def output(self) -> str:
-        """The prefix of the published outputs."""
+        """Prefix of the published outputs."""
         return f"{self.folder}output/"
 
 
 def epoch_of(key: str) -> int | None:
-    """The epoch that a manifest's or pack's key names, or None for any other key."""
+    """Return the epoch in the key of a manifest or pack; None for any other key."""
     found = _EPOCH.search(key)
     return int(found[1]) if found else None

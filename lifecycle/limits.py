@@ -1,4 +1,4 @@
-"""The numbers that a worker lives by. Where each comes from, and how it is set: client/settings.py."""
+"""Timeouts, intervals and retry limits of a worker. `client/config/settings.py` reads them from the settings."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,11 @@ from lifecycle.durations import parse
 from lifecycle.errors import PermanentError
 
 DELIVERY_LIMIT: Final = timedelta(hours=11, minutes=30)
-"""An attempt pauses when one delivery has been held this long; SQS takes it away at 12 hours (facts: SQS API)."""
+"""How long an attempt may keep one delivery before it pauses.
+
+SQS makes a message visible again 12 hours after it was received, whatever extensions were requested
+(https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html).
+"""
 
 INTERVAL_PARAM: Final = "STATE_SAVING_INTERVAL"
 SHORTEST_INTERVAL_S: Final = 0.05
@@ -20,21 +24,22 @@ LONGEST_INTERVAL_S: Final = 30 * 86400.0
 
 @frozen
 class Limits:
-    """How long, how often, how many.
+    """Timeouts, intervals and retry limits of a worker.
 
     Attributes:
-        lease: How long an owner is taken for alive after its last write to the record.
-        heartbeat: How often it writes; at most a quarter of the lease.
+        lease: How long an owner may be silent before another worker takes over.
+        heartbeat: Time between two renewals of the lease; at most a quarter of it.
         max_running_time: How long an attempt runs before it pauses.
-        state_saving_interval: How often a snapshot is taken, where the job does not say.
-        stop_grace: How long a workload has to save and leave, and a stopping worker to hand its job back.
-        max_failures: Failed attempts in a row without a new checkpoint, before the job has failed.
-        max_lost_attempts: Vanished attempts in a row without a new checkpoint, before the job has failed.
-        idle_exit: The worker ends after this long without a job; zero is never.
-        max_jobs: The worker ends after this many attempts; zero is never.
-        write_gap: The store's least time between two writes to one key (R2: one second).
-        upload_limit: What checkpoints may send, in bytes a second; zero is no limit.
-        patience: How long an attempt goes on without being able to reach the store, before it gives the job back.
+        state_saving_interval: Time between two snapshots, unless the job or its workload sets one.
+        stop_grace: Time that a workload has to save and exit, and that a stopping worker has to release its job.
+        max_failures: Failed attempts in a row without a new checkpoint after which the job has failed.
+        max_lost_attempts: Lost attempts in a row without a new checkpoint after which the job has failed.
+        idle_exit: The worker exits after being idle this long; zero for never.
+        max_jobs: The worker exits after this many attempts; 0 for never.
+        write_gap: Shortest time between two writes to one key
+            (R2: one second, https://developers.cloudflare.com/r2/platform/limits/).
+        upload_limit: Limit on the upload rate of checkpoints, in bytes per second; 0 for none.
+        patience: How long an attempt continues without reaching the store before it releases the job.
     """
 
     lease: timedelta = timedelta(seconds=120)
@@ -52,10 +57,14 @@ class Limits:
 
 
 def saving_interval(params: Mapping[str, Any], default: timedelta) -> timedelta:
-    """How often a job of *params* is to save: its STATE_SAVING_INTERVAL (seconds, or a text like "90s"), or *default*.
+    """Return the time between two checkpoints of a job.
+
+    Args:
+        params: The job's parameters. STATE_SAVING_INTERVAL, if present, is a number of seconds or a text like `90s`.
+        default: The interval to use if it is absent.
 
     Raises:
-        PermanentError: The parameter is no sensible time.
+        PermanentError: The parameter is not a duration from 0.05 s to 30 days.
     """
     value = params.get(INTERVAL_PARAM)
     if value is None:
@@ -66,6 +75,6 @@ def saving_interval(params: Mapping[str, Any], default: timedelta) -> timedelta:
         seconds = math.nan
     if not SHORTEST_INTERVAL_S <= seconds <= LONGEST_INTERVAL_S:
         raise PermanentError(
-            f"{INTERVAL_PARAM} {value!r:.40} is not a time from 0.05 s to 30 days, like 90, 90s or 15m"
+            f"invalid {INTERVAL_PARAM} {value!r:.40}: use a duration from 0.05s to 30d, like 90, 90s or 15m"
         )
     return timedelta(seconds=seconds)

@@ -1,7 +1,8 @@
-"""What a record has still to tell the world of its job's changes of state: a transactional outbox.
+"""Transactional outbox: the changes of state that a record has yet to report to the outside.
 
-A notice is put in by the very write that records the change, and taken out by a later one, once it is delivered: so a
-change that is recorded will be told, whoever dies; and what is not recorded is not told.
+The write that records a change also puts its notice into the outbox. A later write removes the notice, after it was
+delivered. So every recorded change is reported even if a node dies in between, and a change that was not recorded is
+never reported.
 """
 
 from collections.abc import Collection
@@ -12,29 +13,29 @@ from attrs import evolve, frozen
 from lifecycle.states import State
 
 NOTIFIABLE_STATES: Final = tuple(state for state in State if state is not State.SUPERSEDED)
-"""What may be told: every state that is recorded."""
+"""States whose entry can be reported: all that are recorded."""
 
 MAX_NOTICES: Final = 50
-"""A receiver that is down for a week lets a record grow by 40 KiB at most, and stops no job."""
+"""Bound on the size of an outbox: if the receiver is down for a week, the record grows by 40 KiB and no job stops."""
 
 
 @frozen
 class Notice:
-    """One change of state, as it is told.
+    """Report of one change of state.
 
     Attributes:
-        id: The same whenever it is told again, and no other's.
-        epoch: Of the attempt, or of the operator's act, that changed the state.
-        number: Rises within the epoch: what came later is greater by (epoch, number). Not every number is used.
+        id: Identifies the change; the same on every delivery.
+        epoch: Epoch of the attempt, or of the operator's command, that changed the state.
+        number: Increases within the epoch, so notices are ordered by (epoch, number). Numbers may be skipped.
         state: The state that was entered.
-        at: When, ISO 8601 UTC, by the clock of whoever did it.
-        node: Whose attempt it was; None for an operator.
-        cause: Why, in a word, as the record counts it; None where the state says all.
-        error: What went wrong, its beginning; None if nothing did.
-        done: Steps done, as of that write; None if the workload does not say.
-        total: Steps in all; the same.
-        missed: Older notices that this one stands for as well, since there were too many. One of those may have been
-            delivered after all.
+        at: Time of the change, ISO 8601 UTC, by the clock of the node that made it.
+        node: Name of the attempt's node; None for an operator.
+        cause: Cause in a word, as the record counts it; None if the state says everything.
+        error: Beginning of the error message; None if nothing went wrong.
+        done: Number of steps done at that time; None if the workload does not report it.
+        total: Number of steps in all; None likewise.
+        missed: Number of older notices that were dropped in favour of this one because there were too many. Some of
+            them may have been delivered after all.
     """
 
     id: str
@@ -52,13 +53,13 @@ class Notice:
 
 @frozen
 class Outbox:
-    """Notices that are not known to be delivered.
+    """Notices that are not known to have been delivered.
 
     Attributes:
-        notices: Oldest first, KEPT_NOTICES at most.
-        epoch: With *number*, the newest notice that was ever put in. A change that is applied again, when the notice
-            that it puts in may long have been delivered and taken out (a write whose answer was lost; a zombie that
-            repeats its last write), is known by this mark, and puts nothing in a second time.
+        notices: At most MAX_NOTICES, oldest first.
+        epoch: Together with *number*, the newest notice that was ever added. A change that is applied a second time
+            (because the answer to its write was lost, or by a zombie that repeats its last write) is recognised by
+            this, even if its notice has been delivered and removed meanwhile.
         number: See *epoch*.
     """
 
@@ -67,22 +68,22 @@ class Outbox:
     number: int = 0
 
     def with_notice(self, notice: Notice) -> "Outbox":
-        """A copy with *notice* last; the same outbox if it was put in before, whatever became of it since."""
+        """Return a copy with *notice* appended, or this outbox if that notice was already added at some time."""
         if (notice.epoch, notice.number) <= (self.epoch, self.number):
             return self
         return Outbox(_bounded((*self.notices, notice)), notice.epoch, notice.number)
 
     def without(self, ids: Collection[str]) -> "Outbox":
-        """A copy without the notices of these *ids*."""
+        """Return a copy without the notices that have these *ids*."""
         return evolve(self, notices=tuple(notice for notice in self.notices if notice.id not in ids))
 
 
 EMPTY: Final = Outbox()
-"""Nothing to tell, and nothing ever was."""
+"""The outbox of a job that has never had a notice."""
 
 
 def _bounded(notices: tuple[Notice, ...]) -> tuple[Notice, ...]:
-    """*notices*, the oldest folded into the one that follows it while there are too many."""
+    """Drop the oldest notices while there are too many, and count them in the one that follows."""
     while len(notices) > MAX_NOTICES:
         oldest, following, *rest = notices
         notices = (evolve(following, missed=following.missed + oldest.missed + 1), *rest)

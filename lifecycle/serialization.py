@@ -1,4 +1,4 @@
-"""Turning JSON into values without guessing: a number is no text, and text is no number."""
+"""Conversion of JSON values to attrs classes without guessing: a number is never read as text, nor text as a number."""
 
 from enum import Enum
 from typing import Any
@@ -7,25 +7,28 @@ import cattrs
 
 
 def strict_converter(*enumerations: type[Enum]) -> cattrs.Converter:
-    """A converter that takes each of str, int, bool and float as it is (and a whole number for a float), or raises.
+    """Return a converter that accepts a str, int, bool or float only where exactly that type is declared.
+
+    The one exception is a whole number where a float is declared. By default cattrs would convert: `"5"` to 5, or 1 to
+    True (https://catt.rs/en/stable/defaulthooks.html).
 
     Args:
-        enumerations: Those that are read by value.
+        enumerations: Enumerations whose members are read by value.
     """
     converter = cattrs.Converter()
 
-    def strictly(wanted: type, *kinds: type) -> None:
+    def register(target: type, *accepted: type) -> None:
         def structure(value: Any, _: Any) -> Any:
-            if type(value) not in kinds:
-                raise TypeError(f"expected {wanted.__name__}, got {value!r:.40}")
-            return wanted(value)
+            if type(value) not in accepted:  # not isinstance: True is an int
+                raise TypeError(f"expected {target.__name__}, got {value!r:.40}")
+            return target(value)
 
-        converter.register_structure_hook(wanted, structure)
+        converter.register_structure_hook(target, structure)
 
-    strictly(str, str)
-    strictly(int, int)
-    strictly(bool, bool)
-    strictly(float, int, float)
-    for enumeration in enumerations:  # or the hook for str would serve a StrEnum
+    register(str, str)
+    register(int, int)
+    register(bool, bool)
+    register(float, int, float)
+    for enumeration in enumerations:  # a StrEnum is a str, and would otherwise be read by the hook for str
         converter.register_structure_hook(enumeration, lambda value, kind: kind(value))
     return converter

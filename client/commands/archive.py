@@ -33,7 +33,7 @@ from client.records.record_index import Query, RecordIndex
 from client.views.progress import bar
 from lifecycle.errors import ConfigError, HoldfastError, VersionConflictError
 from lifecycle.job_record import JobRecord, iso
-from lifecycle.record.archive_format import ArchivePosition, Tombstone, is_archived, pack, put_tombstone
+from lifecycle.record.archive_format import ArchivePosition, Tombstone, is_archived, pack_segment, put_tombstone
 from lifecycle.record.record_store import StoredRecord, WriteConflict
 from lifecycle.states import FINAL
 
@@ -135,7 +135,7 @@ def archive(
         buried = [one for one in chosen if one.is_done]
         if fresh:
             name = f"{env.clock.now():%Y%m%dT%H%M%S}-{SystemRandom().getrandbits(64):016x}"
-            body, spots = pack(name, [evolve(one.stored.record, archived=None) for one in fresh])
+            body, spots = pack_segment(name, [evolve(one.stored.record, archived=None) for one in fresh])
             env.store.put(env.layout.segment(name), body)
             marks = pool.map(lambda one: _mark(env, one, name, done), fresh)
             marked = [(one, spot) for one, spot, is_ours in zip(fresh, spots, marks, strict=True) if is_ours]

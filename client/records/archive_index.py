@@ -20,7 +20,7 @@ from client.records.reader import READERS, Found
 from client.records.record_index import EVERYTHING, ORDERS, Query, share, where
 from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.job_record import JobRecord
-from lifecycle.record.archive_format import LEVEL, ArchivePosition, read_frame, unpack
+from lifecycle.record.archive_format import LEVEL, ArchivePosition, decompress_frame, read_frame
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.serialization import strict_converter
 
@@ -171,7 +171,7 @@ class ArchiveIndex:
         if stored is None:
             raise PermanentError(f"{key} is gone since it was listed; try again")
         try:
-            lines = unpack(stored.body, LARGEST_CONTENTS).splitlines()
+            lines = decompress_frame(stored.body, LARGEST_CONTENTS).splitlines()
             converter = strict_converter()
             return [_row(converter.structure(json.loads(line), ArchiveEntry)) for line in lines]
         except (ZstdError, ValueError, TypeError, ExceptionGroup) as error:

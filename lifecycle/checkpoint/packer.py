@@ -50,8 +50,8 @@ class Packer:
         self._name = name
         self._limiter = limiter
         self._most = chunk_sizes.pack_bytes
-        if limiter.limit:
-            self._most = min(chunk_sizes.pack_bytes, max(SMALLEST_PACED, int(limiter.limit * PACED_S)))
+        if limiter.bytes_per_s:
+            self._most = min(chunk_sizes.pack_bytes, max(SMALLEST_PACED, int(limiter.bytes_per_s * PACED_S)))
         self._pool = ThreadPool(clock, name="send-pack", max_threads=SENDERS)
         self._buffers = _Buffers(chunk_sizes.pack_bytes + ALIGNED + chunk_sizes.read_bytes)
         self._key = ""

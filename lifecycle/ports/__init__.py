@@ -1,4 +1,5 @@
-"""The ports: what the core asks of the world, one file each.
+"""The ports: one Protocol per file for everything the core needs from outside, with the values that it exchanges.
 
-Every adapter implements one of them; every wrapper (retrying, counting, failing) implements one and holds one.
+An adapter or a wrapper (retrying, signing, counting) implements a port and lives in `adapters`. Nothing here may have
+an implementation, or import anything from the core except the flat modules of `lifecycle`.
 """

@@ -1,7 +1,7 @@
-"""Clock: time, and all waiting.
+"""Port for time, waiting and threads.
 
-Nothing in the core sleeps, starts a thread or blocks except through this port, so that a test or a simulation owns
-every interleaving and every time-out.
+The core sleeps, blocks and starts threads only through a `Clock`. A test or a simulation that implements it therefore
+controls every interleaving and every time-out.
 """
 
 from collections.abc import Callable
@@ -13,49 +13,60 @@ T = TypeVar("T")
 
 
 class Thread(Protocol):
-    """A started thread."""
+    """A thread that was started by `Clock.start_thread`."""
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the thread to end, *timeout_s* seconds at most.
+        """Wait up to *timeout_s* seconds for the thread to end. Safe to repeat.
 
         Returns:
-            True if it has ended.
+            True if the thread has ended.
         """
 
 
 class Mailbox(Protocol[T]):
-    """An unbounded first-in first-out queue between threads. `put` may be called from a signal handler."""
+    """An unbounded first-in first-out queue between threads."""
 
     def put(self, item: T) -> None:
-        """Append *item*; never blocks, never fails."""
+        """Append *item*. Never blocks and never fails, so a signal handler may call it."""
 
     def get(self, timeout_s: float) -> T | None:
-        """Take the oldest item, waiting *timeout_s* seconds at most; None if none came. Zero does not wait."""
+        """Remove and return the oldest item.
+
+        Args:
+            timeout_s: How long to wait for an item, in seconds; 0 does not wait.
+
+        Returns:
+            The item, or None if none arrived in time.
+        """
 
 
 class Clock(Protocol):
-    """Time and waiting for one process."""
+    """Time, waiting and threads of one process. Every method may be called from any thread."""
 
     def now(self) -> datetime:
-        """The node's wall clock, UTC. For people to read; never compared with another node's."""
+        """Return the node's wall-clock time, in UTC.
+
+        It is for people to read. Never compare it with the clock of another node, or measure a duration with it.
+        """
 
     def monotonic(self) -> float:
-        """Seconds since some fixed moment; never goes back. For every duration that is measured."""
+        """Return the seconds since a fixed moment of this process; never decreases. Measure durations with it."""
 
     def sleep(self, delay_s: float) -> None:
-        """Wait *delay_s* seconds; zero or less returns at once."""
+        """Block for *delay_s* seconds; return at once if that is zero or less."""
 
     def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> Thread:
-        """Start *run* in a daemon thread called *name*.
+        """Start *run* in a daemon thread.
 
         Args:
-            run: What to do.
-            name: For people.
-            yields: Others on this machine, the workload above all, come first; so do threads that it starts itself.
+            run: The thread's body.
+            name: The thread's name, for people who debug.
+            yields: Give every other process on this machine, the workload above all, precedence over the thread and
+                the threads that it starts.
         """
 
     def mailbox(self) -> Mailbox[T]:
-        """Make a new, empty mailbox."""
+        """Create an empty mailbox."""
 
     def lock(self) -> AbstractContextManager[object]:
-        """Make a new, free mutual-exclusion lock; not re-entrant."""
+        """Create a mutual-exclusion lock that is free and not re-entrant."""

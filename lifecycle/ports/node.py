@@ -1,21 +1,31 @@
-"""Node: the machine under us: who it is, and how to be rid of it."""
+"""Port for the machine that the worker runs on: its identity, and two requests to the platform that hosts it."""
 
 from typing import Protocol
 
 
 class Node(Protocol):
-    """What a hosting platform lets a process know and ask."""
+    """The worker's machine. No method raises: a platform that cannot answer is logged by the adapter."""
 
     @property
     def name(self) -> str:
-        """Stable for the process's life, and no two processes' the same: `host-pid-random`, or the platform's id."""
+        """Name of this worker process: constant while it lives, and used by no other process, past or present."""
 
     @property
     def kind(self) -> str:
-        """What kind of machine it is, for comparing them: as its operator calls it; empty if nobody said."""
+        """Kind of machine, in its operator's words, such as a GPU model; empty if not configured."""
 
     def reallocate(self, reason: str) -> None:
-        """Ask to be replaced by another machine, if the platform can; *reason* is 1-1000 characters. Never raises."""
+        """Ask the platform to replace this machine with another. Safe to repeat.
+
+        Does nothing where the platform has no such request.
+
+        Args:
+            reason: Explanation for the platform's operators, 1 to 1,000 characters.
+        """
 
     def set_deletion_cost(self, cost: int) -> None:
-        """Say how much a voluntary scale-in would lose here; the lowest goes first. Never raises."""
+        """Tell the platform how much would be lost if a voluntary scale-in removed this machine. Safe to repeat.
+
+        Args:
+            cost: Machines with the lowest cost are removed first; no unit.
+        """

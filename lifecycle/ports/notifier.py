@@ -1,4 +1,4 @@
-"""Notifier: brings notices of changes of state to whoever wants to know, at least once."""
+"""Port for telling the outside world about changes of a job's state, such as a webhook. Delivers at least once."""
 
 from typing import Protocol
 
@@ -7,14 +7,15 @@ from lifecycle.outbox import Notice
 
 
 class Notifier(Protocol):
-    """Brings one notice at a time. Thread-safe."""
+    """Delivers notices to one receiver. Thread-safe."""
 
     def deliver(self, keys: JobKeys, notice: Notice) -> None:
-        """Bring *notice* of the job that *keys* are of. Takes some twenty seconds at most.
+        """Deliver *notice* about the job of *keys*, and return once the receiver has confirmed it.
 
-        Returns once the receiver says that it has it. Calling twice is safe: the notice has the same id.
+        Takes about twenty seconds at most. Calling twice is safe: the receiver recognises a repetition by the
+        notice's id.
 
         Raises:
-            RetryableError: It is not known to have it; deliver it again, after a while.
-            PermanentError: It has read it and will never take it; delivering it again is in vain.
+            RetryableError: The receiver has not confirmed it; deliver it again later.
+            PermanentError: The receiver has read and refused it, and would refuse it again; drop it.
         """

@@ -1,4 +1,4 @@
-"""Observer: who is told what a worker does, and changes nothing: logs, metrics, traces."""
+"""Port for observing a worker without influencing it: logs, metrics and traces."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -8,24 +8,29 @@ from lifecycle.states import Edge
 
 
 class Observer(Protocol):
-    """Is told after the fact, by whichever thread did it. Must not wait; what it raises is logged, and goes no further.
+    """Receives events after they happened, in the thread that caused them.
 
-    A worker makes one attempt at a time: it begins when `entered` is told of a `take`, and is over when `left` is told.
+    A method must not block. An exception that it raises is logged and otherwise ignored. A worker makes one attempt at
+    a time: the attempt begins with an `entered` for the trigger `take`, and ends with `left`.
     """
 
     def entered(self, edge: Edge, record: JobRecord) -> None:
-        """The attempt followed *edge*.
+        """Observe that the attempt changed its state along *edge*.
 
         Args:
-            edge: What changed, and when the record learns of it.
-            record: As last known to stand in the store; an edge that is recorded with the next beat is not in it yet.
+            edge: The change, and when it reaches the record.
+            record: The record as last known to be stored. It does not show a change that is only written with the
+                next heartbeat.
         """
 
     def wrote(self, record: JobRecord) -> None:
-        """The attempt's *record* was written: at each beat, commit and end. The lease is fresh."""
+        """Observe that the attempt wrote *record*: at each heartbeat, commit and end. The lease has been renewed."""
 
     def noted(self, line: Mapping[str, Any]) -> None:
-        """A line was added to the attempt's log: `at`, `epoch`, `node`, `event`, and the facts of that event."""
+        """Observe a new line of the attempt's event log: `at`, `epoch`, `node`, `event`, and fields of that event."""
 
     def left(self, record: JobRecord) -> None:
-        """The attempt is over, and has left *record*; one that was superseded is told so by `entered` before."""
+        """Observe that the attempt is over and left *record* behind.
+
+        If the attempt was superseded, an `entered` for that change came before.
+        """

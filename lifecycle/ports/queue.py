@@ -1,6 +1,7 @@
-"""JobQueue: wakes somebody up. It may deliver twice, late, out of order, or never; the record decides.
+"""Port for the queue of job messages, which wakes workers up.
 
-Whatever it promises beyond that (exclusive delivery, a deleted message staying deleted) is not relied upon.
+A message may be delivered twice, late, out of order, or never, because the job's record decides everything. Nothing
+relies on stronger promises of a real queue, such as exclusive delivery or the permanence of a deletion.
 """
 
 from collections.abc import Sequence
@@ -16,10 +17,11 @@ class Delivery:
 
     Attributes:
         body: The message as sent, UTF-8 text.
-        message_id: The queue's name for the message; the same on every delivery of it.
-        receipt: Opaque; names this delivery to the queue that made it.
-        receives: How often the message has been delivered, this time included; approximate.
-        received_at: `Clock.monotonic()` from just *before* it was asked for: the queue's own limits count from then.
+        message_id: The queue's name for the message, the same on every delivery.
+        receipt: Opaque name of this delivery, valid only for the queue that made it.
+        receives: How often the message has been delivered, including this time; approximate.
+        received_at: `Clock.monotonic()` just *before* the receive call was sent. The queue's own time limits start
+            later, so a deadline computed from this is on the safe side.
     """
 
     body: str
@@ -34,9 +36,10 @@ class Message:
     """A message to send.
 
     Attributes:
-        body: ASCII JSON.
-        job: The job id: orders and groups messages where the queue can (FIFO).
-        dedup: Equal for two sends of the same announcement, and only then: where the queue can, it keeps one.
+        body: JSON text, ASCII only.
+        job: The job's id; orders and groups messages where the queue can (FIFO queues).
+        dedup: Deduplication id, equal for two sends of the same announcement and for nothing else. A queue that can
+            deduplicate keeps one of them.
     """
 
     body: str
@@ -46,7 +49,12 @@ class Message:
 
 @frozen
 class SendFailure:
-    """A message that the queue did not accept, and the queue's reason in a line."""
+    """A message that the queue did not accept.
+
+    Attributes:
+        message: The message.
+        reason: The queue's reason, in one line.
+    """
 
     message: Message
     reason: str
@@ -54,7 +62,13 @@ class SendFailure:
 
 @frozen
 class Depth:
-    """Approximate numbers of messages: ready, in somebody's hands, and not yet visible."""
+    """Approximate numbers of messages in the queue.
+
+    Attributes:
+        available: Ready to be received.
+        in_flight: Received, and neither deleted nor visible again.
+        delayed: Sent or released with a delay that has not passed.
+    """
 
     available: int
     in_flight: int
@@ -62,51 +76,66 @@ class Depth:
 
 
 class JobQueue(Protocol):
-    """Hand deliveries to workers, at least once: a job may rarely reach two.
+    """Delivers each message to some worker at least once; rarely to two at a time. Thread-safe.
 
     Raises, from every method:
-        RetryableError: Unreachable or throttled; calling again is safe.
-        ConfigError: Wrong queue or credentials; stop the worker.
-        PermanentError: The queue refuses it for another reason, and would again.
+        RetryableError: The queue is unreachable or throttles; call again.
+        ConfigError: The queue or the credentials are wrong; stop the worker.
+        PermanentError: The queue refuses the call for another reason, and would refuse it again.
     """
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
-        """Take the next delivery, waiting at most *wait* (0-20 s) for one; nobody else sees it for *hidden*.
+        """Receive the next message, and hide it from other receivers.
 
         Args:
-            hidden: More than zero, at most 12 h.
-            wait: Long-poll budget; zero returns at once.
+            hidden: How long the message stays invisible to others: more than zero, at most 12 hours
+                (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html).
+            wait: How long to wait for a message, 0 to 20 seconds; zero returns at once.
+
+        Returns:
+            The delivery, or None if no message arrived in time.
         """
 
     def extend(self, delivery: Delivery, *, hidden: timedelta) -> bool:
-        """Keep *delivery* invisible for *hidden* from now, cut to what the queue's cap leaves.
+        """Keep *delivery* invisible for *hidden* from now, or for as long as the queue's limit still allows.
+
+        Safe to repeat.
 
         Returns:
-            False if the queue said that the delivery is no longer ours. True proves nothing. Safe to repeat.
+            False if the queue said that the delivery is no longer ours. True proves nothing: a queue may confirm an
+            extension that has no effect.
         """
 
     def release(self, delivery: Delivery, *, delay: timedelta) -> None:
-        """Let others see the message after *delay* (0-12 h). The receipt is void afterwards. Safe to repeat."""
+        """Return the message to the queue, visible to others after *delay* (0 to 12 hours).
+
+        The receipt is void afterwards. Safe to repeat.
+        """
 
     def delete(self, delivery: Delivery) -> None:
-        """Remove the message, if the delivery is still ours; otherwise it may come again. Safe to repeat."""
+        """Remove the message, if the delivery is still ours. Otherwise it may be delivered again. Safe to repeat."""
 
     def send(self, messages: Sequence[Message]) -> list[SendFailure]:
-        """Send any number of messages, in the queue's own batches.
+        """Send any number of messages, in batches of the queue's own size.
+
+        Repeating a send may deliver the message twice, which is harmless. The same is true of a message whose
+        confirmation was lost.
 
         Returns:
-            Those not accepted; empty when all were. A message whose answer was lost may be there twice.
+            The messages that were not accepted; empty if all were.
         """
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> bool:
-        """Copy the message to the dead-letter queue, with *reason*; does not delete it here.
+        """Copy the message to the dead-letter queue, together with *reason*. Does not delete it here.
+
+        Repeating it may leave two copies.
 
         Returns:
-            False if no dead-letter queue is configured.
+            False if no dead-letter queue is configured; nothing was copied.
         """
 
     def depth(self) -> Depth:
-        """Count messages, approximately. Zero does not mean that all work is done."""
+        """Count the messages, approximately. Zeros do not prove that all work is done."""
 
     def purge(self) -> None:
-        """Remove every message, in flight or not. Messages sent during the call may go too."""
+        """Remove all messages, in flight or not. Messages that are sent meanwhile may go too. Safe to repeat."""

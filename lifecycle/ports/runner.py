@@ -1,6 +1,7 @@
-"""WorkloadRunner: runs a job's program as something that can be watched, asked to save, stopped and killed.
+"""Port for running a job's program: started, observed, asked to save, stopped and killed.
 
-The workload is never part of this process: no crash, hang or held interpreter lock of its can stop a heartbeat.
+A workload never runs inside the worker's process. Whatever it does, crash, hang or hold an interpreter lock, the
+worker's heartbeat goes on.
 """
 
 from collections.abc import Mapping
@@ -13,41 +14,51 @@ from attrs import field, frozen
 
 
 class ExitMeaning(StrEnum):
-    """What an exit code says."""
+    """Meaning of an exit code."""
 
     DONE = "done"
+    """The job is completed."""
     AGAIN = "again"
+    """State is saved and work remains; run it again."""
     INVALID = "invalid"
+    """The job can never succeed, here or anywhere."""
     FAILED = "failed"
+    """This run failed; another one may succeed."""
 
 
 EXIT_CODES: Final[Mapping[int, ExitMeaning]] = {0: ExitMeaning.DONE, 65: ExitMeaning.INVALID, 75: ExitMeaning.AGAIN}
-"""What is meant where the workload does not say otherwise; 65 and 75 as sysexits.h has them."""
+"""Default meanings of exit codes. Any other code means FAILED.
+
+65 is EX_DATAERR and 75 EX_TEMPFAIL of sysexits.h (https://man7.org/linux/man-pages/man3/sysexits.h.3head.html).
+"""
 
 
 @frozen
 class Workload:
-    """What an image offers under a name.
+    """A program that the image offers, as described in its workloads file.
+
+    Patterns are matched against paths relative to the job's directory: `*` and `?` do not cross a `/`, `**` does.
 
     Attributes:
-        name: As messages name it.
-        command: Program and arguments; `{param}` placeholders are filled from the job's parameters.
-        environment: Added to the child's.
-        stop_signal: Name of the signal that means "save and leave".
-        grace: How long it then has; None takes the worker's STOP_GRACE.
-        needs_input: A job without input is invalid.
-        checkpoint: Which files are its state, if it announces none: patterns of paths in the job's directory.
-        growing: Which files are only ever appended to: patterns; they go with each checkpoint, at the length they have.
-        quiet: How long nothing of its state may have changed, before a picture of it is taken.
-        check: A program that says by its exit code whether a snapshot, which `{snapshot}` stands for, is whole.
-        saving_interval: How often to save; None takes what the job says, or the worker's STATE_SAVING_INTERVAL.
-        exit_codes: What its exit codes mean.
-        wall_time: How long it may run in all, over every attempt.
-        silence: How long it may run without a step, before it is taken to hang.
-        progress_file: Where it says how far it is, in the job's directory; None: it says so through the SDK.
-        progress_pattern: A regular expression that finds it in a line of its output, in a group called `done`, and
-            perhaps `total`.
-        total: How many steps there are, if it does not say; may be a `{param}`.
+        name: Name by which job messages refer to it.
+        command: Program and arguments. `{param}` stands for a parameter of the job.
+        environment: Environment variables to add.
+        stop_signal: Name of the signal that means "save and exit".
+        grace: Time to exit after that signal; None uses the worker's STOP_GRACE.
+        needs_input: Whether a job without input files is invalid.
+        checkpoint: Patterns of the files that make up the state of a program that announces no checkpoints.
+        growing: Patterns of files that are only ever appended to. They are part of each checkpoint, up to the length
+            that they have when it is captured.
+        quiet: How long the state must not have changed before it is captured.
+        check: Command that exits with 0 if the snapshot in directory `{snapshot}` is usable; None accepts any.
+        saving_interval: Time between checkpoints; None uses the worker's STATE_SAVING_INTERVAL. A job may override it.
+        exit_codes: Meaning of each exit code.
+        wall_time: Limit on the running time over all attempts; None for no limit.
+        silence: Time without progress after which it counts as hanging; None for no limit.
+        progress_file: File in the job's directory that holds the progress; None if the SDK reports it.
+        progress_pattern: Regular expression that extracts the progress from a line of the console, with the group
+            `done` and optionally `total`.
+        total: Number of steps, for a program that does not report it; may be a `{param}`.
     """
 
     name: str
@@ -69,59 +80,63 @@ class Workload:
     total: str | None = None
 
     def meaning(self, code: int) -> ExitMeaning:
-        """What it means that it ended with *code*."""
+        """Return the meaning of exit code *code*."""
         return self.exit_codes.get(code, ExitMeaning.FAILED)
 
 
 @frozen
 class JobDirs:
-    """A job's directories on this node; `root` is the child's working directory and holds the others."""
+    """A job's directories on this node.
+
+    Attributes:
+        root: The program's working directory, which holds the others.
+    """
 
     root: Path
 
     @property
     def input(self) -> Path:
-        """What the job was given."""
+        """Input files of the job."""
         return self.root / "input"
 
     @property
     def checkpoint(self) -> Path:
-        """What lies here is the workload's state; filled before a resumed run starts."""
+        """State of the workload; filled before a resumed run starts."""
         return self.root / "checkpoint"
 
     @property
     def output(self) -> Path:
-        """What lies here when it exits 0 is the result."""
+        """Outputs; the result of the job once the workload has exited with DONE."""
         return self.root / "output"
 
     @property
     def control(self) -> Path:
-        """Talk between the worker and the workload's SDK: progress, announced checkpoints, requests."""
+        """Files through which the worker and the SDK talk: progress, announced checkpoints, requests to save."""
         return self.root / "control"
 
     @property
     def console(self) -> Path:
-        """What it writes to stdout and stderr, in segments."""
+        """Segments of the workload's stdout and stderr."""
         return self.root / "console"
 
     @property
     def snapshots(self) -> Path:
-        """Snapshots waiting to be uploaded, and the last committed one."""
+        """Snapshots that wait to be uploaded, and the last one committed."""
         return self.root / "snapshots"
 
 
 @frozen
 class Launch:
-    """One start of a workload.
+    """Everything needed to start a workload.
 
     Attributes:
-        workload: What to run.
-        job: The job id.
+        workload: The program.
+        job: The job's id.
         epoch: The attempt's number.
         params: The job's parameters (JSON values).
-        resumed: Whether `dirs.checkpoint` holds a committed checkpoint.
+        resumed: Whether `dirs.checkpoint` holds a restored checkpoint.
         saving_interval: How often the workload should save.
-        dirs: Where.
+        dirs: The job's directories.
     """
 
     workload: Workload
@@ -135,12 +150,12 @@ class Launch:
 
 @frozen
 class Announced:
-    """A consistent set of files that the workload has finished writing, in a directory that is ours to move.
+    """A checkpoint that the workload has finished writing, and will not touch again.
 
     Attributes:
-        number: Rises with each announcement of one run.
-        path: The directory.
-        step: How far the workload was, if it said.
+        number: Increases with each announcement of one run.
+        path: Directory that holds it; the worker may move it away.
+        step: Number of steps done when it was written; None if the workload did not say.
     """
 
     number: int
@@ -150,11 +165,11 @@ class Announced:
 
 @frozen
 class Exit:
-    """How a workload ended.
+    """The end of a workload.
 
     Attributes:
-        code: Its exit code; 128 + n if signal n ended it.
-        tail: The end of what it wrote to stderr, a few KiB at most.
+        code: Its exit code, or 128 + n if signal n ended it.
+        tail: The end of its console output, at most a few KiB.
     """
 
     code: int
@@ -163,13 +178,13 @@ class Exit:
 
 @frozen
 class Report:
-    """What is known of a running workload now; None where nothing is.
+    """State of a running workload, as far as known.
 
     Attributes:
-        done: Steps done, as last reported.
-        total: Steps in all, as last reported.
-        announced: The newest announced checkpoint that has not been taken (moved away) yet.
-        exited: How it ended; the last report of a run has this.
+        done: Number of steps done, as last reported.
+        total: Number of steps in all, as last reported.
+        announced: The newest announced checkpoint that the worker has not moved away yet.
+        exited: Its end; set in the last report of a run.
     """
 
     done: int | None = None
@@ -179,34 +194,40 @@ class Report:
 
 
 class RunningWorkload(Protocol):
-    """One running workload: the process and everything that it started."""
+    """A running workload: its process and every process that it has started."""
 
     def poll(self) -> Report:
-        """Look, without waiting."""
+        """Return its present state, without waiting. Safe to repeat, also after the end."""
 
     def ask_to_save(self) -> None:
-        """Ask for a checkpoint soon; a workload that does not listen is not harmed."""
+        """Ask for a checkpoint soon. A workload that does not listen is not affected. Safe to repeat."""
 
     def stop(self) -> None:
-        """Tell it to save and leave (its stop signal, to the whole process group). Safe to repeat."""
+        """Send the stop signal to the whole process group, which asks it to save and exit. Safe to repeat."""
 
     def kill(self) -> None:
-        """End the whole process group now and wait until it is gone. Safe to repeat."""
+        """Kill the whole process group and wait until it is gone. Safe to repeat, also after the end."""
 
 
 class WorkloadRunner(Protocol):
     """Starts workloads."""
 
     def start(self, launch: Launch) -> RunningWorkload:
-        """Start it; returns as soon as it runs.
+        """Start a workload, and return as soon as it runs. Each call starts another.
 
         Raises:
-            PermanentError: It cannot be started here: no such program, a placeholder without a parameter.
+            PermanentError: It cannot be started on this image: the program does not exist, or the command contains a
+                placeholder for which the job has no parameter.
+            OSError: This node cannot start it.
         """
 
     def check(self, launch: Launch, snapshot: Path) -> str | None:
-        """Let the workload's own check look at a snapshot, a directory laid out like the job's; may take long.
+        """Run the workload's own check on a snapshot. May take long. Safe to repeat.
+
+        Args:
+            launch: The launch that the snapshot belongs to.
+            snapshot: Directory laid out like the job's.
 
         Returns:
-            What is wrong with it; None if nothing is, or if the workload has no check.
+            Why the snapshot is unusable; None if it is usable, or if the workload has no check.
         """

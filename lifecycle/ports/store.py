@@ -1,6 +1,7 @@
-"""ObjectStore: the bucket. One key per job is changed, by compare-and-swap; every other key is written once.
+"""Port for the bucket. One key per job, its record, is changed by compare-and-swap; every other key is written once.
 
-Absence is proof: None or False is answered only where the store itself said that the key is not there.
+None and False mean absence, and are returned only if the store itself said that the key does not exist. A store that
+cannot be reached raises.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,17 +11,18 @@ from typing import Final, Protocol
 from attrs import frozen
 
 Body = bytes | bytearray | memoryview
-"""What is written; it may be changed once the call has returned, and not before."""
+"""Content to write. The caller must not change it before the call has returned."""
 Version = str
-"""Opaque, and passed back verbatim (S3: the ETag). Equal bytes may have equal versions."""
+"""Opaque version of an object, passed back verbatim (S3: the ETag). Equal contents may have equal versions."""
 
 
 @frozen
 class Absent:
-    """The condition "there is no such key"."""
+    """Type of `ABSENT`."""
 
 
 ABSENT: Final = Absent()
+"""The condition that the key does not exist."""
 
 
 @frozen
@@ -28,9 +30,10 @@ class StoredObject:
     """An object as read.
 
     Attributes:
-        body: Its bytes.
-        version: For a later conditional put.
-        age_s: Seconds since it was last written, by the store's own clock, to a second or so; never below 0.
+        body: Its content.
+        version: Its version, for a conditional put.
+        age_s: Seconds since it was written, by the store's own clock. At least 0, and exact to about a second,
+            because HTTP dates are whole seconds.
     """
 
     body: bytes
@@ -40,7 +43,14 @@ class StoredObject:
 
 @frozen
 class ListedObject:
-    """An object as listed; `age_s` as in `Stored`. Versions of listings are comparable with one another only."""
+    """An object as listed.
+
+    Attributes:
+        key: Its key.
+        size_bytes: Its size.
+        version: Comparable only with versions from other listings.
+        age_s: See `StoredObject`.
+    """
 
     key: str
     size_bytes: int
@@ -50,7 +60,13 @@ class ListedObject:
 
 @frozen
 class Range:
-    """*length* bytes of the object *key*, from *offset*; *length* is at least 1."""
+    """A range of an object's bytes.
+
+    Attributes:
+        key: The object's key.
+        offset: Where the range begins, in bytes.
+        length: Its length in bytes, at least 1.
+    """
 
     key: str
     offset: int
@@ -58,58 +74,72 @@ class Range:
 
 
 class ObjectStore(Protocol):
-    """Keys are ASCII paths with `/`. Reads see every write that was acknowledged before them.
+    """A bucket whose keys are ASCII paths separated by `/`. Thread-safe.
+
+    A read sees every write that was acknowledged before it began (R2:
+    https://developers.cloudflare.com/r2/reference/consistency/).
 
     Raises, from every method:
-        RetryableError: Unreachable, throttled or failing; whether a write landed is then unknown.
-        ConfigError: Wrong bucket or credentials.
-        PermanentError: The store refuses it for another reason, and would again.
+        RetryableError: The store is unreachable, throttles or fails. A write may have landed or not.
+        ConfigError: The bucket or the credentials are wrong; stop the worker.
+        PermanentError: The store refuses the call for another reason, and would refuse it again.
     """
 
     def get(self, key: str) -> StoredObject | None:
-        """Read a small object whole; None if there is none."""
+        """Read a whole object, some tens of MiB at most; return None if there is none."""
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
-        """Write an object whole, durable on return.
+        """Write a whole object. It is durable when the call returns.
+
+        A put without a condition is safe to repeat. A conditional put is not, because a repetition conflicts with
+        what the first one wrote. So it is sent exactly once, also by a store that is wrapped for retrying.
 
         Args:
-            key: Where.
-            body: Some tens of MiB at most.
-            expected: The version that must be current, `ABSENT`, or None to write whatever is there. A conditional
-                put goes out exactly once, however the adapter is wrapped.
+            key: The object's key.
+            body: Its content, some tens of MiB at most.
+            expected: The version that must be current, `ABSENT`, or None to overwrite whatever exists.
+
+        Returns:
+            The version that was written.
 
         Raises:
-            VersionConflictError: The condition did not hold (a missing key included); nothing was written.
+            VersionConflictError: The condition did not hold, or the key with the expected version does not exist;
+                nothing was written.
         """
 
     def get_range(self, wanted: Range) -> bytes | None:
-        """Read a piece of an object, some tens of MiB at most.
+        """Read a range of an object, some tens of MiB at most.
 
         Returns:
-            None if there is no such object. A shorter object gives fewer bytes: the caller checks.
+            The bytes, or None if there is no such object. They are fewer than asked for if the object ends before the
+            range does; the caller has to check.
         """
 
     def put_file(self, key: str, path: Path) -> None:
-        """Write the file's bytes, of any size, under a key that nobody writes twice. Safe to repeat.
+        """Write a file of any size to a key that is written once. Safe to repeat.
 
         Raises:
             OSError: The file cannot be read.
         """
 
     def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
-        """Write an object that consists of *parts*: pieces of others, copied within the store, and bytes from here.
+        """Write an object that is put together from *parts*. Safe to repeat.
+
+        A `Range` of another object is copied inside the store, and never travels through this process.
 
         Args:
-            key: Where.
-            parts: At least one. All but the last are equally long, and at least 5 MiB. Bytes are asked for one part
-                after the other, and again if a part has to be sent again; what that raises comes out here.
+            key: The object's key.
+            parts: At least one and at most 10,000. All but the last have the same length, at least 5 MiB
+                (https://developers.cloudflare.com/r2/objects/multipart-objects/). A callable returns the bytes of its
+                part; the callables are called one after the other, and once more if a part has to be sent again. An
+                exception from a callable is passed on.
 
         Returns:
-            False if an object that a part is of is not there; nothing was written then. Safe to repeat.
+            False if an object that a `Range` names does not exist; nothing was written.
         """
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
-        """All keys that start with *prefix*, in key order, fetched page by page."""
+        """List all keys that start with *prefix*, in key order. Pages are fetched while the caller iterates."""
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove keys, in batches where the store can. A key that is not there is no error. Safe to repeat."""
+        """Remove *keys*, in batches where the store can. A key that does not exist is no error. Safe to repeat."""

@@ -1,10 +1,11 @@
-"""The archive: where the records of jobs that are over go, so that the live ones stay few.
+"""Format of the archive, where the records of finished jobs go, so that the live ones stay few.
 
-A *segment* is an immutable object that holds many records, a JSON line each, in zstd frames. A job's *tombstone* says
-where its record stands there; it is written once, before the record is removed, and stays. Whoever is about to begin a
-job that was never begun looks for a tombstone first, so an archived job is never begun again under its id: not by a
-message that comes late, and not by a submit that did not know. That is what makes removing a record safe where the
-store has no conditional delete: nothing that somebody needs ever stands at that key again.
+A *segment* is an immutable object that holds many records, one JSON line each, in zstd frames. A job's *tombstone* says
+where in the archive its record is. It is written once, before the record is removed, and never removed itself.
+
+Before a worker starts a job that has had no attempt, it looks for a tombstone. So an archived job is never started
+again under its id, neither by a message that arrives late nor by a submit that did not know. This is what makes
+removing a record safe in a store without conditional deletes: nothing that is needed ever exists at that key again.
 """
 
 import json
@@ -23,21 +24,21 @@ from lifecycle.ports.store import ABSENT, ObjectStore, Range
 from lifecycle.record.codec import MAX_BYTES, decode_record, encode_record
 from lifecycle.serialization import strict_converter
 
-FRAME_BYTES: Final = 64 << 10  # of records, before compression: what is read to get at one of them
-LARGEST_FRAME: Final = FRAME_BYTES + MAX_BYTES + 1
+FRAME_BYTES: Final = 64 << 10  # uncompressed; a whole frame is read to get at one record
+MAX_FRAME_BYTES: Final = FRAME_BYTES + MAX_BYTES + 1  # a frame is closed by the record that fills it
 LEVEL: Final = 10
 SCHEMA: Final = 1
 
 
 @frozen
 class ArchivePosition:
-    """Where a record stands in the archive.
+    """Position of a record in the archive.
 
     Attributes:
-        segment: The segment's name.
-        offset: Of the frame that holds it, in bytes.
-        length: The frame's, in bytes.
-        line: Its number in the frame, from 0.
+        segment: Name of the segment.
+        offset: Where in the segment its frame begins, in bytes.
+        length: Length of the frame, in bytes.
+        line: Number of its line in the frame, from 0.
     """
 
     segment: str
@@ -48,12 +49,12 @@ class ArchivePosition:
 
 @frozen
 class Tombstone:
-    """Says that a job is archived.
+    """Evidence that a job is archived. The field names are those of its JSON.
 
     Attributes:
-        job: Its id.
-        spot: Where its record stands.
-        at: When that was last written before, ISO 8601 UTC, by the clock of whoever archived it.
+        job: The job's id.
+        spot: Position of its record.
+        at: When the record was last written before it was archived, ISO 8601 UTC, by the clock of the archiving node.
     """
 
     job: str
@@ -61,71 +62,74 @@ class Tombstone:
     at: str
 
 
-def pack(name: str, records: Sequence[JobRecord]) -> tuple[bytes, list[ArchivePosition]]:
-    """A segment's body, and where each of *records* stands in it."""
-    body, spots = bytearray(), list[ArchivePosition]()
+def pack_segment(name: str, records: Sequence[JobRecord]) -> tuple[bytes, list[ArchivePosition]]:
+    """Return the body of segment *name*, and the position of each of *records* in it."""
+    body, positions = bytearray(), list[ArchivePosition]()
     compressor = ZstdCompressor(level=LEVEL)
     lines: list[bytes] = []
 
-    def close() -> None:
+    def close_frame() -> None:
         frame = compressor.compress(b"".join(lines))
-        spots.extend(ArchivePosition(name, len(body), len(frame), line) for line in range(len(lines)))
+        positions.extend(ArchivePosition(name, len(body), len(frame), line) for line in range(len(lines)))
         body.extend(frame)
         lines.clear()
 
     for record in records:
         lines.append(encode_record(record) + b"\n")
         if sum(map(len, lines)) >= FRAME_BYTES:
-            close()
+            close_frame()
     if lines:
-        close()
-    return bytes(body), spots
+        close_frame()
+    return bytes(body), positions
 
 
-def read_frame(store: ObjectStore, layout: KeyLayout, spot: ArchivePosition) -> list[JobRecord]:
-    """The records of the frame that *spot* names; each says which segment it is from.
+def read_frame(store: ObjectStore, layout: KeyLayout, position: ArchivePosition) -> list[JobRecord]:
+    """Return all records of the frame that holds *position*, each with its segment in `archived`.
 
     Raises:
-        RetryableError: It could not be read.
-        PermanentError: It is not there, or damaged.
+        RetryableError: The frame could not be read.
+        PermanentError: It is missing or damaged.
+        InvalidRecordError: One of its records cannot be decoded.
     """
-    key = layout.segment(spot.segment)
-    frame = store.get_range(Range(key, spot.offset, spot.length))
-    if frame is None or len(frame) != spot.length:
+    key = layout.segment(position.segment)
+    frame = store.get_range(Range(key, position.offset, position.length))
+    if frame is None or len(frame) != position.length:
         raise PermanentError(f"the archive's segment {key} is missing or too short")
     try:
-        lines = unpack(frame, LARGEST_FRAME).splitlines()
+        lines = decompress_frame(frame, MAX_FRAME_BYTES).splitlines()
     except ZstdError as error:
-        raise PermanentError(f"the archive's segment {key} is damaged at {spot.offset}: {error}") from error
-    return [evolve(decode_record(line), archived=spot.segment) for line in lines]
+        raise PermanentError(f"the archive's segment {key} is damaged at {position.offset}: {error}") from error
+    return [evolve(decode_record(line), archived=position.segment) for line in lines]
 
 
-def unpack(frame: bytes, most: int) -> bytes:
-    """What a zstd frame holds, *most* bytes of it at most.
+def decompress_frame(frame: bytes, max_bytes: int) -> bytes:
+    """Return the content of a zstd frame.
+
+    The size that the frame declares is checked first, so that a damaged one cannot fill the memory.
 
     Raises:
-        ZstdError: It is none, or says that it holds more.
+        ZstdError: It is not a frame, or does not declare a size of at most *max_bytes*.
     """
-    if not 0 <= frame_content_size(frame) <= most:
-        raise ZstdError(f"the frame does not say that it holds {most} bytes at most")
+    if not 0 <= frame_content_size(frame) <= max_bytes:
+        raise ZstdError(f"the frame does not declare a size of at most {max_bytes} bytes")
     return ZstdDecompressor().decompress(frame)
 
 
 def is_archived(store: ObjectStore, keys: JobKeys) -> bool:
-    """Whether the job has a tombstone.
+    """Return whether the job has a tombstone.
 
     Raises:
-        RetryableError: It could not be found out.
+        RetryableError: The store did not answer, so nothing is known.
     """
     return store.get(keys.tombstone) is not None
 
 
 def read_tombstone(store: ObjectStore, keys: JobKeys) -> Tombstone | None:
-    """The job's tombstone, if it has one.
+    """Return the job's tombstone; None if it has none.
 
     Raises:
         RetryableError: It could not be read.
-        InvalidRecordError: It cannot be understood.
+        InvalidRecordError: It cannot be decoded.
     """
     stored = store.get(keys.tombstone)
     if stored is None:
@@ -136,7 +140,7 @@ def read_tombstone(store: ObjectStore, keys: JobKeys) -> Tombstone | None:
             raise InvalidRecordError(f"{keys.tombstone} is of a newer schema: update this Holdfast and try again")
         return _converter().structure(raw, Tombstone)
     except (ValueError, KeyError, TypeError, AttributeError, cattrs.BaseValidationError) as error:
-        raise InvalidRecordError(f"{keys.tombstone} is no tombstone: {error}") from error
+        raise InvalidRecordError(f"{keys.tombstone} is not a tombstone: {error}") from error
 
 
 @cache
@@ -145,11 +149,11 @@ def _converter() -> cattrs.Converter:
 
 
 def put_tombstone(store: ObjectStore, keys: JobKeys, tombstone: Tombstone) -> None:
-    """Write it.
+    """Write the tombstone of a job.
 
     Raises:
-        VersionConflictError: The job has one already, which is as good.
-        RetryableError: It may be there or not.
+        VersionConflictError: The job already has one, which serves as well.
+        RetryableError: It may have been written or not.
     """
     body = json.dumps({"schema": SCHEMA, **asdict(tombstone)}, separators=(",", ":")).encode()
     store.put(keys.tombstone, body, expected=ABSENT)

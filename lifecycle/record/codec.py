@@ -1,4 +1,7 @@
-"""JSON."""
+"""Encoding of job records: one JSON object, UTF-8, at most MAX_BYTES, with a schema number.
+
+Fields that this version does not know are preserved, so an older worker does not destroy what a newer one wrote.
+"""
 
 import json
 from collections.abc import Mapping
@@ -15,51 +18,25 @@ from lifecycle.serialization import strict_converter
 from lifecycle.states import State
 
 SCHEMA: Final = 1
-MAX_BYTES: Final = 1 << 20  # 50 attempts and an error's tail take about 20 KiB, a full outbox 40
-LARGEST_NEW: Final = MAX_BYTES // 2  # the rest is for what attempts add
-DEEPEST: Final = 100  # JSON in JSON: far below where Python's recursion ends
-
-
-@cache
-def _converter() -> cattrs.Converter:
-    return strict_converter(State)
-
-
-def expect_room(record: JobRecord) -> None:
-    """Make sure that what somebody wants to be a job's first record can be read again whatever attempts add to it.
-
-    Raises:
-        InvalidRecordError: It is too large, or nested too deep.
-    """
-    if _is_deeper(record.params, DEEPEST):
-        raise InvalidRecordError(f"the parameters of {record.job} are nested more than {DEEPEST} deep")
-    size = len(encode_record(record))
-    if size > LARGEST_NEW:
-        raise InvalidRecordError(
-            f"the record of {record.job} would have {size} bytes, more than {LARGEST_NEW}: "
-            "bring large parameters as a file under input/"
-        )
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_is_deeper(each, levels - 1) for each in inner)
+MAX_BYTES: Final = 1 << 20  # 50 attempts and the end of an error take about 20 KiB, a full outbox 40
+MAX_NEW_BYTES: Final = MAX_BYTES // 2  # of a first record: attempts add to it
+MAX_DEPTH: Final = 100  # nesting of parameters; json.loads fails at Python's recursion limit, ten times as deep
 
 
 def encode_record(record: JobRecord) -> bytes:
-    """*record* as it lies in the bucket."""
+    """Return *record* as JSON."""
     known = asdict(record)
     unknown = known.pop("unknown")
-    if record.outbox == EMPTY:
+    if record.outbox == EMPTY:  # a job without notices looks as it did before there was an outbox
         del known["outbox"]
     return json.dumps({"schema": SCHEMA, **unknown, **known}, separators=(",", ":")).encode()
 
 
 def decode_record(body: bytes) -> JobRecord:
-    """The record that lies in the bucket as *body*.
+    """Return the record that was encoded as *body*.
 
     Raises:
-        InvalidRecordError: It is not JSON, not a record, or of a newer schema than this version writes.
+        InvalidRecordError: *body* is too large, not JSON, not a record, or of a newer schema than this version knows.
     """
     if len(body) > MAX_BYTES:
         raise InvalidRecordError(f"a job record of {len(body)} bytes is larger than {MAX_BYTES}")
@@ -81,4 +58,30 @@ def decode_record(body: bytes) -> JobRecord:
         return evolve(_converter().structure(known, JobRecord), unknown=raw)
     except Exception as error:
         reason = "; ".join(cattrs.transform_error(error, path="record"))
-        raise InvalidRecordError(f"a job record does not fit its schema: {reason}") from error
+        raise InvalidRecordError(f"a job record does not match its schema: {reason}") from error
+
+
+def expect_room(record: JobRecord) -> None:
+    """Check that *record*, the first of a job, stays readable whatever its attempts add to it.
+
+    Raises:
+        InvalidRecordError: It is too large, or its parameters are nested too deeply.
+    """
+    if _is_deeper(record.params, MAX_DEPTH):
+        raise InvalidRecordError(f"the parameters of {record.job} are nested more than {MAX_DEPTH} deep")
+    size = len(encode_record(record))
+    if size > MAX_NEW_BYTES:
+        raise InvalidRecordError(
+            f"the record of {record.job} would have {size} bytes, more than {MAX_NEW_BYTES}: "
+            "put large parameters into a file under input/"
+        )
+
+
+@cache
+def _converter() -> cattrs.Converter:
+    return strict_converter(State)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(each, levels - 1) for each in inner)

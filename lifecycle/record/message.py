@@ -1,13 +1,14 @@
-"""What a queue message may say, and how it becomes a job.
+"""Queue messages: creating them, and parsing what arrives.
 
-Three bodies are understood:
+A worker understands three kinds of body:
 
-- an announcement, which our client sends: `{"holdfast": 1, "job": "md-7", "dispatch": 1}`; the record holds the rest;
-- a whole job, for whoever can send to the queue but has no client: `{"job": "md-7", "workload": "relax",
-  "params": {…}}`; its record is made by the worker that first receives it;
-- a message of the demo that Holdfast grows from: `{"bucket": "b", "folder": "runs/job0", "parameters": {…}}`.
+- an announcement, which the client sends: `{"holdfast": 1, "job": "md-7", "dispatch": 1}`. The record holds the rest.
+- a whole job, for senders without the client: `{"job": "md-7", "workload": "relax", "params": {…}}`. The worker that
+  receives it first creates the record.
+- a message of the SaladCloud demo (https://github.com/SaladTechnologies/mds):
+  `{"bucket": "b", "folder": "runs/job0", "parameters": {…}}`.
 
-Each may be signed, and has to be where there is a key: `lifecycle.record.signing`.
+Each of them may be signed, and must be if a key is configured: `lifecycle.record.signing`.
 """
 
 import hashlib
@@ -25,18 +26,18 @@ from lifecycle.record.codec import expect_room
 from lifecycle.record.signing import UNSIGNED, Signer, check_destination
 
 VERSION: Final = 1
-MAX_BYTES: Final = 256 << 10
+MAX_CHARACTERS: Final = 256 << 10
 SERIES_SUM: Final = "series-sum"
 
 
 @frozen
 class JobMessage:
-    """A queue message, understood.
+    """A parsed queue message.
 
     Attributes:
-        keys: The job that it is about, and where that lies.
-        sequence: The announcement's number; 0 for a message that has none.
-        draft: The record to start from if there is none; None if the message does not hold a whole job.
+        keys: Keys of the job that it is about.
+        sequence: Message sequence number; 0 for a message without one.
+        draft: Record to start from if the job has none; None if the message does not contain a whole job.
     """
 
     keys: JobKeys
@@ -55,46 +56,62 @@ class JobMessage:
 
 
 def announce(record: JobRecord, dispatch: int) -> Message:
-    """The message that calls for a worker for *record*'s job; *dispatch* numbers it."""
+    """Return the message that announces the job of *record*, with the message sequence number *dispatch*."""
     body = json.dumps({"holdfast": VERSION, "job": record.job, "dispatch": dispatch})
     return Message(body=body, job=record.job, dedup=_dedup(record.job, record, dispatch))
 
 
 def reannounce(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: str) -> Message:
-    """The same, for a job that was announced before: a job of the demo keeps its kind of message, and so its prefix."""
+    """Return the message that announces a job again.
+
+    A job of the SaladCloud demo keeps the demo's kind of message, because that carries the job's prefix, which may
+    differ from the worker's.
+
+    Args:
+        keys: Keys of the job.
+        record: Its record.
+        dispatch: The message sequence number.
+        bucket: Name of the bucket.
+    """
     if not record.demo:
         return announce(record, dispatch)
-    folder = keys.folder.rstrip("/")  # its prefix is its own, and so another's id may be the same
+    folder = keys.folder.rstrip("/")
     body = {"bucket": bucket, "folder": folder, "parameters": dict(record.params), "dispatch": dispatch}
+    # Two demo jobs with the same id may exist under different prefixes, so the whole folder identifies the job.
     return Message(body=json.dumps(body), job=record.job, dedup=_dedup(folder, record, dispatch))
 
 
-def _dedup(whose: str, record: JobRecord, dispatch: int) -> str:
-    """An announcement's own id: a FIFO queue swallows one for minutes, and a job may be purged and submitted again."""
-    announcement = f"{whose}:{record.timestamps.submitted}:{record.epoch}:{dispatch}"
+def _dedup(job: str, record: JobRecord, dispatch: int) -> str:
+    """Return the deduplication id of an announcement.
+
+    A FIFO queue drops a second message with the same id for five minutes
+    (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/using-messagededuplicationid-property.html).
+    A job may be purged and submitted again within that time, hence the time of submission.
+    """
+    announcement = f"{job}:{record.timestamps.submitted}:{record.epoch}:{dispatch}"
     return hashlib.sha256(announcement.encode()).hexdigest()
 
 
 def parse_message(body: str, *, layout: KeyLayout, bucket: str, signer: Signer = UNSIGNED) -> JobMessage:
-    """Understand a message.
+    """Parse a queue message.
 
     Args:
-        body: As received.
-        layout: Where this worker's jobs lie, for messages that do not say.
-        bucket: The bucket that this worker serves; empty when it has none (the embedded default).
-        signer: Whose signature it must have.
+        body: The message as received.
+        layout: Key layout for messages that do not contain a prefix.
+        bucket: The bucket that this worker serves; empty if it has no name (embedded use).
+        signer: Verifies the signature.
 
     Raises:
-        RejectedMessageError: The body is not a job, or not signed as it must be; the message says why in a line.
+        RejectedMessageError: The body is not a job, or not signed as required. The message is one line.
     """
-    if len(body) > MAX_BYTES:
-        raise RejectedMessageError(f"the body has {len(body)} characters, more than {MAX_BYTES}")
+    if len(body) > MAX_CHARACTERS:
+        raise RejectedMessageError(f"the body has {len(body)} characters, more than {MAX_CHARACTERS}")
     raw = _json_object(body)
     signed = signer.verify(raw)
     if signed is not None:
         raw = _json_object(signed)
     if "folder" in raw:
-        return _demo(raw, bucket)
+        return _parse_demo(raw, bucket)
     if signed is not None:
         check_destination(raw, bucket=bucket, prefix=layout.prefix)
     version = raw.get("holdfast", VERSION)
@@ -121,7 +138,7 @@ def _json_object(text: str) -> dict[str, Any]:
     return raw
 
 
-def _demo(raw: Mapping[str, Any], bucket: str) -> JobMessage:
+def _parse_demo(raw: Mapping[str, Any], bucket: str) -> JobMessage:
     named, folder = raw.get("bucket"), raw.get("folder")
     if not isinstance(folder, str) or not isinstance(named, str):
         raise RejectedMessageError("`bucket` and `folder` must both be text")
@@ -129,6 +146,7 @@ def _demo(raw: Mapping[str, Any], bucket: str) -> JobMessage:
         raise RejectedMessageError(f"the message names bucket {named!r:.80}; this worker serves {bucket!r}")
     prefix, _, last = folder.strip("/").rpartition("/")
     parts = prefix.split("/") if prefix else []
+    # Anyone who may send a message chooses the folder, which must not lead into the area of the records.
     if not folder.isascii() or any(part in {"", ".", "..", ".holdfast"} for part in parts):
         raise RejectedMessageError(f"`folder` {folder!r:.80} is not a plain ASCII path")
     job = _job_id(last)
@@ -148,7 +166,7 @@ def _with_room(draft: JobRecord) -> JobRecord:
 def _job_id(value: object) -> str:
     if not isinstance(value, str) or not is_job_id(value):
         raise RejectedMessageError(
-            f"{value!r:.80} is not a job id: a letter or digit, then up to 127 of letters, digits, `.`, `_`, `-`"
+            f"{value!r:.80} is not a job id: use a letter or digit, then up to 127 letters, digits, `.`, `_` or `-`"
         )
     return value
 
@@ -156,7 +174,7 @@ def _job_id(value: object) -> str:
 def _dispatch(raw: Mapping[str, Any]) -> int:
     number = raw.get("dispatch", 0)
     if type(number) is not int or number < 0:
-        raise RejectedMessageError(f"`dispatch` {number!r:.40} is not a number from 0 on")
+        raise RejectedMessageError(f"`dispatch` {number!r:.40} is not a whole number from 0")
     return number
 
 

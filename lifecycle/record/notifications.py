@@ -1,4 +1,4 @@
-"""Which changes of state are told, and how each gets its notice, and the notice its number."""
+"""Creating the notices of an attempt: which changes of state are reported, and under which numbers."""
 
 import hashlib
 from collections.abc import Collection
@@ -16,35 +16,39 @@ from lifecycle.ports.notifier import Notifier
 from lifecycle.states import OWNED, Edge, State
 
 DEFAULT_NOTIFIED_STATES: Final = frozenset(NOTIFIABLE_STATES) - {State.CHECKPOINTING}
-"""What is told if nobody says: all but the going to and fro between running and checkpointing."""
+"""States that are reported by default: all but the frequent alternation between running and checkpointing."""
 
-KEPT_ERROR: Final = 300  # characters: the record has the rest
-SALT: Final = 8  # hexadecimal digits
+MAX_ERROR_CHARACTERS: Final = 300  # the record has the whole error
+INSTANCE_DIGITS: Final = 8  # hexadecimal
 
-_TO_AND_FRO: Final = frozenset({State.RUNNING, State.CHECKPOINTING})
+_ALTERNATING: Final = frozenset({State.RUNNING, State.CHECKPOINTING})
 
 
 @frozen
 class NotificationPolicy:
-    """Whom changes of state are told through, and which.
+    """Receiver of notices, and the states that it wants to hear of.
 
     Attributes:
-        notifier: Brings them.
-        states: Those that are told when they are entered.
+        notifier: Delivers the notices.
+        states: States whose entry is reported.
     """
 
     notifier: Notifier
     states: frozenset[State] = DEFAULT_NOTIFIED_STATES
 
     def notifies(self, edge: Edge) -> bool:
-        """Whether following *edge* is told. To `running` and back it is only if `checkpointing` is wanted."""
-        if {edge.source, edge.destination} <= _TO_AND_FRO:
+        """Return whether following *edge* is reported.
+
+        Going back from `checkpointing` to `running` is reported only if `checkpointing` is wanted, too: it would
+        otherwise report `running` after every checkpoint.
+        """
+        if {edge.source, edge.destination} <= _ALTERNATING:
             wanted = State.CHECKPOINTING in self.states and edge.source is not edge.destination
             return wanted and edge.destination in self.states
         return edge.destination in self.states
 
 
-def with_notice(  # a form to fill in: everything but the record says what happened
+def with_notice(
     record: JobRecord,
     keys: JobKeys,
     *,
@@ -54,7 +58,17 @@ def with_notice(  # a form to fill in: everything but the record says what happe
     cause: str | None = None,
     error: str | None = None,
 ) -> JobRecord:
-    """*record* with a notice of the state that it has now entered. Applied to its own result, it changes nothing."""
+    """Return *record* with a notice of the state that it has entered. Applying it twice adds one notice.
+
+    Args:
+        record: The record, with its new state and epoch.
+        keys: Keys of the job.
+        number: Number of the notice within the epoch.
+        at: Time of the change.
+        node: Name of the attempt's node; None for an operator.
+        cause: Cause in a word; None if the state says everything.
+        error: Error message, of which the beginning is reported; None if nothing went wrong.
+    """
     notice = Notice(
         id=f"{record.job}:{record.epoch}:{number}:{_instance_hash(record, keys)}",
         epoch=record.epoch,
@@ -63,7 +77,7 @@ def with_notice(  # a form to fill in: everything but the record says what happe
         at=iso(at),
         node=node,
         cause=cause,
-        error=error[:KEPT_ERROR] if error else None,
+        error=error[:MAX_ERROR_CHARACTERS] if error else None,
         done=record.progress.done,
         total=record.progress.total,
     )
@@ -71,25 +85,28 @@ def with_notice(  # a form to fill in: everything but the record says what happe
 
 
 def without_delivered(ids: Collection[str]) -> Change:
-    """The change that takes the notices of these *ids* out."""
-    kept = frozenset(ids)
-    return lambda record: evolve(record, outbox=record.outbox.without(kept))
+    """Return the change that removes the notices with these *ids* from the outbox."""
+    delivered = frozenset(ids)
+    return lambda record: evolve(record, outbox=record.outbox.without(delivered))
 
 
 def _instance_hash(record: JobRecord, keys: JobKeys) -> str:
-    """Tells a job from others of its name: under another prefix, or submitted again after a purge, from epoch 1 on."""
-    whose = f"{keys.record} {record.timestamps.submitted}"
-    return hashlib.sha256(whose.encode()).hexdigest()[:SALT]
+    """Return digits that tell the job from others with its id: under another prefix, or submitted again after a purge.
+
+    The epochs of all of them start at 1, so without it the ids of their notices would be equal.
+    """
+    instance = f"{keys.record} {record.timestamps.submitted}"
+    return hashlib.sha256(instance.encode()).hexdigest()[:INSTANCE_DIGITS]
 
 
 class NotificationRecorder:
-    """Numbers the changes of state of one attempt. Belongs to the thread that owns the machine.
+    """Numbers the changes of state of one attempt. Used only by the thread that owns the state machine.
 
     Args:
-        notification_policy: What is told; None is nothing.
-        keys: The job's.
-        node: Whose attempt it is.
-        clock: For when.
+        notification_policy: Changes to report; None for none.
+        keys: Keys of the job.
+        node: Name of the attempt's node.
+        clock: For the time of each change.
     """
 
     def __init__(
@@ -103,9 +120,15 @@ class NotificationRecorder:
         self._begun: Edge | None = None
 
     def of(self, edge: Edge, *, cause: str | None = None, error: str | None = None) -> Change:
-        """The change that puts a notice of following *edge* into the record, once that has the new state.
+        """Return the change that adds the notice for following *edge* to a record that already has the new state.
 
-        An edge that is tried again, because nobody knows whether it was recorded, keeps its number, and so its id.
+        An edge that is tried again, because it is unknown whether it was recorded, keeps its number and thus the id of
+        its notice.
+
+        Args:
+            edge: The change of state.
+            cause: Cause of the attempt's end in a word; None before the end.
+            error: Error message; None if nothing went wrong.
         """
         if self._notification_policy is None or not self._notification_policy.notifies(edge):
             return unchanged
@@ -120,5 +143,5 @@ class NotificationRecorder:
         )
 
     def entered(self) -> None:
-        """The edge that was begun was followed: what comes now is another change, be it along the same edge."""
+        """Note that the edge was followed: the next change gets a new number, even along the same edge."""
         self._begun = None

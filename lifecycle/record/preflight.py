@@ -1,10 +1,11 @@
-"""The canary: proof, on a throw-away key, that a bucket honours conditional writes.
+"""Preflight check: does the bucket honour conditional writes?
 
-Everything rests on them, and there are stores that take a condition, ignore it, and answer OK. So a worker sends the
-canary in before it takes its first job.
+All of Holdfast rests on them, and some stores accept a condition, ignore it and answer OK. So a worker tries them on
+temporary keys before it takes its first job. What R2 and S3 promise:
+https://developers.cloudflare.com/r2/api/s3/conditional-operations/ and
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -17,68 +18,69 @@ from lifecycle.errors import (
 )
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ABSENT, Absent, ObjectStore, Version
+from lifecycle.structured_log import StructuredLogger
 
 T = TypeVar("T")
 
 TRIES: Final = 5
-PAUSE_S: Final = 1.2  # R2 takes one write a second to a key
+PAUSE_S: Final = 1.2  # R2 accepts one write a second to a key: https://developers.cloudflare.com/r2/platform/limits/
 
-log = logging.getLogger("holdfast.canary")
+log = StructuredLogger("holdfast.preflight")
 
 
 def check_conditional_writes(store: ObjectStore, *, prefix: str, token: str, clock: Clock) -> None:
-    """Prove that *store* refuses a put whose condition does not hold, and takes one whose condition does.
+    """Check that *store* refuses a put whose condition does not hold, and accepts one whose condition does.
 
-    Writes two keys or a few more, and removes them, also when it fails. Safe to repeat.
+    Writes a few keys and removes them again, also when the check fails. Safe to repeat.
 
     Args:
         store: The store, wrapped or not.
-        prefix: Where keys may be thrown away, with its slash.
-        token: Unlike that of any other call, running or past; ASCII, fit for a key.
-        clock: For the pauses.
+        prefix: Prefix for temporary keys, with a slash at its end.
+        token: Text that no other check uses, running or past; ASCII, valid in a key.
+        clock: For pauses between retries.
 
     Raises:
         ConfigError: The store ignores, refuses or misunderstands conditions; no job is safe in it.
-        RetryableError: It could not be found out.
+        RetryableError: The store did not answer, so nothing is known.
     """
-    _Canary(store, f"{prefix}{token}", clock).fly()
+    _PreflightCheck(store, f"{prefix}{token}", clock).run()
 
 
-class _Canary:
-    """One proof; remembers what it must remove."""
+class _PreflightCheck:
+    """One check, which remembers the keys that it has to remove."""
 
     def __init__(self, store: ObjectStore, stem: str, clock: Clock) -> None:
         self._store = store
         self._stem = stem
         self._clock = clock
-        self._made: list[str] = []
+        self._keys: list[str] = []
 
-    def fly(self) -> None:
+    def run(self) -> None:
         try:
             first, version = self._create()
-            second, fresh = self._create()
+            second, current = self._create()
             self._must_conflict(first, ABSENT, "took a second `If-None-Match: *` on one key")
             self._must_conflict(second, version, "took an `If-Match` of another version")
-            self._must_succeed(second, fresh)
+            self._must_succeed(second, current)
         except PermanentError as error:
             raise ConfigError(
-                f"this bucket does not take conditional writes, which everything rests on: {error}"
+                f"this bucket does not take conditional writes, on which everything rests: {error}"
             ) from error
         finally:
-            self._clean()
+            self._clean_up()
 
     def _create(self) -> tuple[str, Version]:
-        """Make a new key; a new one at each try, since one that failed may be there."""
+        """Create a key; another one at each try, because a try that failed may have created its key after all."""
 
         def create() -> tuple[str, Version]:
-            key = f"{self._stem}-{len(self._made)}"
-            self._made.append(key)
+            key = f"{self._stem}-{len(self._keys)}"
+            self._keys.append(key)
             try:
                 return key, self._store.put(key, key.encode(), expected=ABSENT)
             except VersionConflictError as error:
                 raise ConfigError(f"this bucket refuses to make the new key {key} with `If-None-Match: *`") from error
 
-        return self._patiently(create)
+        return self._retried(create)
 
     def _must_conflict(self, key: str, expected: Version | Absent, what: str) -> None:
         def attempt() -> None:
@@ -90,7 +92,7 @@ class _Canary:
                 f"this bucket ignores conditional writes ({what}): two workers would own one job; use R2 or S3"
             )
 
-        self._patiently(attempt)
+        self._retried(attempt)
 
     def _must_succeed(self, key: str, expected: Version) -> None:
         body = f"{key} again".encode()
@@ -100,30 +102,30 @@ class _Canary:
                 return self._store.put(key, body, expected=expected)
             except VersionConflictError as error:
                 found = self._store.get(key)
-                if found is None or found.body != body:  # else an earlier try landed, and its answer was lost
+                if found is None or found.body != body:  # otherwise an earlier try landed and its answer was lost
                     raise ConfigError(
                         "this bucket refuses an `If-Match` of the current version; a store that wants it without "
                         "quotes, as Ceph's does, cannot be used"
                     ) from error
                 return found.version
 
-        written = self._patiently(attempt)
-        found = self._patiently(lambda: self._store.get(key))
+        written = self._retried(attempt)
+        found = self._retried(lambda: self._store.get(key))
         if found is None or found.version != written:
             raise ConfigError("this bucket reads back another version than the one it wrote: each write would conflict")
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Make *call* again for as long as the store will not say: "too many requests" proves nothing."""
+    def _retried(self, call: Callable[[], T]) -> T:
+        """Repeat *call* while it is retryable: an answer like "too many requests" says nothing about conditions."""
         for _ in range(TRIES - 1):
             try:
                 return call()
             except RetryableError as error:
-                log.info("the canary waits: %s", error)
+                log.info("preflight.retried", error=str(error))
                 self._clock.sleep(PAUSE_S)
         return call()
 
-    def _clean(self) -> None:
+    def _clean_up(self) -> None:
         try:
-            self._store.delete(self._made)
-        except HoldfastError as error:  # what the proof itself found matters more
-            log.warning("left behind: %s: %s", ", ".join(self._made), error)
+            self._store.delete(self._keys)
+        except HoldfastError as error:  # the verdict of the check itself matters more
+            log.warning("preflight.cleanup_failed", keys=", ".join(self._keys), error=str(error))

@@ -1,9 +1,14 @@
-"""Reading and writing job records: compare-and-swap that knows its own writes.
+"""Compare-and-swap of job records that recognises its own writes.
 
-A write goes out once, with the version that its writer holds. If the answer says "conflict", or there is no answer,
-the record is read back: our `write_id` there means that it landed; the version that we held still there means that
-it did not (yet), and the same bytes are sent again, since at most one of them can land; anything else is somebody's
-newer record, for the caller to look at. If reading back fails, the outcome is unknown, and says so.
+A write is sent once, on condition of the version that its writer holds. If the answer is "conflict", or there is none,
+the record is read back:
+
+- It has our `write_id`: the write landed.
+- It still has the version that we held: the write has not landed. The same bytes are sent again; at most one of the
+  two can land.
+- Anything else is a newer record, which the caller has to look at.
+
+If reading back fails as well, the outcome is unknown, and that is what the caller is told.
 """
 
 import random
@@ -18,16 +23,16 @@ from lifecycle.ports.store import ABSENT, Absent, ObjectStore, Version
 from lifecycle.record.codec import decode_record, encode_record
 
 TRIES: Final = 4
-PAUSE_S: Final = 1.2  # R2 takes one write a second to a key, and answers 429 to more
+PAUSE_S: Final = 1.2  # R2 accepts one write a second to a key: https://developers.cloudflare.com/r2/platform/limits/
 
 
 @frozen
 class StoredRecord:
-    """A record as it stands in the store.
+    """A record as it exists in the store.
 
     Attributes:
-        record: It.
-        version: For the next write.
+        record: The record.
+        version: Its version, for the next write.
         age_s: Seconds since it was written, by the store's clock.
     """
 
@@ -38,13 +43,23 @@ class StoredRecord:
 
 @frozen
 class WriteConflict:
-    """The write did not land; *found* stands there instead (None: no record at all)."""
+    """Answer to a write that did not land.
+
+    Attributes:
+        found: The record that exists instead; None if there is none.
+    """
 
     found: StoredRecord | None
 
 
 class RecordStore:
-    """All records of one bucket."""
+    """The records in a bucket. Thread-safe, as its store and clock are.
+
+    Args:
+        store: The bucket.
+        clock: For timestamps, and for pauses between retries.
+        rng: Source of write ids.
+    """
 
     def __init__(self, store: ObjectStore, clock: Clock, rng: random.Random) -> None:
         self._store = store
@@ -52,11 +67,11 @@ class RecordStore:
         self._rng = rng
 
     def read(self, key: str) -> StoredRecord | None:
-        """The record at *key*; None where the store says that there is none.
+        """Return the record at *key*; None if the store says that it does not exist.
 
         Raises:
             RetryableError: It could not be read; nothing is known.
-            InvalidRecordError: It cannot be understood.
+            InvalidRecordError: It cannot be decoded.
         """
         stored = self._store.get(key)
         if stored is None:
@@ -67,13 +82,16 @@ class RecordStore:
             raise InvalidRecordError(f"{key}: {error}") from error
 
     def write(self, key: str, record: JobRecord, expected: Version | Absent) -> StoredRecord | WriteConflict:
-        """Write *record* if *expected* is still current.
+        """Write *record* if *expected* is still the current version.
+
+        Do not repeat a write whose outcome is unknown: read first. Its `write_id` cannot be recognised any more.
 
         Returns:
-            What now stands there: ours (`StoredRecord`, with the fresh `write_id`), or another's (`WriteConflict`).
+            The record as written, with its new `write_id`; or the conflict with another writer.
 
         Raises:
-            UnknownOutcomeError: It may or may not have landed; read before writing again.
+            UnknownOutcomeError: The write may have landed or not; read before writing again.
+            InvalidRecordError: Another record exists, which cannot be decoded.
         """
         stamp = evolve(record.timestamps, updated=iso(self._clock.now()))
         ours = evolve(record, write_id=f"{self._rng.getrandbits(64):016x}", timestamps=stamp)
@@ -82,6 +100,7 @@ class RecordStore:
             try:
                 return StoredRecord(ours, self._store.put(key, body, expected=expected), 0.0)
             except (VersionConflictError, RetryableError) as error:
+                # A conflict may be with our own write, if an earlier try landed and its answer was lost.
                 found = self._read_back(key, error)
                 if found is not None and found.record.write_id == ours.write_id:
                     return found

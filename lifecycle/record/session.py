@@ -1,7 +1,8 @@
-"""The owner's hold on its record: the one place through which an attempt writes it.
+"""The owner's handle on its record: everything that an attempt writes to the record goes through it.
 
-Changes are pure functions of the record and harmless when applied twice. So a write whose answer was lost, and a write
-that an operator got in before, are met the same way: take what stands there, apply the change to that, write again.
+A change is a pure function of the record that has no further effect when it is applied twice. So two situations are
+handled alike, a write whose answer was lost and a write of an operator that came first: read the record that exists,
+apply the change to it, and write again.
 """
 
 from datetime import timedelta
@@ -27,11 +28,11 @@ class RecordSession:
 
     Args:
         record_store: Where records are written.
-        clock: For the lock and the gap.
-        key: The record's key.
-        stored: The record as the claim wrote it.
-        write_gap: Least time between two writes.
-        observer: Is told of each write that landed.
+        clock: For the lock, and for the pause between two writes.
+        key: Key of the record.
+        stored: The record as written when this attempt took the lease.
+        write_gap: Shortest time between two writes.
+        observer: Observes each write that landed.
     """
 
     def __init__(
@@ -90,25 +91,28 @@ class RecordSession:
 
     @property
     def record(self) -> JobRecord:
-        """The record as last known to stand in the store."""
+        """The record as last known to be stored."""
         return self._stored.record
 
     def note(self, topic: str, change: Change) -> None:
-        """Let *change* go out with the next write; a later note on the same *topic* replaces it. Never waits."""
+        """Add *change* to the next write. A later note on the same *topic* replaces it. Never waits."""
         self._notes.pop(topic, None)
         self._notes[topic] = change
 
     def write(self, change: Change) -> JobRecord:
-        """Write all notes and *change*, now.
+        """Write *change* and all notes now. Calling again with the same change is safe.
+
+        Returns:
+            The record as written.
 
         Raises:
-            LeaseLostError: Another epoch stands there, or no record at all; nothing was written.
-            UnknownOutcomeError: It may have landed or not; call again with the same change when it matters.
+            LeaseLostError: The record belongs to another attempt, or is gone; nothing was written.
+            UnknownOutcomeError: The write may have landed or not; if it matters, call again with the same change.
         """
         with self._lock:
             for _ in range(MERGES):
                 wanted = self._stored.record
-                # An end that landed unnoticed is the last word: what was noted before it stands in it already.
+                # If the write that ends the attempt has landed unnoticed, notes from before it would reopen the job.
                 notes = dict(self._notes) if wanted.state in OWNED else {}
                 for noted in (*notes.values(), change):
                     wanted = noted(wanted)
@@ -117,8 +121,8 @@ class RecordSession:
                     answer = self._record_store.write(self._key, wanted, self._stored.version)
                 except InvalidRecordError as error:
                     raise LeaseLostError(f"{self._key}: another version of Holdfast wrote it: {error}") from error
-                except (ConfigError, PermanentError) as error:  # refused; no reason to throw a running job away
-                    raise UnknownOutcomeError(f"{self._key}: the store refuses: {error}") from error
+                except (ConfigError, PermanentError) as error:  # refused for now; the workload can run on
+                    raise UnknownOutcomeError(f"{self._key}: the store refuses the write: {error}") from error
                 finally:
                     self._written_at = self._clock.monotonic()
                 if isinstance(answer, StoredRecord):
@@ -127,13 +131,13 @@ class RecordSession:
                     self._observer.wrote(answer.record)
                     return answer.record
                 self._adopt(answer)
-        raise UnknownOutcomeError(f"{self._key}: somebody else wrote it {MERGES} times in between")
+        raise UnknownOutcomeError(f"{self._key}: others wrote it {MERGES} times in between")
 
     def beat(self) -> None:
-        """Renew the lease, if the attempt still runs.
+        """Renew the lease, if the attempt still owns the job.
 
         Raises:
-            LeaseLostError, UnknownOutcomeError: As `write`.
+            LeaseLostError, UnknownOutcomeError: See `write`.
         """
         if self.record.state in OWNED:
             self.write(lambda record: evolve(record, beat=record.beat + 1) if record.state in OWNED else record)
@@ -143,22 +147,22 @@ class RecordSession:
         if found is None:
             raise LeaseLostError(f"{self._key}: the record is gone")
         if found.record.epoch != ours.epoch:
-            raise LeaseLostError(
-                f"{self._key}: epoch {found.record.epoch} of {found.record.owner} stands there, not our {ours.epoch}"
-            )
-        if _attempt_of(found.record) != _attempt_of(ours):  # purged, submitted again, and taken: epochs begin anew
-            raise LeaseLostError(f"{self._key}: it was made anew, and another attempt stands there")
+            other = f"epoch {found.record.epoch} of {found.record.owner}"
+            raise LeaseLostError(f"{self._key}: it belongs to {other}, not to our epoch {ours.epoch}")
+        if _attempt_of(found.record) != _attempt_of(ours):  # epochs start again after a purge
+            raise LeaseLostError(f"{self._key}: the job was purged and submitted again; another attempt owns it")
         self._stored = found
 
     def _keep_gap(self) -> None:
         self._clock.sleep(self._written_at + self._gap_s - self._clock.monotonic())
 
     def _forget(self, notes: dict[str, Change]) -> None:
+        """Drop *notes*, which were written, except those that another thread has replaced meanwhile."""
         for topic, noted in notes.items():
             if self._notes.get(topic) is noted:
                 del self._notes[topic]
 
 
 def _attempt_of(record: JobRecord) -> tuple[str, str] | None:
-    """Who made the newest attempt, and when: nobody makes two at one moment."""
+    """Return the node and start of the newest attempt, which identify it: a node makes one attempt at a time."""
     return (record.attempts[-1].node, record.attempts[-1].started) if record.attempts else None

@@ -1,9 +1,10 @@
-"""Signed messages: proof that whoever sent one has the key, and meant it for this place.
+"""Signatures of messages: proof that a sender has the key, and addressed the message to this bucket and prefix.
 
-A signed body is `{"signed": TEXT, "hmac_sha256": HEX}`. TEXT is the message itself, JSON as one string, so what is
-signed comes out of any JSON reader byte for byte as it was signed, and nothing has to be brought into a canonical form.
-HEX is the HMAC-SHA256 of TEXT's UTF-8 bytes under the key's. A message that does not name its place by itself, as the
-demo's do, names it in `bucket` and `prefix`: so one that is copied to another queue is of no use there.
+A signed body is `{"signed": TEXT, "hmac_sha256": HEX}`. TEXT is the message as one JSON string, so every JSON reader
+returns exactly the bytes that were signed, and no canonical form is needed. HEX is the HMAC-SHA256
+(https://www.rfc-editor.org/rfc/rfc2104) of TEXT's UTF-8 bytes. A message that does not name its destination (the
+messages of the SaladCloud demo do) carries it in `bucket` and `prefix`, so that a copy is refused by the workers of
+another queue.
 """
 
 import hashlib
@@ -18,17 +19,17 @@ from lifecycle.errors import RejectedMessageError
 
 SIGNED: Final = "signed"
 SIGNATURE: Final = "hmac_sha256"
-LAYOUT: Final = ("bucket", "prefix")
-FOLDER: Final = "folder"  # of the demo's messages, which name bucket and prefix in their own way
+DESTINATION: Final = ("bucket", "prefix")
+FOLDER: Final = "folder"  # messages of the SaladCloud demo name the bucket and the job's folder in their own fields
 
 
 @frozen
 class Signer:
-    """Signs with one key, and takes what is signed with that or with another one.
+    """Signs messages with one key, and verifies those that were signed with it or with a second one.
 
     Attributes:
-        key: Signs; empty: nothing is signed, and everything is taken.
-        other: Is taken as well, and never signs: the next key, or the one before, while keys are changed.
+        key: Key to sign with. If it is empty, nothing is signed and nothing is verified.
+        other: Second key that is accepted, and never signs: the next or the previous one while keys are rotated.
     """
 
     key: bytes = field(default=b"", repr=False)
@@ -36,24 +37,31 @@ class Signer:
 
     @property
     def is_enabled(self) -> bool:
-        """Whether there is a key."""
+        """Whether messages must be signed."""
         return bool(self.key)
 
     def sign(self, body: str, *, bucket: str, prefix: str) -> str:
-        """*body*, a JSON object, signed for one place; as it was, if there is no key."""
+        """Return *body* signed for one destination; *body* itself if signing is disabled.
+
+        Args:
+            body: A JSON object.
+            bucket: Bucket of the destination.
+            prefix: Prefix of the destination.
+        """
         if not self.is_enabled:
             return body
-        said = json.loads(body)
-        text = body if FOLDER in said else json.dumps({**said, "bucket": bucket, "prefix": prefix})
+        message = json.loads(body)
+        text = body if FOLDER in message else json.dumps({**message, "bucket": bucket, "prefix": prefix})
         return json.dumps({SIGNED: text, SIGNATURE: _hmac(self.key, text.encode())})
 
     def verify(self, raw: Mapping[str, Any]) -> str | None:
-        """The text inside of a body that was signed; None for one that was not, where none has to be.
+        """Return the text inside a signed body, after checking the signature if signing is enabled.
 
-        Without a key the signature is not looked at.
+        Returns:
+            The text; None if the body is not signed and does not have to be.
 
         Raises:
-            RejectedMessageError: It has to be signed, and is not, or with none of our keys.
+            RejectedMessageError: The body has to be signed and is not, or not with one of the keys.
         """
         if SIGNED not in raw:
             if self.is_enabled:
@@ -63,28 +71,31 @@ class Signer:
         if not isinstance(text, str):
             raise RejectedMessageError(f"`{SIGNED}` is not text")
         if self.is_enabled and not self._is_genuine(text, signature):
-            raise RejectedMessageError("the message's signature is wrong: it is missing, or of another key or text")
+            raise RejectedMessageError(
+                "the message's signature is wrong: it is missing, or belongs to another key or text"
+            )
         return text
 
     def _is_genuine(self, text: str, signature: object) -> bool:
         try:
             signed, given = text.encode(), bytes.fromhex(str(signature))
-        except ValueError:  # half of a surrogate pair, or no digits
+        except ValueError:  # TEXT contains half of a surrogate pair, or HEX something other than digits
             return False
         keys = [key for key in (self.key, self.other) if key]
         return any(hmac.compare_digest(bytes.fromhex(_hmac(key, signed)), given) for key in keys)
 
 
 UNSIGNED: Final = Signer()
+"""Signs nothing and accepts everything."""
 
 
-def check_destination(said: Mapping[str, Any], *, bucket: str, prefix: str) -> None:
-    """Find a signed message that was meant for another place.
+def check_destination(message: Mapping[str, Any], *, bucket: str, prefix: str) -> None:
+    """Check that a signed *message* was meant for *bucket* and *prefix*.
 
     Raises:
-        RejectedMessageError: It was, or does not say.
+        RejectedMessageError: It was meant for another destination, or does not name one.
     """
-    named = tuple(said.get(name) for name in LAYOUT)
+    named = tuple(message.get(name) for name in DESTINATION)
     if named != (bucket, prefix):
         raise RejectedMessageError(
             f"the message was signed for bucket {named[0]!r:.80} and prefix {named[1]!r:.80}; "

@@ -274,7 +274,7 @@ def test_a_parameter_that_is_no_json_is_a_text() -> None:
 
 def test_a_saving_interval_that_is_no_time_is_refused() -> None:
     """At the command, not hours later by a node."""
-    with pytest.raises(ConfigError, match=r"STATE_SAVING_INTERVAL 'often' is not a time .* nothing was submitted"):
+    with pytest.raises(ConfigError, match=r"invalid STATE_SAVING_INTERVAL 'often'.* nothing was submitted"):
         submit.read_orders(["a"], file=None, workload="w", params=["STATE_SAVING_INTERVAL=often"])
 
 
