@@ -44,7 +44,7 @@ def entering(edge: Edge, change: Change = unchanged) -> Change:
 
 
 def moved(record: JobRecord, trigger: Trigger, *, facts: Facts | None = None, change: Change = unchanged) -> JobRecord:
-    """Return *record* after *trigger*, for whoever moves a job without running it.
+    """Return *record* after *trigger*: for operators, who move a job without running it.
 
     Raises:
         IllegalTransitionError: The table has no such transition, or its guard refuses.

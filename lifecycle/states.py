@@ -108,27 +108,27 @@ Guard = Callable[[Facts], bool]
 
 
 def no_fresh_lease(facts: Facts) -> bool:
-    """No other attempt holds a fresh lease on the job."""
+    """Return whether no other attempt holds a fresh lease on the job."""
     return not facts.other_lease_fresh
 
 
 def state_restored(facts: Facts) -> bool:
-    """The checkpoint directory holds a state to resume from."""
+    """Return whether the checkpoint directory holds a state to resume from."""
     return facts.restored
 
 
 def nothing_to_restore(facts: Facts) -> bool:
-    """The job has no state to resume from and starts from its input."""
+    """Return whether the job has no state to resume from, and so starts from its input."""
     return not facts.restored
 
 
 def newer_waiting(facts: Facts) -> bool:
-    """A newer snapshot waits to be uploaded."""
+    """Return whether a newer snapshot waits to be uploaded."""
     return facts.newer_waiting
 
 
 def none_waiting(facts: Facts) -> bool:
-    """No snapshot waits to be uploaded."""
+    """Return whether no snapshot waits to be uploaded."""
     return not facts.newer_waiting
 
 
@@ -249,7 +249,7 @@ EDGES: Final = _table()
 
 
 def is_legal(source: State, trigger: Trigger) -> bool:
-    """Return whether any row for *trigger* leaves *source*, whatever its guard."""
+    """Return whether any row for *trigger* leaves *source*, regardless of its guard."""
     return any(edge.source is source and edge.trigger is trigger for edge in EDGES)
 
 

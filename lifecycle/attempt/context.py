@@ -1,4 +1,4 @@
-"""What a worker works with: ports and limits, put together once, in `client.config.composition`."""
+"""The worker's ports and limits, put together once, in `client.config.composition`."""
 
 import random
 from collections.abc import Callable, Mapping

@@ -138,7 +138,7 @@ class AttemptEffects(Lifecycle):
 
     @effect
     def stop_uploads(self, event: Event) -> None:  # noqa: ARG002
-        """Break off what is being uploaded; nobody will name it."""
+        """Break off the upload: no manifest will name its objects."""
         if self.running:
             self.running.uploader.stop(timeout_s=0.0)
 

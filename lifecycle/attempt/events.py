@@ -1,4 +1,4 @@
-"""What the threads of an attempt announce to the one that owns the machine."""
+"""Events that the threads of an attempt announce to the one that owns the machine."""
 
 from attrs import frozen
 

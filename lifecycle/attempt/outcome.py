@@ -1,4 +1,4 @@
-"""How an attempt ends, and what its last write to the record says."""
+"""The outcomes of an attempt, and its last write to the record."""
 
 import errno
 from datetime import datetime, timedelta
@@ -83,7 +83,7 @@ def not_ready(error: Exception) -> Outcome:
 
 @frozen
 class AttemptTotals:
-    """What an attempt did, for its summary in the record.
+    """Totals of an attempt, for its summary in the record.
 
     Attributes:
         began: The record as the attempt claimed it.

@@ -102,7 +102,7 @@ class FinishedJob:
     Attributes:
         outcome: How it ended.
         totals: What it did.
-        leave_by: When a draining worker must be gone, by the monotonic clock; None if it is not draining.
+        leave_by: Deadline of a draining worker, by the monotonic clock; None if it is not draining.
     """
 
     outcome: Outcome

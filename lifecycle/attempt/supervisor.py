@@ -55,7 +55,7 @@ class Supervisor:
 
     @property
     def leave_by(self) -> float | None:
-        """When a draining worker must be gone, by the monotonic clock; None if it is not draining."""
+        """Deadline of a draining worker, by the monotonic clock; None if it is not draining."""
         return self._leave_by
 
     @property

@@ -28,7 +28,7 @@ class _Committed:
 
 
 @frozen
-class _Stop:
+class _EndUploads:
     """Request to end the thread."""
 
 
@@ -62,7 +62,7 @@ class Uploader:
         self._event_log = event_log
         self._after_commit = after_commit
         self._check = check
-        self._inbox: Mailbox[Snapshot | _Committed | _Stop] = clock.mailbox()
+        self._inbox: Mailbox[Snapshot | _Committed | _EndUploads] = clock.mailbox()
         self._next: Snapshot | None = None
         self._uncommitted: tuple[Snapshot, UploadedCheckpoint] | None = None
         self._swept = False
@@ -81,7 +81,7 @@ class Uploader:
     def stop(self, *, timeout_s: float) -> bool:
         """Break off the upload between two reads, drop what waits, and return whether the thread ended in time."""
         self._stopped = True
-        self._inbox.put(_Stop())
+        self._inbox.put(_EndUploads())
         return self._thread.join(timeout_s)
 
     def _run(self) -> None:
@@ -104,7 +104,7 @@ class Uploader:
                     self._next = item
                 case _Committed():
                     self._settle()
-                case _Stop():
+                case _EndUploads():
                     return False
             item = self._inbox.get(0)
         return True

@@ -20,7 +20,7 @@ JITTER: Final = timedelta(seconds=2)  # workers that wait for one lease do not a
 
 
 class ClaimAction(Enum):
-    """What to do with a message."""
+    """An action to take on a message."""
 
     TAKE = "take"
     RETURN = "return"
