@@ -37,8 +37,9 @@ check: $(VENV)/dev ## what CI checks: format, lint, types, import rules, then th
 pythons: ## the unit and contract tests on the oldest and the newest other Python on this machine
 	@PYTHON=$(PYTHON) .ci/pythons
 
-docs: $(VENV)/run ## write docs/states.md, and the diagrams in README.md, from the table of states
+docs: $(VENV)/run ## write docs/states.md, the diagrams in README.md and the events in docs/logs.md from the code
 	@$(BIN)/holdfast states --write docs/states.md
+	@PYTHONPATH=tests:. $(BIN)/python -m support.log_events docs/logs.md
 	@$(BIN)/python -c 'import re, pathlib; from lifecycle.statechart import mermaid, mermaid_attempt; \
 	  p = pathlib.Path("README.md"); texts = iter((mermaid(), mermaid_attempt())); \
 	  p.write_text(re.sub(r"(?s)(```mermaid\n).*?(\n```)", lambda m: m[1] + next(texts) + m[2], p.read_text()))'

@@ -1,12 +1,14 @@
-"""Log lines: JSON for machines, colours for people; on each its job, epoch, node and state, and on none a secret.
+"""Format log lines as JSON for machines or text for people, with the current attempt on each and secrets on none.
 
-The core logs through the standard library and knows nothing of this: structlog's formatter stands behind the handler.
+The core logs through the standard library (`lifecycle.structured_log`); structlog renders the lines in a formatter of
+the root handler, so libraries' lines have the same form.
 """
 
 import logging
 import sys
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
+from http.client import HTTPException
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -18,13 +20,19 @@ from lifecycle.ports.observer import Observer
 from lifecycle.states import Edge
 from lifecycle.structured_log import EVENT_ATTRIBUTE, FIELDS_ATTRIBUTE
 
-INFO_EVENTS: Final = frozenset({"input_loaded", "resumed", "running", "checkpoint", "exited", "stopped"})
-TROUBLE_EVENTS: Final = frozenset(
+ATTEMPT_INFO_EVENTS: Final = frozenset({"input_loaded", "resumed", "running", "checkpoint", "exited", "stopped"})
+ATTEMPT_WARNING_EVENTS: Final = frozenset(
     {"no_snapshot", "upload_failed", "commit_unknown", "collection_failed", "log_not_stored", "killed"}
 )
-"""Of the attempt's log, what the core does not log itself."""
+"""Events of the attempt's event log that are logged too; the core logs the others itself, in its own words."""
 
-log = logging.getLogger("holdfast.attempt")
+ENVIRONMENT_ERRORS: Final = (OSError, EOFError, HTTPException)  # the network's, among others
+NETWORK_LIBRARIES: Final = frozenset({"botocore", "requests", "s3transfer", "urllib3"})
+
+Line = MutableMapping[str, Any]
+
+attempt_logger = logging.getLogger("holdfast.attempt")
+crash_logger = logging.getLogger("holdfast")
 
 
 @frozen
@@ -38,10 +46,10 @@ class LoggedAttempt:
 
 
 class AttemptContextProcessor:
-    """Knows the current attempt, and puts it on every line: an Observer, and a processor for structlog.
+    """An observer that knows the current attempt, and a structlog processor that adds it to every line.
 
     Args:
-        node: Who we are.
+        node: The node's name.
     """
 
     def __init__(self, node: str) -> None:
@@ -49,99 +57,146 @@ class AttemptContextProcessor:
         self._last: LoggedAttempt | None = None
 
     def entered(self, edge: Edge, record: JobRecord) -> None:
-        """As the port has it."""
+        """See `Observer.entered`."""
         self._last = LoggedAttempt(record.job, record.epoch, edge.destination.value)
 
     def wrote(self, record: JobRecord) -> None:
-        """As the port has it; what is written lags behind what is entered."""
+        """See `Observer.wrote`. Does nothing: a write is behind what was entered."""
 
     def noted(self, line: Mapping[str, Any]) -> None:
-        """As the port has it: the line is logged, unless the core does that itself."""
+        """See `Observer.noted`. Logs the events that the core does not log itself."""
         event = line["event"]
-        if event not in INFO_EVENTS | TROUBLE_EVENTS:
-            return
-        facts = {name: fact for name, fact in line.items() if name not in {"at", "event"} and fact is not None}
-        log.log(logging.WARNING if event in TROUBLE_EVENTS else logging.INFO, "%s", event, extra={"facts": facts})
+        if event in ATTEMPT_INFO_EVENTS | ATTEMPT_WARNING_EVENTS:
+            fields = {name: value for name, value in line.items() if name not in {"at", "event"}}
+            level = logging.WARNING if event in ATTEMPT_WARNING_EVENTS else logging.INFO
+            attempt_logger.log(level, "%s", event, extra={EVENT_ATTRIBUTE: event, FIELDS_ATTRIBUTE: fields})
 
     def left(self, record: JobRecord) -> None:  # noqa: ARG002 - the port's
-        """As the port has it."""
+        """See `Observer.left`."""
         if self._last:
             self._last = evolve(self._last, is_over=True)
 
-    def __call__(self, _: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Add what is known. A line that names its job itself (`extra`) may come before or after the attempt at it."""
-        record, last = event["_record"], self._last
-        fields = getattr(record, FIELDS_ATTRIBUTE, {})
-        job = fields.get("job", getattr(record, "job", None))
-        event["node"] = self._node
+    def __call__(self, _: object, __: str, line: Line) -> Line:
+        """Add the event, its fields and the context to *line*.
+
+        The current attempt is added unless the line names another job; after the attempt, only to lines that name its
+        job. A field never replaces a key that the line has already.
+        """
+        record, last = line["_record"], self._last
+        fields = {k: value for k, value in getattr(record, FIELDS_ATTRIBUTE, {}).items() if value is not None}
+        job = fields.get("job") or getattr(record, "job", None)
+        line["event"] = getattr(record, EVENT_ATTRIBUTE, line["event"])
+        line["node"] = self._node
         if job:
-            event["job"] = job
+            line["job"] = job
         if last and (job == last.job or not (job or last.is_over)):
-            event.update(job=last.job, epoch=last.epoch, state=last.state)
-        event["event"] = getattr(record, EVENT_ATTRIBUTE, event["event"])
-        for name, fact in {**getattr(record, "facts", {}), **fields}.items():
-            event.setdefault(name, fact)
-        return event
+            line.update(job=last.job, epoch=last.epoch, state=last.state)
+        for name, value in fields.items():
+            line.setdefault(name, value)
+        return line
 
 
 def configure(
-    *, kind: str, level: str, where: AttemptContextProcessor, mask: Callable[[str], str], stream: TextIO | None = None
+    *,
+    kind: str,
+    level: str,
+    context: AttemptContextProcessor,
+    redact: Callable[[str], str],
+    stream: TextIO | None = None,
 ) -> None:
-    """Send all log lines of this process to *stream*, errors that nobody caught and warnings too.
+    """Send all log lines of this process to *stream*, with uncaught exceptions and warnings.
 
     Args:
-        kind: `json`; `text`; `auto`: text on a terminal, else JSON.
-        level: The least level of our own lines. Of others' never less than INFO: a cloud's client puts tokens there.
-        where: Says whose line it is.
-        mask: Takes the secrets out of the finished line.
-        stream: stderr, if None.
+        kind: `json`, `text`, or `auto`: text on a terminal, otherwise JSON.
+        level: Lowest level of Holdfast's own lines. Libraries' lines below INFO are never logged, because botocore's
+            contain session tokens.
+        context: Adds the node and the attempt to each line.
+        redact: Removes secrets from the finished line.
+        stream: Destination; None: stderr.
     """
     stream = stream or sys.stderr
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_formatter(kind, where, mask, is_terminal=stream.isatty()))
+    is_text = kind == "text" or (kind == "auto" and stream.isatty())
+    rendering = _text(colors=stream.isatty()) if is_text else _json()
+    processors = [context, *([] if level.lower() == "debug" else [shorten_library_error])]
+    handler.setFormatter(_formatter(processors, rendering, redact))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
     logging.getLogger("holdfast").setLevel(level.upper())
     logging.getLogger("transitions").setLevel(logging.WARNING)
-    sys.excepthook = _say_uncaught
-    threading.excepthook = lambda caught: _say_uncaught(
-        caught.exc_type, caught.exc_value or caught.exc_type(), caught.exc_traceback
-    )
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
 
 
-def _formatter(
-    kind: str, where: AttemptContextProcessor, mask: Callable[[str], str], *, is_terminal: bool
-) -> logging.Formatter:
-    is_text = kind == "text" or (kind == "auto" and is_terminal)
-    # Not rich's tracebacks: they show the values of variables, and break lines in the middle of what is to be masked.
-    rendering: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=structlog.dev.plain_traceback)]
-        if is_text
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
+def shorten_library_error(_: object, __: str, line: Line) -> Line:
+    """Put a library's message on one line, with the error in place of a traceback that explains nothing.
+
+    urllib3, for example, warns with a traceback whenever a connection breaks among the headers of a response. A
+    traceback remains if the library reports an error, not a warning, and the error is neither the network's nor the
+    operating system's: then it shows a defect.
+    """
+    record: logging.LogRecord = line["_record"]
+    if record.name.split(".")[0] == "holdfast":
+        return line
+    if isinstance(line["event"], str):
+        line["event"] = " ".join(line["event"].split())
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    if error is not None and (record.levelno < logging.ERROR or _is_environmental(error)):
+        line.pop("exc_info", None)
+        line["error"] = " ".join(f"{type(error).__name__}: {error}".split())
+    return line
+
+
+def _is_environmental(error: BaseException) -> bool:
+    return isinstance(error, ENVIRONMENT_ERRORS) or type(error).__module__.partition(".")[0] in NETWORK_LIBRARIES
+
+
+def _text(*, colors: bool) -> list[Any]:
+    # Not rich's tracebacks: they show the values of variables, and break lines within a secret.
+    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+
+
+def _json() -> list[Any]:
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+
+
+def _formatter(processors: list[Any], rendering: list[Any], redact: Callable[[str], str]) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
-            where,
+            *processors,
         ],
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             *rendering,
-            lambda _, __, line: mask(str(line)),
+            lambda _, __, line: redact(str(line)),
         ],
     )
 
 
-def _say_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    _log_crash("process.crashed", kind, error, trace)
+
+
+def _log_uncaught_in_thread(caught: threading.ExceptHookArgs) -> None:
+    error = caught.exc_value or caught.exc_type()
+    name = caught.thread.name if caught.thread else None
+    _log_crash("thread.crashed", caught.exc_type, error, caught.exc_traceback, thread=name)
+
+
+def _log_crash(
+    event: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None, **fields: object
+) -> None:
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
     elif not issubclass(kind, SystemExit):
-        logging.getLogger("holdfast").critical("nobody expected this", exc_info=(kind, error, trace))
+        extra = {EVENT_ATTRIBUTE: event, FIELDS_ATTRIBUTE: fields}
+        crash_logger.critical("%s", event, exc_info=(kind, error, trace), extra=extra)
 
 
 if TYPE_CHECKING:
 
-    def _conforms(where: AttemptContextProcessor) -> Observer:
-        return where
+    def _conforms(processor: AttemptContextProcessor) -> Observer:
+        return processor

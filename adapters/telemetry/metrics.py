@@ -1,9 +1,11 @@
-"""Metrics of one worker, for Prometheus: an Observer that counts, and a small server that shows the counts.
+"""Prometheus metrics of one worker: an observer that counts, and a small HTTP server.
 
-Ages are computed when somebody asks. Labels are bounded, but for the job of the current attempt, which goes with it.
+Ages are computed at each scrape. The number of label values is bounded, except for the job of the current attempt,
+whose series disappears when the attempt ends. https://prometheus.io/docs/practices/naming/
 """
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from threading import Lock
@@ -30,26 +32,32 @@ from lifecycle.job_record import JobRecord
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.observer import Observer
 from lifecycle.states import OWNED, Edge, State, Trigger
+from lifecycle.structured_log import StructuredLogger
 
-SAVING_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
-KINDS: Final = 40  # of errors; a server could make up any number of them
-OTHER: Final = "other"
-UNRECORDED: Final = "unrecorded"
-disable_created_metrics()  # type: ignore[no-untyped-call] # a second series for each counter, that says when this process began to count
+CHECKPOINT_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+MAX_ERROR_LABELS: Final = 40  # a server could invent any number of error codes
+OTHER: Final = "other"  # label of all errors beyond these
+UNRECORDED: Final = "unrecorded"  # outcome of an attempt whose final write may not have landed
+disable_created_metrics()  # type: ignore[no-untyped-call] # no second series per counter with its creation time
 
+ATTEMPT_GAUGES: Final = tuple(
+    each for each in WORKER if each.name.startswith("holdfast_attempt_") and each.kind == "gauge"
+)
 OUTCOMES: Final = (*sorted(state.value for state in State if state not in OWNED | {State.QUEUED}), UNRECORDED)
-CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9.]{0,63}")
+ERROR_CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9.]{0,63}")
+
+log = StructuredLogger("holdfast.metrics")
 
 
 @frozen
-class Current:
-    """The attempt that runs. Moments are `Clock.monotonic()`.
+class CurrentAttempt:
+    """The running attempt. Moments are `Clock.monotonic()`.
 
     Attributes:
-        record: As last written.
-        state: As last entered.
-        written_at: When the record was.
-        saved_at: When a checkpoint was last committed or, before that, the workload started; None before that too.
+        record: The record as last written.
+        state: The state last entered.
+        written_at: Moment of that write.
+        saved_at: Moment of the last commit or, before the first, of the workload's start; None before that.
     """
 
     record: JobRecord
@@ -59,35 +67,35 @@ class Current:
 
 
 class Metrics(Collector):
-    """Counts what a worker does. Thread-safe.
+    """Metrics of what a worker does. Thread-safe.
 
     Args:
-        clock: For ages.
-        node: Who we are.
+        clock: Used for ages.
+        node: The node's name.
     """
 
     def __init__(self, clock: Clock, node: str) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._current: Current | None = None
+        self._current: CurrentAttempt | None = None
         self.registry = registry = CollectorRegistry()
-        named = {measure.name: measure for measure in WORKER}
+        definitions = {definition.name: definition for definition in WORKER}
 
         def counter(name: str) -> Counter:
-            return Counter(name, named[name].meaning, named[name].labels, registry=registry)
+            return Counter(name, definitions[name].meaning, definitions[name].labels, registry=registry)
 
-        build = named["holdfast_build_info"]
+        build = definitions["holdfast_build_info"]
         Gauge(build.name, build.meaning, build.labels, registry=registry).labels(__version__, node).set(1)
         self._transitions = counter("holdfast_transitions_total")
         self._attempts = counter("holdfast_attempts_total")
-        for outcome in OUTCOMES:  # at 0, so that the first failure is an increase
+        for outcome in OUTCOMES:  # start at 0, so that the first failure is an increase
             self._attempts.labels(outcome)
         self._events = counter("holdfast_attempt_events_total")
         self._writes = counter("holdfast_record_writes_total")
         self._checkpoints = counter("holdfast_checkpoints_total")
         self._sent = counter("holdfast_checkpoint_sent_bytes_total")
-        took = named["holdfast_checkpoint_seconds"]
-        self._took = Histogram(took.name, took.meaning, buckets=SAVING_S, registry=registry)
+        took = definitions["holdfast_checkpoint_seconds"]
+        self._took = Histogram(took.name, took.meaning, buckets=CHECKPOINT_BUCKETS_S, registry=registry)
         self.retries = RetryCounter(registry)
         registry.register(self)
         ProcessCollector(registry=registry)
@@ -98,7 +106,7 @@ class Metrics(Collector):
         now = self._clock.monotonic()
         with self._lock:
             if edge.trigger is Trigger.TAKE or self._current is None:
-                self._current = Current(record, edge.destination, now)
+                self._current = CurrentAttempt(record, edge.destination, now)
             saved_at = now if edge.trigger is Trigger.START else self._current.saved_at
             self._current = evolve(self._current, state=edge.destination, saved_at=saved_at)
 
@@ -123,49 +131,49 @@ class Metrics(Collector):
     def left(self, record: JobRecord) -> None:
         """See `Observer.left`."""
         with self._lock:
-            was, self._current = self._current, None
-        if was and was.state is State.SUPERSEDED:
+            last, self._current = self._current, None
+        if last and last.state is State.SUPERSEDED:
             outcome = State.SUPERSEDED.value
         else:
             outcome = UNRECORDED if record.state in OWNED else record.state.value
         self._attempts.labels(outcome).inc()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The current attempt, as Prometheus' client wants it; no values while there is none."""
+        """Yield the gauges of the current attempt, in the Prometheus client's form; without values if there is none."""
         with self._lock:
             current = self._current
         now, today = self._clock.monotonic(), self._clock.now()
         values = _values(current, now, today) if current else {}
-        yield from families((m for m in WORKER if m.name.startswith("holdfast_attempt_") and m.kind == "gauge"), values)
+        yield from families(ATTEMPT_GAUGES, values)
 
 
 class RetryCounter:
-    """Counts calls that are made again; a listener of `RetryListeners`."""
+    """A listener of `RetryListeners` that counts retries."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        measure = next(each for each in WORKER if each.name == "holdfast_retries_total")
-        self._counter = Counter(measure.name, measure.meaning, measure.labels, registry=registry)
-        self._kinds: set[str] = set()
+        definition = next(each for each in WORKER if each.name == "holdfast_retries_total")
+        self._counter = Counter(definition.name, definition.meaning, definition.labels, registry=registry)
+        self._error_labels: set[str] = set()
 
     def __call__(self, call: str, error: BaseException | None) -> None:
-        """See `RetryListeners`."""
-        kind = kind_of(error)
-        if len(self._kinds) >= KINDS and kind not in self._kinds:
-            kind = OTHER
-        self._kinds.add(kind)
-        self._counter.labels(call, kind).inc()
+        """Count a retry of *call* after *error*; see `retry_listeners.Listener`."""
+        label = error_label(error)
+        if len(self._error_labels) >= MAX_ERROR_LABELS and label not in self._error_labels:
+            label = OTHER
+        self._error_labels.add(label)
+        self._counter.labels(call, label).inc()
 
 
-def kind_of(error: BaseException | None) -> str:
-    """An error in a word: the service's code, else the class of what was met, else of what it was made into."""
+def error_label(error: BaseException | None) -> str:
+    """Return a label for *error*: the service's code, or the HTTP status, or the class of the original error."""
     if error is None:
         return NOT_ACCEPTED
     cause = error.__cause__ or error
-    answer = getattr(cause, "response", None)
-    if isinstance(answer, dict):
-        code = str(answer.get("Error", {}).get("Code", ""))
-        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if CODE.fullmatch(code):
+    response = getattr(cause, "response", None)
+    if isinstance(response, dict):
+        code = str(response.get("Error", {}).get("Code", ""))
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if ERROR_CODE.fullmatch(code):
             return code
         if isinstance(status, int):
             return f"HTTP{status}"
@@ -173,65 +181,72 @@ def kind_of(error: BaseException | None) -> str:
 
 
 Values = Mapping[str, Iterable[tuple[tuple[str, ...], float]]]
-"""By the name of the metric: the values of its labels, and its own."""
+"""Samples by metric: the values of the labels, and the value."""
 
 
-def families(measures: Iterable[MetricDefinition], values: Values) -> Iterator[Any]:
-    """*measures* with their *values*, as Prometheus' client wants them."""
-    for measure in measures:
-        kind = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
-        family = kind(measure.name, measure.meaning, labels=measure.labels)
-        for labels, value in values.get(measure.name, ()):
+def families(definitions: Iterable[MetricDefinition], values: Values) -> Iterator[Any]:
+    """Yield a metric family of the Prometheus client for each of *definitions*, with its *values*."""
+    for definition in definitions:
+        kind = CounterMetricFamily if definition.kind == "counter" else GaugeMetricFamily
+        family = kind(definition.name, definition.meaning, labels=definition.labels)
+        for labels, value in values.get(definition.name, ()):
             family.add_metric(labels, value)
         yield family
 
 
 def serve(registry: CollectorRegistry, *, host: str, port: int, remedy: str) -> int:
-    """Show *registry* at `http://host:port/metrics` for as long as this process lives.
+    """Serve *registry* at `http://HOST:PORT/metrics` until the process exits.
 
     Args:
-        registry: What to show.
-        host: The address to listen at.
-        port: The same; 0: any that is free.
-        remedy: How to choose another, for the message.
+        registry: The metrics.
+        host: Address to listen on.
+        port: Port to listen on; 0: any free port.
+        remedy: How to choose another port, for the error message.
 
     Returns:
         The port.
 
     Raises:
-        ConfigError: Nobody can listen there.
+        ConfigError: The address or port cannot be listened on.
     """
     try:
         server, _ = start_http_server(port, host, registry)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise ConfigError(f"metrics cannot be shown at {host}, port {port}: {why}; {remedy}") from error
+        reason = error.strerror or str(error)
+        raise ConfigError(f"metrics cannot be served at {host}, port {port}: {reason}; {remedy}") from error
+    server.handle_error = _log_request_error  # type: ignore[method-assign] # socketserver prints a traceback to stderr
     return int(server.server_port)
 
 
-def _values(current: Current, now: float, today: datetime) -> Values:
-    record, lone = current.record, ()
+def _log_request_error(request: object, client_address: object) -> None:  # noqa: ARG001 - socketserver's signature
+    """Log the error of a scrape that is being handled, such as a connection that the scraper has closed."""
+    error = sys.exc_info()[1]
+    log.info("scrape.failed", error=f"{type(error).__name__}: {error}", client=str(client_address))
+
+
+def _values(current: CurrentAttempt, now: float, today: datetime) -> Values:
+    record, unlabelled = current.record, ()
     values: dict[str, list[tuple[tuple[str, ...], float]]] = {
         "info": [((record.job, str(record.epoch), record.workload), 1)],
         "state": [((state.value,), float(state is current.state)) for state in State if state in OWNED],
-        "lease_seconds": [(lone, record.lease_s)],
-        "lease_age_seconds": [(lone, now - current.written_at)],
-        "backlog_bytes": [(lone, record.backlog.bytes if record.backlog else 0)],
-        "backlog_age_seconds": [(lone, age_s(record.backlog.since, today) if record.backlog else 0)],
+        "lease_seconds": [(unlabelled, record.lease_s)],
+        "lease_age_seconds": [(unlabelled, now - current.written_at)],
+        "backlog_bytes": [(unlabelled, record.backlog.bytes if record.backlog else 0)],
+        "backlog_age_seconds": [(unlabelled, age_s(record.backlog.since, today) if record.backlog else 0)],
     }
     if current.saved_at is not None:
-        values["checkpoint_age_seconds"] = [(lone, now - current.saved_at)]
+        values["checkpoint_age_seconds"] = [(unlabelled, now - current.saved_at)]
     if record.checkpoint:
-        values["checkpoint_bytes"] = [(lone, record.checkpoint.bytes)]
+        values["checkpoint_bytes"] = [(unlabelled, record.checkpoint.bytes)]
     if record.progress.done is not None:
-        values["steps_done"] = [(lone, record.progress.done)]
+        values["steps_done"] = [(unlabelled, record.progress.done)]
     if record.progress.total is not None:
-        values["steps"] = [(lone, record.progress.total)]
+        values["steps"] = [(unlabelled, record.progress.total)]
     return {f"holdfast_attempt_{name}": samples for name, samples in values.items()}
 
 
 def age_s(moment: str | None, now: datetime) -> float:
-    """Seconds from *moment*, as the record has it, to *now*; 0 for one that cannot be read, or lies ahead."""
+    """Return the seconds from *moment*, in the record's form, to *now*; 0 if it is malformed or in the future."""
     try:
         return max((now - datetime.fromisoformat(moment or "")).total_seconds(), 0.0)
     except (ValueError, TypeError):

@@ -1,7 +1,8 @@
-"""Spans whose ids every node works out alike, so that a job is one trace though its nodes never talk.
+"""Spans with ids that every node computes alike, so that a job is one trace although its nodes never communicate.
 
-A trace's id is a hash of the job's identity, a span's of that and of what it is; the SDK takes both from an IdGenerator
-(opentelemetry.io, Tracing SDK, "Id Generators"). Each span is made when it is over, with its times given.
+The id of a trace is a hash of the job's identity; the id of a span is a hash of that and of the span's own identity.
+The SDK takes both from an IdGenerator (https://opentelemetry.io/docs/specs/otel/trace/sdk/#id-generators). A span is
+recorded when it is over, with given times.
 """
 
 from collections.abc import Mapping
@@ -23,29 +24,29 @@ EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 @frozen
-class Note:
-    """Something that happened within a span: a name, a moment, and facts."""
+class SpanEvent:
+    """An event within a span: its name, moment and attributes."""
 
     name: str
     at: datetime
-    facts: Mapping[str, Any]
+    attributes: Mapping[str, Any]
 
 
 @frozen
 class Span:
-    """A span that is over.
+    """A finished span.
 
     Attributes:
-        name: One of few, so that they can be grouped.
-        trace: The trace's id.
-        id: Its own.
-        parent: Its parent's; None for the root.
-        start: When it began, by the wall clock of whoever saw that.
-        end: When it ended, likewise; one before *start* is taken for *start*.
-        facts: JSON values; what is None is left out.
-        notes: What happened within it.
-        error: Why it failed; None if it did not.
-        is_success: Whether it is known to have reached what it was for.
+        name: One of a few names, so that spans can be grouped.
+        trace: Id of the trace.
+        id: Id of the span.
+        parent: Id of the parent; None for the root.
+        start: Start, by the wall clock of the node that saw it.
+        end: End, likewise; replaced by *start* if it is earlier.
+        attributes: JSON values; those that are None are omitted.
+        events: Events within the span.
+        error: Reason of the failure; None if it did not fail.
+        is_success: The span is known to have succeeded.
     """
 
     name: str
@@ -54,51 +55,54 @@ class Span:
     parent: int | None
     start: datetime
     end: datetime
-    facts: Mapping[str, Any] = field(factory=dict)
-    notes: tuple[Note, ...] = ()
+    attributes: Mapping[str, Any] = field(factory=dict)
+    events: tuple[SpanEvent, ...] = ()
     error: str | None = None
     is_success: bool = False
 
 
-class Spans:
-    """Gives spans to a processor of the SDK. Never waits if that does not; thread-safe.
+class SpanRecorder:
+    """Passes spans to a span processor of the SDK. Thread-safe, and blocks only if the processor does.
 
     Args:
-        processor: What takes them to a collector.
-        resource: What every span says of this process; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME go before it.
+        processor: Sends the spans to a collector.
+        resource: Attributes of this process; OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME take precedence.
     """
 
     def __init__(self, processor: SpanProcessor, resource: Mapping[str, str]) -> None:
-        self._ids = _GivenIds()
+        self._ids = _PresetIds()
         self._lock = Lock()
         provider = TracerProvider(
-            sampler=ALWAYS_ON,  # a ratio would keep half of a trace: its root has no parent to ask
+            sampler=ALWAYS_ON,  # a ratio would keep parts of a trace only
             resource=Resource(dict(resource)).merge(OTELResourceDetector().detect()),
-            shutdown_on_exit=False,  # whoever made the processor ends it, within a time limit
+            shutdown_on_exit=False,  # the processor's owner shuts it down, with a time limit
             id_generator=self._ids,
         )
         provider.add_span_processor(processor)
         self._tracer = provider.get_tracer("holdfast")
 
-    def give(self, span: Span) -> None:
-        """Make *span*, and hand it to the processor."""
+    def record(self, span: Span) -> None:
+        """Pass *span* to the processor."""
         start = _ns(span.start)
         with self._lock:
             self._ids.trace, self._ids.span = span.trace, span.id
-            made = self._tracer.start_span(
-                span.name, context=_under(span.trace, span.parent), attributes=_plain(span.facts), start_time=start
+            recorded = self._tracer.start_span(
+                span.name,
+                context=_context(span.trace, span.parent),
+                attributes=_attributes(span.attributes),
+                start_time=start,
             )
-        for note in span.notes:
-            made.add_event(note.name, _plain(note.facts), _ns(note.at))
+        for event in span.events:
+            recorded.add_event(event.name, _attributes(event.attributes), _ns(event.at))
         if span.error is not None:
-            made.set_status(StatusCode.ERROR, span.error)
+            recorded.set_status(StatusCode.ERROR, span.error)
         elif span.is_success:
-            made.set_status(StatusCode.OK)
-        made.end(max(_ns(span.end), start))
+            recorded.set_status(StatusCode.OK)
+        recorded.end(max(_ns(span.end), start))
 
 
-class _GivenIds(IdGenerator):
-    """Says the ids that it was told; the lock is `Spans`'."""
+class _PresetIds(IdGenerator):
+    """Returns ids that were set before; protected by `SpanRecorder`'s lock."""
 
     trace = 0
     span = 0
@@ -111,21 +115,23 @@ class _GivenIds(IdGenerator):
 
 
 def trace_id(*identity: str) -> int:
-    """The id of the trace of what *identity* names: never 0, which the standard forbids."""
+    """Return the id of the trace with that identity: never 0, which the standard forbids."""
     return _hash(TRACE_BYTES, identity)
 
 
 def span_id(trace: int, *identity: str) -> int:
-    """The id of the span within *trace* that *identity* names: never 0."""
+    """Return the id of the span with that identity within *trace*: never 0."""
     return _hash(SPAN_BYTES, (f"{trace:032x}", *identity))
 
 
 def _hash(size: int, words: tuple[str, ...]) -> int:
-    text = "".join(f"{len(word)}:{word}" for word in words)  # lengths, so that no two lists of words are one text
+    text = "".join(
+        f"{len(word)}:{word}" for word in words
+    )  # with lengths, so that two lists of words never give the same text
     return int.from_bytes(blake2b(text.encode(), digest_size=size).digest()) or 1
 
 
-def _under(trace: int, parent: int | None) -> Any:
+def _context(trace: int, parent: int | None) -> Any:
     if parent is None:
         return set_span_in_context(NonRecordingSpan(SpanContext(0, 0, is_remote=False)))
     context = SpanContext(trace, parent, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
@@ -136,6 +142,6 @@ def _ns(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1) * 1000
 
 
-def _plain(facts: Mapping[str, Any]) -> dict[str, str | bool | int | float]:
-    known = {name: value for name, value in facts.items() if value is not None}
+def _attributes(values: Mapping[str, Any]) -> dict[str, str | bool | int | float]:
+    known = {name: value for name, value in values.items() if value is not None}
     return {name: value if isinstance(value, str | bool | int | float) else str(value) for name, value in known.items()}

@@ -20,21 +20,23 @@ def watching(env: Environment, node: Node) -> list[Observer]:
     Raises:
         ConfigError: Nobody can listen at METRICS_HOST and METRICS_PORT.
     """
-    where = log_as_set(env, node.name)
+    context = log_as_set(env, node.name)
     host, port = env.settings["METRICS_HOST"], env.settings["METRICS_PORT"]
     if not port:
-        return [where]
+        return [context]
     from adapters.telemetry.metrics import Metrics, serve
 
     metrics = Metrics(env.clock, node.name)
     env.retries.add(metrics.retries)
     serve(metrics.registry, host=host, port=port, remedy="choose another METRICS_PORT, or 0 for none")
     log.info("metrics are at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
-    return [where, metrics]
+    return [context, metrics]
 
 
 def log_as_set(env: Environment, node: str) -> AttemptContextProcessor:
     """Log as LOG_FORMAT and LOG_LEVEL say, with *node* on each line and no secret of the settings on any."""
-    where = AttemptContextProcessor(node)
-    configure(kind=env.settings["LOG_FORMAT"], level=env.settings["LOG_LEVEL"], where=where, mask=mask_of(env.settings))
-    return where
+    context = AttemptContextProcessor(node)
+    configure(
+        kind=env.settings["LOG_FORMAT"], level=env.settings["LOG_LEVEL"], context=context, redact=mask_of(env.settings)
+    )
+    return context

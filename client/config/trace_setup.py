@@ -43,7 +43,7 @@ def tracing(env: Environment, node: Node, environ: Mapping[str, str]) -> Iterato
     logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # its every retry is a warning
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    from adapters.telemetry.spans import Spans
+    from adapters.telemetry.spans import SpanRecorder
     from adapters.telemetry.tracing import Tracing
 
     processor = BatchSpanProcessor(_exporter())
@@ -55,7 +55,7 @@ def tracing(env: Environment, node: Node, environ: Mapping[str, str]) -> Iterato
         **({"holdfast.node.kind": node.kind} if node.kind else {}),
     }
     try:
-        yield Tracing(Spans(processor, resource), env.clock, layout=env.layout, bucket=env.bucket)
+        yield Tracing(SpanRecorder(processor, resource), env.clock, layout=env.layout, bucket=env.bucket)
     finally:
         flush = threading.Thread(target=processor.shutdown, name="tracing-flush", daemon=True)
         flush.start()

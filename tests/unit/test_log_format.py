@@ -1,8 +1,10 @@
-"""Log lines: whose they are is on each, secrets on none."""
+"""Log lines carry their event, fields and attempt, whatever their form, and never a secret."""
 
 import io
 import json
 import logging
+import re
+import socket
 import sys
 import threading
 import warnings
@@ -12,13 +14,17 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import urllib3
+from botocore.exceptions import ConnectTimeoutError
 from support.cluster import Cluster
+from urllib3.exceptions import HeaderParsingError
 
 from adapters.redaction import Redactor
 from adapters.telemetry.log_format import AttemptContextProcessor, configure
 from client.config.secret_redaction import mask_of
 from client.config.settings import from_environ
 from lifecycle.errors import ConfigError
+from lifecycle.structured_log import StructuredLogger
 
 SECRET = 'wJalr/XUtn+FEMI "quoted" K7MDENG\'é'
 
@@ -42,20 +48,20 @@ def _as_it_was() -> Iterator[None]:
 
 
 def logging_to(
-    stream: io.StringIO, where: AttemptContextProcessor | None = None, **more: Any
+    stream: io.StringIO, context: AttemptContextProcessor | None = None, **more: Any
 ) -> Callable[[], list[dict[str, Any]]]:
-    """Log there; gives the lines so far."""
-    given = {"kind": "auto", "level": "info", "mask": Redactor([SECRET]), **more}
-    configure(where=where or AttemptContextProcessor("node1"), stream=stream, **given)
+    """Log to *stream*; return a function that returns the lines so far."""
+    given = {"kind": "auto", "level": "info", "redact": Redactor([SECRET]), **more}
+    configure(context=context or AttemptContextProcessor("node1"), stream=stream, **given)
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def test_every_line_says_whose_it_is(tmp_path: Path) -> None:
     """The node on all; job, epoch and state from the lease to the end, and on the last line about the job too."""
-    cluster, where = Cluster(tmp_path), AttemptContextProcessor("node1")
-    lines = logging_to(io.StringIO(), where)
+    cluster, context = Cluster(tmp_path), AttemptContextProcessor("node1")
+    lines = logging_to(io.StringIO(), context)
     cluster.submit("a")
-    cluster.worker(observers=[where]).run()
+    cluster.worker(observers=[context]).run()
     told = lines()
     assert {line["node"] for line in told} == {"node1"}
     saved = [line for line in told if line["event"] == "checkpoint"]
@@ -69,13 +75,13 @@ def test_every_line_says_whose_it_is(tmp_path: Path) -> None:
 
 def test_another_job_is_not_taken_for_the_last_one(tmp_path: Path) -> None:
     """A message that is handed back between attempts says its own job, without an epoch that is not its."""
-    cluster, where = Cluster(tmp_path), AttemptContextProcessor("node1")
-    lines = logging_to(io.StringIO(), where)
+    cluster, context = Cluster(tmp_path), AttemptContextProcessor("node1")
+    lines = logging_to(io.StringIO(), context)
     cluster.submit("a")
-    cluster.worker(observers=[where], max_jobs=1).run()
-    logging.getLogger("holdfast.worker").info("b: handed back", extra={"job": "b"})
+    cluster.worker(observers=[context], max_jobs=1).run()
+    StructuredLogger("holdfast.worker").info("message.released", job="b", reason="busy")
     line = lines()[-1]
-    assert line["job"] == "b"
+    assert (line["event"], line["job"], line["reason"]) == ("message.released", "b", "busy")
     assert "epoch" not in line
 
 
@@ -91,10 +97,16 @@ def test_another_job_is_not_taken_for_the_last_one(tmp_path: Path) -> None:
 def test_json_for_machines_text_for_people(kind: str, stream: io.StringIO, *, is_json: bool) -> None:
     """By where it goes, unless it is said; colours on a terminal alone."""
     logging_to(stream, kind=kind)
-    logging.getLogger("holdfast.worker").info("node1 works: %s", "series-sum")
+    StructuredLogger("holdfast.worker").info("worker.started", workloads="series-sum", empty=None)
     text = stream.getvalue()
     assert text.startswith("{") == is_json
-    assert "node1 works: series-sum" in text
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    if is_json:
+        line = json.loads(text)
+        assert (line["event"], line["workloads"]) == ("worker.started", "series-sum")
+    else:
+        assert re.search(r"worker\.started +\[holdfast\.worker\].* workloads=series-sum", plain)
+    assert "empty" not in text
     assert ("\x1b[" in text) == (stream.isatty() and not is_json)
     assert text.count("\n") == 1
 
@@ -104,10 +116,10 @@ def test_no_secret_in_any_form(kind: str) -> None:
     """In a message, a field, a traceback, its variables; quoted, escaped, or in an address."""
     stream = io.StringIO()
     logging_to(stream, kind=kind)
-    log = logging.getLogger("holdfast.worker")
-    log.error("the key %s is refused", SECRET)
-    log.error("headers %r", {"x-amz-security-token": f"{SECRET}\n"})
-    log.error("http://x/?token=%s", quote(SECRET, safe=""), extra={"facts": {"error": repr(SECRET.encode())}})
+    log = StructuredLogger("holdfast.worker")
+    logging.getLogger("botocore").error("the key %s is refused", SECRET)
+    log.error("call.failed", headers={"x-amz-security-token": f"{SECRET}\n"})
+    log.error("call.failed", url=f"http://x/?token={quote(SECRET, safe='')}", error=repr(SECRET.encode()))
 
     def put_header(held_here: str) -> None:
         raise ValueError(f"Invalid header value {held_here!r}")
@@ -115,7 +127,7 @@ def test_no_secret_in_any_form(kind: str) -> None:
     try:
         put_header(SECRET)
     except ValueError:
-        log.exception("trouble")
+        log.exception("call.failed")
     text = stream.getvalue()
     assert "Invalid header value" in text
     assert "Traceback" in text
@@ -164,16 +176,93 @@ def test_what_nobody_caught_is_a_line_too() -> None:
         warnings.warn("old", stacklevel=1)
     told = lines()
     assert [line["level"] for line in told] == ["critical", "critical", "warning"]
+    assert [line["event"] for line in told[:2]] == ["thread.crashed", "process.crashed"]
+    assert told[0]["thread"] == thread.name
     assert all("RuntimeError: …" in line["exception"] for line in told[:2])
+    assert "\n" not in told[2]["event"]
 
 
 def test_the_level_is_for_our_own_lines() -> None:
     """A cloud client's DEBUG shows tokens: it is not to be had."""
     lines = logging_to(io.StringIO(), level="debug")
-    logging.getLogger("holdfast.checkpoint").debug("ours")
+    StructuredLogger("holdfast.checkpoint").debug("pack.sent")
     logging.getLogger("botocore.auth").debug("x-amz-security-token: …")
     logging.getLogger("botocore").info("theirs")
-    assert [line["event"] for line in lines()] == ["ours", "theirs"]
+    assert [line["event"] for line in lines()] == ["pack.sent", "theirs"]
+
+
+def fail_with(error: Exception, logger: str, level: int, text: str) -> None:
+    """Log *text* to *logger* with the traceback of *error*, as libraries do."""
+    try:
+        raise error
+    except type(error):
+        logging.getLogger(logger).log(level, text, exc_info=True)
+
+
+@pytest.mark.parametrize("kind", ["json", "text"])
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [
+        (HeaderParsingError([], "half a na"), logging.WARNING),  # type: ignore[arg-type]
+        (ConnectionResetError(104, "Connection reset by peer"), logging.ERROR),
+        (ConnectTimeoutError(endpoint_url="http://x"), logging.ERROR),
+        (ValueError("a warning is no defect"), logging.WARNING),
+    ],
+)
+def test_a_librarys_traceback_of_the_network_is_one_line(kind: str, error: Exception, level: int) -> None:
+    """The line has the library's message and the error; at LOG_LEVEL=debug the traceback remains."""
+    stream = io.StringIO()
+    logging_to(stream, kind=kind)
+    fail_with(error, "urllib3.connection", level, "Failed to parse headers\n(url=http://x)")
+    text = stream.getvalue()
+    assert text.count("\n") == 1
+    assert "Failed to parse headers (url=http://x)" in text
+    assert type(error).__name__ in text
+    assert "Traceback" not in text
+    logging_to(stream, kind=kind, level="debug")
+    fail_with(error, "urllib3.connection", level, "Failed to parse headers")
+    assert "Traceback" in stream.getvalue()
+
+
+def test_a_librarys_defect_keeps_its_traceback() -> None:
+    """An error that is not the network's has to be found in the code."""
+    lines = logging_to(io.StringIO())
+    fail_with(KeyError("x"), "uvicorn.error", logging.ERROR, "Exception in ASGI application\n")
+    (line,) = lines()
+    assert line["event"] == "Exception in ASGI application"
+    assert "Traceback" in line["exception"]
+
+
+def test_our_own_exceptions_keep_their_traceback() -> None:
+    """`exception` reports a defect of Holdfast's, whatever its class."""
+    lines = logging_to(io.StringIO())
+    try:
+        socket.create_connection(("127.0.0.1", 0))
+    except OSError:
+        StructuredLogger("holdfast.worker").exception("observer.failed", observer="x")
+    assert "Traceback" in lines()[0]["exception"]
+
+
+def test_headers_that_break_off_are_one_line() -> None:
+    """urllib3 itself warns with a traceback, which filled the log under network faults."""
+    lines = logging_to(io.StringIO())
+    with socket.create_server(("127.0.0.1", 0)) as server, urllib3.PoolManager() as pool:
+
+        def break_off() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nServer: x\r\nhalf a na")
+
+        thread = threading.Thread(target=break_off)
+        thread.start()
+        pool.request("GET", f"http://127.0.0.1:{server.getsockname()[1]}", retries=False)
+        thread.join()
+    (line,) = lines()
+    assert line["logger"].startswith("urllib3")
+    assert line["event"].startswith("Failed to parse headers")
+    assert "HeaderParsingError" in line["error"]
+    assert "exception" not in line
 
 
 @pytest.mark.parametrize(

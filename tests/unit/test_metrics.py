@@ -1,6 +1,9 @@
 """What a worker's metrics say, while it works and after."""
 
+import logging
 import socket
+import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from support.cluster import Cluster
 from adapters.memory.clock import ManualClock
 from adapters.retry_listeners import RetryListeners
 from adapters.retrying import RetryingStore
-from adapters.telemetry.metrics import KINDS, OTHER, Metrics, kind_of, serve
+from adapters.telemetry.metrics import MAX_ERROR_LABELS, OTHER, Metrics, error_label, serve
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.job_record import JobRecord
 from lifecycle.states import EDGES, Edge, State, Trigger
@@ -155,16 +158,33 @@ class Answered(Exception):  # noqa: N818 - like a vendor's error
 )
 def test_an_error_is_a_word(error: BaseException | None, kind: str) -> None:
     """The service's code, the status of an answer without one, or the class of what was met."""
-    assert kind_of(error) == kind
+    assert error_label(error) == kind
 
 
 def test_a_server_cannot_make_labels_without_end(metrics: Metrics) -> None:
     """After so many kinds of errors the others are one."""
-    for number in range(2 * KINDS):
+    for number in range(2 * MAX_ERROR_LABELS):
         metrics.retries("store get", with_cause(Answered({"Error": {"Code": f"Made{number}"}})))
     counted = {name: value for name, value in values(metrics).items() if name.startswith("holdfast_retries_total")}
-    assert len(counted) == KINDS + 1
-    assert counted[f"holdfast_retries_total['{OTHER}', 'store get']"] == KINDS
+    assert len(counted) == MAX_ERROR_LABELS + 1
+    assert counted[f"holdfast_retries_total['{OTHER}', 'store get']"] == MAX_ERROR_LABELS
+
+
+def test_a_scraper_that_hangs_up_is_one_line(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Socketserver would print a traceback for each connection that breaks."""
+    port = serve(metrics.registry, host="127.0.0.1", port=0, remedy="")
+    with caplog.at_level(logging.INFO, "holdfast.metrics"):
+        with socket.create_connection(("127.0.0.1", port)) as scraper:
+            scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close with a reset
+            scraper.sendall(b"GET /metr")
+        deadline = time.monotonic() + 30
+        while not caplog.messages:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert caplog.messages[0].startswith("scrape.failed error='ConnectionResetError: ")
+    assert capfd.readouterr().err == ""
 
 
 def test_a_port_in_use_is_said(metrics: Metrics, listening: int) -> None:

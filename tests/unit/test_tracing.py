@@ -13,7 +13,7 @@ from opentelemetry.trace import StatusCode
 from support.cluster import LAYOUT, Cluster
 from support.fault_injection import Fate, FaultInjection, unless_dead
 
-from adapters.telemetry.spans import Spans, span_id, trace_id
+from adapters.telemetry.spans import SpanRecorder, span_id, trace_id
 from adapters.telemetry.tracing import Tracing
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import RetryableError
@@ -36,8 +36,8 @@ def tracing(cluster: Cluster, exporter: InMemorySpanExporter) -> Callable[[], Tr
     """Makes the observer of another node; all send to one place."""
 
     def make() -> Tracing:
-        spans = Spans(SimpleSpanProcessor(exporter), {"service.name": "holdfast"})
-        return Tracing(spans, cluster.clock, layout=LAYOUT, bucket="")
+        recorder = SpanRecorder(SimpleSpanProcessor(exporter), {"service.name": "holdfast"})
+        return Tracing(recorder, cluster.clock, layout=LAYOUT, bucket="")
 
     return make
 
