@@ -83,7 +83,7 @@ class AttemptContextProcessor:
         job. A field never replaces a key that the line has already.
         """
         record, last = line["_record"], self._last
-        fields = {k: value for k, value in getattr(record, FIELDS_ATTRIBUTE, {}).items() if value is not None}
+        fields = {k: _plain(value) for k, value in getattr(record, FIELDS_ATTRIBUTE, {}).items() if value is not None}
         job = fields.get("job") or getattr(record, "job", None)
         line["event"] = getattr(record, EVENT_ATTRIBUTE, line["event"])
         line["node"] = self._node
@@ -145,6 +145,11 @@ def shorten_library_error(_: object, __: str, line: Line) -> Line:
         line.pop("exc_info", None)
         line["error"] = " ".join(f"{type(error).__name__}: {error}".split())
     return line
+
+
+def _plain(value: object) -> object:
+    """Return *value* if JSON has its type, otherwise its text: an error's message, a duration, a path."""
+    return value if isinstance(value, str | bool | int | float | list | tuple | dict) else str(value)
 
 
 def _is_environmental(error: BaseException) -> bool:

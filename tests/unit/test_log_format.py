@@ -79,7 +79,7 @@ def test_another_job_is_not_taken_for_the_last_one(tmp_path: Path) -> None:
     lines = logging_to(io.StringIO(), context)
     cluster.submit("a")
     cluster.worker(observers=[context], max_jobs=1).run()
-    StructuredLogger("holdfast.worker").info("message.released", job="b", reason="busy")
+    StructuredLogger("holdfast.worker").info("message.released", job="b", reason=ConfigError("busy"))
     line = lines()[-1]
     assert (line["event"], line["job"], line["reason"]) == ("message.released", "b", "busy")
     assert "epoch" not in line
