@@ -110,8 +110,8 @@ def test_what_pays_is_compressed_and_what_does_not_is_not(shelf: Shelf, tmp_path
     first = saved(shelf)
     assert shelf.store.sent - len(encode_manifest(first.manifest)) < 3000 + 5000
     log, noise = first.manifest.files
-    assert all(extent.stored for extent in log.extents[:-1])
-    assert not any(extent.stored for extent in noise.extents)
+    assert all(extent.frame_length for extent in log.extents[:-1])
+    assert not any(extent.frame_length for extent in noise.extents)
     shelf.write("log", b"step done\n" * 500 + b"something else entirely" + b"step done\n" * 500)
     shelf.same(saved(shelf), tmp_path / "back")
 
@@ -231,14 +231,14 @@ def test_what_lies_here_is_not_fetched(shelf: Shelf, tmp_path: Path) -> None:
     shelf.write("b", b"the same")
     done = saved(shelf)
     back = tmp_path / "back"
-    assert shelf.same(done, back).fetched == 8192 + 8
-    assert shelf.same(done, back).fetched == 0
+    assert shelf.same(done, back).fetched_bytes == 8192 + 8
+    assert shelf.same(done, back).fetched_bytes == 0
     content[5000] ^= 1
     (back / "checkpoint/a").write_bytes(content)
     (back / "checkpoint/stray").write_bytes(b"x")
     shelf.store.calls.clear()
     found = shelf.same(done, back)
-    assert found.fetched == 1024
+    assert found.fetched_bytes == 1024
     assert [name for name, _ in shelf.store.calls] == ["get", "get_range"]
     assert done.base.runs == found.base.runs
 
@@ -322,8 +322,8 @@ def test_a_file_that_is_written_to_while_it_is_saved_is_not_committed(shelf: She
 
 def test_a_cap_makes_packs_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What may be sent in PACED_S goes into one, so that a cap is not kept in one long burst."""
-    monkeypatch.setattr("lifecycle.checkpoint.packer.SMALLEST_PACED", 1_000)
-    monkeypatch.setattr("lifecycle.checkpoint.packer.PACED_S", 0.02)
+    monkeypatch.setattr("lifecycle.checkpoint.packer.MIN_LIMITED_PACK_BYTES", 1_000)
+    monkeypatch.setattr("lifecycle.checkpoint.packer.LIMITED_PACK_S", 0.02)
     shelf = Shelf(tmp_path, chunk_sizes=evolve(SMALL, pack_bytes=1 << 20, read_bytes=1 << 10), limit=500_000)
     shelf.write("a", shelf.noise(50_000))
     done = saved(shelf)
@@ -354,6 +354,6 @@ def test_pieces_that_do_not_make_up_the_file_are_damage(shelf: Shelf, tmp_path: 
     done = saved(shelf)
     one, other = done.manifest.files
     mixed = [evolve(one, extents=other.extents)]
-    with pytest.raises(CorruptCheckpointError, match="do not make up its hash"):
+    with pytest.raises(CorruptCheckpointError, match="do not match its digest"):
         fill(shelf.memory, SystemClock(), mixed, tmp_path / "back")
     assert not list((tmp_path / "back").rglob("a"))

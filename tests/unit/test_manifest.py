@@ -8,7 +8,7 @@ from lifecycle.errors import CorruptCheckpointError
 
 PACKS = {"j/packs/e1/1": 900, "j/packs/e1/2": 100}
 RAW = Extent("j/packs/e1/1", 0, 8, "d1")
-FRAME = Extent("j/packs/e1/2", 40, 7, "d2", stored=60, skip=2)
+FRAME = Extent("j/packs/e1/2", 40, 7, "d2", frame_length=60, skip=2)
 ENTRY = FileEntry("checkpoint/a/b.txt", 15, 0o644, 4, "d", (RAW, FRAME))
 MANIFEST = Manifest("j", 1, 2, 7, PACKS, (ENTRY, FileEntry("output/empty", 0, 0o600, 4, "d0", ())))
 
@@ -33,9 +33,9 @@ def test_a_path_that_could_leave_the_directory_is_refused(path: str) -> None:
     "files",
     [
         (evolve(ENTRY, size=16),),
-        (evolve(ENTRY, block=0),),
-        (evolve(ENTRY, block=3),),
-        (evolve(ENTRY, block=2 << 20),),
+        (evolve(ENTRY, chunk_bytes=0),),
+        (evolve(ENTRY, chunk_bytes=3),),
+        (evolve(ENTRY, chunk_bytes=2 << 20),),
         (evolve(ENTRY, size=-8, extents=(evolve(RAW, length=-8),)),),
         (evolve(ENTRY, size=7, extents=(evolve(FRAME, offset=-1),)),),
         (evolve(ENTRY, size=7, extents=(evolve(FRAME, offset=41),)),),
