@@ -1,4 +1,4 @@
-"""Manifests: what they say survives, and what would write outside a job's directory is refused."""
+"""Manifests: encoding loses nothing, and a manifest that would write outside a job's directory is refused."""
 
 import pytest
 from attrs import evolve
@@ -14,14 +14,14 @@ MANIFEST = Manifest("j", 1, 2, 7, PACKS, (ENTRY, FileEntry("output/empty", 0, 0o
 
 
 def test_a_manifest_survives_its_encoding() -> None:
-    """Every field comes back, and it knows its size."""
+    """Every field survives, and the size is the sum of the files."""
     assert decode_manifest(encode_manifest(MANIFEST)) == MANIFEST
     assert MANIFEST.bytes == 15
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "a\0b", "a/"])
 def test_a_path_that_could_leave_the_directory_is_refused(path: str) -> None:
-    """Neither as a path nor in a manifest, where it has to lie in one of two folders besides."""
+    """An unsafe path is refused, also inside a manifest, where only two folders are allowed."""
     assert not is_safe_path(path)
     for unsafe in (path, f"checkpoint/{path}", "control/exit", "checkpoint2/a", "a"):
         if unsafe != "checkpoint/":
@@ -45,6 +45,6 @@ def test_a_path_that_could_leave_the_directory_is_refused(path: str) -> None:
     ],
 )
 def test_numbers_that_do_not_add_up_are_refused(files: tuple[FileEntry, ...]) -> None:
-    """Sizes are the sums of their pieces, which are whole blocks inside their packs; no path comes twice."""
+    """Sizes are sums of extents, extents are whole chunks inside their packs, and each path occurs once."""
     with pytest.raises(CorruptCheckpointError):
         decode_manifest(encode_manifest(evolve(MANIFEST, files=files)))

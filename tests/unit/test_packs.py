@@ -1,4 +1,4 @@
-"""Packer: what is kept lies where it is said to lie, however the rest of what was read is passed over."""
+"""Packer: appended content is stored at the returned key and offset, whatever else was read and skipped."""
 
 import ctypes
 import random
@@ -23,7 +23,7 @@ def packs_in(store: MemoryStore) -> Packer:
 
 
 def play(packs: Packer, rng: random.Random) -> list[tuple[tuple[str, int], bytes]]:
-    """Read, and pass over, keep or replace by something shorter what was read; what is to lie where."""
+    """Read content at random, then skip, append or replace it; return what has to be stored where."""
     laid = []
     for _ in range(100):
         content = rng.randbytes(rng.randint(1, SIZES.read_bytes))
@@ -44,7 +44,7 @@ def play(packs: Packer, rng: random.Random) -> list[tuple[tuple[str, int], bytes
 
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_kept_lies_where_it_says(seed: int) -> None:
-    """Though it is read to where the pack goes on, moved over what was passed over, and packs end in its midst."""
+    """Content is stored where the packer said, although it is moved over skipped bytes and split between packs."""
     store = MemoryStore(SystemClock())
     packs = packs_in(store)
     laid = play(packs, random.Random(seed))
@@ -62,7 +62,7 @@ def test_what_is_kept_lies_where_it_says(seed: int) -> None:
 
 
 def test_buffers_are_used_again() -> None:
-    """Memory stays within what is on its way, what is being filled and what comes next, however much is sent."""
+    """The number of buffers is bounded by the packs being sent and the one being filled, however much is sent."""
     packs = packs_in(MemoryStore(SystemClock()))
     for _ in range(200):
         packs.read_buffer(SIZES.read_bytes)
@@ -71,13 +71,13 @@ def test_buffers_are_used_again() -> None:
     assert len(packs._buffers._free) <= SENDERS + 1
 
 
-def test_a_room_begins_where_the_kernel_copies_fast() -> None:
-    """Whatever lies before it."""
+def test_a_read_buffer_is_aligned() -> None:
+    """The read buffer is aligned, whatever length precedes it in the pack."""
     packs = packs_in(MemoryStore(SystemClock()))
     for size in (1, 63, 64, 65, 200):
         assert address(packs.read_buffer(SIZES.read_bytes)) % ALIGNMENT == 0
         packs.append_buffered(0, size)
 
 
-def address(room: memoryview) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(room))
+def address(buffer: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
