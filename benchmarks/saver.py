@@ -101,7 +101,7 @@ def bring_back(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]
         check_interrupted=lambda: None,
         on_damaged=lambda *_: None,
     )
-    return {"s": time.perf_counter() - began, "fetched": found.fetched if found else 0}
+    return {"s": time.perf_counter() - began, "fetched": found.fetched_bytes if found else 0}
 
 
 WHAT: dict[str, Callable[[str, str, Sequence[Path]], dict[str, Any]]] = {

@@ -17,7 +17,8 @@ from client.config.composition import Environment
 from client.records.reader import Found, read_all
 from client.views.progress import bar
 from lifecycle.checkpoint.manifest import FileEntry, Manifest, is_safe_path
-from lifecycle.checkpoint.restore import fetch_manifest, fill, is_part
+from lifecycle.checkpoint.restore import fetch_manifest, fill
+from lifecycle.checkpoint.restore_target import is_part
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError
 from lifecycle.job_record import CheckpointRef, JobRecord
 
@@ -113,7 +114,7 @@ def _expect_alone(into: Path, manifest: Manifest) -> None:
 
 
 def _fetch_file(env: Environment, entry: FileEntry, into: Path) -> int:
-    return sum(target.fetched for target in fill(env.store, env.clock, [entry], into))
+    return sum(target.fetched_bytes for target in fill(env.store, env.clock, [entry], into))
 
 
 def _logs(env: Environment, record: JobRecord, directory: Path) -> list[tuple[str, Fetch]]:

@@ -1,6 +1,7 @@
-"""Cutting files into blocks, and putting those that are nowhere yet into packs, compressed where that pays.
+"""Chunker: cuts files into chunks and puts those that are not in the bucket yet into packs, compressed where it pays.
 
-A file is read once, from its beginning to its end, to where a pack would have it: what is new stays there.
+Each file is read once, from beginning to end, into the place in a pack where its bytes would be stored. Chunks that are
+new stay there (docs/adr/0021).
 """
 
 from collections.abc import Callable, Iterator
@@ -10,101 +11,129 @@ from typing import Final
 from attrs import define, field
 from zstandard import ZstdCompressor
 
-from lifecycle.checkpoint.chunks import ChunkIndex, ChunkLayout, ChunkRun, ChunkSizes, Cursor, chunk_digests, file_entry
+from lifecycle.checkpoint.chunk_index import ChunkCursor, ChunkIndex
+from lifecycle.checkpoint.chunks import ChunkLayout, ChunkRun, ChunkSizes, chunk_digests, file_entry
 from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry
 from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import SnapshotFile
 from lifecycle.errors import TornSnapshotError
 
-SAMPLE: Final = 1 / 32  # of what is read at once: compressed, to see whether it pays
-SMALLEST_SAMPLE: Final = 4 << 10
-WORTH: Final = 1.15  # times smaller, at least (facts: performance, 5)
-DECIDED_FOR: Final = 16 << 20  # bytes of a file that one sample speaks for
+SAMPLE: Final = 1 / 32  # share of the content that is compressed on trial, to decide whether compression pays
+MIN_SAMPLE_BYTES: Final = 4 << 10
+MIN_RATIO: Final = 1.15  # with less, the smaller upload is not worth the CPU time
+DECISION_BYTES: Final = 16 << 20  # bytes of a file for which one decision holds
 
 
 @define
 class ChunkedFile:
-    """A file of a snapshot, and where its blocks lie."""
+    """A file of a snapshot, with the runs of chunks that it consists of.
+
+    Attributes:
+        file: The file.
+        chunk_bytes: Size of its chunks, in bytes.
+        runs: Its runs, in order.
+    """
 
     file: SnapshotFile
-    block: int
+    chunk_bytes: int
     runs: tuple[ChunkRun, ...]
 
     def entry(self) -> FileEntry:
-        """As the manifest has it."""
-        return file_entry(self.file.path, self.file.mode, self.block, self.runs)
+        """Return its entry for the manifest."""
+        return file_entry(self.file.path, self.file.mode, self.chunk_bytes, self.runs)
 
 
 @define
 class Chunker:
-    """Cuts files into blocks, and puts those that are nowhere yet into packs."""
+    """Cuts the files of one snapshot.
 
-    packs: Packer
+    Attributes:
+        packer: Takes the chunks that are new.
+        chunk_sizes: Sizes of chunks, reads, frames and packs.
+        index: Chunks that are in the bucket already.
+        check_interrupted: Called before each read; raises to give up.
+    """
+
+    packer: Packer
     chunk_sizes: ChunkSizes
     index: ChunkIndex
     check_interrupted: Callable[[], None]
     _layout: ChunkLayout = field(init=False)
-    _cuts: list[ChunkedFile] = field(factory=list, init=False)
+    _chunked: list[ChunkedFile] = field(factory=list, init=False)
     _zstd: ZstdCompressor = field(factory=lambda: ZstdCompressor(level=1), init=False)
-    _judged_until: int = field(default=0, init=False)
+    _decided_until: int = field(default=0, init=False)
     _compresses: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._layout = ChunkLayout(self.chunk_sizes.small_bytes)
 
-    def cut(self, file: SnapshotFile) -> ChunkedFile:
-        """Read *file* to the length that it had when the snapshot was taken."""
+    def chunk_file(self, file: SnapshotFile) -> ChunkedFile:
+        """Read *file*, up to the length that it had when the snapshot was captured, and store its new chunks.
+
+        Raises:
+            TornSnapshotError: The file has become shorter.
+            RetryableError: The store did not accept a pack.
+            OSError: The file cannot be read.
+        """
         start = self.index.starts.get(file.path)
-        cursor = Cursor(len(self.index.runs) if start is None else start, 0)
-        block = self.index.block_at(start) if start is not None else None
-        if block is None or self.chunk_sizes.frame_bytes % block:
-            block = self.chunk_sizes.block(file.size)
+        cursor = ChunkCursor(len(self.index.runs) if start is None else start, 0)
+        # A file keeps its chunk size when it grows beyond the limit: with another one, no chunk would match.
+        chunk_bytes = self.index.chunk_bytes_at(start) if start is not None else None
+        if chunk_bytes is None or self.chunk_sizes.frame_bytes % chunk_bytes:
+            chunk_bytes = self.chunk_sizes.chunk_bytes(file.size)
         if start is None and file.size >= self.chunk_sizes.pack_bytes:
-            self.packs.close()  # so that its packs are parts of it, which publishing can copy within the store
-        self._begin(block)
+            self.packer.close_pack()  # its packs then hold whole parts of it, which publishing copies within the store
+        self._begin(chunk_bytes)
         with file.source.open("rb", buffering=0) as source:
-            for content in self._pieces(source, file, 0, file.size):
-                self._add(chunk_digests(content, block), len(content), block, cursor)
-        return self._finished(file, block)
+            for content in self._read(source, file, 0, file.size):
+                self._append(chunk_digests(content, chunk_bytes), len(content), chunk_bytes, cursor)
+        return self._finish(file, chunk_bytes)
 
-    def move_out(self, cut: ChunkedFile, dead: set[str]) -> None:
-        """Put those pieces of a file that lie in *dead* packs elsewhere."""
-        if all(run.extent.pack not in dead for run in cut.runs):
+    def move_out(self, chunked: ChunkedFile, packs: set[str]) -> None:
+        """Store those chunks of a file again that are in one of *packs*, read from its source.
+
+        Raises:
+            TornSnapshotError: The file has become shorter.
+            RetryableError: The store did not accept a pack.
+            OSError: The file cannot be read.
+        """
+        if all(run.extent.pack not in packs for run in chunked.runs):
             return
-        self._begin(cut.block)
-        with cut.file.source.open("rb", buffering=0) as source:
-            for run in cut.runs:
+        self._begin(chunked.chunk_bytes)
+        with chunked.file.source.open("rb", buffering=0) as source:
+            for run in chunked.runs:
                 start, length = self._layout.size, run.extent.length
-                if run.extent.pack not in dead:
-                    self._layout.add(run)
+                if run.extent.pack not in packs:
+                    self._layout.append(run)
                     continue
-                for content in self._pieces(source, cut.file, start, length):
-                    self._place(chunk_digests(content, cut.block), 0, len(content), cut.block)
-        self._cuts.remove(cut)
-        cut.runs = self._finished(cut.file, cut.block).runs
+                for content in self._read(source, chunked.file, start, length):
+                    digests = chunk_digests(content, chunked.chunk_bytes)
+                    self._store(digests, 0, len(content), chunked.chunk_bytes)
+        self._chunked.remove(chunked)
+        chunked.runs = self._finish(chunked.file, chunked.chunk_bytes).runs
 
-    def placed(self) -> Iterator[ChunkRun]:
-        """Everything that it has cut so far, wherever it lies."""
-        yield from (run for cut in self._cuts for run in cut.runs)
+    def all_runs(self) -> Iterator[ChunkRun]:
+        """Yield the runs of everything that has been cut so far, wherever they are stored."""
+        yield from (run for chunked in self._chunked for run in chunked.runs)
         yield from self._layout.runs()
 
-    def _begin(self, block: int) -> None:
-        self._layout = ChunkLayout(block)
-        self._judged_until = 0
+    def _begin(self, chunk_bytes: int) -> None:
+        self._layout = ChunkLayout(chunk_bytes)
+        self._decided_until = 0
 
-    def _finished(self, file: SnapshotFile, block: int) -> ChunkedFile:
-        cut = ChunkedFile(file, block, self._layout.runs())
-        self._begin(block)
-        self._cuts.append(cut)
-        return cut
+    def _finish(self, file: SnapshotFile, chunk_bytes: int) -> ChunkedFile:
+        chunked = ChunkedFile(file, chunk_bytes, self._layout.runs())
+        self._begin(chunk_bytes)
+        self._chunked.append(chunked)
+        return chunked
 
-    def _pieces(self, source: FileIO, file: SnapshotFile, start: int, length: int) -> Iterator[memoryview]:
-        """What stands in *source*, piece by piece, each in the room where a pack would have it."""
+    def _read(self, source: FileIO, file: SnapshotFile, start: int, length: int) -> Iterator[memoryview]:
+        """Yield *length* bytes from *start* on, one read at a time, each in the packer's read buffer."""
         if start:
             source.seek(start)
         while length:
             self.check_interrupted()
-            content = self.packs.room(min(length, self.chunk_sizes.read_bytes))
+            content = self.packer.read_buffer(min(length, self.chunk_sizes.read_bytes))
             done = 0
             while done < len(content):
                 count = source.readinto(content[done:])
@@ -114,55 +143,62 @@ class Chunker:
             yield content
             length -= len(content)
 
-    def _add(self, digests: bytes, size: int, block: int, cursor: Cursor) -> None:
-        """The file goes on with the *size* bytes in the room, whose blocks have *digests*."""
-        total, done, fresh = len(digests) // DIGEST_BYTES, 0, 0
+    def _append(self, digests: bytes, size: int, chunk_bytes: int, cursor: ChunkCursor) -> None:
+        """Append the *size* bytes in the read buffer to the file: known chunks by reference, new ones to a pack."""
+        total, done, new_from = len(digests) // DIGEST_BYTES, 0, 0
         while done < total and self.index.runs:
             rest = digests[done * DIGEST_BYTES :]
-            found = self.index.at(cursor, rest, block) or self._elsewhere(cursor, rest, block)
+            found = self.index.match(cursor, rest, chunk_bytes) or self._match_elsewhere(cursor, rest, chunk_bytes)
             if found:
-                self._place_blocks(digests, size, block, fresh, done)
-                self._layout.add(found)
+                self._store_chunks(digests, size, chunk_bytes, new_from, done)
+                self._layout.append(found)
                 done += len(found)
-                fresh = done
+                new_from = done
             else:
                 done += 1
-        self._place_blocks(digests, size, block, fresh, total)
+        self._store_chunks(digests, size, chunk_bytes, new_from, total)
 
-    def _elsewhere(self, cursor: Cursor, digests: bytes, block: int) -> ChunkRun | None:
-        place = self.index.find(digests[:DIGEST_BYTES], block)
-        if place is None:
+    def _match_elsewhere(self, cursor: ChunkCursor, digests: bytes, chunk_bytes: int) -> ChunkRun | None:
+        """Look for the next chunk in all files, and let the cursor continue where it is found."""
+        position = self.index.find(digests[:DIGEST_BYTES], chunk_bytes)
+        if position is None:
             return None
-        cursor.run, cursor.number = place.run, place.number
-        return self.index.at(cursor, digests, block)
+        cursor.run, cursor.number = position.run, position.number
+        return self.index.match(cursor, digests, chunk_bytes)
 
-    def _place_blocks(self, digests: bytes, size: int, block: int, first: int, end: int) -> None:
+    def _store_chunks(self, digests: bytes, size: int, chunk_bytes: int, first: int, end: int) -> None:
+        """Store the chunks number *first* to *end* of the *size* bytes in the read buffer."""
         if first < end:
-            piece = digests[first * DIGEST_BYTES : end * DIGEST_BYTES]
-            self._place(piece, first * block, min(end * block, size), block)
+            wanted = digests[first * DIGEST_BYTES : end * DIGEST_BYTES]
+            self._store(wanted, first * chunk_bytes, min(end * chunk_bytes, size), chunk_bytes)
 
-    def _place(self, digests: bytes, first: int, end: int, block: int) -> None:
-        """Put blocks that are nowhere yet, the bytes *first* to *end* of what is in the room, into a pack."""
-        if self._layout.size >= self._judged_until:
-            self._judged_until = self._layout.size + DECIDED_FOR
-            self._compresses = self._pays(self.packs.seen(first, end))
+    def _store(self, digests: bytes, first: int, end: int, chunk_bytes: int) -> None:
+        """Put the bytes *first* to *end* of the read buffer, whole chunks with *digests*, into a pack."""
+        if self._layout.size >= self._decided_until:
+            self._decided_until = self._layout.size + DECISION_BYTES
+            self._compresses = self._pays(self.packer.buffered(first, end))
         if not self._compresses:
-            self._lay(self.packs.keep(first, end), end - first, None, digests, block)
+            self._place(self.packer.append_buffered(first, end), end - first, None, digests, chunk_bytes)
             return
         for start in range(first, end, self.chunk_sizes.frame_bytes):
             stop = min(start + self.chunk_sizes.frame_bytes, end)
-            of_these = digests[(start - first) // block * DIGEST_BYTES : -(-(stop - first) // block) * DIGEST_BYTES]
-            frame = self._zstd.compress(self.packs.seen(start, stop))
+            first_chunk, end_chunk = (start - first) // chunk_bytes, -(-(stop - first) // chunk_bytes)
+            in_frame = digests[first_chunk * DIGEST_BYTES : end_chunk * DIGEST_BYTES]
+            frame = self._zstd.compress(self.packer.buffered(start, stop))
             if len(frame) < stop - start:
-                self._lay(self.packs.add(frame), stop - start, len(frame), of_these, block)
+                place = self.packer.append_instead(frame)
+                self._place(place, stop - start, len(frame), in_frame, chunk_bytes)
             else:
-                self._lay(self.packs.keep(start, stop), stop - start, None, of_these, block)
+                self._place(self.packer.append_buffered(start, stop), stop - start, None, in_frame, chunk_bytes)
 
-    def _lay(self, place: tuple[str, int], size: int, stored: int | None, digests: bytes, block: int) -> None:
-        self._layout.add(ChunkRun(Extent(*place, size, "", stored), block, digests))
+    def _place(
+        self, place: tuple[str, int], size: int, frame_length: int | None, digests: bytes, chunk_bytes: int
+    ) -> None:
+        self._layout.append(ChunkRun(Extent(*place, size, "", frame_length), chunk_bytes, digests))
 
     def _pays(self, content: memoryview) -> bool:
-        size = max(int(len(content) * SAMPLE), SMALLEST_SAMPLE)
+        """Return whether *content* compresses well, judged by a sample from its middle."""
+        size = max(int(len(content) * SAMPLE), MIN_SAMPLE_BYTES)
         middle = max(len(content) - size, 0) // 2
         sample = content[middle : middle + size]
-        return len(self._zstd.compress(sample)) * WORTH <= len(sample)
+        return len(self._zstd.compress(sample)) * MIN_RATIO <= len(sample)

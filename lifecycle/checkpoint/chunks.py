@@ -1,37 +1,34 @@
-"""Blocks: how files are cut, and which blocks are in the bucket already, and where.
+"""Chunks: the pieces into which files are cut, and the runs of them that are already in the bucket.
 
-A block is known by its BLAKE3 digest. The digests of the last commit stay in memory (2 MiB for a GiB in blocks of
-16 KiB); none is in the bucket, since whoever restores a checkpoint computes them while verifying it.
+A chunk is identified by its BLAKE3 digest. The digests of the last committed checkpoint stay in memory (2 MiB per GiB
+of state in chunks of 16 KiB) and are not stored in the bucket, because a restore computes them while it verifies what
+it has read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import frozen
 from blake3 import blake3
 
 from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry, Manifest, digest_chunks
 
-PREFIX_BYTES: Final = 8  # of a digest, by which it is found; the rest is compared then
-LOOKED_UP: Final = 1 << 18  # blocks at most that are found wherever they lie, which takes 40 MiB
-NUMBER_BITS: Final = 40
-
 
 @frozen(kw_only=True)
 class ChunkSizes:
-    """How things are cut, in bytes.
+    """Sizes of chunks, reads, compressed frames and packs, in bytes.
 
-    Small blocks send less when little changes here and there, large ones cost less memory (facts: measured, "What a
-    delta costs"). A frame is what is compressed at once: so much has to be read for one block of it.
+    With small chunks less is sent when a file changes here and there: if 1 % of the pages of a state change at random,
+    chunks of 16 KiB send 4 % of it, of 64 KiB 15 %, and of 1 MiB 92 %. Large chunks need less memory.
 
     Attributes:
-        small_bytes: The block of a file that is no larger than *large_from_bytes* when it is first seen.
-        large_bytes: The block of any other.
+        small_bytes: Chunk of a file of up to *large_from_bytes* when it is first seen.
+        large_bytes: Chunk of a larger file.
         large_from_bytes: See *small_bytes*.
-        read_bytes: Read from a file at once; a multiple of both blocks.
-        frame_bytes: Compressed at once; a multiple of both blocks.
-        pack_bytes: The most that an object holds; a multiple of *read_bytes*.
+        read_bytes: Read from a file at a time; a multiple of both chunk sizes.
+        frame_bytes: Compressed at a time, and therefore read back to get at any chunk of the frame; a multiple of
+            both chunk sizes.
+        pack_bytes: Largest size of a pack; a multiple of *read_bytes*.
     """
 
     small_bytes: int = 16 << 10
@@ -41,8 +38,8 @@ class ChunkSizes:
     frame_bytes: int = 256 << 10
     pack_bytes: int = 16 << 20
 
-    def block(self, size: int) -> int:
-        """The block of a file of *size* that was never seen before."""
+    def chunk_bytes(self, size: int) -> int:
+        """Return the chunk size for a new file of *size* bytes."""
         return self.small_bytes if size <= self.large_from_bytes else self.large_bytes
 
 
@@ -51,36 +48,45 @@ DEFAULT_CHUNK_SIZES: Final = ChunkSizes()
 
 @frozen
 class ChunkRun:
-    """Consecutive blocks of a file: where they lie in the bucket, and the digest of each, one after the other."""
+    """Consecutive chunks of a file that are stored together.
+
+    Attributes:
+        extent: Where they are stored.
+        chunk_bytes: Size of each chunk but perhaps the last, in bytes.
+        digests: Their digests, concatenated.
+    """
 
     extent: Extent
-    block: int
+    chunk_bytes: int
     digests: bytes
 
     def __len__(self) -> int:
         return len(self.digests) // DIGEST_BYTES
 
     def digest(self, number: int, count: int = 1) -> bytes:
-        """The digests of *count* blocks from *number* on; fewer at the end."""
+        """Return the digests of *count* chunks from *number* on; fewer at the end of the run."""
         return self.digests[number * DIGEST_BYTES : (number + count) * DIGEST_BYTES]
 
     def part(self, number: int, count: int) -> "ChunkRun":
-        """*count* blocks of it, from *number* on."""
-        extent, start = self.extent, number * self.block
-        length = min(count * self.block, extent.length - start)
-        offset, skip = (extent.offset + start, 0) if extent.stored is None else (extent.offset, extent.skip + start)
-        part = Extent(extent.pack, offset, length, "", extent.stored, skip)
-        return ChunkRun(part, self.block, self.digest(number, count))
+        """Return the run of *count* chunks of this one, from *number* on."""
+        extent, start = self.extent, number * self.chunk_bytes
+        length = min(count * self.chunk_bytes, extent.length - start)
+        if extent.frame_length is None:
+            offset, skip = extent.offset + start, 0
+        else:  # a frame is only readable from its beginning
+            offset, skip = extent.offset, extent.skip + start
+        part = Extent(extent.pack, offset, length, "", extent.frame_length, skip)
+        return ChunkRun(part, self.chunk_bytes, self.digest(number, count))
 
 
 @frozen
 class BaseCheckpoint:
-    """A manifest, and the blocks of its files.
+    """A checkpoint whose chunks the next upload can reuse.
 
     Attributes:
-        key: Where it lies.
-        manifest: It.
-        stretches: Of each file, by path, in order.
+        key: Key of its manifest.
+        manifest: The manifest.
+        runs: Runs of chunks of each file, in order, by path.
     """
 
     key: str
@@ -89,18 +95,22 @@ class BaseCheckpoint:
 
 
 class ChunkLayout:
-    """Where the blocks of one file lie, put together from its beginning; neighbours are joined."""
+    """Placement of one file's chunks, built from its beginning. Runs that are neighbours in a pack are joined.
 
-    def __init__(self, block: int) -> None:
-        self._block = block
-        self._done: list[ChunkRun] = []
+    Args:
+        chunk_bytes: Chunk size of the file, in bytes.
+    """
+
+    def __init__(self, chunk_bytes: int) -> None:
+        self._chunk_bytes = chunk_bytes
+        self._closed: list[ChunkRun] = []
         self._open: Extent | None = None
         self._digests = bytearray()
         self.size = 0
-        """Bytes of the file so far."""
+        """Bytes of the file that have been placed so far."""
 
-    def add(self, run: ChunkRun) -> None:
-        """The file goes on with *stretch*."""
+    def append(self, run: ChunkRun) -> None:
+        """Place the next chunks of the file."""
         extent = run.extent
         joined = _joined(self._open, extent) if self._open else None
         if joined is None:
@@ -110,117 +120,47 @@ class ChunkLayout:
         self.size += extent.length
 
     def runs(self) -> tuple[ChunkRun, ...]:
-        """All of it, the extents with their digests."""
+        """Return all runs, their extents complete with digests."""
         self._close()
-        return tuple(self._done)
+        return tuple(self._closed)
 
     def _close(self) -> None:
         if self._open:
-            had, digests = self._open, bytes(self._digests)
-            extent = Extent(had.pack, had.offset, had.length, digest_chunks(digests), had.stored, had.skip)
-            self._done.append(ChunkRun(extent, self._block, digests))
+            extent, digests = self._open, bytes(self._digests)
+            complete = Extent(
+                extent.pack, extent.offset, extent.length, digest_chunks(digests), extent.frame_length, extent.skip
+            )
+            self._closed.append(ChunkRun(complete, self._chunk_bytes, digests))
         self._open, self._digests = None, bytearray()
 
 
 def _joined(first: Extent, second: Extent) -> Extent | None:
-    """Both as one, if *second* goes on in the pack where *first* ends."""
-    if first.pack != second.pack or first.stored != second.stored:
+    """Return both as one extent if *second* continues in the pack, or in the frame, where *first* ends."""
+    if first.pack != second.pack or first.frame_length != second.frame_length:
         return None
-    if first.stored is None:
+    if first.frame_length is None:
         adjoin = first.offset + first.length == second.offset
     else:
         adjoin = first.offset == second.offset and first.skip + first.length == second.skip
     if not adjoin:
         return None
-    return Extent(first.pack, first.offset, first.length + second.length, "", first.stored, first.skip)
+    return Extent(first.pack, first.offset, first.length + second.length, "", first.frame_length, first.skip)
 
 
-def file_entry(path: str, mode: int, block: int, runs: Sequence[ChunkRun]) -> FileEntry:
-    """The manifest's entry of a file that consists of *stretches*."""
+def file_entry(path: str, mode: int, chunk_bytes: int, runs: Sequence[ChunkRun]) -> FileEntry:
+    """Return the manifest's entry for a file that consists of *runs*."""
     return FileEntry(
         path=path,
         size=sum(run.extent.length for run in runs),
         mode=mode & 0o777,
-        block=block,
+        chunk_bytes=chunk_bytes,
         digest=digest_chunks(b"".join(run.digests for run in runs)),
         extents=tuple(run.extent for run in runs),
     )
 
 
-def chunk_digests(content: memoryview, block: int) -> bytes:
-    """The digests of the blocks of *content*, one after the other."""
-    return b"".join(blake3(content[start : start + block]).digest() for start in range(0, len(content), block))
-
-
-@define
-class Cursor:
-    """A place among the known blocks: block *number* of stretch *stretch*; maybe past the last."""
-
-    run: int
-    number: int
-
-
-@define
-class ChunkIndex:
-    """Finds known blocks by their digests, and what follows them.
-
-    Attributes:
-        stretches: All that is known; those of a file one after the other.
-        starts: Where in *stretches* those of a file begin, by path.
-    """
-
-    runs: Sequence[ChunkRun]
-    starts: Mapping[str, int]
-    _places: dict[int, int] | None = field(default=None, init=False)
-
-    def block_at(self, place: int) -> int | None:
-        """The block size of the stretch at *place*, if there is one."""
-        return self.runs[place].block if place < len(self.runs) else None
-
-    def at(self, cursor: Cursor, digests: bytes, block: int) -> ChunkRun | None:
-        """As many blocks as the cursor's stretch still has of those with *digests*, if they are the same; moves on.
-
-        Args:
-            cursor: Where to look; it is moved over what was found, or by one block over one that has changed.
-            digests: Of the blocks to come, one after the other.
-            block: Their size.
-        """
-        while cursor.run < len(self.runs) and cursor.number >= len(self.runs[cursor.run]):
-            cursor.run, cursor.number = cursor.run + 1, 0
-        if cursor.run >= len(self.runs):
-            return None
-        here = self.runs[cursor.run]
-        wanted = len(digests) // DIGEST_BYTES
-        held = here.digest(cursor.number, wanted)
-        same = len(held) // DIGEST_BYTES if digests.startswith(held) else _same(held, digests)
-        found = here.part(cursor.number, same) if same and here.block == block else None
-        cursor.number += same or 1
-        return found
-
-    def find(self, digest: bytes, block: int) -> Cursor | None:
-        """Any place that holds the block of *digest*."""
-        if self._places is None:
-            self._places = dict(islice(self._all_places(), LOOKED_UP))
-        place = self._places.get(_prefix(digest))
-        if place is None:
-            return None
-        cursor = Cursor(place >> NUMBER_BITS, place & ((1 << NUMBER_BITS) - 1))
-        held = self.runs[cursor.run]
-        return cursor if held.digest(cursor.number) == digest and held.block == block else None
-
-    def _all_places(self) -> Iterator[tuple[int, int]]:
-        for place, run in enumerate(self.runs):
-            for number in range(len(run)):
-                yield _prefix(run.digest(number)), place << NUMBER_BITS | number
-
-
-def _prefix(digest: bytes) -> int:
-    return int.from_bytes(digest[:PREFIX_BYTES])
-
-
-def _same(held: bytes, digests: bytes) -> int:
-    """How many blocks both begin with."""
-    for start in range(0, len(held), DIGEST_BYTES):
-        if held[start : start + DIGEST_BYTES] != digests[start : start + DIGEST_BYTES]:
-            return start // DIGEST_BYTES
-    return len(held) // DIGEST_BYTES
+def chunk_digests(content: memoryview, chunk_bytes: int) -> bytes:
+    """Return the digests of the chunks of *content*, concatenated."""
+    return b"".join(
+        blake3(content[start : start + chunk_bytes]).digest() for start in range(0, len(content), chunk_bytes)
+    )

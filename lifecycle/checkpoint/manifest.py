@@ -1,19 +1,20 @@
-"""The manifest: which files a checkpoint (or a result) consists of, and where their bytes lie. Immutable once written.
+"""The manifest: the files of a checkpoint or of a result, and where their bytes are stored. Never changed.
 
-JSON, UTF-8, written small, since one is sent with every checkpoint::
+It is JSON, UTF-8, and compact, because one is sent with every checkpoint::
 
     {"schema": 2, "job": "j", "epoch": 3, "seq": 7, "step": 70,
      "packs": [["prefix/j/packs/e3/00000012-9c41d0e7", 16777216], …],
      "files": [{"path": "checkpoint/state.bin", "size": 40000, "mode": 420, "block": 16384, "digest": "…",
                 "extents": [[0, 4096, 32768, "…"], [0, 36864, 7232, "…", 900, 0]]}, …]}
 
-A path is relative to the job's directory and lies in `checkpoint/` or `output/`. A file's bytes are its extents' bytes
-in order: pack (its place in "packs"), offset in the pack, bytes of the file, digest; and, where the pack holds them
-compressed, the length of the zstd frame that stands at the offset, and how many of its bytes come before.
+A path is relative to the job's directory, and begins with `checkpoint/` or `output/`. The bytes of a file are the bytes
+of its extents, in order. An extent is a list of: the index of its pack in "packs", the offset in the pack, its length
+in bytes of the file, and its digest; and if the pack holds it compressed, the length of the zstd frame at the offset,
+and the number of decompressed bytes to skip.
 
-A file is cut into blocks of equal size, but for the last. The digest of a run of blocks (an extent, a whole file) is
-the BLAKE3 of the BLAKE3 digests of its blocks, one after the other: so a file is read once, block by block, and both
-what has changed and what is to be written here follow from it.
+A file is cut into chunks of "block" bytes; only the last may be shorter. The digest of several chunks (an extent, a
+file) is the BLAKE3 of their BLAKE3 digests, concatenated. So one pass over a file, chunk by chunk, finds what has
+changed and computes every digest.
 """
 
 import json
@@ -27,66 +28,74 @@ from blake3 import blake3
 from lifecycle.errors import CorruptCheckpointError
 
 SCHEMA: Final = 2
-MAX_BYTES: Final = 256 << 20
 AREAS: Final = frozenset({"checkpoint", "output"})
-"""The folders of a job's directory that a manifest's files lie in."""
+"""Folders of a job's directory whose files a manifest may contain."""
 DIGEST_BYTES: Final = 32
 MAX_CHUNK_BYTES: Final = 1 << 20
 
 
 @frozen
 class Extent:
-    """A piece of a file: whole blocks of it, and where they lie.
+    """Consecutive chunks of a file that are stored together in a pack.
 
     Attributes:
-        pack: The key of the object that holds it.
-        offset: Where in the pack it stands, or, compressed, where its zstd frame does; in bytes.
-        length: Bytes of the file.
-        digest: Of its blocks, hexadecimal.
-        stored: The length of the frame; None if the bytes lie there as they are.
-        skip: Bytes of the decompressed frame that come before.
+        pack: Key of the pack.
+        offset: Offset in the pack, in bytes: of the chunks, or of the zstd frame that holds them.
+        length: Length in bytes of the file.
+        digest: Digest of the chunks, hexadecimal.
+        frame_length: Length of the zstd frame, in bytes; None if the chunks are stored uncompressed.
+        skip: Decompressed bytes of the frame that precede the chunks.
     """
 
     pack: str
     offset: int
     length: int
     digest: str
-    stored: int | None = None
+    frame_length: int | None = None
     skip: int = 0
 
     @property
     def span(self) -> int:
-        """How many bytes of the pack are needed for it."""
-        return self.length if self.stored is None else self.stored
+        """Length of the range of the pack that has to be read, in bytes."""
+        return self.length if self.frame_length is None else self.frame_length
 
 
 @frozen
 class FileEntry:
-    """A file: path in the job's directory, size in bytes, permission bits, block size in bytes, digest, pieces."""
+    """A file of a manifest.
+
+    Attributes:
+        path: Path in the job's directory.
+        size: Size in bytes.
+        mode: Permission bits.
+        chunk_bytes: Size of its chunks in bytes ("block" in the JSON).
+        digest: Digest of its chunks, hexadecimal.
+        extents: Where its bytes are stored, in order.
+    """
 
     path: str
     size: int
     mode: int
-    block: int
+    chunk_bytes: int
     digest: str
     extents: tuple[Extent, ...]
 
     def has_same_content(self, other: "FileEntry") -> bool:
-        """Whether it is the same file with the same bytes, wherever those lie."""
+        """Return whether *other* is the same file with the same bytes, wherever those are stored."""
         return (self.path, self.size, self.mode, self.digest) == (other.path, other.size, other.mode, other.digest)
 
 
 @frozen
 class Manifest:
-    """A job's files at one moment.
+    """The files of a job at one moment.
 
     Attributes:
-        job: The job that it belongs to.
-        epoch: The attempt that wrote it.
-        seq: The snapshot's number.
-        step: How far the workload was, if it said.
-        packs: The size of each pack that the files' extents name, in bytes, by key.
-        files: In path order, each path once.
+        job: The job's id.
+        epoch: Number of the attempt that wrote it.
+        seq: Number of the snapshot.
+        step: Number of steps done when it was captured; None if the workload did not say.
+        packs: Size in bytes of each pack that the files refer to, by key.
+        files: The files in order of their paths, each path once.
     """
 
     job: str
@@ -98,22 +107,22 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """The size of all files, in bytes."""
+        """Total size of the files, in bytes."""
         return sum(entry.size for entry in self.files)
 
 
 def digest_bytes(body: bytes) -> str:
-    """The digest of an object that is small, like a manifest: `blake3:<hex>`."""
+    """Return the digest of a small object, such as a manifest: `blake3:<hex>`."""
     return f"blake3:{blake3(body).hexdigest()}"
 
 
 def digest_chunks(digests: bytes | bytearray | memoryview) -> str:
-    """The digest of a run of blocks, whose own digests are given one after the other: hexadecimal."""
+    """Return the digest of several chunks, hexadecimal. *digests* are those of each, concatenated."""
     return blake3(digests).hexdigest()
 
 
 def is_safe_path(path: str) -> bool:
-    """Whether *path* stays inside the directory it is joined to: relative, plain, without `.`, `..` or NUL."""
+    """Return whether *path* stays inside the directory it is joined to: relative, plain, no `.`, `..` or NUL."""
     return (
         bool(path)
         and "\0" not in path
@@ -124,12 +133,12 @@ def is_safe_path(path: str) -> bool:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """*manifest* as it lies in the bucket."""
-    numbers = {pack: number for number, pack in enumerate(manifest.packs)}
+    """Return *manifest* as JSON."""
+    indices = {pack: index for index, pack in enumerate(manifest.packs)}
 
-    def wire(extent: Extent) -> list[int | str]:
-        raw: list[int | str] = [numbers[extent.pack], extent.offset, extent.length, extent.digest]
-        return raw if extent.stored is None else [*raw, extent.stored, extent.skip]
+    def encode_extent(extent: Extent) -> list[int | str]:
+        raw: list[int | str] = [indices[extent.pack], extent.offset, extent.length, extent.digest]
+        return raw if extent.frame_length is None else [*raw, extent.frame_length, extent.skip]
 
     body = {
         "schema": SCHEMA,
@@ -143,9 +152,9 @@ def encode_manifest(manifest: Manifest) -> bytes:
                 "path": entry.path,
                 "size": entry.size,
                 "mode": entry.mode,
-                "block": entry.block,
+                "block": entry.chunk_bytes,
                 "digest": entry.digest,
-                "extents": [wire(extent) for extent in entry.extents],
+                "extents": [encode_extent(extent) for extent in entry.extents],
             }
             for entry in manifest.files
         ],
@@ -154,10 +163,11 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 
 def decode_manifest(body: bytes) -> Manifest:
-    """The manifest that lies in the bucket as *body*.
+    """Return the manifest that was encoded as *body*.
 
     Raises:
-        CorruptCheckpointError: It is no manifest, its numbers do not add up, or a path would leave its directory.
+        CorruptCheckpointError: It is not a manifest, its sizes are inconsistent, or a path would leave the job's
+            directory.
     """
     try:
         raw = json.loads(body)
@@ -170,12 +180,10 @@ def decode_manifest(body: bytes) -> Manifest:
     paths = set()
     for entry in manifest.files:
         if not is_safe_path(entry.path) or entry.path.partition("/")[0] not in AREAS or entry.path in paths:
-            raise CorruptCheckpointError(
-                f"a manifest names the path {entry.path!r:.80}, which is unsafe or there twice"
-            )
+            raise CorruptCheckpointError(f"a manifest has an unsafe or repeated path: {entry.path!r:.80}")
         paths.add(entry.path)
         if not _adds_up(entry, manifest.packs):
-            raise CorruptCheckpointError(f"a manifest's pieces of {entry.path!r:.80} do not add up")
+            raise CorruptCheckpointError(f"a manifest's extents of {entry.path!r:.80} do not add up")
     return manifest
 
 
@@ -196,29 +204,30 @@ def _entry(raw: Mapping[str, Any], packs: Sequence[tuple[str, int]]) -> FileEntr
         path=_text(raw["path"]),
         size=_count(raw["size"]),
         mode=_count(raw["mode"]),
-        block=_count(raw["block"]),
+        chunk_bytes=_count(raw["block"]),
         digest=_text(raw["digest"]),
-        extents=tuple(_extent(wire, packs) for wire in raw["extents"]),
+        extents=tuple(_extent(extent, packs) for extent in raw["extents"]),
     )
 
 
-def _extent(wire: Sequence[Any], packs: Sequence[tuple[str, int]]) -> Extent:
-    pack, offset, length, digest, *frame = wire
-    stored, skip = frame or (None, 0)
+def _extent(raw: Sequence[Any], packs: Sequence[tuple[str, int]]) -> Extent:
+    pack, offset, length, digest, *frame = raw
+    frame_length, skip = frame or (None, 0)
     return Extent(
         pack=packs[_count(pack)][0],
         offset=_count(offset),
         length=_count(length),
         digest=_text(digest),
-        stored=None if stored is None else _count(stored),
+        frame_length=None if frame_length is None else _count(frame_length),
         skip=_count(skip),
     )
 
 
 def _adds_up(entry: FileEntry, packs: Mapping[str, int]) -> bool:
+    """Return whether the extents make up the file, consist of whole chunks, and lie inside their packs."""
     return (
-        0 < entry.block <= MAX_CHUNK_BYTES
-        and all(extent.length % entry.block == 0 for extent in entry.extents[:-1])
+        0 < entry.chunk_bytes <= MAX_CHUNK_BYTES
+        and all(extent.length % entry.chunk_bytes == 0 for extent in entry.extents[:-1])
         and all(extent.length > 0 and extent.offset + extent.span <= packs[extent.pack] for extent in entry.extents)
         and sum(extent.length for extent in entry.extents) == entry.size
     )
@@ -238,5 +247,5 @@ def _whole(value: Any) -> int:
 
 def _count(value: Any) -> int:
     if _whole(value) < 0:
-        raise ValueError(f"expected a number from 0 on, got {value!r:.40}")
+        raise ValueError(f"expected a whole number from 0, got {value!r:.40}")
     return int(value)

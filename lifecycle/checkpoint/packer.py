@@ -1,11 +1,10 @@
-"""Packer: what is new, put together into objects, and sent in the background.
+"""Packer: puts new chunks together into packs, and sends the packs in the background.
 
-A file's bytes are read once, to where they are sent from: into the pack that is being filled, behind what it holds.
-What turns out to be in the bucket already is written over by what comes next. Where a file is read to is aligned, and
-memory is used again: otherwise the kernel takes several times as long to copy there (ADR 21).
+A file is read directly into the pack that is being filled, behind its content. Chunks that turn out to be new stay
+there, and are hashed and sent from there; the next read overwrites those that the bucket already has. The read buffer
+is aligned, and buffers are reused: otherwise the kernel takes several times as long to copy into them (docs/adr/0021).
 """
 
-import logging
 import mmap
 from collections import deque
 from collections.abc import Callable
@@ -17,24 +16,27 @@ from lifecycle.checkpoint.chunks import ChunkSizes
 from lifecycle.concurrency import RateLimiter, ThreadPool
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore
+from lifecycle.structured_log import StructuredLogger
 
-SENDERS: Final = 8  # packs on their way at once, of a size each: a store far away is waited for, not computed for
-PACED_S: Final = 2.0  # with a cap, a pack holds what may be sent in this time
-SMALLEST_PACED: Final = 1 << 20
-ALIGNED: Final = 64  # bytes: where a file is read to begins at a multiple, whatever came before it
+SENDERS: Final = 8  # packs that are sent at a time: a distant store is waited for, not computed for
+LIMITED_PACK_S: Final = 2.0  # with a limited rate, a pack holds what may be sent in this time
+MIN_LIMITED_PACK_BYTES: Final = 1 << 20
+ALIGNMENT: Final = 64  # of the read buffer, in bytes
 
-log = logging.getLogger("holdfast.packs")
+log = StructuredLogger("holdfast.packs")
 
 
 class Packer:
-    """Collects pieces into objects, and sends those in the background; holds a few in memory, and no more.
+    """Collects chunks in packs and sends full packs in the background, with a few of them in memory at a time.
+
+    It belongs to one thread; only the sending happens in others.
 
     Args:
-        store: Where to.
-        clock: For threads.
-        name: Makes a new key.
-        chunk_sizes: How much goes into one.
-        limiter: The cap on what is sent.
+        store: Where the packs go.
+        clock: Source of threads.
+        new_key: Returns a new key for a pack.
+        chunk_sizes: Largest size of a read and of a pack.
+        limiter: Limit on the upload rate.
     """
 
     def __init__(
@@ -42,107 +44,124 @@ class Packer:
         store: ObjectStore,
         clock: Clock,
         *,
-        name: Callable[[], str],
+        new_key: Callable[[], str],
         chunk_sizes: ChunkSizes,
         limiter: RateLimiter,
     ) -> None:
         self._store = store
-        self._name = name
+        self._new_key = new_key
         self._limiter = limiter
-        self._most = chunk_sizes.pack_bytes
+        self._max_bytes = chunk_sizes.pack_bytes
         if limiter.bytes_per_s:
-            self._most = min(chunk_sizes.pack_bytes, max(SMALLEST_PACED, int(limiter.bytes_per_s * PACED_S)))
+            limited = max(MIN_LIMITED_PACK_BYTES, int(limiter.bytes_per_s * LIMITED_PACK_S))
+            self._max_bytes = min(chunk_sizes.pack_bytes, limited)
         self._pool = ThreadPool(clock, name="send-pack", max_threads=SENDERS)
-        self._buffers = _Buffers(chunk_sizes.pack_bytes + ALIGNED + chunk_sizes.read_bytes)
+        self._buffers = _Buffers(chunk_sizes.pack_bytes + ALIGNMENT + chunk_sizes.read_bytes)
         self._key = ""
         self._body = self._buffers.take()
-        self._held = 0
-        self._room = (0, 0)
+        self._filled = 0
+        self._read_area = (0, 0)
         self.pack_sizes: dict[str, int] = {}
-        """The size of each pack, in bytes, by key; the last one may still grow."""
-        self.arrived: set[str] = set()
-        """Those that the store has taken."""
+        """Size of each pack in bytes, by key. The last one may still grow."""
+        self.stored: set[str] = set()
+        """Keys of the packs that the store has accepted."""
 
-    def room(self, size: int) -> memoryview:
-        """A place for the next *size* bytes of a file, up to `Sizes.read`; the one before is no longer valid."""
-        start = self._held + -self._held % ALIGNED
-        self._room = start, start + size
+    def read_buffer(self, size: int) -> memoryview:
+        """Return a buffer for the next *size* bytes of a file, at most `ChunkSizes.read_bytes`.
+
+        It lies behind the content of the current pack, and invalidates the previous one.
+        """
+        start = self._filled + -self._filled % ALIGNMENT
+        self._read_area = start, start + size
         return self._body[start : start + size]
 
-    def seen(self, first: int, end: int) -> memoryview:
-        """The bytes from *first* to *end* of what has been put into the room, until more is kept."""
-        start = self._room[0]
+    def buffered(self, first: int, end: int) -> memoryview:
+        """Return the bytes *first* to *end* of the read buffer; valid until the next append."""
+        start = self._read_area[0]
         return self._body[start + first : start + end]
 
-    def keep(self, first: int, end: int) -> tuple[str, int]:
-        """Put those bytes of what is in the room into a pack, and return its key and the offset there.
+    def append_buffered(self, first: int, end: int) -> tuple[str, int]:
+        """Append the bytes *first* to *end* of the read buffer to a pack.
 
-        They come after what was kept or added since the room was made; and before the rest of it, which stays valid.
+        Ranges of one read buffer must be appended in order. The bytes behind *end* stay valid.
+
+        Returns:
+            Key of the pack, and the offset there.
         """
-        self._make_place(end - first)
-        source = self._room[0] + first
-        if source != self._held:
-            self._body[self._held : self._held + end - first] = self._body[source : source + end - first]
-        return self._grown(end - first)
+        self._make_room(end - first)
+        source = self._read_area[0] + first
+        if source != self._filled:  # something in front was skipped or compressed, or the alignment left a gap
+            self._body[self._filled : self._filled + end - first] = self._body[source : source + end - first]
+        return self._advance(end - first)
 
-    def add(self, piece: bytes) -> tuple[str, int]:
-        """Put *piece* into a pack instead of bytes in the room that are no fewer and come next; else as `keep`."""
-        self._make_place(len(piece))
-        self._body[self._held : self._held + len(piece)] = piece
-        return self._grown(len(piece))
+    def append_instead(self, content: bytes) -> tuple[str, int]:
+        """Append *content* to a pack in place of the next bytes of the read buffer.
 
-    def close(self) -> None:
-        """Send what has been collected; the next piece begins a new pack."""
-        if self._held:
-            key, body, held = self._key, self._body, self._held
-            start, end = self._room
-            self._body, self._held, self._room = self._buffers.take(), 0, (start - held, end - held)
-            if end > held:
-                self._body[: end - held] = body[held:end]
-            self._pool.submit(partial(self._send, key, body, held))
+        It must not be longer than those, or it would overwrite the bytes behind them.
 
-    def finish(self) -> None:
-        """Send everything, and wait until it has arrived.
+        Returns:
+            Key of the pack, and the offset there.
+        """
+        self._make_room(len(content))
+        self._body[self._filled : self._filled + len(content)] = content
+        return self._advance(len(content))
+
+    def close_pack(self) -> None:
+        """Send the current pack in the background, so that the next append starts another.
 
         Raises:
-            RetryableError: Not everything has.
+            Exception: An earlier pack could not be sent.
         """
-        if self._held:  # the last one, which is often the only one, needs no thread
-            held, self._held = self._held, 0
-            self._send(self._key, self._body, held)
+        if self._filled:
+            key, body, filled = self._key, self._body, self._filled
+            start, end = self._read_area
+            self._body, self._filled, self._read_area = self._buffers.take(), 0, (start - filled, end - filled)
+            if end > filled:  # what remains in the read buffer moves to the new pack
+                self._body[: end - filled] = body[filled:end]
+            self._pool.submit(partial(self._send, key, body, filled))
+
+    def finish(self) -> None:
+        """Send everything and wait until the store has accepted it.
+
+        Raises:
+            RetryableError: It has not accepted everything.
+        """
+        if self._filled:  # the last pack, often the only one, is sent from this thread
+            filled, self._filled = self._filled, 0
+            self._send(self._key, self._body, filled)
             self._body = self._buffers.take()
         self._pool.finish()
 
-    def settle(self) -> None:
-        """Wait until nothing is on its way any more, whatever became of it."""
+    def await_senders(self) -> None:
+        """Wait until nothing is being sent any more, whatever became of it. Afterwards `stored` is final."""
         try:
             self._pool.finish()
-        except Exception as error:  # noqa: BLE001 - the upload has failed already, and says why
-            log.debug("a pack has not arrived: %s", error)
+        except Exception as error:  # noqa: BLE001 - the upload has failed before, with its own error
+            log.debug("pack.send_failed", error=str(error))
 
-    def _make_place(self, size: int) -> None:
-        if self._held and self._held + size > self._most:
-            self.close()
-        if not self._held:
-            self._key = self._name()
+    def _make_room(self, size: int) -> None:
+        if self._filled and self._filled + size > self._max_bytes:
+            self.close_pack()
+        if not self._filled:
+            self._key = self._new_key()
 
-    def _grown(self, size: int) -> tuple[str, int]:
-        offset, self._held = self._held, self._held + size
-        self.pack_sizes[self._key] = self._held
+    def _advance(self, size: int) -> tuple[str, int]:
+        offset, self._filled = self._filled, self._filled + size
+        self.pack_sizes[self._key] = self._filled
         return self._key, offset
 
-    def _send(self, key: str, body: memoryview, held: int) -> None:
-        self._limiter.wait(held)
-        self._store.put(key, body[:held])
-        self.arrived.add(key)
+    def _send(self, key: str, body: memoryview, size: int) -> None:
+        self._limiter.wait(size)
+        self._store.put(key, body[:size])
+        self.stored.add(key)
         self._buffers.give_back(body)
 
 
 class _Buffers:
-    """Memory that is used again and again; from whole pages, and large ones where the system has them.
+    """Pool of equal buffers made of whole pages, and of huge pages where the system has them. Thread-safe.
 
     Args:
-        size: Of each, in bytes.
+        size: Size of each buffer, in bytes.
     """
 
     def __init__(self, size: int) -> None:
@@ -150,15 +169,15 @@ class _Buffers:
         self._free: deque[memoryview] = deque()
 
     def take(self) -> memoryview:
-        """One that nobody uses."""
+        """Return a buffer that is not in use."""
         with suppress(IndexError):
             return self._free.pop()
         memory = mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            with suppress(OSError):  # a kernel without them
+            with suppress(OSError):  # a kernel without huge pages
                 memory.madvise(mmap.MADV_HUGEPAGE)
         return memoryview(memory)
 
     def give_back(self, buffer: memoryview) -> None:
-        """*buffer* is used no longer; from any thread."""
+        """Return *buffer* to the pool; from any thread."""
         self._free.append(buffer)

@@ -1,8 +1,10 @@
-"""Publishing: a completed job's outputs as plain files, put together within the bucket from the packs that hold them.
+"""Publishing: the outputs of a completed job as plain files, put together inside the bucket from the packs.
 
-Only after the record says completed, and only what the record's manifest names, so it does not matter who does it, how
-often, or how many at once. A large file's parts are copied where a part lies in one piece, which it does if the file
-was saved at once; what was saved bit by bit goes through here, since R2 wants parts of equal size.
+It happens only after the record says that the job is completed, and concerns only what the record's manifest refers to.
+So it does not matter which worker does it, how often, or how many do it at once. Parts of a large file are copied
+within the store if they are stored in one piece, which is the case if the file was saved in one go. Parts that were
+saved bit by bit pass through this process, because R2 requires all parts but the last to have the same size
+(https://developers.cloudflare.com/r2/objects/multipart-objects/; docs/adr/0013).
 """
 
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from attrs import evolve
 
 from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES
 from lifecycle.checkpoint.manifest import FileEntry
-from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, read
+from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, read_extents
 from lifecycle.checkpoint.restore import fetch_manifest
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import JobRecord, Result
@@ -24,58 +26,66 @@ from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore, Range
 
 DEMO_OUTPUT: Final = "output.txt"
-SMALL: Final = 8 << 20  # bytes of a file that is read and put whole
-MOST_PARTS: Final = 10_000  # of an object, by S3's limit
+MAX_PUT_BYTES: Final = 8 << 20  # a file up to this size is read and put in one piece
+MAX_PARTS: Final = 10_000  # of one object: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 
 
 def publish(store: ObjectStore, clock: Clock, keys: JobKeys, record: JobRecord) -> None:
-    """Make the outputs of *record*, which is completed, lie under `output/`. Safe to repeat.
+    """Publish the outputs of a completed job under `output/`. Safe to repeat.
+
+    Args:
+        store: The bucket.
+        clock: Source of threads.
+        keys: Keys of the job.
+        record: Its record, in which the job is completed.
 
     Raises:
-        RetryableError: Some may be missing; repeat it, or let the next receiver of the message do so.
-        CorruptCheckpointError: A committed object is missing or damaged: nothing will bring it back.
-        PermanentError: The store will not have a key of that name; the manifest has the file all the same.
+        RetryableError: Some outputs may be missing; repeat it, or leave it to the next receiver of the message.
+        CorruptCheckpointError: A committed object is missing or damaged, and cannot be recovered.
+        PermanentError: The store refuses a key of that name. The manifest still has the file.
     """
     if record.result is None:
         return
     for entry in fetch_manifest(store, record.result.manifest).files:
-        _publish_file(store, clock, entry, f"{keys.folder}{_ascii(entry.path)}")
+        _publish_file(store, clock, entry, f"{keys.folder}{_ascii_key(entry.path)}")
         if record.demo and entry.path == f"output/{DEMO_OUTPUT}":
             _publish_file(store, clock, entry, f"{keys.folder}{DEMO_OUTPUT}")
 
 
 def with_published(record: JobRecord) -> JobRecord:
-    """*record*, saying that its outputs are published."""
+    """Return a copy of *record* that says its outputs are published."""
     result: Result | None = record.result
     return evolve(record, result=evolve(result, published=True)) if result else record
 
 
 def with_publish_problem(record: JobRecord, why: str) -> JobRecord:
-    """*record*, saying that its outputs never will be published: what is left of them is for people to see."""
+    """Return a copy of *record* that says its outputs can never be published, and *why*."""
     result: Result | None = record.result
     return evolve(record, result=evolve(result, problem=why), error=why) if result else record
 
 
-def _ascii(path: str) -> str:
-    """A file's path as part of a key, which is ASCII: as it is, or percent-encoded."""
+def _ascii_key(path: str) -> str:
+    """Return a path as part of a key: unchanged if it is ASCII, otherwise percent-encoded."""
     return path if path.isascii() else quote(path.encode("utf-8", "surrogateescape"), safe="/")
 
 
-def _publish_file(store: ObjectStore, clock: Clock, entry: FileEntry, target: str) -> None:
-    if entry.size <= SMALL:
-        store.put(target, _content(store, clock, entry, 0, entry.size))
+def _publish_file(store: ObjectStore, clock: Clock, entry: FileEntry, key: str) -> None:
+    if entry.size <= MAX_PUT_BYTES:
+        store.put(key, _content(store, clock, entry, 0, entry.size))
         return
-    part = DEFAULT_CHUNK_SIZES.pack_bytes * -(-entry.size // (DEFAULT_CHUNK_SIZES.pack_bytes * MOST_PARTS))
-    edges = [*range(0, entry.size, part), entry.size]
-    if not store.assemble(target, [_part(store, clock, entry, begin, end) for begin, end in pairwise(edges)]):
-        raise CorruptCheckpointError(f"a pack which holds {entry.path} is missing")
+    # Parts as long as packs, so that they can be copied; for huge files, as long as several packs.
+    pack_bytes = DEFAULT_CHUNK_SIZES.pack_bytes
+    part_bytes = pack_bytes * -(-entry.size // (pack_bytes * MAX_PARTS))
+    edges = [*range(0, entry.size, part_bytes), entry.size]
+    if not store.assemble(key, [_part(store, clock, entry, begin, end) for begin, end in pairwise(edges)]):
+        raise CorruptCheckpointError(f"a pack that holds {entry.path} is missing")
 
 
 def _part(store: ObjectStore, clock: Clock, entry: FileEntry, begin: int, end: int) -> Range | Callable[[], bytes]:
-    """Bytes *begin* to *end* of a file: where they lie in one piece, or else how to get them."""
+    """Return the range that holds the bytes *begin* to *end* of a file, or a function that reads them from several."""
     for placed in placed_extents(entry):
         extent = placed.extent
-        if placed.start <= begin and end <= placed.start + extent.length and extent.stored is None:
+        if placed.start <= begin and end <= placed.start + extent.length and extent.frame_length is None:
             return Range(extent.pack, extent.offset + begin - placed.start, end - begin)
     return partial(_content, store, clock, entry, begin, end)
 
@@ -86,20 +96,20 @@ def _content(store: ObjectStore, clock: Clock, entry: FileEntry, begin: int, end
     ]
     if not wanted:
         return b""
-    kept = _Kept(entry)
-    read(store, clock, [(kept, placed) for placed in wanted], check_interrupted=lambda: None)
+    kept = _KeepingVerifier(entry)
+    read_extents(store, clock, [(kept, placed) for placed in wanted], check_interrupted=lambda: None)
     whole = b"".join(kept.contents[placed.start] for placed in wanted)
     return whole[begin - wanted[0].start : end - wanted[0].start]
 
 
-class _Kept(FileVerifier):
-    """Keeps what is read of a file, verified, by where it starts."""
+class _KeepingVerifier(FileVerifier):
+    """Keeps what it has verified, by where it begins in the file."""
 
     def __init__(self, entry: FileEntry) -> None:
         super().__init__(entry)
         self.contents: dict[int, bytes] = {}
 
-    def take(self, placed: PlacedExtent, content: memoryview) -> None:
-        """See `FileVerifier.take`."""
-        super().take(placed, content)
+    def receive(self, placed: PlacedExtent, content: memoryview) -> None:
+        """Verify the content of an extent (see `FileVerifier.receive`) and keep it."""
+        super().receive(placed, content)
         self.contents[placed.start] = bytes(content)

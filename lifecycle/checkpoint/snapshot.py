@@ -1,9 +1,13 @@
-"""Snapshots: a picture of the workload's files at one moment, on the node's own disk, in a directory of ours.
+"""Snapshots: a capture of the workload's files at one moment, on the node's own disk.
 
-What the workload announced is complete and no longer written to: it is moved. Of a program that announces nothing, the
-picture is taken once nothing has changed for a while. A file is linked, which costs nothing at any size, and holds for
-whoever replaces files by renaming; should it be written to in place after all, that is seen when it has been read, the
-snapshot is thrown away, and from then on that file is copied. Outputs that only grow are taken to the length they have.
+A checkpoint that the workload announced is complete and no longer written to, so it is moved. The files of a program
+that announces nothing are captured once they have not changed for a while:
+
+- A file is hard-linked, which costs nothing at any size. If the program replaces files by renaming, the link keeps the
+  old content.
+- If the program writes to the file in place after all, this is noticed once the file has been read. The snapshot is
+  thrown away, and from then on that file is copied.
+- Growing files, such as logs, are captured up to the length that they have.
 """
 
 import os
@@ -22,10 +26,10 @@ from lifecycle.checkpoint.manifest import AREAS
 from lifecycle.errors import TornSnapshotError
 from lifecycle.ports.runner import Announced, JobDirs, Workload
 
-CHUNK: Final = 1 << 20
+COPY_BYTES: Final = 1 << 20
 
 Scan = Mapping[str, tuple[int, int, int]]
-"""Files by path in the job's directory: inode, size and time of the last change of each."""
+"""State of a workload's files: inode, size in bytes and mtime in ns of each, by path in the job's directory."""
 
 
 @frozen
@@ -33,11 +37,11 @@ class SnapshotFile:
     """A file of a snapshot.
 
     Attributes:
-        path: In the job's directory, `/` between parts.
+        path: Path in the job's directory, with `/` between its parts.
         source: Where its bytes can be read.
-        size: So many of them are meant, in bytes.
+        size: Number of bytes that belong to the snapshot.
         mode: Permission bits.
-        changed_ns: Its last change; None for one that may grow meanwhile.
+        mtime_ns: Time of its last change when it was captured; None for a file that may grow meanwhile.
     """
 
     path: str
@@ -46,26 +50,30 @@ class SnapshotFile:
     mode: int
     mtime_ns: int | None
 
-    def torn(self) -> str | None:
-        """What was done to it since the snapshot was taken, that must not be; None if nothing was."""
-        seen = self.source.stat()
+    def torn_reason(self) -> str | None:
+        """Return why the file no longer belongs to the snapshot's moment; None if it still does.
+
+        Raises:
+            OSError: It cannot be examined.
+        """
+        found = self.source.stat()
         if self.mtime_ns is None:
-            return "it became shorter, though it is said to only grow" if seen.st_size < self.size else None
-        is_same = (seen.st_size, seen.st_mtime_ns) == (self.size, self.mtime_ns)
+            return "it became shorter, though it is said to only grow" if found.st_size < self.size else None
+        is_same = (found.st_size, found.st_mtime_ns) == (self.size, self.mtime_ns)
         return None if is_same else "it was written to while it was saved"
 
 
 @frozen
 class Snapshot:
-    """A picture of the workload's files.
+    """A capture of the workload's files.
 
     Attributes:
-        seq: Its number.
-        step: How far the workload was, if it said.
-        directory: Where it lies; ours alone.
-        files: What it consists of, in path order.
-        is_last: Whether it closes the attempt: then it is committed together with the attempt's last state.
-        is_result: Whether it is a completed job's outputs: then it is uploaded even if nothing in it is new.
+        seq: Its number; increases over all attempts of the job.
+        step: Number of steps done when it was captured; None if the workload did not say.
+        directory: Directory that holds it, used by nothing else.
+        files: Its files, in order of their paths.
+        is_last: Whether it is the attempt's last one, which is committed by the same write that ends the attempt.
+        is_result: Whether it holds the outputs of a completed job, which are uploaded even if nothing in them is new.
     """
 
     seq: int
@@ -77,53 +85,54 @@ class Snapshot:
 
     @property
     def bytes(self) -> int:
-        """The size of all files, in bytes."""
+        """Total size of its files, in bytes."""
         return sum(file.size for file in self.files)
 
     def ensure_consistent(self) -> None:
-        """Make sure, once everything has been read, that it was of one moment.
+        """Check, after everything has been read, that all files belong to one moment.
 
         Raises:
-            TornSnapshotError: Files were written to since the snapshot was taken; it names all of them.
-            OSError: The disk fails.
+            TornSnapshotError: Some files have changed since they were captured. It names all of them.
+            OSError: The files cannot be examined.
         """
-        if torn := {file.path: why for file in self.files if (why := file.torn())}:
+        if torn := {file.path: why for file in self.files if (why := file.torn_reason())}:
             raise TornSnapshotError(next(iter(torn.values())), list(torn))
 
     def discard(self) -> None:
-        """Remove it from the disk. Safe to repeat."""
+        """Remove it from the disk. Never fails; safe to repeat."""
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def capture_announced(announced: Announced, workload: Workload, *, seq: int, dirs: JobDirs) -> Snapshot:
-    """Make an announced checkpoint ours, by moving it; with it, the outputs that only grow.
+    """Capture an announced checkpoint by moving it, together with the growing files.
 
     Raises:
         OSError: It cannot be moved.
     """
-    target = _fresh(dirs, seq)
+    target = _new_directory(dirs, seq)
     announced.path.rename(target / dirs.checkpoint.name)
+    # Growing files last: they may be ahead of the state (a resumed program can truncate them), but never behind it.
     state = [file for file in _files(target) if matches_any(file.path, workload.checkpoint)]
-    return Snapshot(seq, announced.step, target, _in_order(state, _growing(dirs, workload, target)))
+    return Snapshot(seq, announced.step, target, _sorted(state, _capture_growing(dirs, workload, target)))
 
 
 def capture_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
-    """Make the outputs of a workload that has ended ours, by moving them.
+    """Capture the outputs of a workload that has ended, by moving them.
 
     Raises:
         OSError: They cannot be moved.
     """
-    target = _fresh(dirs, seq)
-    if dirs.output.exists():  # a program may remove what it needs no more: then it has no outputs, and the disk is well
+    target = _new_directory(dirs, seq)
+    if dirs.output.exists():  # a program may remove the folder: then it has no outputs, and the disk is not at fault
         dirs.output.rename(target / dirs.output.name)
-    return Snapshot(seq, step, target, _in_order(_files(target)), is_last=True, is_result=True)
+    return Snapshot(seq, step, target, _sorted(_files(target)), is_last=True, is_result=True)
 
 
 def scan(dirs: JobDirs, workload: Workload) -> Scan:
-    """The files that are the state of a workload that announces nothing, as they stand now."""
+    """Return the state files of a workload that announces nothing, as they are now."""
     return {
-        path: (seen.st_ino, seen.st_size, seen.st_mtime_ns)
-        for path, seen in _walk(dirs.root)
+        path: (found.st_ino, found.st_size, found.st_mtime_ns)
+        for path, found in _walk(dirs.root)
         if matches_any(path, workload.checkpoint) and not matches_any(path, workload.growing)
     }
 
@@ -131,34 +140,39 @@ def scan(dirs: JobDirs, workload: Workload) -> Scan:
 def capture_files(
     seen: Scan, workload: Workload, *, seq: int, step: int | None, dirs: JobDirs, in_place: set[str]
 ) -> Snapshot | None:
-    """Link, or copy, the state of a workload that announces nothing, and the outputs that only grow.
+    """Capture the state of a workload that announces nothing, by linking or copying, and the growing files.
 
     Args:
-        seen: The files, as they stood still for a while.
-        workload: Which files are what.
-        seq: The snapshot's number.
-        step: How far the workload is.
+        seen: Its state files, as they have been for a while.
+        workload: Its patterns.
+        seq: Number of the snapshot.
+        step: Number of steps done; None if unknown.
         dirs: The job's directories.
-        in_place: Paths of files that are known to be written to in place: these are copied.
+        in_place: Paths of files that are known to be written to in place, and are therefore copied.
 
     Returns:
-        None if they did not stand still.
+        The snapshot; None if files have changed since *seen*, or there are none.
 
     Raises:
         OSError: The disk is full, or a file cannot be read.
     """
-    target = _fresh(dirs, seq)
+    target = _new_directory(dirs, seq)
     try:
         for path in seen:
             (_copy if path in in_place else _link)(dirs.root / path, target / path)
         state = [file for file in _files(target) if file.path in seen]
-        growing = _growing(dirs, workload, target)
-    except FileNotFoundError:
+        growing = _capture_growing(dirs, workload, target)
+    except FileNotFoundError:  # removed by the program since *seen*
         state = growing = []
     if not state or scan(dirs, workload) != seen:
         shutil.rmtree(target, ignore_errors=True)
         return None
-    return Snapshot(seq, step, target, _in_order(state, growing))
+    return Snapshot(seq, step, target, _sorted(state, growing))
+
+
+def matches_any(path: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether *path* matches one of *patterns*. `*` and `?` do not cross a `/`, `**` does."""
+    return any(_compiled(pattern).fullmatch(path) for pattern in patterns)
 
 
 @cache
@@ -167,46 +181,42 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(text.replace(r"\*", "[^/]*").replace(r"\?", "[^/]"), re.DOTALL)
 
 
-def matches_any(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether *path* is meant by one of *patterns*: `*` and `?` stay in a folder, `**` does not."""
-    return any(_compiled(pattern).fullmatch(path) for pattern in patterns)
-
-
-def _growing(dirs: JobDirs, workload: Workload, target: Path) -> list[SnapshotFile]:
-    """The outputs that only grow, linked, to the length that each has now."""
-    found = []
-    for path, seen in _walk(dirs.root) if workload.growing else ():
+def _capture_growing(dirs: JobDirs, workload: Workload, target: Path) -> list[SnapshotFile]:
+    """Link the growing files into *target*, and return each with the length that it has now."""
+    captured = []
+    for path, found in _walk(dirs.root) if workload.growing else ():
         if matches_any(path, workload.growing) and not (target / path).exists():
             with suppress(FileNotFoundError):
                 _link(dirs.root / path, target / path)
-                found.append(SnapshotFile(path, target / path, seen.st_size, seen.st_mode, None))
-    return found
+                captured.append(SnapshotFile(path, target / path, found.st_size, found.st_mode, None))
+    return captured
 
 
 def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every regular file of the job; links and special files are no state."""
+    """Yield every regular file of the job. Links and special files are not part of its state."""
     for area in sorted(AREAS):
         for parent, _, names in os.walk(root / area):
             for name in names:
                 path = Path(parent, name)
                 with suppress(FileNotFoundError):
-                    seen = path.lstat()
-                    if stat.S_ISREG(seen.st_mode):
-                        yield path.relative_to(root).as_posix(), seen
+                    found = path.lstat()
+                    if stat.S_ISREG(found.st_mode):
+                        yield path.relative_to(root).as_posix(), found
 
 
 def _files(target: Path) -> list[SnapshotFile]:
-    """Everything in a snapshot's directory."""
+    """Return everything in a snapshot's directory."""
     return [
-        SnapshotFile(path, target / path, seen.st_size, seen.st_mode, seen.st_mtime_ns) for path, seen in _walk(target)
+        SnapshotFile(path, target / path, found.st_size, found.st_mode, found.st_mtime_ns)
+        for path, found in _walk(target)
     ]
 
 
-def _in_order(*files: list[SnapshotFile]) -> tuple[SnapshotFile, ...]:
+def _sorted(*files: list[SnapshotFile]) -> tuple[SnapshotFile, ...]:
     return tuple(sorted((file for each in files for file in each), key=lambda file: file.path))
 
 
-def _fresh(dirs: JobDirs, seq: int) -> Path:
+def _new_directory(dirs: JobDirs, seq: int) -> Path:
     target = dirs.snapshots / f"{seq:06d}"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -224,7 +234,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy, within the kernel; a file system that can share blocks copies nothing."""
+    """Copy within the kernel. A file system that can share blocks between files copies nothing."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as reader, target.open("wb") as writer:
         try:
@@ -234,5 +244,5 @@ def _copy(source: Path, target: Path) -> None:
             reader.seek(0)
             writer.seek(0)
             writer.truncate()
-            shutil.copyfileobj(reader, writer, CHUNK)
+            shutil.copyfileobj(reader, writer, COPY_BYTES)
     shutil.copymode(source, target)

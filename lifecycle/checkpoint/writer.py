@@ -1,10 +1,11 @@
-"""Uploading a snapshot: the blocks that the last committed checkpoint does not hold, in packs; then the manifest.
+"""Uploading a snapshot: the chunks that the last committed checkpoint does not hold, in packs, and then the manifest.
 
-Nothing uploaded here counts until the record names the manifest. Every key is new and carries the epoch, so whatever a
-superseded attempt still uploads lies where nobody looks.
+Nothing that is uploaded counts until the record refers to the manifest. Every key is new and contains the epoch, so
+what a superseded attempt may still upload ends up where nothing refers to it.
 
-One way for large, small and growing files: they are read once, block by block, and what is new is put into packs one
-after the other, whichever file it is of. So bytes follow the change, and requests follow the bytes.
+Large, small and growing files are treated alike. They are read once, chunk by chunk, and new chunks of all files go
+into packs one after another. So the bytes sent follow the change, and the number of requests follows the bytes
+(docs/adr/0010).
 """
 
 from collections import defaultdict
@@ -13,8 +14,9 @@ from typing import Final
 
 from attrs import frozen
 
+from lifecycle.checkpoint.chunk_index import ChunkIndex
 from lifecycle.checkpoint.chunker import ChunkedFile, Chunker
-from lifecycle.checkpoint.chunks import BaseCheckpoint, ChunkIndex, ChunkRun, ChunkSizes
+from lifecycle.checkpoint.chunks import BaseCheckpoint, ChunkRun, ChunkSizes
 from lifecycle.checkpoint.manifest import Manifest, digest_bytes, encode_manifest
 from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import Snapshot
@@ -25,17 +27,17 @@ from lifecycle.key_layout import JobKeys
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore
 
-MOST_STORED: Final = 2.0  # times what is alive: when more is stored, the deadest packs are rewritten
-ENOUGH_STORED: Final = 1.75  # times the same: until no more than that is
+REWRITE_ABOVE: Final = 2.0  # times the live bytes: if more is stored, the sparsest packs are rewritten
+REWRITE_UNTIL: Final = 1.75  # times the live bytes: until no more than this is stored
 
 
 @frozen
 class UploadedCheckpoint:
-    """An uploaded, uncommitted checkpoint.
+    """A checkpoint that is uploaded and not committed.
 
     Attributes:
-        ref: How the record will name it.
-        base: What it holds, and the digests of its blocks.
+        ref: Reference to it, for the record.
+        base: The checkpoint, for the next upload to build on.
     """
 
     ref: CheckpointRef
@@ -43,21 +45,21 @@ class UploadedCheckpoint:
 
     @property
     def manifest(self) -> Manifest:
-        """What it holds."""
+        """Its manifest."""
         return self.base.manifest
 
 
 class CheckpointWriter:
-    """Uploads the snapshots of one attempt, one after the other.
+    """Uploads the snapshots of one attempt, one at a time. Used by one thread.
 
     Args:
-        store: Where to.
-        clock: For threads.
-        keys: The job's keys.
-        epoch: Ours.
-        token: Ours alone: once a job is purged and submitted again, there is another attempt with our epoch.
-        chunk_sizes: How files are cut.
-        limiter: The cap on what is sent.
+        store: Where the checkpoints go.
+        clock: Source of threads.
+        keys: Keys of the job.
+        epoch: Epoch of the attempt.
+        token: Attempt token. If a job is purged and submitted again, another attempt may have the same epoch.
+        chunk_sizes: Sizes of chunks, reads, frames and packs.
+        limiter: Limit on the upload rate.
     """
 
     def __init__(
@@ -78,63 +80,67 @@ class CheckpointWriter:
         self._token = token
         self._chunk_sizes = chunk_sizes
         self._limiter = limiter
-        self._named = 0
-        self._sent_before: list[ChunkRun] = []
-        self._pack_sizes_before: dict[str, int] = {}
+        self._packs_named = 0
+        self._reusable_runs: list[ChunkRun] = []
+        self._reusable_packs: dict[str, int] = {}
 
     def upload(
         self, snapshot: Snapshot, last: BaseCheckpoint | None, *, check_interrupted: Callable[[], None]
     ) -> UploadedCheckpoint | None:
         """Upload *snapshot*.
 
+        After an error, the snapshot can be uploaded again under another number. Packs that the store had accepted
+        are then not sent again.
+
         Args:
             snapshot: What to upload.
-            last: The last committed checkpoint, whose blocks are used again.
-            check_interrupted: Called again and again; may raise to give up.
+            last: The last committed checkpoint, whose chunks are reused; None if there is none.
+            check_interrupted: Called before each read; raises to give up.
 
         Returns:
-            None if *last* already holds exactly these files, and they are no result.
+            The uploaded checkpoint; None if *last* already holds exactly these files and the snapshot is no result.
 
         Raises:
-            RetryableError: The store did not take it. What it took is not sent again with the next snapshot.
-            TornSnapshotError: A file was written to while it was read.
+            RetryableError: The store did not accept everything.
+            TornSnapshotError: A file changed while it was read; take another snapshot.
             OSError: The snapshot cannot be read.
         """
-        packs = Packer(self.store, self._clock, name=self._name, chunk_sizes=self._chunk_sizes, limiter=self._limiter)
-        chunker = Chunker(packs, self._chunk_sizes, self._index(last), check_interrupted)
+        packer = Packer(
+            self.store, self._clock, new_key=self._new_pack, chunk_sizes=self._chunk_sizes, limiter=self._limiter
+        )
+        chunker = Chunker(packer, self._chunk_sizes, self._index(last), check_interrupted)
         try:
-            files = [chunker.cut(file) for file in snapshot.files]
+            files = [chunker.chunk_file(file) for file in snapshot.files]
             snapshot.ensure_consistent()
-            if last and not snapshot.is_result and _is_like(files, last.manifest):
+            if last and not snapshot.is_result and _has_same_content(files, last.manifest):
                 return None
-            pack_sizes = {**self._pack_sizes_before, **(last.manifest.packs if last else {}), **packs.pack_sizes}
-            if self._rewrite_dead(files, pack_sizes, chunker):
-                snapshot.ensure_consistent()
-            packs.finish()
-            return self._conclude(
-                snapshot, files, {**pack_sizes, **packs.pack_sizes}, sent=sum(packs.pack_sizes.values())
-            )
+            pack_sizes = {**self._reusable_packs, **(last.manifest.packs if last else {}), **packer.pack_sizes}
+            if self._rewrite_sparse_packs(files, pack_sizes, chunker):
+                snapshot.ensure_consistent()  # rewriting has read the files again
+            packer.finish()  # the manifest must not exist before everything that it refers to
+            sent = sum(packer.pack_sizes.values())
+            return self._put_manifest(snapshot, files, {**pack_sizes, **packer.pack_sizes}, sent=sent)
         except LeaseLostError:
             raise
         except Exception:
-            self._remember(packs, chunker)
+            self._keep_accepted(packer, chunker)
             raise
 
     def forget_failed_uploads(self) -> None:
-        """Use no longer what uploads that failed have left: it is about to be collected."""
-        self._sent_before, self._pack_sizes_before = [], {}
+        """Stop reusing what failed uploads have left in the bucket: garbage collection is about to remove it."""
+        self._reusable_runs, self._reusable_packs = [], {}
 
-    def _conclude(
+    def _put_manifest(
         self, snapshot: Snapshot, files: list[ChunkedFile], pack_sizes: dict[str, int], *, sent: int
     ) -> UploadedCheckpoint:
-        entries = tuple(cut.entry() for cut in files)
-        named = sorted({extent.pack for entry in entries for extent in entry.extents})
+        entries = tuple(chunked.entry() for chunked in files)
+        packs = sorted({extent.pack for entry in entries for extent in entry.extents})
         manifest = Manifest(
             self.keys.job,
             self.epoch,
             snapshot.seq,
             snapshot.step,
-            {pack: pack_sizes[pack] for pack in named},
+            {pack: pack_sizes[pack] for pack in packs},
             entries,
         )
         body, key = encode_manifest(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
@@ -148,56 +154,60 @@ class CheckpointWriter:
             bytes=manifest.bytes,
             sent=sent + len(body),
         )
-        return UploadedCheckpoint(ref, BaseCheckpoint(key, manifest, {cut.file.path: cut.runs for cut in files}))
+        runs = {chunked.file.path: chunked.runs for chunked in files}
+        return UploadedCheckpoint(ref, BaseCheckpoint(key, manifest, runs))
 
-    def _rewrite_dead(self, files: list[ChunkedFile], pack_sizes: dict[str, int], chunker: Chunker) -> bool:
-        """Put what mostly dead packs still hold into new ones, if more than twice that is stored; whether it was."""
-        live = _live(files)
+    def _rewrite_sparse_packs(self, files: list[ChunkedFile], pack_sizes: dict[str, int], chunker: Chunker) -> bool:
+        """Move chunks out of the packs with the smallest share of live bytes, if too many dead bytes are stored.
+
+        Returns:
+            True if anything was moved.
+        """
+        live = _live_bytes(files)
         stored, alive = sum(pack_sizes[pack] for pack in live), sum(live.values())
-        if stored <= MOST_STORED * alive:
+        if stored <= REWRITE_ABOVE * alive:
             return False
-        dead = set()
+        sparse = set()
         for pack in sorted(live, key=lambda pack: live[pack] / pack_sizes[pack]):
-            if stored <= ENOUGH_STORED * alive:
+            if stored <= REWRITE_UNTIL * alive:
                 break
-            dead.add(pack)
+            sparse.add(pack)
             stored -= pack_sizes[pack] - live[pack]
-        for cut in files:
-            chunker.move_out(cut, dead)
+        for chunked in files:
+            chunker.move_out(chunked, sparse)
         return True
 
     def _index(self, last: BaseCheckpoint | None) -> ChunkIndex:
-        """All blocks that may be used again; those of each file of *last* together."""
-        base = [run for file in (last.runs.values() if last else ()) for run in file]
-        starts, layout = {}, 0
+        """Return the index of all chunks that may be reused, with those of each file of *last* together."""
+        runs = [run for file in (last.runs.values() if last else ()) for run in file]
+        starts, start = {}, 0
         for path, file in last.runs.items() if last else ():
-            starts[path] = layout
-            layout += len(file)
-        return ChunkIndex([*base, *self._sent_before], starts)
+            starts[path] = start
+            start += len(file)
+        return ChunkIndex([*runs, *self._reusable_runs], starts)
 
-    def _remember(self, packs: Packer, chunker: Chunker) -> None:
-        """Note what has arrived of an upload that failed."""
-        packs.settle()
-        fresh = [run for run in chunker.placed() if run.extent.pack in packs.arrived]
-        self._sent_before += fresh
-        self._pack_sizes_before.update({pack: packs.pack_sizes[pack] for pack in packs.arrived})
+    def _keep_accepted(self, packer: Packer, chunker: Chunker) -> None:
+        """Note what the store has accepted of a failed upload, for the next one to reuse."""
+        packer.await_senders()
+        self._reusable_runs += [run for run in chunker.all_runs() if run.extent.pack in packer.stored]
+        self._reusable_packs.update({pack: packer.pack_sizes[pack] for pack in packer.stored})
 
-    def _name(self) -> str:
-        """A key that was never used: a try that came to nothing may still be on its way."""
-        self._named += 1
-        return self.keys.pack(self.epoch, self._named, self._token)
+    def _new_pack(self) -> str:
+        """Return a key that was never used: a put that failed may still be carried out later."""
+        self._packs_named += 1
+        return self.keys.pack(self.epoch, self._packs_named, self._token)
 
 
-def _live(files: Iterable[ChunkedFile]) -> dict[str, int]:
-    """How many bytes of each pack are named."""
+def _live_bytes(files: Iterable[ChunkedFile]) -> dict[str, int]:
+    """Return how many bytes of each pack are referred to. A frame counts once, whatever is used of it."""
     spans: dict[str, set[tuple[int, int]]] = defaultdict(set)
-    for cut in files:
-        for run in cut.runs:
+    for chunked in files:
+        for run in chunked.runs:
             spans[run.extent.pack].add((run.extent.offset, run.extent.span))
     return {pack: sum(span for _, span in found) for pack, found in spans.items()}
 
 
-def _is_like(files: Sequence[ChunkedFile], last: Manifest) -> bool:
+def _has_same_content(files: Sequence[ChunkedFile], last: Manifest) -> bool:
     return len(files) == len(last.files) and all(
-        cut.entry().has_same_content(entry) for cut, entry in zip(files, last.files, strict=True)
+        chunked.entry().has_same_content(entry) for chunked, entry in zip(files, last.files, strict=True)
     )

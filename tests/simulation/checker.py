@@ -273,7 +273,7 @@ class Checker:
             try:
                 for piece in placed_extents(entry):
                     stored = self._stored(piece.extent)
-                    proof.take(piece, memoryview(stored))
+                    proof.receive(piece, memoryview(stored))
                     content += stored
                 proof.conclude()
             except CorruptCheckpointError as error:
@@ -290,7 +290,7 @@ class Checker:
 
     def _stored(self, extent: Extent) -> bytes:
         span = (self._object(extent.pack) or b"")[extent.offset : extent.offset + extent.span]
-        if extent.stored is None:
+        if extent.frame_length is None:
             return span
         return decompressed(memoryview(span), extent.pack)[extent.skip : extent.skip + extent.length]
 

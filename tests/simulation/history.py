@@ -37,7 +37,7 @@ from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.staging import _fetch
 from lifecycle.attempt.worker import Worker
 from lifecycle.checkpoint.chunks import ChunkSizes
-from lifecycle.checkpoint.restore import RestoreTarget
+from lifecycle.checkpoint.restore_target import RestoreTarget
 from lifecycle.errors import ConfigError
 from lifecycle.job_record import JobRecord
 from lifecycle.limits import Limits
@@ -414,7 +414,7 @@ def play(
     try:
         history = History(seed, drawn, directory, steps, workers, kind)
         with (
-            patch("lifecycle.checkpoint.restore.RestoreTarget.take", history.if_there_is_room(RestoreTarget.take)),
+            patch.object(RestoreTarget, "receive", history.if_there_is_room(RestoreTarget.receive)),
             patch("lifecycle.attempt.staging._fetch", history.if_there_is_room(_fetch)),
         ):
             return history.play()

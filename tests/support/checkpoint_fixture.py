@@ -1,4 +1,4 @@
-"""A job's directory and its checkpoints in a bucket: what the tests of the engine play with."""
+"""Checkpoint fixture: a job's directory on a node, and its checkpoints in a bucket."""
 
 import random
 import shutil
@@ -21,11 +21,11 @@ from lifecycle.ports.store import ObjectStore
 SMALL = ChunkSizes(
     small_bytes=16, large_bytes=64, large_from_bytes=4096, read_bytes=256, frame_bytes=128, pack_bytes=1024
 )
-"""Everything as ever, a thousand times smaller."""
+"""The default sizes, a thousand times smaller."""
 
 
-class Counting:
-    """A store that counts calls, and what is put."""
+class CountingStore:
+    """A store that records its calls and counts the bytes that are put."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -43,7 +43,7 @@ class Counting:
 
 
 @define
-class Shelf:
+class CheckpointFixture:
     """One job on one node, and its bucket."""
 
     root: Path
@@ -52,7 +52,7 @@ class Shelf:
     keys: JobKeys = field(factory=lambda: KeyLayout("").job("j"))
     rng: random.Random = field(factory=lambda: random.Random(3))
     memory: MemoryStore = field(init=False)
-    store: Counting = field(init=False)
+    store: CountingStore = field(init=False)
     writer: CheckpointWriter = field(init=False)
     base: BaseCheckpoint | None = field(default=None, init=False)
     seq: int = field(default=0, init=False)
@@ -61,7 +61,7 @@ class Shelf:
     def __attrs_post_init__(self) -> None:
         clock = SystemClock()
         self.memory = MemoryStore(clock)
-        self.store = Counting(self.memory)
+        self.store = CountingStore(self.memory)
         self.writer = self.new_writer("mark")
         for folder in (self.dirs.checkpoint, self.dirs.output):
             folder.mkdir(parents=True)
@@ -71,7 +71,7 @@ class Shelf:
         return JobDirs(self.root / "job")
 
     def new_writer(self, token: str) -> CheckpointWriter:
-        """Of an attempt with that mark."""
+        """Return the writer of an attempt with that token."""
         clock = SystemClock()
         limiter = RateLimiter(clock, self.limit)
         return CheckpointWriter(
@@ -79,7 +79,7 @@ class Shelf:
         )
 
     def write(self, name: str, content: bytes) -> Path:
-        """Replace a file of the checkpoint."""
+        """Replace a file of the checkpoint by renaming, and return its path."""
         path = self.dirs.checkpoint / name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.parent / ".new"
@@ -87,11 +87,11 @@ class Shelf:
         return part.replace(path)
 
     def noise(self, size: int) -> bytes:
-        """Bytes that cannot be compressed."""
+        """Return *size* bytes that cannot be compressed."""
         return self.rng.randbytes(size)
 
     def save(self, **changes: Any) -> UploadedCheckpoint | None:
-        """Take a snapshot, upload it, and commit it."""
+        """Capture a snapshot, with *changes*, and upload it; the next upload builds on it."""
         self.seq += 1
         self.store.calls.clear()
         self.store.sent = 0
@@ -105,7 +105,7 @@ class Shelf:
         return saved
 
     def restore(self, saved: UploadedCheckpoint, into: Path) -> RestoredCheckpoint:
-        """Bring it back somewhere else."""
+        """Restore a checkpoint into another directory."""
         found = restore(
             self.store,
             SystemClock(),
@@ -119,18 +119,18 @@ class Shelf:
         return found
 
     def same(self, saved: UploadedCheckpoint, into: Path) -> RestoredCheckpoint:
-        """Bring it back somewhere else, and compare with what is here."""
+        """Restore a checkpoint into another directory, and compare it with the job's."""
         found = self.restore(saved, into)
         assert files(into) == files(self.dirs.root)
         return found
 
     def forget_all(self) -> None:
-        """As another node, which has nothing."""
+        """Remove the job's directory, as on a node that never had the job."""
         shutil.rmtree(self.dirs.root)
 
 
 def files(root: Path) -> dict[str, tuple[bytes, int]]:
-    """Content and mode of all that a checkpoint holds."""
+    """Return content and mode of every file that a checkpoint can contain."""
     return {
         path.relative_to(root).as_posix(): (path.read_bytes(), path.stat().st_mode)
         for area in ("checkpoint", "output")
@@ -140,7 +140,7 @@ def files(root: Path) -> dict[str, tuple[bytes, int]]:
 
 
 def keep(store: ObjectStore, keys: JobKeys, folder: Path, *, epoch: int = 1) -> UploadedCheckpoint:
-    """Upload a folder, laid out like a job's directory, as the outputs of a job that is done."""
+    """Upload a folder that is laid out like a job's directory, as the outputs of a completed job."""
     clock = SystemClock()
     writer = CheckpointWriter(
         store,

@@ -214,14 +214,14 @@ def test_an_upload_that_the_disk_fails_once_is_only_one_checkpoint_less(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read error may be the file's, and gone with it: the attempt goes on."""
-    cut, failures = Chunker.cut, [OSError(errno.EIO, "Input/output error")]
+    chunk_file, failures = Chunker.chunk_file, [OSError(errno.EIO, "Input/output error")]
 
     def fail(self: Chunker, *args: Any, **kwargs: Any) -> Any:
         if failures:
             raise failures.pop()
-        return cut(self, *args, **kwargs)
+        return chunk_file(self, *args, **kwargs)
 
-    monkeypatch.setattr(Chunker, "cut", fail)
+    monkeypatch.setattr(Chunker, "chunk_file", fail)
     cluster.submit("a")
     cluster.worker().run()
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]

@@ -1,10 +1,10 @@
-"""The checkpoint engine: what is sent, what is kept, what comes back."""
+"""Checkpoints are uploaded by their changes, restored byte for byte, and verified."""
 
 from pathlib import Path
 
 import pytest
 from attrs import evolve
-from support.checkpoint_fixture import SMALL, Shelf, files
+from support.checkpoint_fixture import SMALL, CheckpointFixture, files
 
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
@@ -16,146 +16,150 @@ from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableEr
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(tmp_path)
+def checkpoints(tmp_path: Path) -> CheckpointFixture:
+    return CheckpointFixture(tmp_path)
 
 
-def saved(shelf: Shelf) -> UploadedCheckpoint:
-    done = shelf.save()
+def saved(checkpoints: CheckpointFixture) -> UploadedCheckpoint:
+    done = checkpoints.save()
     assert done is not None
     return done
 
 
-def packs(shelf: Shelf) -> list[str]:
-    return [key for name, key in shelf.store.calls if name == "put" and "/packs/" in key]
+def packs(checkpoints: CheckpointFixture) -> list[str]:
+    return [key for name, key in checkpoints.store.calls if name == "put" and "/packs/" in key]
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 255, 256, 257, 1023, 1024, 1025, 4096, 4097, 9999])
-def test_files_come_back_byte_for_byte(shelf: Shelf, tmp_path: Path, size: int) -> None:
-    """Of every size around the edges of blocks, reads, frames and packs; in folders, with their modes."""
-    shelf.write("a", shelf.noise(size))
-    shelf.write("folder/b", b"compress me " * size).chmod(0o600)
-    shelf.write("c", b"")
-    shelf.same(saved(shelf), tmp_path / "back")
+def test_files_come_back_byte_for_byte(checkpoints: CheckpointFixture, tmp_path: Path, size: int) -> None:
+    """Files of every size around the limits of chunks, reads, frames and packs are restored, with folders and modes."""
+    checkpoints.write("a", checkpoints.noise(size))
+    checkpoints.write("folder/b", b"compress me " * size).chmod(0o600)
+    checkpoints.write("c", b"")
+    checkpoints.same(saved(checkpoints), tmp_path / "back")
 
 
 @pytest.mark.parametrize("names", [("state", ".state.part"), ("a" + "n" * 254, "b" + "n" * 254)])
-def test_files_come_back_whatever_they_are_called(shelf: Shelf, tmp_path: Path, names: tuple[str, str]) -> None:
-    """What a file is called until it is whole is nobody else's name: half-written states and long names, too."""
+def test_files_come_back_whatever_they_are_called(
+    checkpoints: CheckpointFixture, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    """The temporary name of a file that is being restored differs from every other name, however long."""
     for name in names:
-        shelf.write(name, shelf.noise(100))
-    shelf.same(saved(shelf), tmp_path / "back")
+        checkpoints.write(name, checkpoints.noise(100))
+    checkpoints.same(saved(checkpoints), tmp_path / "back")
 
 
-def test_a_block_that_is_there_is_not_sent(shelf: Shelf) -> None:
-    """Changed in place, one block: one block is sent."""
-    content = bytearray(shelf.noise(4000))
-    shelf.write("a", bytes(content))
-    first = saved(shelf)
+def test_a_chunk_that_is_stored_is_not_sent(checkpoints: CheckpointFixture) -> None:
+    """If one chunk is changed in place, one chunk is sent."""
+    content = bytearray(checkpoints.noise(4000))
+    checkpoints.write("a", bytes(content))
+    first = saved(checkpoints)
     content[1600] ^= 1
-    shelf.write("a", bytes(content))
-    second = saved(shelf)
-    assert shelf.store.sent == 16 + len(encode_manifest(second.manifest))
-    assert len(packs(shelf)) == 1
+    checkpoints.write("a", bytes(content))
+    second = saved(checkpoints)
+    assert checkpoints.store.sent == 16 + len(encode_manifest(second.manifest))
+    assert len(packs(checkpoints)) == 1
     assert set(first.manifest.packs) < set(second.manifest.packs)
 
 
-def test_what_is_appended_is_sent_alone(shelf: Shelf, tmp_path: Path) -> None:
-    """And the last block again, if it was not full."""
-    content = shelf.noise(3999)
-    shelf.write("a", content)
-    saved(shelf)
-    shelf.write("a", content + shelf.noise(161))
-    second = saved(shelf)
-    assert shelf.store.sent - len(encode_manifest(second.manifest)) == 161 + 3999 % 16
-    shelf.same(second, tmp_path / "back")
+def test_what_is_appended_is_sent_alone(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
+    """Appending sends the new bytes, and the last chunk again if it was not full."""
+    content = checkpoints.noise(3999)
+    checkpoints.write("a", content)
+    saved(checkpoints)
+    checkpoints.write("a", content + checkpoints.noise(161))
+    second = saved(checkpoints)
+    assert checkpoints.store.sent - len(encode_manifest(second.manifest)) == 161 + 3999 % 16
+    checkpoints.same(second, tmp_path / "back")
 
 
-def test_nothing_new_asks_nothing_of_the_store(shelf: Shelf) -> None:
-    """Not even a look; but a result has a manifest of its own, whatever is in it."""
-    shelf.write("a", shelf.noise(3000))
-    saved(shelf)
-    shelf.write("a", (shelf.dirs.checkpoint / "a").read_bytes())
-    assert shelf.save() is None
-    assert shelf.save(is_last=True) is None
-    assert shelf.store.calls == []
-    assert shelf.save(is_result=True) is not None
+def test_nothing_new_asks_nothing_of_the_store(checkpoints: CheckpointFixture) -> None:
+    """An unchanged state makes no call at all. A result always gets a manifest of its own."""
+    checkpoints.write("a", checkpoints.noise(3000))
+    saved(checkpoints)
+    checkpoints.write("a", (checkpoints.dirs.checkpoint / "a").read_bytes())
+    assert checkpoints.save() is None
+    assert checkpoints.save(is_last=True) is None
+    assert checkpoints.store.calls == []
+    assert checkpoints.save(is_result=True) is not None
 
 
-def test_a_file_is_known_under_another_name_and_at_another_place(shelf: Shelf, tmp_path: Path) -> None:
-    """Programs number their checkpoints, and results are what was saved already."""
-    content = shelf.noise(2048)
-    shelf.write("step-1", content)
-    saved(shelf)
-    (shelf.dirs.checkpoint / "step-1").unlink()
-    shelf.write("step-2", shelf.noise(160) + content)
-    second = saved(shelf)
-    assert shelf.store.sent - len(encode_manifest(second.manifest)) == 160
-    shelf.same(second, tmp_path / "back")
+def test_a_file_is_known_under_another_name_and_at_another_place(
+    checkpoints: CheckpointFixture, tmp_path: Path
+) -> None:
+    """Content is reused when a file is renamed or its content moves to another offset."""
+    content = checkpoints.noise(2048)
+    checkpoints.write("step-1", content)
+    saved(checkpoints)
+    (checkpoints.dirs.checkpoint / "step-1").unlink()
+    checkpoints.write("step-2", checkpoints.noise(160) + content)
+    second = saved(checkpoints)
+    assert checkpoints.store.sent - len(encode_manifest(second.manifest)) == 160
+    checkpoints.same(second, tmp_path / "back")
 
 
-def test_many_small_files_are_few_objects(shelf: Shelf) -> None:
-    """Requests follow the bytes, not the files."""
+def test_many_small_files_are_few_objects(checkpoints: CheckpointFixture) -> None:
+    """The number of requests follows the bytes, not the files."""
     for number in range(100):
-        shelf.write(f"{number}", shelf.noise(20))
-    done = saved(shelf)
-    assert len(packs(shelf)) == 2
+        checkpoints.write(f"{number}", checkpoints.noise(20))
+    done = saved(checkpoints)
+    assert len(packs(checkpoints)) == 2
     assert len(done.manifest.files) == 100
 
 
-def test_what_pays_is_compressed_and_what_does_not_is_not(shelf: Shelf, tmp_path: Path) -> None:
-    """A log shrinks; random bytes are left alone."""
-    shelf.write("log", b"step done\n" * 1000)
-    shelf.write("noise", shelf.noise(3000))
-    first = saved(shelf)
-    assert shelf.store.sent - len(encode_manifest(first.manifest)) < 3000 + 5000
+def test_what_pays_is_compressed_and_what_does_not_is_not(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
+    """A log is stored compressed; random bytes are stored as they are."""
+    checkpoints.write("log", b"step done\n" * 1000)
+    checkpoints.write("noise", checkpoints.noise(3000))
+    first = saved(checkpoints)
+    assert checkpoints.store.sent - len(encode_manifest(first.manifest)) < 3000 + 5000
     log, noise = first.manifest.files
-    assert all(extent.stored for extent in log.extents[:-1])
-    assert not any(extent.stored for extent in noise.extents)
-    shelf.write("log", b"step done\n" * 500 + b"something else entirely" + b"step done\n" * 500)
-    shelf.same(saved(shelf), tmp_path / "back")
+    assert all(extent.frame_length for extent in log.extents[:-1])
+    assert not any(extent.frame_length for extent in noise.extents)
+    checkpoints.write("log", b"step done\n" * 500 + b"something else entirely" + b"step done\n" * 500)
+    checkpoints.same(saved(checkpoints), tmp_path / "back")
 
 
-def test_a_growing_output_goes_with_the_checkpoint(shelf: Shelf, tmp_path: Path) -> None:
-    """To the length that it has: what comes after is the next one's."""
-    shelf.write("a", b"state 1")
-    log = shelf.dirs.output / "run.log"
-    log.write_bytes(shelf.noise(500))
-    (shelf.dirs.output / "not-growing").write_bytes(b"x")
-    first = saved(shelf)
+def test_a_growing_output_goes_with_the_checkpoint(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
+    """A growing file is saved up to its length at the capture; later lines belong to the next checkpoint."""
+    checkpoints.write("a", b"state 1")
+    log = checkpoints.dirs.output / "run.log"
+    log.write_bytes(checkpoints.noise(500))
+    (checkpoints.dirs.output / "not-growing").write_bytes(b"x")
+    first = saved(checkpoints)
     with log.open("ab") as file:
-        file.write(shelf.noise(160))
-    shelf.write("a", b"state 2")
-    second = saved(shelf)
-    assert shelf.store.sent - len(encode_manifest(second.manifest)) == 160 + 500 % 16 + len("state 2")
-    shelf.restore(first, tmp_path / "first")
+        file.write(checkpoints.noise(160))
+    checkpoints.write("a", b"state 2")
+    second = saved(checkpoints)
+    assert checkpoints.store.sent - len(encode_manifest(second.manifest)) == 160 + 500 % 16 + len("state 2")
+    checkpoints.restore(first, tmp_path / "first")
     assert (tmp_path / "first/output/run.log").read_bytes() == log.read_bytes()[:500]
     assert not (tmp_path / "first/output/not-growing").exists()
-    shelf.restore(second, tmp_path / "second")
+    checkpoints.restore(second, tmp_path / "second")
     assert (tmp_path / "second/output/run.log").read_bytes() == log.read_bytes()
 
 
-def test_stored_bytes_are_at_most_twice_the_live_ones(shelf: Shelf, tmp_path: Path) -> None:
-    """However often a little changes here and there: mostly dead packs are rewritten, from the node's own disk."""
-    content = bytearray(shelf.noise(4000))
+def test_stored_bytes_are_at_most_twice_the_live_ones(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
+    """However often small parts change: sparse packs are rewritten, from the node's own disk."""
+    content = bytearray(checkpoints.noise(4000))
     sent = 0
     for _ in range(60):
         for _ in range(5):
-            content[shelf.rng.randrange(len(content))] ^= 255
-        shelf.write("a", bytes(content))
-        done = saved(shelf)
-        sent += shelf.store.sent - len(encode_manifest(done.manifest))
+            content[checkpoints.rng.randrange(len(content))] ^= 255
+        checkpoints.write("a", bytes(content))
+        done = saved(checkpoints)
+        sent += checkpoints.store.sent - len(encode_manifest(done.manifest))
         assert sum(done.manifest.packs.values()) <= 2 * 4000
-        assert not any(name.startswith("get") for name, _ in shelf.store.calls)
+        assert not any(name.startswith("get") for name, _ in checkpoints.store.calls)
     assert sent < 4000 + 60 * 5 * 16 * 3
-    shelf.same(done, tmp_path / "back")
+    checkpoints.same(done, tmp_path / "back")
 
 
-def test_an_upload_cut_short_goes_on_where_it_was(shelf: Shelf, tmp_path: Path) -> None:
-    """What arrived before the store failed is not sent again, though the next snapshot is another one."""
-    content = shelf.noise(8192)
-    shelf.write("a", content)
-    put, taken = shelf.memory.put, []
+def test_an_upload_cut_short_goes_on_where_it_was(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
+    """Packs that arrived before the store failed are reused, even by another snapshot."""
+    content = checkpoints.noise(8192)
+    checkpoints.write("a", content)
+    put, taken = checkpoints.memory.put, []
 
     def failing(key: str, body: bytes, **condition: object) -> str:
         if len(taken) == 5:
@@ -163,49 +167,53 @@ def test_an_upload_cut_short_goes_on_where_it_was(shelf: Shelf, tmp_path: Path) 
         taken.append(len(body))
         return put(key, body, **condition)  # type: ignore[arg-type]
 
-    shelf.memory.put = failing  # type: ignore[method-assign]
+    checkpoints.memory.put = failing  # type: ignore[method-assign]
     with pytest.raises(RetryableError):
-        shelf.save()
-    shelf.memory.put = put  # type: ignore[method-assign]
-    shelf.write("a", content + b"and a little more")
-    done = saved(shelf)
-    assert shelf.store.sent - len(encode_manifest(done.manifest)) == 8192 + len(b"and a little more") - sum(taken)
-    shelf.same(done, tmp_path / "back")
-    keys = [key for name, key in shelf.store.calls if name == "put"]
+        checkpoints.save()
+    checkpoints.memory.put = put  # type: ignore[method-assign]
+    checkpoints.write("a", content + b"and a little more")
+    done = saved(checkpoints)
+    assert checkpoints.store.sent - len(encode_manifest(done.manifest)) == 8192 + len(b"and a little more") - sum(taken)
+    checkpoints.same(done, tmp_path / "back")
+    keys = [key for name, key in checkpoints.store.calls if name == "put"]
     assert len(keys) == len(set(keys))
 
 
-def test_what_a_failed_upload_has_left_is_not_used_once_it_is_collected(shelf: Shelf, tmp_path: Path) -> None:
-    """A commit removes what no manifest names; a later snapshot that would find it there again sends it again."""
-    content = shelf.noise(2048)
-    shelf.write("a", content)
+def test_what_a_failed_upload_has_left_is_not_used_once_it_is_collected(
+    checkpoints: CheckpointFixture, tmp_path: Path
+) -> None:
+    """A commit removes objects that no manifest refers to, so a later snapshot sends their content again."""
+    content = checkpoints.noise(2048)
+    checkpoints.write("a", content)
     with pytest.raises(RetryableError):
-        _save_with_failing_manifest(shelf)
-    shelf.write("a", b"another")
-    saved(shelf)
-    shelf.memory.delete([listed.key for listed in shelf.memory.list("j/packs/") if listed.size_bytes >= 1024])
-    shelf.write("a", content)
-    shelf.same(saved(shelf), tmp_path / "back")
+        _save_with_failing_manifest(checkpoints)
+    checkpoints.write("a", b"another")
+    saved(checkpoints)
+    checkpoints.memory.delete(
+        [listed.key for listed in checkpoints.memory.list("j/packs/") if listed.size_bytes >= 1024]
+    )
+    checkpoints.write("a", content)
+    checkpoints.same(saved(checkpoints), tmp_path / "back")
 
 
-def _save_with_failing_manifest(shelf: Shelf) -> None:
-    put = shelf.memory.put
+def _save_with_failing_manifest(checkpoints: CheckpointFixture) -> None:
+    put = checkpoints.memory.put
 
     def failing(key: str, body: bytes, **condition: object) -> str:
         if "/checkpoints/" in key:
             raise RetryableError("503, on purpose")
         return put(key, body, **condition)  # type: ignore[arg-type]
 
-    shelf.memory.put = failing  # type: ignore[method-assign]
+    checkpoints.memory.put = failing  # type: ignore[method-assign]
     try:
-        shelf.save()
+        checkpoints.save()
     finally:
-        shelf.memory.put = put  # type: ignore[method-assign]
+        checkpoints.memory.put = put  # type: ignore[method-assign]
 
 
-def test_an_attempt_that_is_over_uploads_no_more(shelf: Shelf) -> None:
-    """It is asked between two pieces, also in the middle of a file."""
-    shelf.write("a", shelf.noise(5000))
+def test_an_attempt_that_is_over_uploads_no_more(checkpoints: CheckpointFixture) -> None:
+    """The check for interruptions is made before each read, also in the middle of a file."""
+    checkpoints.write("a", checkpoints.noise(5000))
     asked = iter([False] * 7 + [True] * 99)
 
     def check_interrupted() -> None:
@@ -213,75 +221,75 @@ def test_an_attempt_that_is_over_uploads_no_more(shelf: Shelf) -> None:
             raise LeaseLostError("over, on purpose")
 
     with pytest.raises(LeaseLostError):
-        shelf.writer.upload(_snapshot(shelf), None, check_interrupted=check_interrupted)
-    assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
+        checkpoints.writer.upload(_snapshot(checkpoints), None, check_interrupted=check_interrupted)
+    assert not any("/checkpoints/" in key for _, key in checkpoints.store.calls)
 
 
-def _snapshot(shelf: Shelf):  # type: ignore[no-untyped-def]  # noqa: ANN202 - as the shelf takes it
+def _snapshot(checkpoints: CheckpointFixture):  # type: ignore[no-untyped-def]  # noqa: ANN202
     from lifecycle.checkpoint.snapshot import capture_files, scan  # noqa: PLC0415
 
-    seen = scan(shelf.dirs, shelf.workload)
-    return capture_files(seen, shelf.workload, seq=9, step=None, dirs=shelf.dirs, in_place=set())
+    seen = scan(checkpoints.dirs, checkpoints.workload)
+    return capture_files(seen, checkpoints.workload, seq=9, step=None, dirs=checkpoints.dirs, in_place=set())
 
 
-def test_what_lies_here_is_not_fetched(shelf: Shelf, tmp_path: Path) -> None:
-    """Whole files that are right, and the right pieces of those that are not; and its blocks are known again."""
-    content = bytearray(shelf.noise(8192))
-    shelf.write("a", bytes(content))
-    shelf.write("b", b"the same")
-    done = saved(shelf)
+def test_what_lies_here_is_not_fetched(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
+    """Right files, and the right extents of others, are taken from the disk; their chunks are known afterwards."""
+    content = bytearray(checkpoints.noise(8192))
+    checkpoints.write("a", bytes(content))
+    checkpoints.write("b", b"the same")
+    done = saved(checkpoints)
     back = tmp_path / "back"
-    assert shelf.same(done, back).fetched == 8192 + 8
-    assert shelf.same(done, back).fetched == 0
+    assert checkpoints.same(done, back).fetched_bytes == 8192 + 8
+    assert checkpoints.same(done, back).fetched_bytes == 0
     content[5000] ^= 1
     (back / "checkpoint/a").write_bytes(content)
     (back / "checkpoint/stray").write_bytes(b"x")
-    shelf.store.calls.clear()
-    found = shelf.same(done, back)
-    assert found.fetched == 1024
-    assert [name for name, _ in shelf.store.calls] == ["get", "get_range"]
+    checkpoints.store.calls.clear()
+    found = checkpoints.same(done, back)
+    assert found.fetched_bytes == 1024
+    assert [name for name, _ in checkpoints.store.calls] == ["get", "get_range"]
     assert done.base.runs == found.base.runs
 
 
-def test_a_linked_file_is_not_written_through(shelf: Shelf, tmp_path: Path) -> None:
-    """A restore that mends a file leaves other names of it alone."""
-    shelf.write("a", shelf.noise(3000))
-    done = saved(shelf)
+def test_a_linked_file_is_not_written_through(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
+    """A restore that repairs a file does not change other hard links to it."""
+    checkpoints.write("a", checkpoints.noise(3000))
+    done = saved(checkpoints)
     back = tmp_path / "back"
     (back / "checkpoint").mkdir(parents=True)
     other = tmp_path / "other"
     other.write_bytes(b"\0" * 3000)
     (back / "checkpoint/a").hardlink_to(other)
-    shelf.same(done, back)
+    checkpoints.same(done, back)
     assert other.read_bytes() == b"\0" * 3000
 
 
 @pytest.mark.parametrize("harm", ["cut short", "lost", "a wrong byte", "a wrong frame"])
-def test_damage_is_found(shelf: Shelf, tmp_path: Path, harm: str) -> None:
-    """Whatever happens to a pack: neither a restore nor a verification takes it for the checkpoint."""
-    shelf.write("a", shelf.noise(3000) if harm != "a wrong frame" else b"compress me " * 300)
-    done = saved(shelf)
+def test_damage_is_found(checkpoints: CheckpointFixture, tmp_path: Path, harm: str) -> None:
+    """Neither a restore nor a verification accepts a pack that is truncated, lost or changed."""
+    checkpoints.write("a", checkpoints.noise(3000) if harm != "a wrong frame" else b"compress me " * 300)
+    done = saved(checkpoints)
     pack = next(iter(done.manifest.packs))
-    body = bytearray(shelf.memory.get(pack).body)  # type: ignore[union-attr]
+    body = bytearray(checkpoints.memory.get(pack).body)  # type: ignore[union-attr]
     if harm == "cut short":
-        shelf.memory.put(pack, body[:-1])
+        checkpoints.memory.put(pack, body[:-1])
     elif harm == "lost":
-        shelf.memory.delete([pack])
+        checkpoints.memory.delete([pack])
     else:
         body[len(body) // 2] ^= 1
-        shelf.memory.put(pack, body)
+        checkpoints.memory.put(pack, body)
     with pytest.raises(CorruptCheckpointError, match="packs/e1/00000001"):
-        shelf.restore(done, tmp_path / "back")
+        checkpoints.restore(done, tmp_path / "back")
     with pytest.raises(CorruptCheckpointError, match="packs/e1/00000001"):
-        verify(shelf.store, shelf.writer._clock, done.manifest, progress=lambda _: None)
+        verify(checkpoints.store, checkpoints.writer._clock, done.manifest, progress=lambda _: None)
     assert not (tmp_path / "back/checkpoint/a").exists()
 
 
-def test_an_answer_that_gives_too_little_once_is_no_damage(shelf: Shelf, tmp_path: Path) -> None:
-    """The way can be at fault, and not the store: it is asked again."""
-    shelf.write("a", shelf.noise(3000))
-    done = saved(shelf)
-    get_range, short = shelf.memory.get_range, []
+def test_an_answer_that_gives_too_little_once_is_no_damage(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
+    """A wrong answer is fetched a second time, because the transfer can be at fault."""
+    checkpoints.write("a", checkpoints.noise(3000))
+    done = saved(checkpoints)
+    get_range, short = checkpoints.memory.get_range, []
 
     def stingy(wanted):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         content = get_range(wanted)
@@ -290,50 +298,52 @@ def test_an_answer_that_gives_too_little_once_is_no_damage(shelf: Shelf, tmp_pat
             return content[:-1]  # type: ignore[index]
         return content
 
-    shelf.memory.get_range = stingy  # type: ignore[method-assign]
-    shelf.same(done, tmp_path / "back")
+    checkpoints.memory.get_range = stingy  # type: ignore[method-assign]
+    checkpoints.same(done, tmp_path / "back")
     assert short
 
 
-def test_verification_reads_everything(shelf: Shelf) -> None:
-    """Every byte of every file is compared, and nothing is written."""
-    shelf.write("a", shelf.noise(3000))
-    shelf.write("b", b"compress me " * 300)
-    done, read = saved(shelf), []
-    before = files(shelf.dirs.root)
-    verify(shelf.store, shelf.writer._clock, done.manifest, progress=read.append)
+def test_verification_reads_everything(checkpoints: CheckpointFixture) -> None:
+    """Every byte of every file is verified, and nothing is written."""
+    checkpoints.write("a", checkpoints.noise(3000))
+    checkpoints.write("b", b"compress me " * 300)
+    done, read = saved(checkpoints), []
+    before = files(checkpoints.dirs.root)
+    verify(checkpoints.store, checkpoints.writer._clock, done.manifest, progress=read.append)
     assert sum(read) == done.manifest.bytes
-    assert files(shelf.dirs.root) == before
+    assert files(checkpoints.dirs.root) == before
 
 
-def test_a_file_that_is_written_to_while_it_is_saved_is_not_committed(shelf: Shelf) -> None:
-    """A link shows what is done to the file: it is seen, and says which file it was."""
-    path = shelf.write("a", shelf.noise(3000))
+def test_a_file_that_is_written_to_while_it_is_saved_is_not_committed(checkpoints: CheckpointFixture) -> None:
+    """A write in place shows through the hard link; the error names the file, and nothing is committed."""
+    path = checkpoints.write("a", checkpoints.noise(3000))
 
     def meddle() -> None:
         with path.open("r+b") as file:
             file.write(b"changed")
 
     with pytest.raises(TornSnapshotError, match="written to") as caught:
-        shelf.writer.upload(_snapshot(shelf), None, check_interrupted=meddle)
+        checkpoints.writer.upload(_snapshot(checkpoints), None, check_interrupted=meddle)
     assert caught.value.paths == ("checkpoint/a",)
-    assert not any("/checkpoints/" in key for _, key in shelf.store.calls)
+    assert not any("/checkpoints/" in key for _, key in checkpoints.store.calls)
 
 
 def test_a_cap_makes_packs_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may be sent in PACED_S goes into one, so that a cap is not kept in one long burst."""
-    monkeypatch.setattr("lifecycle.checkpoint.packer.SMALLEST_PACED", 1_000)
-    monkeypatch.setattr("lifecycle.checkpoint.packer.PACED_S", 0.02)
-    shelf = Shelf(tmp_path, chunk_sizes=evolve(SMALL, pack_bytes=1 << 20, read_bytes=1 << 10), limit=500_000)
-    shelf.write("a", shelf.noise(50_000))
-    done = saved(shelf)
+    """With a rate limit, a pack holds what may be sent in LIMITED_PACK_S, so that the limit holds over short times."""
+    monkeypatch.setattr("lifecycle.checkpoint.packer.MIN_LIMITED_PACK_BYTES", 1_000)
+    monkeypatch.setattr("lifecycle.checkpoint.packer.LIMITED_PACK_S", 0.02)
+    checkpoints = CheckpointFixture(
+        tmp_path, chunk_sizes=evolve(SMALL, pack_bytes=1 << 20, read_bytes=1 << 10), limit=500_000
+    )
+    checkpoints.write("a", checkpoints.noise(50_000))
+    done = saved(checkpoints)
     assert max(done.manifest.packs.values()) <= 10_000
     assert sum(done.manifest.packs.values()) == 50_000
-    shelf.same(done, tmp_path / "back")
+    checkpoints.same(done, tmp_path / "back")
 
 
 def test_a_cap_is_kept() -> None:
-    """Whoever is to send waits until what was sent before it has had its time; who comes late may send at once."""
+    """Each send waits until the earlier ones have used their time; idle time is not saved up."""
     clock = ManualClock()
     limiter, sent_at = RateLimiter(clock, 10), []
     for size in (50, 20, 10):
@@ -347,13 +357,13 @@ def test_a_cap_is_kept() -> None:
     assert sent_at[3:] == [107.0, 112.0]
 
 
-def test_pieces_that_do_not_make_up_the_file_are_damage(shelf: Shelf, tmp_path: Path) -> None:
-    """Each piece may be right, and their order wrong: the file's own digest has the last word."""
-    shelf.write("a", shelf.noise(64))
-    shelf.write("b", shelf.noise(64))
-    done = saved(shelf)
+def test_extents_that_do_not_make_up_the_file_are_damage(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
+    """Each extent may be right and the file wrong; the digest of the whole file decides."""
+    checkpoints.write("a", checkpoints.noise(64))
+    checkpoints.write("b", checkpoints.noise(64))
+    done = saved(checkpoints)
     one, other = done.manifest.files
     mixed = [evolve(one, extents=other.extents)]
-    with pytest.raises(CorruptCheckpointError, match="do not make up its hash"):
-        fill(shelf.memory, SystemClock(), mixed, tmp_path / "back")
+    with pytest.raises(CorruptCheckpointError, match="do not match its digest"):
+        fill(checkpoints.memory, SystemClock(), mixed, tmp_path / "back")
     assert not list((tmp_path / "back").rglob("a"))

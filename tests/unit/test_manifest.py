@@ -1,4 +1,4 @@
-"""Manifests: what they say survives, and what would write outside a job's directory is refused."""
+"""Manifests: encoding loses nothing, and a manifest that would write outside a job's directory is refused."""
 
 import pytest
 from attrs import evolve
@@ -8,20 +8,20 @@ from lifecycle.errors import CorruptCheckpointError
 
 PACKS = {"j/packs/e1/1": 900, "j/packs/e1/2": 100}
 RAW = Extent("j/packs/e1/1", 0, 8, "d1")
-FRAME = Extent("j/packs/e1/2", 40, 7, "d2", stored=60, skip=2)
+FRAME = Extent("j/packs/e1/2", 40, 7, "d2", frame_length=60, skip=2)
 ENTRY = FileEntry("checkpoint/a/b.txt", 15, 0o644, 4, "d", (RAW, FRAME))
 MANIFEST = Manifest("j", 1, 2, 7, PACKS, (ENTRY, FileEntry("output/empty", 0, 0o600, 4, "d0", ())))
 
 
 def test_a_manifest_survives_its_encoding() -> None:
-    """Every field comes back, and it knows its size."""
+    """Every field survives, and the size is the sum of the files."""
     assert decode_manifest(encode_manifest(MANIFEST)) == MANIFEST
     assert MANIFEST.bytes == 15
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "a\0b", "a/"])
 def test_a_path_that_could_leave_the_directory_is_refused(path: str) -> None:
-    """Neither as a path nor in a manifest, where it has to lie in one of two folders besides."""
+    """An unsafe path is refused, also inside a manifest, where only two folders are allowed."""
     assert not is_safe_path(path)
     for unsafe in (path, f"checkpoint/{path}", "control/exit", "checkpoint2/a", "a"):
         if unsafe != "checkpoint/":
@@ -33,9 +33,9 @@ def test_a_path_that_could_leave_the_directory_is_refused(path: str) -> None:
     "files",
     [
         (evolve(ENTRY, size=16),),
-        (evolve(ENTRY, block=0),),
-        (evolve(ENTRY, block=3),),
-        (evolve(ENTRY, block=2 << 20),),
+        (evolve(ENTRY, chunk_bytes=0),),
+        (evolve(ENTRY, chunk_bytes=3),),
+        (evolve(ENTRY, chunk_bytes=2 << 20),),
         (evolve(ENTRY, size=-8, extents=(evolve(RAW, length=-8),)),),
         (evolve(ENTRY, size=7, extents=(evolve(FRAME, offset=-1),)),),
         (evolve(ENTRY, size=7, extents=(evolve(FRAME, offset=41),)),),
@@ -45,6 +45,6 @@ def test_a_path_that_could_leave_the_directory_is_refused(path: str) -> None:
     ],
 )
 def test_numbers_that_do_not_add_up_are_refused(files: tuple[FileEntry, ...]) -> None:
-    """Sizes are the sums of their pieces, which are whole blocks inside their packs; no path comes twice."""
+    """Sizes are sums of extents, extents are whole chunks inside their packs, and each path occurs once."""
     with pytest.raises(CorruptCheckpointError):
         decode_manifest(encode_manifest(evolve(MANIFEST, files=files)))

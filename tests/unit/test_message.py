@@ -1,4 +1,4 @@
-"""Queue messages: three kinds are understood, everything else is refused with a reason."""
+"""Queue messages: three kinds are accepted, and everything else is refused with a reason."""
 
 import json
 
@@ -18,41 +18,41 @@ DEMO = {
 
 
 def test_an_announcement_names_a_job_and_its_number() -> None:
-    """What our client sends comes back as the job's keys and the announcement's number, with no draft."""
-    call = parse_message(announce(JobRecord("md-7", "relax"), 3).body, layout=LAYOUT, bucket="b")
-    assert call.keys.record == "runs/.holdfast/records/md-7.json"
-    assert (call.sequence, call.draft) == (3, None)
+    """The client's announcement is parsed into the job's keys and the sequence number, without a draft."""
+    message = parse_message(announce(JobRecord("md-7", "relax"), 3).body, layout=LAYOUT, bucket="b")
+    assert message.keys.record == "runs/.holdfast/records/md-7.json"
+    assert (message.sequence, message.draft) == (3, None)
 
 
 def test_a_whole_job_brings_its_draft() -> None:
-    """Anybody who can send to the queue can send a job."""
-    call = parse_message('{"job": "a", "workload": "relax", "params": {"t": 1}}', layout=LAYOUT, bucket="b")
-    assert call.draft == JobRecord("a", "relax", {"t": 1})
+    """A message that contains a whole job is parsed into a draft of its record."""
+    message = parse_message('{"job": "a", "workload": "relax", "params": {"t": 1}}', layout=LAYOUT, bucket="b")
+    assert message.draft == JobRecord("a", "relax", {"t": 1})
 
 
 def test_a_demo_message_is_a_series_sum_under_its_own_prefix() -> None:
-    """The demo's folder is the job: its last part the id, the rest the prefix, whatever PREFIX says."""
-    call = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
-    assert call.keys.input_file == "demoapp2v2/job0/input.txt"
-    assert call.keys.record == "demoapp2v2/.holdfast/records/job0.json"
-    assert call.draft is not None
-    assert (call.draft.workload, call.draft.demo) == ("series-sum", True)
-    assert call.draft.params == DEMO["parameters"]
+    """The demo's folder contains prefix and job id, whatever the PREFIX setting says."""
+    message = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
+    assert message.keys.input_file == "demoapp2v2/job0/input.txt"
+    assert message.keys.record == "demoapp2v2/.holdfast/records/job0.json"
+    assert message.draft is not None
+    assert (message.draft.workload, message.draft.demo) == ("series-sum", True)
+    assert message.draft.params == DEMO["parameters"]
 
 
 def test_a_demo_job_is_announced_again_as_a_demo_message() -> None:
-    """A paused demo job's fresh message leads to the same record, and is numbered."""
-    call = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
-    assert call.draft is not None
+    """A demo job that is announced again keeps its record, and its message gets a sequence number."""
+    message = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
+    assert message.draft is not None
     again = parse_message(
-        reannounce(call.keys, call.draft, 1, bucket="transcripts").body, layout=LAYOUT, bucket="transcripts"
+        reannounce(message.keys, message.draft, 1, bucket="transcripts").body, layout=LAYOUT, bucket="transcripts"
     )
-    assert again.keys == call.keys
-    assert again.sequence == call.sequence + 1
+    assert again.keys == message.keys
+    assert again.sequence == message.sequence + 1
 
 
 def test_two_announcements_never_share_a_dedup_id_and_two_sends_of_one_do() -> None:
-    """FIFO queues swallow an equal id for five minutes: a fresh announcement must not be swallowed."""
+    """A FIFO queue drops equal ids for five minutes, so only repeated sends share an id."""
     record = JobRecord("j" * 128, "w", epoch=1)
     assert announce(record, 1).dedup == announce(record, 1).dedup
     assert announce(record, 1).dedup != announce(record, 2).dedup
@@ -62,7 +62,7 @@ def test_two_announcements_never_share_a_dedup_id_and_two_sends_of_one_do() -> N
 
 @pytest.mark.parametrize("demo", [False, True])
 def test_a_job_that_was_purged_and_submitted_again_is_announced_anew(*, demo: bool) -> None:
-    """It begins with the same numbers, within the five minutes perhaps."""
+    """A job that is submitted again after a purge gets new deduplication ids, although its numbers start again."""
     lives = [JobRecord("j", "w", demo=demo, timestamps=Timestamps(submitted=moment)) for moment in ("1", "2")]
     first, second = (reannounce(LAYOUT.job("j"), record, 1, bucket="b") for record in lives)
     assert first.body == second.body
@@ -92,19 +92,19 @@ def test_a_job_that_was_purged_and_submitted_again_is_announced_anew(*, demo: bo
     ],
 )
 def test_what_is_no_job_is_refused_with_a_reason_in_a_line(body: str, reason: str) -> None:
-    """The reason is one line, and says what is wrong."""
+    """An invalid message is refused with a reason in one line."""
     with pytest.raises(RejectedMessageError, match=reason) as caught:
         parse_message(body, layout=LAYOUT, bucket="transcripts")
     assert "\n" not in str(caught.value)
 
 
 def test_demo_jobs_of_one_name_do_not_share_a_dedup_id() -> None:
-    """Their prefixes tell them apart: a FIFO queue must not swallow one's message for the other's."""
-    calls = [
+    """Demo jobs with the same id and different prefixes have different deduplication ids."""
+    parsed = [
         parse_message(json.dumps({**DEMO, "folder": folder}), layout=LAYOUT, bucket="transcripts")
         for folder in ("a/j", "b/j")
     ]
-    messages = [reannounce(call.keys, call.draft, 2, bucket="transcripts") for call in calls if call.draft]
+    messages = [reannounce(message.keys, message.draft, 2, bucket="transcripts") for message in parsed if message.draft]
     assert len({message.dedup for message in messages}) == 2
     assert all(len(message.dedup) <= 128 for message in messages)
 
@@ -117,7 +117,7 @@ def test_demo_jobs_of_one_name_do_not_share_a_dedup_id() -> None:
     ],
 )
 def test_a_job_whose_record_nobody_could_read_is_refused(params: str, reason: str) -> None:
-    """Neither may it end every worker that meets it, nor lie in the bucket for ever."""
+    """A job whose record would be too large or too deeply nested is refused before a record is written."""
     for body in (
         f'{{"job": "a", "workload": "w", "params": {params}}}',
         f'{{"bucket": "b", "folder": "x/a", "parameters": {params}}}',

@@ -1,4 +1,4 @@
-"""Packer: what is kept lies where it is said to lie, however the rest of what was read is passed over."""
+"""Packer: appended content is stored at the returned key and offset, whatever else was read and skipped."""
 
 import ctypes
 import random
@@ -8,7 +8,7 @@ import pytest
 from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
 from lifecycle.checkpoint.chunks import ChunkSizes
-from lifecycle.checkpoint.packer import ALIGNED, SENDERS, Packer
+from lifecycle.checkpoint.packer import ALIGNMENT, SENDERS, Packer
 from lifecycle.concurrency import RateLimiter
 
 SIZES = ChunkSizes(small_bytes=16, large_bytes=64, read_bytes=256, frame_bytes=128, pack_bytes=1024)
@@ -17,32 +17,34 @@ PIECE = 32
 
 def packs_in(store: MemoryStore) -> Packer:
     clock, names = SystemClock(), iter(range(10_000))
-    return Packer(store, clock, name=lambda: f"packs/{next(names)}", chunk_sizes=SIZES, limiter=RateLimiter(clock, 0))
+    return Packer(
+        store, clock, new_key=lambda: f"packs/{next(names)}", chunk_sizes=SIZES, limiter=RateLimiter(clock, 0)
+    )
 
 
 def play(packs: Packer, rng: random.Random) -> list[tuple[tuple[str, int], bytes]]:
-    """Read, and pass over, keep or replace by something shorter what was read; what is to lie where."""
+    """Read content at random, then skip, append or replace it; return what has to be stored where."""
     laid = []
     for _ in range(100):
         content = rng.randbytes(rng.randint(1, SIZES.read_bytes))
-        packs.room(len(content))[:] = content
+        packs.read_buffer(len(content))[:] = content
         for first in range(0, len(content), PIECE):
             end = min(first + PIECE, len(content))
             piece = content[first:end]
-            assert packs.seen(first, end) == piece
+            assert packs.buffered(first, end) == piece
             match rng.choice(["pass over", "keep", "keep", "add"]):
                 case "keep":
-                    laid.append((packs.keep(first, end), piece))
+                    laid.append((packs.append_buffered(first, end), piece))
                 case "add":
-                    laid.append((packs.add(piece[: len(piece) // 2]), piece[: len(piece) // 2]))
+                    laid.append((packs.append_instead(piece[: len(piece) // 2]), piece[: len(piece) // 2]))
         if not rng.randrange(9):
-            packs.close()
+            packs.close_pack()
     return laid
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_what_is_kept_lies_where_it_says(seed: int) -> None:
-    """Though it is read to where the pack goes on, moved over what was passed over, and packs end in its midst."""
+    """Content is stored where the packer said, although it is moved over skipped bytes and split between packs."""
     store = MemoryStore(SystemClock())
     packs = packs_in(store)
     laid = play(packs, random.Random(seed))
@@ -55,27 +57,27 @@ def test_what_is_kept_lies_where_it_says(seed: int) -> None:
             bodies[key] = stored.body
         assert bodies.get(key, b"")[offset : offset + len(piece)] == piece
     assert {key: len(body) for key, body in bodies.items()} == packs.pack_sizes
-    assert packs.arrived == set(packs.pack_sizes)
+    assert packs.stored == set(packs.pack_sizes)
     assert max(packs.pack_sizes.values()) <= SIZES.pack_bytes
 
 
 def test_buffers_are_used_again() -> None:
-    """Memory stays within what is on its way, what is being filled and what comes next, however much is sent."""
+    """The number of buffers is bounded by the packs being sent and the one being filled, however much is sent."""
     packs = packs_in(MemoryStore(SystemClock()))
     for _ in range(200):
-        packs.room(SIZES.read_bytes)
-        packs.keep(0, SIZES.read_bytes)
+        packs.read_buffer(SIZES.read_bytes)
+        packs.append_buffered(0, SIZES.read_bytes)
     packs.finish()
     assert len(packs._buffers._free) <= SENDERS + 1
 
 
-def test_a_room_begins_where_the_kernel_copies_fast() -> None:
-    """Whatever lies before it."""
+def test_a_read_buffer_is_aligned() -> None:
+    """The read buffer is aligned, whatever length precedes it in the pack."""
     packs = packs_in(MemoryStore(SystemClock()))
     for size in (1, 63, 64, 65, 200):
-        assert address(packs.room(SIZES.read_bytes)) % ALIGNED == 0
-        packs.keep(0, size)
+        assert address(packs.read_buffer(SIZES.read_bytes)) % ALIGNMENT == 0
+        packs.append_buffered(0, size)
 
 
-def address(room: memoryview) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(room))
+def address(buffer: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))

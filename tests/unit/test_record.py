@@ -1,4 +1,4 @@
-"""The record as JSON: what is kept, what is refused."""
+"""The record and its JSON: encoding loses nothing, and invalid records are refused."""
 
 import json
 
@@ -35,12 +35,12 @@ FULL = JobRecord(
 
 
 def test_a_record_survives_its_encoding() -> None:
-    """Every field comes back as it was."""
+    """Every field survives encoding and decoding."""
     assert decode_record(encode_record(FULL)) == FULL
 
 
 def test_fields_of_a_later_version_are_kept() -> None:
-    """A field that this version does not know is written back as it was read."""
+    """Fields that this version does not know are written back unchanged."""
     raw = json.loads(encode_record(FULL))
     raw["colour"] = {"r": 1}
     record = decode_record(json.dumps(raw).encode())
@@ -48,7 +48,7 @@ def test_fields_of_a_later_version_are_kept() -> None:
 
 
 def test_a_newer_schema_is_refused_with_what_to_do() -> None:
-    """A record that a newer Holdfast wrote is not guessed at."""
+    """A record with a newer schema is refused, and the error says to update."""
     raw = json.loads(encode_record(FULL))
     raw["schema"] = 2
     with pytest.raises(InvalidRecordError, match="update this Holdfast"):
@@ -69,14 +69,14 @@ def test_a_newer_schema_is_refused_with_what_to_do() -> None:
     ],
 )
 def test_a_wrong_field_is_named(change: dict[str, object], named: str) -> None:
-    """What does not fit is refused, and the message says where."""
+    """A field of the wrong type is refused, and the error names it."""
     raw = {**json.loads(encode_record(FULL)), **change}
     with pytest.raises(InvalidRecordError, match=named):
         decode_record(json.dumps(raw).encode())
 
 
 def test_a_lease_is_fresh_for_its_length_and_the_second_that_ages_may_be_off() -> None:
-    """Ages come from two truncated times, so one second is granted to the owner; waiting states are never owned."""
+    """A lease is valid for its length and one second, because ages are truncated. Waiting states are never owned."""
     record = evolve(FULL, lease_s=10.0)
     assert record.is_owned(11.0)
     assert not record.is_owned(11.1)
@@ -84,7 +84,7 @@ def test_a_lease_is_fresh_for_its_length_and_the_second_that_ages_may_be_off() -
 
 
 def test_settled_is_final_and_published() -> None:
-    """A completed job whose outputs are not published is not settled yet."""
+    """A final job is settled once its outputs, if it has any, are published."""
     completed = evolve(FULL, state=State.COMPLETED)
     assert not completed.is_settled
     assert evolve(completed, result=Result(REF, files=1, bytes=3, published=True)).is_settled

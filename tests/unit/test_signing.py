@@ -1,4 +1,4 @@
-"""Signed messages: who may call for a worker."""
+"""Signed messages: only senders with a key can start a job."""
 
 import hashlib
 import hmac
@@ -33,7 +33,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 
 
 def signed(text: str, key: str = NEW) -> str:
-    """As anybody may do it, without a line of ours."""
+    """Sign *text* without using Holdfast's code."""
     return json.dumps(
         {"signed": text, "hmac_sha256": hmac.new(key.encode(), text.encode(), hashlib.sha256).hexdigest()}
     )
@@ -43,8 +43,8 @@ def ours(**more: object) -> str:
     return json.dumps({"job": "a", "bucket": "b", "prefix": "runs", **more})
 
 
-def test_what_we_seal_is_read_again() -> None:
-    """An announcement for its place, and a message of the demo, which names its own."""
+def test_a_signed_message_is_read_again() -> None:
+    """Signing does not change the meaning of an announcement, a demo message or a whole job."""
     record = JobRecord("a", "w", demo=True)
     for message in (
         announce(record, 3),
@@ -59,7 +59,7 @@ def test_what_we_seal_is_read_again() -> None:
 
 
 def test_no_key_no_signature() -> None:
-    """Nothing changes for those who do not sign; and what others signed is read all the same."""
+    """Without a key, nothing is signed, and signed messages are accepted without verification."""
     body = announce(JobRecord("a", "w"), 1).body
     assert Signer().sign(body, bucket="b", prefix="runs") == body
     assert parse_message(signed(ours(), "any-other-key-at-all"), layout=LAYOUT, bucket="b").keys.job == "a"
@@ -90,7 +90,7 @@ def test_no_key_no_signature() -> None:
     ],
 )
 def test_what_is_not_rightly_signed_is_refused_with_a_reason_in_a_line(body: str, reason: str) -> None:
-    """Unsigned, wrongly signed, changed, or meant for another bucket or prefix."""
+    """A message that is unsigned, wrongly signed, changed, or meant for another destination is refused."""
     with pytest.raises(RejectedMessageError, match=reason) as caught:
         parse_message(body, layout=LAYOUT, bucket="b", signer=SIGNER)
     assert "\n" not in str(caught.value)
@@ -98,7 +98,7 @@ def test_what_is_not_rightly_signed_is_refused_with_a_reason_in_a_line(body: str
 
 
 def test_keys_are_changed_without_losing_a_message() -> None:
-    """Whatever somebody sends, whoever is a step ahead or behind takes it."""
+    """During a key rotation, senders and workers may be one step apart, and no message is refused."""
     steps = [
         Signer(OLD.encode()),
         Signer(OLD.encode(), NEW.encode()),
@@ -115,20 +115,20 @@ def test_keys_are_changed_without_losing_a_message() -> None:
 
 
 def test_the_recipe_in_the_documentation_works() -> None:
-    """Whoever follows docs/security.md has a message that a worker takes."""
+    """The recipe in docs/security.md produces a message that a worker accepts."""
     (recipe,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     given: dict[str, Any] = {}
     exec(recipe.replace("YOUR-KEY", NEW), given)  # noqa: S102 - our own documentation
-    call = parse_message(given["body"], layout=LAYOUT, bucket="my-bucket", signer=SIGNER)
-    assert call.draft is not None
-    assert call.draft.workload == "relax"
+    message = parse_message(given["body"], layout=LAYOUT, bucket="my-bucket", signer=SIGNER)
+    assert message.draft is not None
+    assert message.draft.workload == "relax"
 
 
 @pytest.mark.parametrize(
     "body", [announce(JobRecord("a", "series-sum"), 1).body, signed(ours(bucket="", job="a"), OLD)]
 )
 def test_an_unsigned_message_is_put_aside_before_anything_of_it_is_believed(tmp_path: Path, body: str) -> None:
-    """It lies under rejected/ with the reason, is dead-lettered and deleted; the record was not even read."""
+    """It is kept under rejected/ with the reason, dead-lettered and deleted, and the record is not even read."""
     cluster = Cluster(tmp_path)
     cluster.submit("a")
     cluster.queue._messages[0].message = Message(body, "a", "d")
@@ -146,7 +146,7 @@ def test_an_unsigned_message_is_put_aside_before_anything_of_it_is_believed(tmp_
 
 
 def test_a_pause_sends_a_signed_message(tmp_path: Path) -> None:
-    """The fresh one, which a worker sends before it deletes the old one."""
+    """The message that a pausing worker sends is signed."""
     cluster = Cluster(tmp_path)
     queue = SigningQueue(cluster.queue, SIGNER, bucket="", prefix="runs")
     cluster.submit("a")
@@ -158,7 +158,7 @@ def test_a_pause_sends_a_signed_message(tmp_path: Path) -> None:
 
 
 def test_every_command_that_sends_signs(tmp_path: Path) -> None:
-    """submit, retry and reconcile: whatever any of them puts into the queue, a worker with the key understands."""
+    """Messages of submit, retry and reconcile are signed."""
     env = open_environment(
         from_environ({"HOLDFAST_HOME": str(tmp_path), "JOB_SIGNING_KEY": NEW, "PREFIX": "runs"}, None)
     )
@@ -182,7 +182,7 @@ def test_every_command_that_sends_signs(tmp_path: Path) -> None:
 
 
 def test_a_refusal_names_the_message_as_it_was_given(tmp_path: Path) -> None:
-    """Whoever sent it knows nothing of signatures; and messages that are equal are as many as before."""
+    """A refused message is returned to the sender without its signature, and equal messages are all sent."""
     sent: list[Message] = []
 
     class Refusing:
@@ -204,7 +204,7 @@ def test_a_refusal_names_the_message_as_it_was_given(tmp_path: Path) -> None:
     "key", ["short", "fifteen-letters", "with a blank 0123456789", "line\nbreak-0123456789", "é" * 20]
 )
 def test_a_key_that_can_be_none_is_refused_and_not_shown(key: str) -> None:
-    """A short one can be guessed; one with a line's end was cut from a file by mistake."""
+    """A key that is short or contains blanks or line breaks is refused, and not shown."""
     for name in ("JOB_SIGNING_KEY", "JOB_SIGNING_KEY_OTHER"):
         with pytest.raises(ConfigError, match=f"{name}=.*16 characters") as caught:
             from_environ({name: key}, None)

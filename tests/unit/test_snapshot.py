@@ -1,4 +1,4 @@
-"""Snapshots of programs that announce nothing: of one moment, cheap, and never torn."""
+"""Snapshots of programs that announce nothing: captured at one moment, cheap, and never torn."""
 
 import os
 import shutil
@@ -50,12 +50,12 @@ def contents(taken: Snapshot) -> dict[str, bytes]:
     ],
 )
 def test_patterns_mean_paths(path: str, pattern: str, meant: bool) -> None:  # noqa: FBT001 - a parameter
-    """As people know them from a shell."""
+    """Patterns work as in a shell."""
     assert matches_any(path, ("no", pattern)) is meant
 
 
 def test_a_file_replaced_by_renaming_is_linked_and_stays_as_it_was(dirs: JobDirs) -> None:
-    """No byte is copied, and what the program does next does not reach the snapshot."""
+    """Nothing is copied, and later changes by the program do not reach the snapshot."""
     taken = take(dirs)
     assert (taken.directory / "checkpoint/state").samefile(dirs.checkpoint / "state")
     (dirs.checkpoint / "new").write_bytes(b"two")
@@ -65,7 +65,7 @@ def test_a_file_replaced_by_renaming_is_linked_and_stays_as_it_was(dirs: JobDirs
 
 
 def test_a_file_changed_in_place_is_found_out_and_copied_from_then_on(dirs: JobDirs) -> None:
-    """The torn snapshot names it; its copy is of one moment."""
+    """The error for the torn snapshot names the file; the next snapshot copies it and is consistent."""
     taken = take(dirs)
     (dirs.checkpoint / "state").write_bytes(b"two")
     with pytest.raises(TornSnapshotError, match="checkpoint/state: it was written to") as caught:
@@ -77,7 +77,7 @@ def test_a_file_changed_in_place_is_found_out_and_copied_from_then_on(dirs: JobD
 
 
 def test_a_torn_snapshot_names_every_file_that_is_changed_in_place(dirs: JobDirs) -> None:
-    """So that all of them are copied the next time, and not one more each time."""
+    """All changed files are named at once, so that the next snapshot copies them all."""
     names = [f"part{number}" for number in range(4)]
     for name in names:
         (dirs.checkpoint / name).write_bytes(b"one")
@@ -90,7 +90,7 @@ def test_a_torn_snapshot_names_every_file_that_is_changed_in_place(dirs: JobDirs
 
 
 def test_what_only_grows_is_taken_to_its_length(dirs: JobDirs) -> None:
-    """In either folder; that it grows on spoils nothing, that it shrinks does."""
+    """A growing file is captured up to its length, in either folder. Growth is harmless; shrinking is an error."""
     log = dirs.output / "run.log"
     taken = take(dirs)
     with log.open("ab") as file:
@@ -103,7 +103,7 @@ def test_what_only_grows_is_taken_to_its_length(dirs: JobDirs) -> None:
 
 
 def test_files_that_do_not_hold_still_make_no_snapshot(dirs: JobDirs) -> None:
-    """What has changed since it was looked at is not of that moment."""
+    """If files have changed since the scan, no snapshot is made."""
     seen = scan(dirs, WORKLOAD)
     (dirs.checkpoint / "state").write_bytes(b"other")
     assert capture_files(seen, WORKLOAD, seq=1, step=None, dirs=dirs, in_place=set()) is None
@@ -113,7 +113,7 @@ def test_files_that_do_not_hold_still_make_no_snapshot(dirs: JobDirs) -> None:
 
 
 def test_only_what_is_meant_is_taken(dirs: JobDirs) -> None:
-    """Temporary files of the program, links and folders are no state; modes are kept."""
+    """Files that match no pattern, links and folders are not captured; modes are kept."""
     (dirs.checkpoint / "state.tmp").write_bytes(b"half")
     (dirs.checkpoint / "link").symlink_to("/etc/passwd")
     (dirs.checkpoint / "state").chmod(0o600)
@@ -124,7 +124,7 @@ def test_only_what_is_meant_is_taken(dirs: JobDirs) -> None:
 
 
 def test_where_links_are_refused_files_are_copied(dirs: JobDirs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some file systems have none."""
+    """Files are copied on a file system without hard links."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("no links here")
@@ -137,7 +137,7 @@ def test_where_links_are_refused_files_are_copied(dirs: JobDirs, monkeypatch: py
 
 
 def test_a_program_that_removed_its_output_folder_has_no_outputs(dirs: JobDirs) -> None:
-    """That is its own affair: it is no fault of this node's disk."""
+    """A missing output folder means no outputs; it is not an error of the disk."""
     shutil.rmtree(dirs.output)
     taken = capture_output(seq=1, step=None, dirs=dirs)
     assert taken.files == ()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.checkpoint_fixture import Counting, Shelf
+from support.checkpoint_fixture import CheckpointFixture, CountingStore
 from support.fault_injection import FaultInjection
 
 from adapters.local.clock import SystemClock
@@ -19,17 +19,17 @@ from lifecycle.errors import RetryableError
 
 
 class Uploading:
-    """An attempt's uploader on a shelf; its store takes no manifests while it is *full*, and nothing before *open*."""
+    """An attempt's uploader. Its store refuses manifests while *full*, and does not answer until *open*."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, checkpoints: CheckpointFixture) -> None:
         clock = SystemClock()
-        self.shelf, self.full, self.wrong = shelf, False, ""
+        self.checkpoints, self.full, self.wrong = checkpoints, False, ""
         self.open, self.reached = threading.Event(), threading.Event()
         self.open.set()
         self._events = clock.mailbox()
-        self._store = shelf.writer.store = Counting(FaultInjection(shelf.memory, before=self._refuse))
+        self._store = checkpoints.writer.store = CountingStore(FaultInjection(checkpoints.memory, before=self._refuse))
         self.uploader = Uploader(
-            shelf.writer,
+            checkpoints.writer,
             clock,
             kept=(),
             check=self._check,
@@ -51,11 +51,16 @@ class Uploading:
 
     def submit(self, content: bytes) -> Snapshot:
         """Replace the file by *content*, and submit that."""
-        self.shelf.write("a", content)
-        self.shelf.seq += 1
-        seen, workload = scan(self.shelf.dirs, self.shelf.workload), self.shelf.workload
+        self.checkpoints.write("a", content)
+        self.checkpoints.seq += 1
+        seen, workload = scan(self.checkpoints.dirs, self.checkpoints.workload), self.checkpoints.workload
         taken = capture_files(
-            seen, workload, seq=self.shelf.seq, step=self.shelf.seq, dirs=self.shelf.dirs, in_place=set()
+            seen,
+            workload,
+            seq=self.checkpoints.seq,
+            step=self.checkpoints.seq,
+            dirs=self.checkpoints.dirs,
+            in_place=set(),
         )
         assert taken is not None
         self.uploader.submit(taken)
@@ -92,12 +97,12 @@ class Uploading:
     def stored(self) -> set[str]:
         """The keys of all manifests and packs, once nothing more is under way."""
         assert self.uploader.stop(timeout_s=30)
-        return {listed.key for listed in self.shelf.memory.list("j/")}
+        return {listed.key for listed in self.checkpoints.memory.list("j/")}
 
 
 @pytest.fixture
 def uploading(tmp_path: Path) -> Iterator[Uploading]:
-    found = Uploading(Shelf(tmp_path))
+    found = Uploading(CheckpointFixture(tmp_path))
     yield found
     found.open.set()
     found.uploader.stop(timeout_s=30)
@@ -105,20 +110,23 @@ def uploading(tmp_path: Path) -> Iterator[Uploading]:
 
 def test_what_a_failed_upload_left_is_not_named_once_it_is_removed(uploading: Uploading) -> None:
     """A commit removes what it does not name; the snapshot after it finds nothing of that, and sends it again."""
-    lost, other = uploading.shelf.noise(3000), uploading.shelf.noise(3000)
+    lost, other = uploading.checkpoints.noise(3000), uploading.checkpoints.noise(3000)
     uploading.fail(lost)
     uploading.commit(other)
     committed = uploading.commit(lost)
     assert committed.saved is not None
     assert set(committed.saved.manifest.packs) <= uploading.stored()
-    uploading.shelf.same(committed.saved, uploading.shelf.root / "back")
+    uploading.checkpoints.same(committed.saved, uploading.checkpoints.root / "back")
 
 
 def test_what_a_failed_upload_left_is_removed_by_the_next_commit(uploading: Uploading) -> None:
     """Also late in an attempt, when a commit removes only what the manifest before the last named."""
-    first, second = uploading.commit(uploading.shelf.noise(500)), uploading.commit(uploading.shelf.noise(500))
-    uploading.fail(uploading.shelf.noise(3000))
-    third = uploading.commit(uploading.shelf.noise(500))
+    first, second = (
+        uploading.commit(uploading.checkpoints.noise(500)),
+        uploading.commit(uploading.checkpoints.noise(500)),
+    )
+    uploading.fail(uploading.checkpoints.noise(3000))
+    third = uploading.commit(uploading.checkpoints.noise(500))
     kept = [each.saved.base for each in (second, third) if each.saved]
     assert uploading.stored() == referenced_keys(kept)
     assert first.saved is not None
@@ -128,10 +136,10 @@ def test_what_a_failed_upload_left_is_removed_by_the_next_commit(uploading: Uplo
 def test_the_bucket_is_listed_once(uploading: Uploading) -> None:
     """A commit knows what the one before it dropped; only the first looks for what earlier attempts left."""
     for _ in range(2):
-        uploading.commit(uploading.shelf.noise(100))
+        uploading.commit(uploading.checkpoints.noise(100))
     listed = uploading.calls("list")
     for _ in range(3):
-        uploading.commit(uploading.shelf.noise(100))
+        uploading.commit(uploading.checkpoints.noise(100))
     uploading.stored()
     assert uploading.calls("list") == listed
     assert uploading.calls("delete") == 3  # at the third, the fourth and the fifth
@@ -139,9 +147,9 @@ def test_the_bucket_is_listed_once(uploading: Uploading) -> None:
 
 def test_what_a_failed_upload_left_is_used_by_the_next(uploading: Uploading) -> None:
     """And is not removed by the commit that names it."""
-    content = uploading.shelf.noise(3000)
+    content = uploading.checkpoints.noise(3000)
     uploading.fail(content)
-    before = {listed.key for listed in uploading.shelf.memory.list("j/packs/")}
+    before = {listed.key for listed in uploading.checkpoints.memory.list("j/packs/")}
     committed = uploading.commit(content)
     assert committed.saved is not None
     assert set(committed.saved.manifest.packs) == before
@@ -150,8 +158,8 @@ def test_what_a_failed_upload_left_is_used_by_the_next(uploading: Uploading) -> 
 
 def test_what_the_last_commit_holds_is_not_sent_again(uploading: Uploading) -> None:
     """A commit of the same and a little more sends the little."""
-    content = uploading.shelf.noise(3000)
-    first, more = uploading.commit(content), uploading.commit(content + uploading.shelf.noise(100))
+    content = uploading.checkpoints.noise(3000)
+    first, more = uploading.commit(content), uploading.commit(content + uploading.checkpoints.noise(100))
     assert first.saved is not None
     assert more.saved is not None
     old, packs = first.saved.manifest.packs, more.saved.manifest.packs
@@ -161,7 +169,7 @@ def test_what_the_last_commit_holds_is_not_sent_again(uploading: Uploading) -> N
 
 def test_the_disk_keeps_the_last_committed_snapshot(uploading: Uploading) -> None:
     """The next attempt on this node need not fetch it; the one before is gone."""
-    first, second = (uploading.commit(uploading.shelf.noise(100)) for _ in range(2))
+    first, second = (uploading.commit(uploading.checkpoints.noise(100)) for _ in range(2))
     assert uploading.uploader.stop(timeout_s=30)
     assert not first.snapshot.directory.exists()
     assert second.snapshot.directory.exists()
@@ -170,9 +178,9 @@ def test_the_disk_keeps_the_last_committed_snapshot(uploading: Uploading) -> Non
 def test_a_newer_snapshot_replaces_the_one_that_waits(uploading: Uploading) -> None:
     """It is never uploaded, and its files are gone from the disk; those of the one under way are not."""
     uploading.open.clear()
-    under_way = uploading.submit(uploading.shelf.noise(100))
+    under_way = uploading.submit(uploading.checkpoints.noise(100))
     assert uploading.reached.wait(30)
-    waiting, newest = (uploading.submit(uploading.shelf.noise(100)) for _ in range(2))
+    waiting, newest = (uploading.submit(uploading.checkpoints.noise(100)) for _ in range(2))
     uploading.open.set()
     for expected in (under_way, newest):
         told = uploading.hear()
@@ -186,13 +194,13 @@ def test_a_newer_snapshot_replaces_the_one_that_waits(uploading: Uploading) -> N
 def test_a_stopped_uploader_ends_what_it_is_uploading(uploading: Uploading) -> None:
     """An attempt that is over waits for no upload that nobody will commit: what is left of it is not sent."""
     uploading.open.clear()
-    uploading.submit(uploading.shelf.noise(100_000))
+    uploading.submit(uploading.checkpoints.noise(100_000))
     assert uploading.reached.wait(30)
     assert not uploading.uploader.stop(timeout_s=0)
     uploading.open.set()
     stored = uploading.stored()
     assert not any("/checkpoints/" in key for key in stored)
-    assert len(stored) < 100_000 / uploading.shelf.chunk_sizes.pack_bytes
+    assert len(stored) < 100_000 / uploading.checkpoints.chunk_sizes.pack_bytes
 
 
 def test_an_uploader_does_not_die_in_silence(uploading: Uploading) -> None:

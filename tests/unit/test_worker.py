@@ -383,7 +383,7 @@ def test_files_that_cannot_be_read_are_not_the_nodes_fault(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "state.txt")
 
-    monkeypatch.setattr("lifecycle.checkpoint.chunker.Chunker.cut", refuse)
+    monkeypatch.setattr("lifecycle.checkpoint.chunker.Chunker.chunk_file", refuse)
     cluster.submit("a", STATE_SAVING_INTERVAL=interval_s)
     assert cluster.worker().run() == 0
     record = cluster.record("a")

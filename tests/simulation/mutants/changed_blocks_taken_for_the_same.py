@@ -2,11 +2,13 @@
 
 from simulation.checker import ALL_THERE, NOTHING_BREAKS
 
-import lifecycle.checkpoint.chunks
+import lifecycle.checkpoint.chunk_index
 from lifecycle.checkpoint.manifest import DIGEST_BYTES
 
 FOUND_AS = (ALL_THERE, NOTHING_BREAKS)
 
 
 def install() -> None:
-    lifecycle.checkpoint.chunks._same = lambda stored, digests: min(len(stored), len(digests)) // DIGEST_BYTES
+    lifecycle.checkpoint.chunk_index._common_chunks = lambda known, digests: (
+        min(len(known), len(digests)) // DIGEST_BYTES
+    )

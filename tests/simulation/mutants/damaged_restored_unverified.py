@@ -9,9 +9,9 @@ FOUND_AS = (NOTHING_BREAKS, ONE_WINNER, NEVER_BACK, ALL_THERE)
 
 
 def install() -> None:
-    def _is_right(self, piece, digests):
-        self._digests[piece.start // self.entry.block * DIGEST_BYTES :][: len(digests)] = digests
+    def accept_digests(self, placed, digests):
+        self._digests[placed.start // self.entry.chunk_bytes * DIGEST_BYTES :][: len(digests)] = digests
         return True
 
-    FileVerifier.is_right = _is_right
+    FileVerifier.accept_digests = accept_digests
     FileVerifier.conclude = lambda _: None

@@ -9,6 +9,6 @@ FOUND_AS = (ALL_THERE,)
 
 def install() -> None:
     def finish(self):
-        self.close()
+        self.close_pack()
 
     Packer.finish = finish

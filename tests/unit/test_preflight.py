@@ -1,4 +1,4 @@
-"""The canary: which stores are refused, and which are not."""
+"""Preflight check: stores without working conditional writes are refused."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ from lifecycle.record.preflight import check_conditional_writes
 
 
 class Odd(MemoryStore):
-    """A store whose conditional puts go through *twist*: given the put as it should be, and what was expected."""
+    """A store whose conditional puts go through *twist*, which gets the correct put and the expected version."""
 
     def __init__(
         self,
@@ -30,26 +30,26 @@ class Odd(MemoryStore):
         return self.twist(self, lambda condition: MemoryStore.put(self, key, body, expected=condition), expected)
 
 
-def prove(store: MemoryStore, clock: ManualClock) -> None:
-    """Send the canary in."""
+def check(store: MemoryStore, clock: ManualClock) -> None:
+    """Run the preflight check."""
     check_conditional_writes(store, prefix="p/.holdfast/canary/", token="t", clock=clock)
 
 
 def test_an_honest_store_passes_and_is_left_clean() -> None:
-    """A store that honours conditions is accepted at once, and keeps nothing of the proof."""
+    """A store that honours conditions is accepted without a pause, and no key of the check remains."""
     clock = ManualClock()
     store = MemoryStore(clock)
     store.put("p/mine", b"")
-    prove(store, clock)
+    check(store, clock)
     assert [listed.key for listed in store.list("")] == ["p/mine"]
     assert clock.monotonic() == 0
 
 
 def test_one_write_a_second_to_a_key_is_waited_for() -> None:
-    """R2's "too many requests" is no proof of anything: the canary waits, and passes."""
+    """R2's "too many requests" proves nothing: the check waits and then passes."""
     clock = ManualClock()
     store = MemoryStore(clock, write_gap_s=1.0)
-    prove(store, clock)
+    check(store, clock)
     assert 1 < clock.monotonic() < 10
     assert list(store.list("")) == []
 
@@ -63,16 +63,16 @@ def test_one_write_a_second_to_a_key_is_waited_for() -> None:
     ],
 )
 def test_a_store_that_ignores_conditions_is_refused(ignored: Callable[[object], bool], why: str) -> None:
-    """Either condition ignored means two owners of one job; and the keys are removed all the same."""
+    """Ignoring either condition is refused, and the keys are still removed."""
     clock = ManualClock()
     store = Odd(clock, lambda _, put, expected: put(None if ignored(expected) else expected))
     with pytest.raises(ConfigError, match=f"ignores conditional writes .*{why}"):
-        prove(store, clock)
+        check(store, clock)
     assert list(store.list("")) == []
 
 
 def test_a_store_that_wants_bare_etags_is_refused() -> None:
-    """A store that never matches the version which it gave would make every write a conflict."""
+    """A store that never matches its own versions is refused: every write would conflict."""
 
     def never_matches(_: Odd, put: Callable[..., Version], expected: Version | Absent) -> Version:
         if expected is not ABSENT:
@@ -81,33 +81,33 @@ def test_a_store_that_wants_bare_etags_is_refused() -> None:
 
     clock = ManualClock()
     with pytest.raises(ConfigError, match="without quotes"):
-        prove(Odd(clock, never_matches), clock)
+        check(Odd(clock, never_matches), clock)
 
 
 def test_a_store_that_refuses_conditions_is_refused() -> None:
-    """An answer that conditions are not implemented is a verdict too."""
+    """A store that answers "not implemented" to conditions is refused."""
 
     def refuse(*_: object) -> Version:
         raise PermanentError("NotImplemented")
 
     clock = ManualClock()
     with pytest.raises(ConfigError, match=r"does not take conditional writes.*NotImplemented"):
-        prove(Odd(clock, refuse), clock)
+        check(Odd(clock, refuse), clock)
 
 
 def test_a_store_that_finds_a_new_key_taken_is_refused() -> None:
-    """A store in which no new key can be made conditionally is of no use."""
+    """A store that rejects the creation of a new key is refused."""
 
     def conflict(*_: object) -> Version:
         raise VersionConflictError("no")
 
     clock = ManualClock()
     with pytest.raises(ConfigError, match="refuses to make the new key"):
-        prove(Odd(clock, conflict), clock)
+        check(Odd(clock, conflict), clock)
 
 
 def test_a_store_with_two_names_for_one_version_is_refused() -> None:
-    """A version read back must be the one that the write gave, or the next write conflicts with our own."""
+    """The version that is read must equal the one that the write returned, or the next write would conflict."""
 
     class Weak(MemoryStore):
         def get(self, key: str) -> StoredObject | None:
@@ -116,12 +116,12 @@ def test_a_store_with_two_names_for_one_version_is_refused() -> None:
 
     clock = ManualClock()
     with pytest.raises(ConfigError, match="reads back another version"):
-        prove(Weak(clock), clock)
+        check(Weak(clock), clock)
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 4, 5])
 def test_a_lost_answer_is_no_proof(lost: int) -> None:
-    """Whichever put it is that lands without an answer, the verdict on an honest store stays good."""
+    """A correct store passes whichever put loses its answer."""
 
     def lose(store: Odd, put: Callable[..., Version], expected: Version | Absent) -> Version:
         number = store.puts
@@ -132,12 +132,12 @@ def test_a_lost_answer_is_no_proof(lost: int) -> None:
 
     clock = ManualClock()
     store = Odd(clock, lose)
-    prove(store, clock)
+    check(store, clock)
     assert list(store.list("")) == []
 
 
 def test_a_store_that_stays_away_is_not_judged() -> None:
-    """A store that cannot be reached is neither good nor bad; the canary gives up after a few tries, and says so."""
+    """If the store cannot be reached, the check gives up after a few tries without a verdict."""
 
     def away(*_: object) -> Version:
         raise RetryableError("away")
@@ -145,12 +145,12 @@ def test_a_store_that_stays_away_is_not_judged() -> None:
     clock = ManualClock()
     store = Odd(clock, away)
     with pytest.raises(RetryableError, match="away"):
-        prove(store, clock)
+        check(store, clock)
     assert 1 < store.puts < 10
 
 
 def test_a_cleaning_that_fails_is_no_verdict(caplog: pytest.LogCaptureFixture) -> None:
-    """What could not be removed is named in the log, and no more than that."""
+    """A key that could not be removed is named in the log, and the check still passes."""
 
     class Sticky(MemoryStore):
         def delete(self, keys: object) -> None:
@@ -158,5 +158,5 @@ def test_a_cleaning_that_fails_is_no_verdict(caplog: pytest.LogCaptureFixture) -
 
     clock = ManualClock()
     with caplog.at_level("WARNING"):
-        prove(Sticky(clock), clock)
+        check(Sticky(clock), clock)
     assert "p/.holdfast/canary/t-0" in caplog.text

@@ -1,0 +1,134 @@
+"""A file that is being restored: what is already on the disk is reused, the rest is fetched, then the file appears.
+
+The file is put together beside its final place, under a name that no other file has, and renamed into place once it is
+verified. So each file appears complete or not at all.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from lifecycle.checkpoint.chunks import chunk_digests
+from lifecycle.checkpoint.manifest import FileEntry, digest_bytes
+from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents
+from lifecycle.errors import CorruptCheckpointError
+
+READ_BYTES: Final = 1 << 20  # of a local file, at a time
+
+
+class RestoreTarget(FileVerifier):
+    """A file that is being restored.
+
+    Args:
+        entry: The file, as its manifest describes it.
+        path: Its final place.
+    """
+
+    def __init__(self, entry: FileEntry, path: Path) -> None:
+        super().__init__(entry)
+        self._path = path
+        self._part = path.with_name(_part_name(path.name))
+        self._base: Path | None = None
+        self.missing: list[PlacedExtent] = list(placed_extents(entry))
+        """Extents that have to be fetched."""
+
+    @property
+    def fetched_bytes(self) -> int:
+        """Number of bytes that have to be fetched, or were."""
+        return sum(placed.extent.length for placed in self.missing)
+
+    def prepare(self, other: Path | None, check_interrupted: Callable[[], None]) -> None:
+        """Find out which extents are already on the disk, and get the file ready to receive the others.
+
+        Args:
+            other: Second place where the file may be, besides its final one.
+            check_interrupted: Called before each extent; raises to give up.
+
+        Raises:
+            OSError: The disk cannot be read or written.
+        """
+        for base in (self._path, other):
+            if base is None or base.is_symlink() or not base.is_file():
+                continue
+            wrong = self._wrong_extents(base, check_interrupted)
+            if self._base is None or len(wrong) < len(self.missing):
+                self.missing, self._base = wrong, base
+            if not wrong:
+                break
+        self._make_part()
+
+    def receive(self, placed: PlacedExtent, content: memoryview) -> None:
+        """Verify the content of an extent (see `FileVerifier.receive`) and write it.
+
+        Raises:
+            CorruptCheckpointError: It is not what was committed.
+            OSError: The disk cannot be written.
+        """
+        super().receive(placed, content)
+        with self._part.open("rb+") as file:
+            file.seek(placed.start)
+            file.write(content)
+
+    def install(self) -> None:
+        """Verify the file as a whole, and let it appear in its final place.
+
+        Raises:
+            CorruptCheckpointError: The extents are not the file.
+            OSError: The disk cannot be written.
+        """
+        self.conclude()
+        self._part.chmod(self.entry.mode & 0o777)
+        self._part.replace(self._path)
+
+    def _wrong_extents(self, base: Path, check_interrupted: Callable[[], None]) -> list[PlacedExtent]:
+        wrong = []
+        with base.open("rb") as file:
+            for placed in placed_extents(self.entry):
+                check_interrupted()
+                digests = bytearray()
+                left = placed.extent.length
+                while left and (content := file.read(min(left, READ_BYTES))):
+                    digests += chunk_digests(memoryview(content), self.entry.chunk_bytes)
+                    left -= len(content)
+                if left or not self.accept_digests(placed, bytes(digests)):
+                    wrong.append(placed)
+                file.seek(placed.start + placed.extent.length)
+        return wrong
+
+    def _make_part(self) -> None:
+        """Create the file beside its final place, with the right extents of the base if there is one."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._part.unlink(missing_ok=True)  # left by an earlier try; or a link, which must not be written through
+        if self._base:
+            stat = self._base.stat()
+            if stat.st_nlink > 1 and (self.missing or stat.st_size != self.entry.size):
+                # Snapshots are hard links: writing through this name would change the other file as well.
+                shutil.copyfile(self._base, self._part)
+            else:
+                self._base.replace(self._part)
+        with self._part.open("ab") as file:
+            file.truncate(self.entry.size)
+
+
+def is_part(name: str) -> bool:
+    """Return whether a file of that name is left over from a restore that did not finish."""
+    return name.startswith(".holdfast-") and name.endswith(".part")
+
+
+def _part_name(name: str) -> str:
+    """Return the name of a file until it is complete: unlike that of any other file, however long *name* is."""
+    return f".holdfast-{digest_bytes(os.fsencode(name))[-16:]}.part"
+
+
+def safe_join(directory: Path, path: str) -> Path:
+    """Return *path* in *directory*.
+
+    Raises:
+        CorruptCheckpointError: A symbolic link on the way leads outside.
+    """
+    target = directory / path
+    if not target.parent.resolve().is_relative_to(directory.resolve()):
+        raise CorruptCheckpointError(f"{path} would be written outside {directory}")
+    return target
