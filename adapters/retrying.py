@@ -73,19 +73,19 @@ class RetryingQueue:
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
         """See `JobQueue.receive`."""
-        return self._retry(RECEIVE, "receive", lambda: self._queue.receive(hidden=hidden, wait=wait))
+        return self._retry(RECEIVE, "receive", self._queue.receive, hidden=hidden, wait=wait)
 
     def extend(self, delivery: Delivery, *, hidden: timedelta) -> bool:
         """See `JobQueue.extend`. Tried twice in quick succession."""
-        return self._retry(HEARTBEAT, "extend", lambda: self._queue.extend(delivery, hidden=hidden))
+        return self._retry(HEARTBEAT, "extend", self._queue.extend, delivery, hidden=hidden)
 
     def release(self, delivery: Delivery, *, delay: timedelta) -> None:
         """See `JobQueue.release`."""
-        self._retry(WRITE, "release", lambda: self._queue.release(delivery, delay=delay))
+        self._retry(WRITE, "release", self._queue.release, delivery, delay=delay)
 
     def delete(self, delivery: Delivery) -> None:
         """See `JobQueue.delete`."""
-        self._retry(WRITE, "delete", lambda: self._queue.delete(delivery))
+        self._retry(WRITE, "delete", self._queue.delete, delivery)
 
     def send(self, messages: Sequence[Message]) -> list[SendFailure]:
         """See `JobQueue.send`. Sends again only the messages that were not accepted."""
@@ -101,7 +101,7 @@ class RetryingQueue:
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> bool:
         """See `JobQueue.dead_letter`. If a response is lost, there may be two copies."""
-        return self._retry(WRITE, "dead-letter", lambda: self._queue.dead_letter(delivery, reason=reason))
+        return self._retry(WRITE, "dead-letter", self._queue.dead_letter, delivery, reason=reason)
 
     def depth(self) -> Depth:
         """See `JobQueue.depth`."""
@@ -127,25 +127,25 @@ class RetryingStore:
 
     def get(self, key: str) -> StoredObject | None:
         """See `ObjectStore.get`."""
-        return self._retry(READ, f"get {key}", lambda: self._store.get(key))
+        return self._retry(READ, f"get {key}", self._store.get, key)
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`."""
         if expected is not None:
             return self._store.put(key, body, expected=expected)
-        return self._retry(WRITE, f"put {key}", lambda: self._store.put(key, body))
+        return self._retry(WRITE, f"put {key}", self._store.put, key, body)
 
     def get_range(self, wanted: Range) -> bytes | None:
         """See `ObjectStore.get_range`."""
-        return self._retry(TRANSFER, f"get {wanted}", lambda: self._store.get_range(wanted))
+        return self._retry(TRANSFER, f"get {wanted}", self._store.get_range, wanted)
 
     def put_file(self, key: str, path: Path) -> None:
         """See `ObjectStore.put_file`."""
-        self._retry(TRANSFER, f"upload {key}", lambda: self._store.put_file(key, path))
+        self._retry(TRANSFER, f"upload {key}", self._store.put_file, key, path)
 
     def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
         """See `ObjectStore.assemble`."""
-        return self._retry(TRANSFER, f"assemble {key}", lambda: self._store.assemble(key, parts))
+        return self._retry(TRANSFER, f"assemble {key}", self._store.assemble, key, parts)
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
         """See `ObjectStore.list`. A listing that breaks off is continued after the last key."""
@@ -156,7 +156,7 @@ class RetryingStore:
     def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`."""
         all_keys = tuple(keys)  # an iterator cannot be read twice
-        self._retry(WRITE, "delete", lambda: self._store.delete(all_keys))
+        self._retry(WRITE, "delete", self._store.delete, all_keys)
 
 
 class _Listing:
@@ -200,15 +200,23 @@ class _Retrier:
     listeners: RetryListeners
 
     def __call__(
-        self, policy: RetryPolicy, name: str, call: Callable[[], T], *, retry_if: Callable[[T], bool] | None = None
+        self,
+        policy: RetryPolicy,
+        name: str,
+        call: Callable[..., T],
+        *args: Any,
+        retry_if: Callable[[T], bool] | None = None,
+        **kwargs: Any,
     ) -> T:
         """Make *call* as often as *policy* allows; the last result or error is the outcome.
 
         Args:
             policy: Number of attempts, and pauses.
             name: Method and key, for the log; the first word is the method.
-            call: The call; safe to repeat.
+            call: The method to call; safe to repeat.
+            args: Its positional arguments.
             retry_if: Returns True for a result that is not yet a success.
+            kwargs: Its keyword arguments.
         """
         condition: Any = retry_if_exception_type(RetryableError)
         if retry_if is not None:
@@ -221,7 +229,7 @@ class _Retrier:
             before_sleep=lambda state: self._report(policy, name, state),
             retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else None,
         )
-        return retrying(call)
+        return retrying(call, *args, **kwargs)
 
     def _report(self, policy: RetryPolicy, name: str, state: RetryCallState) -> None:
         outcome = state.outcome

@@ -212,12 +212,12 @@ class JobRecord:
 
     @property
     def is_final(self) -> bool:
-        """Whether the job is over."""
+        """True if the job is over."""
         return self.state in FINAL
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing is left to do: the job is over, and its outputs, if any, are published or cannot be."""
+        """True if nothing is left to do: the job is over, and its outputs, if any, are published or cannot be."""
         return self.is_final and (self.result is None or self.result.published or bool(self.result.problem))
 
     def is_owned(self, age_s: float) -> bool:

@@ -1,4 +1,4 @@
-"""Garbage collection: removal of manifests and packs that no kept manifest refers to.
+"""Garbage collection: remove the manifests and packs that no kept manifest refers to.
 
 It is called by the owner, after a commit that is known to have landed, and removes only keys of its own epoch and of
 older ones. A later owner starts from a manifest that this one keeps. Whatever the later owner reuses is therefore kept

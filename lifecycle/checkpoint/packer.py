@@ -133,7 +133,7 @@ class Packer:
         self._pool.finish()
 
     def await_senders(self) -> None:
-        """Wait until nothing is being sent any more, whatever became of it. Afterwards `stored` is final."""
+        """Wait until nothing is being sent any more, with or without success. Afterwards `stored` is final."""
         try:
             self._pool.finish()
         except Exception as error:  # noqa: BLE001 - the upload has failed before, with its own error

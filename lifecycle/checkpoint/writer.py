@@ -199,7 +199,7 @@ class CheckpointWriter:
 
 
 def _live_bytes(files: Iterable[ChunkedFile]) -> dict[str, int]:
-    """Return how many bytes of each pack are referred to. A frame counts once, whatever is used of it."""
+    """Return how many bytes of each pack are referred to. A frame counts once, however little of it is used."""
     spans: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for chunked in files:
         for run in chunked.runs:

@@ -62,7 +62,7 @@ def decode_record(body: bytes) -> JobRecord:
 
 
 def expect_room(record: JobRecord) -> None:
-    """Check that *record*, the first of a job, stays readable whatever its attempts add to it.
+    """Check that *record*, the first of a job, stays readable with all that its attempts add to it.
 
     Raises:
         InvalidRecordError: It is too large, or its parameters are nested too deeply.

@@ -37,7 +37,7 @@ class Signer:
 
     @property
     def is_enabled(self) -> bool:
-        """Whether messages must be signed."""
+        """True if messages must be signed."""
         return bool(self.key)
 
     def sign(self, body: str, *, bucket: str, prefix: str) -> str:
