@@ -81,7 +81,7 @@ def main():
 
 
 def save(job, context, step, outputs):
-    """A checkpoint, and how long the outputs are at it."""
+    """Return a checkpoint, with the lengths of the outputs at that moment."""
     lengths = {}
     for output in outputs:
         output.flush()

@@ -15,7 +15,7 @@ ROWS, FEATURES, BATCH = 512, 32, 16
 
 
 def make_data():
-    """A regression that a small network can learn."""
+    """Return a regression that a small network can learn."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(ROWS, FEATURES, generator=generator)
     return inputs, torch.sin(inputs).sum(1, keepdim=True)
@@ -38,7 +38,7 @@ class Training:
         self.position = 0
 
     def next_batch(self):
-        """The rows of the next batch; a new order when all have been seen."""
+        """Return the rows of the next batch, in a new order once all have been seen."""
         if self.position + BATCH > ROWS:
             self.order, self.position = torch.randperm(ROWS), 0
         rows = self.order[self.position : self.position + BATCH]
@@ -56,7 +56,7 @@ class Training:
         return loss.item()
 
     def state(self):
-        """What a checkpoint holds."""
+        """Return the content of a checkpoint."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -63,7 +63,7 @@ def add_up(job: holdfast.Job, start: int, end: int, step: int, total: int, step_
 
 
 def slow_steps(step_s: float) -> Add:
-    """Yield steps of *step_s* seconds: as many at a time as fit between two looks, and never slower than asked for."""
+    """Return an adder with steps of *step_s* seconds: as many at a time as fit between two checks, never slower."""
     due = [time.monotonic()]
 
     def add(step: int, total: int, end: int) -> tuple[int, int]:
@@ -79,7 +79,7 @@ def slow_steps(step_s: float) -> Add:
 
 
 def fast_steps() -> Add:
-    """Yield steps without a duration: chunks that grow until one takes as long as the time between two looks."""
+    """Return an adder without pauses: its chunks grow until one takes as long as the time between two checks."""
     size = [FIRST_CHUNK]
 
     def add(step: int, total: int, end: int) -> tuple[int, int]:
