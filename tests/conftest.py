@@ -1,4 +1,4 @@
-"""What tests of several tiers share: a server that speaks SQS and S3, and fresh queues and buckets on it.
+"""Fixtures of several tiers: a server that speaks SQS and S3, and new queues and buckets on it.
 
 Without moto, the tests that need it are skipped; in CI they fail.
 """
@@ -31,7 +31,7 @@ REGION = "us-east-1"
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_aws_of_the_host() -> Iterator[None]:
-    """Nothing that the developer has configured for AWS may reach a test, nor a test anybody's account."""
+    """Remove the host's AWS configuration and proxies, so that no test can reach a real account."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("AWS_", "CLOUDFLARE_"))]:
             patch.delenv(name)
@@ -45,7 +45,7 @@ def _no_aws_of_the_host() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
-    """A command quiets the log of its process, and the process goes on to the next test here."""
+    """Restore the log level, which commands change."""
     logger = logging.getLogger("holdfast")
     level = logger.level
     yield
@@ -54,7 +54,7 @@ def _logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def moto_url() -> Iterator[str]:
-    """The endpoint of a running server; SQS and S3 are both there."""
+    """Return the endpoint of a running server for SQS and S3."""
     if not all(importlib.util.find_spec(name) for name in ("moto", "flask")):
         if os.environ.get("CI"):
             pytest.fail("moto[server] is not installed, and CI must not skip what needs it")
@@ -73,7 +73,7 @@ def moto_url() -> Iterator[str]:
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    """A server that says what the test scripts."""
+    """Return a server whose responses the test scripts."""
     server = Stub()
     yield server
     server.close()
@@ -81,7 +81,7 @@ def stub() -> Iterator[Stub]:
 
 @pytest.fixture(scope="session")
 def sqs_client(moto_url: str) -> Iterator[Any]:
-    """A raw client, to prepare and to look."""
+    """Return a boto3 client, to prepare and to inspect."""
     client = make_client(
         SQS, CONTROL, endpoint=moto_url, region=REGION, credentials=Credentials(key_id=KEY_ID, secret=SECRET)
     )
@@ -91,7 +91,7 @@ def sqs_client(moto_url: str) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def s3_client(moto_url: str) -> Iterator[Any]:
-    """A raw client, to prepare and to look."""
+    """Return a boto3 client, to prepare and to inspect."""
     client = make_client(
         S3, BULK, endpoint=moto_url, region=REGION, credentials=Credentials(key_id=KEY_ID, secret=SECRET)
     )
@@ -101,7 +101,7 @@ def s3_client(moto_url: str) -> Iterator[Any]:
 
 @pytest.fixture
 def wire_store(moto_url: str, s3_client: Any) -> Iterator[Callable[[], r2.R2Store]]:
-    """Makes an empty store, over the wire, each time that it is called."""
+    """Return a function that creates an empty store on the server."""
     made: list[r2.R2Store] = []
 
     def make() -> r2.R2Store:
@@ -126,7 +126,7 @@ def wire_store(moto_url: str, s3_client: Any) -> Iterator[Callable[[], r2.R2Stor
 
 @pytest.fixture
 def wire_queue(sqs_client: Any) -> Iterator[Callable[..., sqs.SqsQueue]]:
-    """Makes an empty queue, over the wire, each time that it is called; keywords are attributes, as SQS names them."""
+    """Return a function that creates an empty queue on the server; its keywords are SQS attributes."""
     made: list[sqs.SqsQueue] = []
 
     def make(*, fifo: bool = False, **attributes: str) -> sqs.SqsQueue:
@@ -148,7 +148,7 @@ def wire_queue(sqs_client: Any) -> Iterator[Callable[..., sqs.SqsQueue]]:
 def wire_queue_with_dead_letters(
     wire_queue: Callable[..., sqs.SqsQueue], sqs_client: Any
 ) -> Callable[..., tuple[sqs.SqsQueue, sqs.SqsQueue]]:
-    """Makes a queue, and the dead-letter queue that it names."""
+    """Return a function that creates a queue and its dead-letter queue."""
 
     def make(*, fifo: bool = False) -> tuple[sqs.SqsQueue, sqs.SqsQueue]:
         dead = wire_queue(fifo=fifo)
@@ -161,7 +161,7 @@ def wire_queue_with_dead_letters(
 
 @pytest.fixture
 def _untraced() -> Iterator[None]:
-    """Without coverage's tracing, which would take twice the time: for what is run thousands of times."""
+    """Disable coverage's tracing, which doubles the time of tests that run something thousands of times."""
     tracer, of_threads = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
     threading.settrace(None)  # type: ignore[arg-type] # the stubs do not know that it may be taken away

@@ -1,4 +1,4 @@
-"""Client settings: nothing that matters is left to boto3's defaults."""
+"""Client settings: everything that matters is set explicitly, not left to boto3's defaults."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    """Makes clients, and closes them."""
+    """Return a function that creates clients; they are closed after the test."""
     made = []
 
     def make(service: Service, kind: ClientKind, endpoint: str = "https://store.invalid", region: str = "auto") -> Any:
@@ -48,7 +48,7 @@ def client() -> Iterator[Any]:
 def test_limits_are_explicit(
     client: Any, service: Service, kind: ClientKind, connect_s: int, read_s: int, attempts: int
 ) -> None:
-    """Time limits and tries never depend on a default of boto3's: those have changed, and wait for minutes."""
+    """Time limits and attempts never depend on boto3's defaults, which have changed, and are minutes long."""
     config = client(service, kind).meta.config
     assert (config.connect_timeout, config.read_timeout) == (connect_s, read_s)
     assert config.retries == {"mode": "standard", "total_max_attempts": attempts}
@@ -58,7 +58,7 @@ def test_limits_are_explicit(
 
 @pytest.mark.parametrize("kind", [CONTROL, BULK])
 def test_the_store_gets_no_checksum_that_it_refuses(client: Any, kind: ClientKind) -> None:
-    """R2 refuses boto3's default checksum trailers, and knows path-style addresses."""
+    """R2 refuses boto3's default checksum trailers and expects path-style addresses."""
     config = client(S3, kind).meta.config
     assert config.request_checksum_calculation == "when_required"
     assert config.response_checksum_validation == "when_required"
@@ -74,7 +74,7 @@ def test_the_store_gets_no_checksum_that_it_refuses(client: Any, kind: ClientKin
     ],
 )
 def test_only_files_over_https_go_unhashed(client: Any, kind: ClientKind, endpoint: str, is_hashed: bool) -> None:  # noqa: FBT001 - a table
-    """A body's hash is left out of the signature only where TLS guards the bytes and hashing is what costs."""
+    """A body is left out of the signature only for bulk clients, and only if TLS protects it."""
     seen: list[Any] = []
 
     def answer(request: Any, **_: object) -> AWSResponse:
@@ -91,7 +91,7 @@ def test_only_files_over_https_go_unhashed(client: Any, kind: ClientKind, endpoi
 
 
 def test_crt_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CRT client ignores the endpoint, so no installed package and no machine may make boto3 choose it."""
+    """The CRT client ignores the endpoint, so boto3 must not choose it, whatever is installed."""
 
     class EagerCrt:
         __version__ = "99.0.0"
@@ -127,7 +127,7 @@ def test_crt_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_queue_url_says_where_the_queue_is(url: str, place: tuple[str, str]) -> None:
-    """Region and endpoint come from the URL alone, so that an emulator's works unchanged."""
+    """Region and endpoint come from the URL alone, so an emulator's URL works unchanged."""
     assert queue_endpoint(url) == place
 
 
@@ -136,14 +136,14 @@ def test_a_queue_url_says_where_the_queue_is(url: str, place: tuple[str, str]) -
     ["", "my-queue", "https://sqs.eu-west-1.amazonaws.com", "arn:aws:sqs:eu-west-1:1:q", "http://h:x/q", " http://h/q"],
 )
 def test_a_wrong_queue_url_is_named(url: str) -> None:
-    """A URL that cannot be a queue's stops us, in a line that names the setting."""
+    """A URL that is not a queue's is a ConfigError, in one line that names the setting."""
     with pytest.raises(ConfigError, match=r"^QUEUE_URL .*") as caught:
         queue_endpoint(url)
     assert "\n" not in str(caught.value)
 
 
 def test_a_store_url_may_have_a_path_but_not_the_buckets() -> None:
-    """Some stores live under a path; the bucket pasted in with the endpoint would be asked for twice."""
+    """A store may be below a path, but an endpoint that ends with the bucket would name it twice."""
     assert store_endpoint("https://acct.r2.cloudflarestorage.com/", "b") == "https://acct.r2.cloudflarestorage.com"
     assert store_endpoint("https://host/storage/s3", "b") == "https://host/storage/s3"
     with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
@@ -156,7 +156,7 @@ def test_a_store_url_may_have_a_path_but_not_the_buckets() -> None:
 
 @pytest.mark.parametrize("secret", ["", "two words", "line\n", "ä"])
 def test_a_key_that_cannot_be_one_is_named(secret: str) -> None:
-    """A key pasted with a blank or left empty stops us before anything is sent, and is not shown."""
+    """A key that is empty or was pasted with a space is rejected before anything is sent, and is not shown."""
     credentials = Credentials(key_id="AKIATEST", secret=secret)
     with pytest.raises(ConfigError, match="AWS_ID and AWS_KEY") as caught:
         make_client(SQS, CONTROL, endpoint="https://host", region="us-east-1", credentials=credentials)
@@ -165,6 +165,6 @@ def test_a_key_that_cannot_be_one_is_named(secret: str) -> None:
 
 
 def test_a_region_that_cannot_be_one_is_a_config_error() -> None:
-    """What boto3 refuses when a client is made is a setting."""
+    """A value that boto3 rejects when it creates a client is a wrong setting."""
     with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
         make_client(S3, CONTROL, endpoint="https://host", region="no region", credentials=KEYS)

@@ -1,4 +1,4 @@
-"""SqsQueue against a real server's answers, and against those that no emulator gives."""
+"""SqsQueue with a real server's responses, and with those that no emulator gives."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,13 +25,13 @@ MakeQueue = Callable[..., SqsQueue]
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """The queue's clock."""
+    """Return the queue's clock."""
     return ManualClock()
 
 
 @pytest.fixture
 def scripted(stub: Stub, clock: ManualClock) -> Iterator[Callable[[str], SqsQueue]]:
-    """Makes queues that say what the test scripts."""
+    """Return a function that creates queues whose server follows a script."""
     made: list[SqsQueue] = []
 
     def make(name: str = "q") -> SqsQueue:
@@ -45,17 +45,17 @@ def scripted(stub: Stub, clock: ManualClock) -> Iterator[Callable[[str], SqsQueu
 
 
 def sent(stub: Stub) -> list[dict[str, Any]]:
-    """The parameters of the calls that came."""
+    """Return the parameters of the calls received."""
     return [json.loads(request.body) for request in stub.requests]
 
 
 def messages(count: int, body: str = "{}") -> list[Message]:
-    """Messages to send."""
+    """Return messages to send."""
     return [Message(body=body, job=f"j{number}", dedup=f"d{number}") for number in range(count)]
 
 
 def accepted(*numbers: int, failed: str | None = None) -> Reply:
-    """A batch's answer."""
+    """Return the response to a batch."""
     good = [{"Id": str(number), "MessageId": "m", "MD5OfMessageBody": "x"} for number in numbers]
     bad = [{"Id": failed, "Code": "InternalError", "Message": "sorry", "SenderFault": False}] if failed else []
     return Reply(200, json.dumps({"Successful": good, "Failed": bad}).encode())
@@ -63,7 +63,7 @@ def accepted(*numbers: int, failed: str | None = None) -> Reply:
 
 @pytest.mark.parametrize("fifo", [False, True])
 def test_a_message_lives_its_life(wire_queue: MakeQueue, fifo: bool) -> None:  # noqa: FBT001 - a table
-    """Sent, received, hidden, handed back, counted, received again, deleted: on both kinds of queue."""
+    """A message is sent, received, hidden, released, counted, received again and deleted, on both kinds of queue."""
     queue = wire_queue(fifo=fifo)
     assert queue.receive(hidden=MINUTE, wait=NOW) is None
     assert queue.send([Message(body='{"a": 1}', job="j", dedup="d")]) == []
@@ -90,7 +90,7 @@ def test_a_dead_letter_carries_its_reason(
     sqs_client: Any,
     fifo: bool,  # noqa: FBT001 - a table
 ) -> None:
-    """The copy in the dead-letter queue has the body and the reason; the message itself is still here."""
+    """The copy in the dead-letter queue has the body and the reason; the message itself stays."""
     queue, dead = wire_queue_with_dead_letters(fifo=fifo)
     queue.send([Message(body="nonsense", job="j", dedup="d")])
     delivery = queue.receive(hidden=MINUTE, wait=NOW)
@@ -103,7 +103,7 @@ def test_a_dead_letter_carries_its_reason(
 
 
 def test_no_dead_letter_queue(wire_queue: MakeQueue, scripted: MakeQueue, stub: Stub) -> None:
-    """Without a dead-letter queue, or with one that is gone, nothing is copied, and the answer says so."""
+    """Without a dead-letter queue, or if it is missing, nothing is copied and the result is False."""
     queue = wire_queue()
     queue.send(messages(1))
     delivery = queue.receive(hidden=MINUTE, wait=NOW)
@@ -119,7 +119,7 @@ def test_no_dead_letter_queue(wire_queue: MakeQueue, scripted: MakeQueue, stub: 
 
 
 def test_purge_empties_and_says_to_wait(wire_queue: MakeQueue) -> None:
-    """SQS takes one purge a minute; the second is told so."""
+    """SQS allows one purge per minute; a second one raises an error that says so."""
     queue = wire_queue()
     queue.send(messages(3))
     queue.purge()
@@ -129,7 +129,7 @@ def test_purge_empties_and_says_to_wait(wire_queue: MakeQueue) -> None:
 
 
 def test_a_missing_queue_is_a_config_error(wire_queue: MakeQueue, sqs_client: Any) -> None:
-    """Whatever is asked of a queue that does not exist, the line names QUEUE_URL."""
+    """Every call to a queue that does not exist raises a ConfigError that names QUEUE_URL."""
     queue = wire_queue()
     sqs_client.delete_queue(QueueUrl=queue._url)
     for call in (
@@ -146,7 +146,7 @@ def test_a_missing_queue_is_a_config_error(wire_queue: MakeQueue, sqs_client: An
 
 
 def test_receive_asks_for_one_in_whole_seconds(scripted: MakeQueue, stub: Stub, clock: ManualClock) -> None:
-    """Durations are rounded up, and cut to what SQS takes; a delivery's age counts from before the call."""
+    """Durations are rounded up and cut to SQS's limits; a delivery's age counts from before the call."""
     clock.advance(7)
     answer = {"Messages": [{"Body": "b", "MessageId": "m", "ReceiptHandle": "r"}]}
     stub.script(Reply(200, json.dumps(answer).encode()))
@@ -158,7 +158,7 @@ def test_receive_asks_for_one_in_whole_seconds(scripted: MakeQueue, stub: Stub, 
 
 
 def test_a_lost_fifo_receive_is_asked_for_again(scripted: MakeQueue, stub: Stub) -> None:
-    """After a lost answer the same attempt id recovers the message; after an answer there is a new id."""
+    """After a lost response, the same attempt id recovers the message; after a response, a new id is used."""
     queue = scripted("q.fifo")
     stub.script(DROP, EMPTY)
     with pytest.raises(RetryableError):
@@ -170,7 +170,7 @@ def test_a_lost_fifo_receive_is_asked_for_again(scripted: MakeQueue, stub: Stub)
 
 
 def test_extend_stays_below_the_cap(scripted: MakeQueue, stub: Stub, clock: ManualClock) -> None:
-    """SQS refuses to go beyond 12 h from the receive: so the wish is cut, and then no longer sent at all."""
+    """SQS refuses an extension beyond 12 h from the receive, so it is shortened, and at the end not sent."""
     queue = scripted()
     stub.script(EMPTY)
     clock.advance(60)
@@ -184,7 +184,7 @@ def test_extend_stays_below_the_cap(scripted: MakeQueue, stub: Stub, clock: Manu
 
 
 def test_release_beyond_the_cap_is_cut(scripted: MakeQueue, stub: Stub, clock: ManualClock) -> None:
-    """A delay that SQS would refuse would leave the message hidden: it is cut instead, down to none."""
+    """A delay that SQS would refuse is shortened, or the message would stay hidden."""
     queue = scripted()
     stub.script(EMPTY)
     clock.advance(43_200 - 60 - 10)
@@ -205,7 +205,7 @@ def test_release_beyond_the_cap_is_cut(scripted: MakeQueue, stub: Stub, clock: M
     ],
 )
 def test_a_void_receipt_is_no_error(scripted: MakeQueue, stub: Stub, reply: Reply) -> None:
-    """However SQS says that a receipt is void, the delivery is no longer ours, and that is all."""
+    """However SQS says that a receipt is invalid, the delivery is no longer ours; that is not an error."""
     queue = scripted("q.fifo")
     stub.script(reply)
     assert queue.extend(DELIVERY, hidden=MINUTE) is False
@@ -218,7 +218,7 @@ def test_a_void_receipt_is_no_error(scripted: MakeQueue, stub: Stub, reply: Repl
 def test_other_errors_of_a_receipt_are_told(
     scripted: MakeQueue, stub: Stub, reply: Reply, error: type[Exception]
 ) -> None:
-    """Trouble with the service is not taken for a lost delivery."""
+    """An error of the service is not taken for a lost delivery."""
     queue = scripted()
     stub.script(reply)
     for call in (
@@ -231,7 +231,7 @@ def test_other_errors_of_a_receipt_are_told(
 
 
 def test_many_messages_go_in_batches(wire_queue: MakeQueue) -> None:
-    """Any number is sent, ten at a time, and every one arrives."""
+    """Any number of messages is sent, ten at a time, and every one arrives."""
     queue = wire_queue()
     assert queue.send(messages(43)) == []
     assert queue.depth().available == 43
@@ -239,14 +239,14 @@ def test_many_messages_go_in_batches(wire_queue: MakeQueue) -> None:
 
 
 def test_batches_keep_below_the_size_limit(scripted: MakeQueue, stub: Stub) -> None:
-    """Large messages share a batch only as long as it stays below SQS's limit."""
+    """Large messages share a batch only up to SQS's limit."""
     stub.script(accepted(*range(10)))
     assert scripted().send(messages(5, body="x" * (100 << 10))) == []
     assert sorted(len(call["Entries"]) for call in sent(stub)) == [1, 2, 2]
 
 
 def test_fifo_messages_are_named(scripted: MakeQueue, stub: Stub) -> None:
-    """On FIFO the job is the group and the announcement the duplicate's mark; a standard queue gets neither."""
+    """On FIFO, the job is the group and the announcement the deduplication id; a standard queue gets neither."""
     stub.script(accepted(0))
     scripted("q.fifo").send(messages(1))
     scripted("q").send(messages(1))
@@ -256,7 +256,7 @@ def test_fifo_messages_are_named(scripted: MakeQueue, stub: Stub) -> None:
 
 
 def test_refused_messages_are_named(scripted: MakeQueue, stub: Stub) -> None:
-    """A batch answered 200 may hold refusals, or say nothing of a message: both count as not accepted."""
+    """A message that a batch's response refuses, or does not mention, is a failure."""
     stub.script(accepted(0, failed="1"))
     refused, forgotten = scripted().send(messages(3))
     assert (refused.message.job, refused.reason) == ("j1", "InternalError: sorry")
@@ -264,7 +264,7 @@ def test_refused_messages_are_named(scripted: MakeQueue, stub: Stub) -> None:
 
 
 def test_a_lost_batch_comes_back_as_failures(scripted: MakeQueue, stub: Stub) -> None:
-    """What is not known to have been accepted is reported message by message; the other batches go on."""
+    """If a response is lost, each message of that batch is a failure, and the other batches are sent."""
     stub.script(DROP, accepted(*range(10)))
     failures = scripted().send(messages(30))
     assert len(failures) == 10
@@ -273,7 +273,7 @@ def test_a_lost_batch_comes_back_as_failures(scripted: MakeQueue, stub: Stub) ->
 
 
 def test_a_dead_queue_is_not_asked_for_every_batch(scripted: MakeQueue, stub: Stub) -> None:
-    """When the queue is down, a long send gives up early, and says of each message that it was not sent."""
+    """If the queue is down, a long send gives up early, and reports every message as not sent."""
     stub.script(sqs_error(503, "ServiceUnavailable"))
     failures = scripted().send(messages(1000))
     assert len(failures) == 1000

@@ -1,4 +1,4 @@
-"""R2Store against a real server's answers, and against those that no emulator gives."""
+"""R2Store with a real server's responses, and with those that no emulator gives."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ MakeStore = Callable[[], R2Store]
 
 @pytest.fixture(params=["direct", "behind a proxy"])
 def scripted(stub: Stub, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[R2Store]:
-    """A store that says what the test scripts; both ways of putting small objects are tried."""
+    """Return a store whose server follows a script, with and without `S3Http`."""
     monkeypatch.setattr(r2, "is_proxied", lambda _: request.param != "direct")
     store = r2.connect(
         endpoint=stub.url,
@@ -43,12 +43,12 @@ def scripted(stub: Stub, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 
 def found(body: bytes = b"x", **headers: str) -> Reply:
-    """An object."""
+    """Return the response with an object."""
     return Reply(200, body, {"ETag": '"v"', "Last-Modified": WRITTEN, **headers})
 
 
 def page(*keys: str, following: str = "") -> Reply:
-    """A page of a listing."""
+    """Return a page of a listing."""
     entries = "".join(
         f"<Contents><Key>{key}</Key><LastModified>2030-01-01T00:00:00.000Z</LastModified><ETag>&quot;v&quot;</ETag>"
         "<Size>1</Size></Contents>"
@@ -62,7 +62,7 @@ def page(*keys: str, following: str = "") -> Reply:
 
 
 def test_age_is_by_the_stores_own_clock(scripted: R2Store, stub: Stub) -> None:
-    """An object's age is the answer's date less the object's: no node's clock comes into it."""
+    """An object's age is the response's date minus the object's date; no node's clock is involved."""
     stub.script(found(Date=NINETY_SECONDS_LATER))
     stored = scripted.get("k")
     assert stored is not None
@@ -72,7 +72,7 @@ def test_age_is_by_the_stores_own_clock(scripted: R2Store, stub: Stub) -> None:
 
 
 def test_age_falls_back_on_our_clock(stub: Stub) -> None:
-    """A store that does not tell its time is judged by ours; an age is never below zero."""
+    """Without a date in the response, the age is by our clock; it is never below zero."""
     for now, age_s in ((datetime(2030, 1, 1, 0, 0, 5, tzinfo=UTC), 5), (datetime(2029, 1, 1, tzinfo=UTC), 0)):
         store = r2.connect(endpoint=stub.url, region="auto", credentials=KEYS, bucket="b", clock=ManualClock(now))
         stub.script(found())
@@ -99,7 +99,7 @@ def test_age_falls_back_on_our_clock(stub: Stub) -> None:
 def test_an_answer_that_breaks_among_its_headers_is_none(
     scripted: R2Store, stub: Stub, tmp_path: Path, call: Callable[[R2Store, Path], object]
 ) -> None:
-    """http.client takes the connection's end for the headers' end: "200, and nothing in it" is no absence."""
+    """Headers that break off are an error. http.client reports status 200 without headers, which is not an absence."""
     (tmp_path / "f").write_bytes(b"12345")
     stub.script(CUT_SHORT)
     with pytest.raises(RetryableError):
@@ -108,7 +108,7 @@ def test_an_answer_that_breaks_among_its_headers_is_none(
 
 @pytest.mark.parametrize("status", [400, 404])
 def test_a_refusal_without_a_name_may_be_anybodys(scripted: R2Store, stub: Stub, status: int) -> None:
-    """Half an answer, or a proxy's: no proof that a key is absent, and no reason to give a job up."""
+    """A 404 without an error code proves nothing: it may be truncated, or a proxy's."""
     stub.script(Reply(status))
     with pytest.raises(RetryableError):
         scripted.get("k")
@@ -121,7 +121,7 @@ PART = 5 << 20
 
 
 def test_an_object_is_put_together_from_parts(scripted: R2Store, stub: Stub) -> None:
-    """Copied where they lie in the store, sent where they do not, and named in their order at the end."""
+    """Parts are copied within the store or sent from here, and listed in their order at the end."""
     stub.script(STARTED, COPIED, Reply(200, headers={"ETag": '"q"'}), WHOLE)
     assert scripted.assemble("k", [Range("p", 7, PART), lambda: b"tail"])
     started, copied, sent, ended = stub.requests
@@ -144,7 +144,7 @@ def test_an_object_is_put_together_from_parts(scripted: R2Store, stub: Stub) -> 
 def test_an_object_counts_when_its_end_is_told(
     scripted: R2Store, stub: Stub, replies: tuple[Reply, ...], error: type[Exception] | None
 ) -> None:
-    """S3 says 200 before it copies; what comes to nothing is taken back."""
+    """Status 200 does not prove a copy or a completion; without the ETag, the upload is aborted."""
     stub.script(*replies)
     if error is None:
         assert scripted.assemble("k", [Range("p", 0, PART)]) is False
@@ -155,7 +155,7 @@ def test_an_object_counts_when_its_end_is_told(
 
 
 def test_a_put_carries_what_lets_the_store_check_it(scripted: R2Store, stub: Stub) -> None:
-    """A small object travels with its MD5 and a signed SHA-256, in plain headers; nothing waits for "100 Continue"."""
+    """A small object carries its MD5 and a signed SHA-256 in plain headers, and does not wait for 100 Continue."""
     stub.script(Reply(200, headers={"ETag": '"v2"'}))
     assert scripted.put("k", b"body", expected='"v1"') == '"v2"'
     scripted.put("k", b"body", expected=ABSENT)
@@ -171,7 +171,7 @@ def test_a_put_carries_what_lets_the_store_check_it(scripted: R2Store, stub: Stu
 
 
 def test_a_file_goes_up_without_expect_or_trailer(scripted: R2Store, stub: Stub, tmp_path: Path) -> None:
-    """An upload of a file neither waits a second for "100 Continue", nor carries the trailer that R2 refuses."""
+    """The upload of a file neither waits for "100 Continue" nor sends the trailer that R2 refuses."""
     path = tmp_path / "f"
     path.write_bytes(b"12345")
     stub.script(Reply(200, headers={"ETag": '"v"'}), Reply(200, headers={"Content-Length": "5"}))
@@ -182,7 +182,7 @@ def test_a_file_goes_up_without_expect_or_trailer(scripted: R2Store, stub: Stub,
 
 
 def test_a_large_body_goes_up_in_one_piece(scripted: R2Store, stub: Stub) -> None:
-    """From memory that is used again afterwards, and once more if the first answer says so; without Content-MD5."""
+    """A large body is sent in one put, without Content-MD5, and again after a retryable error."""
     stub.script(s3_error(503, "SlowDown"), Reply(200, headers={"ETag": '"v"'}))
     body = memoryview(bytearray(random.randbytes(3 << 20)))[: 5 << 19]
     assert RetryingStore(scripted, ManualClock()).put("k", body) == '"v"'
@@ -192,7 +192,7 @@ def test_a_large_body_goes_up_in_one_piece(scripted: R2Store, stub: Stub) -> Non
 
 @pytest.mark.parametrize("there", [Reply(200, headers={"Content-Length": "4"}), Reply(404)])
 def test_a_file_is_measured_after_the_upload(scripted: R2Store, stub: Stub, tmp_path: Path, there: Reply) -> None:
-    """An upload counts when the store has as many bytes as the file; until then it is to be repeated."""
+    """An upload succeeds only if the store has as many bytes as the file."""
     path = tmp_path / "f"
     path.write_bytes(b"12345")
     stub.script(Reply(200, headers={"ETag": '"v"'}), there)
@@ -206,7 +206,7 @@ def test_a_file_is_measured_after_the_upload(scripted: R2Store, stub: Stub, tmp_
 def test_a_refused_upload_says_why(
     scripted: R2Store, stub: Stub, tmp_path: Path, reply: Reply, error: type[Exception]
 ) -> None:
-    """boto3 wraps what an upload met; the remedy is of what it met."""
+    """boto3 wraps the cause of a failed upload; the mapping uses the cause."""
     path = tmp_path / "f"
     path.write_bytes(b"12345")
     stub.script(reply)
@@ -215,7 +215,7 @@ def test_a_refused_upload_says_why(
 
 
 def test_a_lost_answer_is_not_sent_again(scripted: R2Store, stub: Stub) -> None:
-    """A put whose answer is lost went out once: a second one would meet the first one's success as a conflict."""
+    """A conditional put whose response is lost is sent once: a second would conflict with the first one's success."""
     stub.script(DROP)
     with pytest.raises(RetryableError):
         scripted.put("k", b"x", expected=ABSENT)
@@ -223,7 +223,7 @@ def test_a_lost_answer_is_not_sent_again(scripted: R2Store, stub: Stub) -> None:
 
 
 def test_absence_is_proof(scripted: R2Store, stub: Stub) -> None:
-    """Only "no such key", in words, is absence; a missing bucket, or a 404 without words, is not."""
+    """Only the code NoSuchKey means absence; a missing bucket or a bare 404 does not."""
     stub.script(s3_error(404, "NoSuchKey"))
     assert scripted.get("k") is None
     assert scripted.get_range(Range("k", 0, 1)) is None
@@ -243,7 +243,7 @@ def test_absence_is_proof(scripted: R2Store, stub: Stub) -> None:
 
 
 def test_a_download_that_breaks_off_is_retryable(scripted: R2Store, stub: Stub) -> None:
-    """Fewer bytes than the store announced are an error, never a short object."""
+    """Fewer bytes than announced are an error, never a short object."""
     stub.script(found(b"12345", **{"Content-Length": "10"}))
     with pytest.raises(RetryableError):
         scripted.get_range(Range("k", 0, 10))
@@ -253,7 +253,7 @@ def test_a_download_that_breaks_off_is_retryable(scripted: R2Store, stub: Stub) 
 
 
 def test_a_store_that_ignores_range_is_found_out(scripted: R2Store, stub: Stub) -> None:
-    """Bytes from the object's beginning never pass for bytes from its middle."""
+    """Bytes from the start of the object never pass for bytes from its middle."""
     stub.script(found(b"12345"))
     with pytest.raises(PermanentError, match="Range"):
         scripted.get_range(Range("k", 2, 2))
@@ -261,14 +261,14 @@ def test_a_store_that_ignores_range_is_found_out(scripted: R2Store, stub: Stub) 
 
 
 def test_bulk_reads_are_repeated_below(scripted: R2Store, stub: Stub) -> None:
-    """A request for bulk bytes is tried again by the client itself, piece by piece."""
+    """The bulk client repeats a failed request itself."""
     stub.script(s3_error(503, "SlowDown"), found(b"12"))
     assert scripted.get_range(Range("k", 0, 2)) == b"12"
     assert len(stub.requests) == 2
 
 
 def test_a_listing_follows_its_pages(scripted: R2Store, stub: Stub) -> None:
-    """All pages are given, each fetched when it is needed."""
+    """A listing yields all pages, and fetches each when it is needed."""
     stub.script(page("a", "b", following="t"), page("c"))
     listing = scripted.list("p/")
     assert next(listing).key == "a"
@@ -279,7 +279,7 @@ def test_a_listing_follows_its_pages(scripted: R2Store, stub: Stub) -> None:
 
 
 def test_a_store_without_batches_is_asked_key_by_key(scripted: R2Store, stub: Stub) -> None:
-    """A store that refuses to delete in batches gets single deletes, now and from then on."""
+    """If the store does not support batch deletes, keys are deleted one by one from then on."""
     stub.script(s3_error(501, "NotImplemented"), Reply(204))
     scripted.delete(["a", "b"])
     scripted.delete(["c"])
@@ -288,7 +288,7 @@ def test_a_store_without_batches_is_asked_key_by_key(scripted: R2Store, stub: St
 
 
 def test_keys_that_a_batch_left_are_deleted_alone(scripted: R2Store, stub: Stub) -> None:
-    """A batch answered 200 may have failed for some keys: they are tried alone, and then the error counts."""
+    """Keys that a batch reports as failed are deleted one by one, and then an error is raised."""
     partly = Reply(200, b"<DeleteResult><Error><Key>b</Key><Code>InternalError</Code></Error></DeleteResult>")
     stub.script(partly, Reply(204))
     scripted.delete(["a", "b"])
@@ -299,7 +299,7 @@ def test_keys_that_a_batch_left_are_deleted_alone(scripted: R2Store, stub: Stub)
 
 
 def test_files_larger_than_a_part(wire_store: MakeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of several parts arrives whole, and can be read in pieces."""
+    """A file of several parts arrives whole, and ranges of it can be read."""
     parts = TransferConfig(
         multipart_threshold=5 << 20, multipart_chunksize=5 << 20, max_concurrency=2, preferred_transfer_client="classic"
     )
@@ -313,7 +313,7 @@ def test_files_larger_than_a_part(wire_store: MakeStore, tmp_path: Path, monkeyp
 
 
 def test_empty_objects_and_ranges(wire_store: MakeStore) -> None:
-    """An empty object, a range of nothing, and a range beyond the end are no errors: the object is there."""
+    """An empty object, and a range beyond the end, are not errors: the object exists."""
     store = wire_store()
     store.put("k", b"")
     assert store.get_range(Range("k", 0, 4)) == b""
@@ -323,7 +323,7 @@ def test_empty_objects_and_ranges(wire_store: MakeStore) -> None:
 
 
 def test_wrong_settings_are_found_before_anything_is_sent() -> None:
-    """A store that cannot be reached as configured says so when it is made."""
+    """Creating a store with invalid settings raises an error."""
     for change in ({"endpoint": "nowhere"}, {"bucket": ""}, {"credentials": Credentials(key_id="", secret="b")}):
         right: dict[str, Any] = {"endpoint": "https://h", "region": "auto", "credentials": KEYS, "bucket": "b"}
         with pytest.raises(ConfigError):

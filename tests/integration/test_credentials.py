@@ -1,4 +1,4 @@
-"""Keys that are read again: when, and what becomes of a call, a thread and a log if they cannot be."""
+"""Refreshing credentials: when they are read, and the effects on calls, threads and logs if they cannot be."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ ORIGIN = "AWS_CREDENTIALS_FILE"
 
 
 class Issuer:
-    """Gives keys that are good for *life_s*, unless it is told to fail."""
+    """A source of credentials valid for *life_s* seconds, which can be told to fail."""
 
     def __init__(self, clock: ManualClock, life_s: float | None = 3600.0) -> None:
         self._clock = clock
@@ -55,7 +55,7 @@ def key_id(credentials: RefreshingCredentials) -> str:
 
 @pytest.mark.parametrize(("life_s", "fine_s", "due_s"), [(3600.0, 3299.0, 3300.0), (40.0, 29.0, 30.0), (1.0, 1.9, 2.0)])
 def test_keys_are_read_again_before_they_expire(life_s: float, fine_s: float, due_s: float) -> None:
-    """Five minutes before, or when three quarters of a shorter life are over; never twice within two seconds."""
+    """They are read five minutes before, or after three quarters of a shorter life; never twice within two seconds."""
     clock = ManualClock()
     issuer = Issuer(clock, life_s)
     credentials = renewed(issuer, clock)
@@ -69,7 +69,7 @@ def test_keys_are_read_again_before_they_expire(life_s: float, fine_s: float, du
 
 
 def test_keys_that_do_not_say_when_they_expire_are_read_again_when_they_are_refused() -> None:
-    """And not otherwise; nor at every refusal, if they stay the same."""
+    """Only a refusal causes a read, and repeated refusals do not cause one each."""
     clock = ManualClock()
     issuer = Issuer(clock, None)
     credentials = renewed(issuer, clock)
@@ -89,7 +89,7 @@ def test_keys_that_do_not_say_when_they_expire_are_read_again_when_they_are_refu
 
 
 def test_keys_that_cannot_be_renewed_are_used_on() -> None:
-    """Whether they still do is for the service to say; they are asked for again and again meanwhile."""
+    """Old credentials stay in use until the service refuses them, while reading is tried again."""
     clock = ManualClock()
     issuer = Issuer(clock, 100.0)
     credentials = renewed(issuer, clock)
@@ -105,7 +105,7 @@ def test_keys_that_cannot_be_renewed_are_used_on() -> None:
 
 
 def test_keys_that_come_expired_are_used_and_read_again() -> None:
-    """A file that nobody has renewed yet is no reason to end a job."""
+    """A file that is not yet refreshed does not end a job."""
     clock = ManualClock()
     issuer = Issuer(clock, -5.0)
     credentials = renewed(issuer, clock)
@@ -116,7 +116,7 @@ def test_keys_that_come_expired_are_used_and_read_again() -> None:
 
 
 def test_without_any_keys_a_call_says_why() -> None:
-    """And does not ask each time."""
+    """The error says why there are none, and not every call reads again."""
     clock = ManualClock()
     issuer = Issuer(clock)
     issuer.fails = True
@@ -128,7 +128,7 @@ def test_without_any_keys_a_call_says_why() -> None:
 
 
 def test_other_threads_do_not_wait_while_one_reads() -> None:
-    """A command that hangs holds up one call, not the heartbeat as well."""
+    """A command that hangs delays one call, but not the heartbeat."""
     clock = ManualClock()
     issuer = Issuer(clock, 100.0)
     reading, go_on = threading.Event(), threading.Event()
@@ -172,7 +172,7 @@ def test_other_threads_do_not_wait_while_one_reads() -> None:
     ],
 )
 def test_a_document_without_keys_is_one_line_that_shows_nothing_of_it(document: bytes) -> None:
-    """It names the setting, or the settings."""
+    """The error names the setting and quotes nothing of the document."""
     with pytest.raises(ConfigError, match="AWS_") as caught:
         parse(document, service=SQS, origin=ORIGIN)
     assert "hush" not in str(caught.value)
@@ -181,7 +181,7 @@ def test_a_document_without_keys_is_one_line_that_shows_nothing_of_it(document: 
 
 
 def test_a_file_is_read_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """With what the system says of it."""
+    """A missing file is an error with the path and the system's reason."""
     file = tmp_path / "keys"
     with pytest.raises(ConfigError, match=rf"{ORIGIN} .*keys cannot be read: No such file"):
         from_file(file, ORIGIN)()
@@ -192,7 +192,7 @@ def test_a_file_is_read_and_one_that_is_not_there_is_named(tmp_path: Path) -> No
 def test_a_command_is_run_without_a_shell_and_what_it_says_on_stderr_is_lost(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither its words nor its complaints reach an error or a log: they may hold keys."""
+    """The command's arguments and its stderr reach neither an error nor a log, because they may contain keys."""
     program = "import sys; print('out', sys.argv[1:]); print('hush-hush', file=sys.stderr); sys.exit(int(sys.argv[2]))"
     command = f'{sys.executable} -c "{program}" "$HOME; x" '
     with caplog.at_level(logging.DEBUG):
@@ -205,7 +205,7 @@ def test_a_command_is_run_without_a_shell_and_what_it_says_on_stderr_is_lost(
 def test_a_command_that_hangs_is_ended_with_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where a child of it holds its output open."""
+    """A command that hangs is killed with its children, even if one of them holds its output open."""
     monkeypatch.setattr("adapters.aws.credentials.COMMAND_TIMEOUT_S", 0.5)
     pid = tmp_path / "pid"
     command = f"sh -c 'sleep 600 & echo $! > {pid}; wait'"
@@ -218,19 +218,19 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_started(
 
 @pytest.mark.parametrize(("command", "reason"), [("'", "not a valid command line"), ("", "not a valid command line")])
 def test_what_is_no_command_is_found_at_once(command: str, reason: str) -> None:
-    """Before anything is run."""
+    """A malformed command line is an error before anything runs."""
     with pytest.raises(ConfigError, match=reason):
         from_command(command, ORIGIN)
 
 
 def test_a_command_that_is_not_there_is_said() -> None:
-    """With what the system says of it."""
+    """A missing program is an error with the system's reason."""
     with pytest.raises(ConfigError, match=f"{ORIGIN} cannot be run: No such file"):
         from_command("/nowhere/at-all", ORIGIN)()
 
 
 def signers(stub: Stub) -> list[str]:
-    """Whose key each request was signed with, and its token."""
+    """Return the key id and the token of each request."""
     found = []
     for request in stub.requests:
         _, _, scope = request.headers["authorization"].partition("Credential=")
@@ -240,7 +240,7 @@ def signers(stub: Stub) -> list[str]:
 
 @pytest.fixture
 def two_generations() -> RefreshingCredentials:
-    """Keys that are others when they are read for the second time."""
+    """Return credentials that change at the second read."""
     clock = ManualClock()
     issuer = Issuer(clock, None)
     credentials = RefreshingCredentials(issuer, service=S3, origin=ORIGIN, clock=clock)
@@ -260,7 +260,10 @@ def test_a_refused_call_goes_out_again_with_keys_that_are_new(
     way: str,
     call: str,
 ) -> None:
-    """On every way to the bucket, and signed anew; conditional writes too, since what was refused changed nothing."""
+    """A refused call is signed and sent again, by every route.
+
+    Conditional writes too, since a refusal changes nothing.
+    """
     monkeypatch.setattr(r2, "is_proxied", lambda _: way != "direct")
     store = r2.connect(endpoint=stub.url, region="auto", credentials=two_generations, bucket="b", clock=ManualClock())
     fine = Reply(200, b"<DeleteResult/>" if call == "delete" else b"", {"ETag": '"v"'})
@@ -282,7 +285,7 @@ def test_a_refused_call_goes_out_again_with_keys_that_are_new(
 def test_a_refused_call_to_the_queue_goes_out_again_with_keys_that_are_new(
     stub: Stub, two_generations: RefreshingCredentials
 ) -> None:
-    """Once; refused again, it is what it always was."""
+    """It is sent again once; a second refusal is an error."""
     queue = sqs.connect(url=f"{stub.url}/1/q", credentials=two_generations, clock=ManualClock())
     stub.script(sqs_error(403, "InvalidClientTokenId"))
     with pytest.raises(ConfigError, match="AWS_CREDENTIALS"):
@@ -293,7 +296,7 @@ def test_a_refused_call_to_the_queue_goes_out_again_with_keys_that_are_new(
 
 
 def test_keys_that_stay_the_same_are_refused_once(stub: Stub) -> None:
-    """Sending the same again would not help."""
+    """A call is not repeated with the same credentials."""
     clock = ManualClock()
     credentials = renewed(Issuer(clock), clock)
     store = r2.connect(endpoint=stub.url, region="auto", credentials=credentials, bucket="b", clock=clock)
@@ -304,7 +307,7 @@ def test_keys_that_stay_the_same_are_refused_once(stub: Stub) -> None:
 
 
 def test_no_keys_at_all_are_one_line_on_every_way(stub: Stub, tmp_path: Path) -> None:
-    """What cannot be signed is not sent, and the setting is named."""
+    """A call that cannot be signed is not sent, and the error names the setting."""
     missing = from_file(tmp_path / "none", ORIGIN)
     credentials = RefreshingCredentials(missing, service=SQS, origin=ORIGIN, clock=ManualClock())
     store = r2.connect(endpoint=stub.url, region="auto", credentials=credentials, bucket="b", clock=ManualClock())
@@ -318,7 +321,7 @@ def test_no_keys_at_all_are_one_line_on_every_way(stub: Stub, tmp_path: Path) ->
 
 
 def test_keys_are_shown_nowhere() -> None:
-    """Neither by what holds them nor by what was read."""
+    """Neither the credentials nor what contains them shows a secret."""
     keys = parse(
         json.dumps({"AccessKeyId": "a", "SecretAccessKey": "hush", "SessionToken": "hush"}).encode(),
         service=S3,

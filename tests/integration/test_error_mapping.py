@@ -1,4 +1,4 @@
-"""What a vendor's errors become, from the table and over the wire."""
+"""Vendor errors are mapped to Holdfast's: by the table, and over the wire."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,7 +34,7 @@ R2_CODES = {
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    """Makes clients, and closes them."""
+    """Return a function that creates clients; they are closed after the test."""
     made = []
 
     def make(service: Service, kind: ClientKind, endpoint: str = "https://store.invalid", region: str = "auto") -> Any:
@@ -47,7 +47,7 @@ def client() -> Iterator[Any]:
 
 
 def client_error(code: str, status: int) -> vendor.ClientError:
-    """An error as botocore raises it."""
+    """Return an error as botocore raises it."""
     answer: Any = {
         "Error": {"Code": code, "Message": "two\nlines"},
         "ResponseMetadata": {"HTTPStatusCode": status},
@@ -57,7 +57,7 @@ def client_error(code: str, status: int) -> vendor.ClientError:
 
 @pytest.mark.parametrize("service", CALLS)
 def test_every_modelled_error_is_mapped(service: str) -> None:
-    """Each error that botocore's models give for a call that we make has a row: a new one must be thought about."""
+    """Each error that botocore's models list for our calls has a row, so a new one has to be considered."""
     model = botocore.session.get_session().get_service_model(service)
     modelled = {shape.name for call in CALLS[service].split() for shape in model.operation_model(call).error_shapes}
     assert modelled
@@ -68,7 +68,7 @@ def test_every_modelled_error_is_mapped(service: str) -> None:
     ("error", "code"), [(error, code) for error, codes in R2_CODES.items() for code in codes.split()]
 )
 def test_every_documented_r2_error_is_mapped(error: type[HoldfastError], code: str) -> None:
-    """Each code that R2 documents has a row of its own, and means this."""
+    """Each code in R2's documentation has a row of its own, with this meaning."""
     assert code in CODES
     assert type(map_error(client_error(code, 400), "put k", S3)) is error
 
@@ -94,14 +94,14 @@ def test_every_documented_r2_error_is_mapped(error: type[HoldfastError], code: s
     ],
 )
 def test_an_unknown_code_goes_by_its_status(status: int, error: type[HoldfastError]) -> None:
-    """A code that nobody has heard of is judged by its HTTP status, and named."""
+    """An unknown code is mapped by its HTTP status, and appears in the message."""
     ours = map_error(client_error("BrandNew", status), "put k", S3)
     assert type(ours) is error
     assert "put k: BrandNew: two lines;" in str(ours)
 
 
 def test_what_the_network_does_is_retryable() -> None:
-    """Every class of botocore's that means trouble on the way is one to call again after."""
+    """Every class of botocore's network errors is retryable."""
     kinds = [ResponseParserError]
     for root in (vendor.HTTPClientError, vendor.ConnectionError):
         kinds += [root, *root.__subclasses__()]
@@ -112,7 +112,7 @@ def test_what_the_network_does_is_retryable() -> None:
 
 
 def test_messages_name_the_settings_of_the_service() -> None:
-    """Who reads the line knows which setting to look at."""
+    """The message names the settings to check."""
     assert "AWS_ID and AWS_KEY" in str(map_error(client_error("InvalidClientTokenId", 403), "receive", SQS))
     assert "QUEUE_URL" in str(map_error(client_error("AWS.SimpleQueueService.NonExistentQueue", 400), "receive", SQS))
     assert "CLOUDFLARE_ID and CLOUDFLARE_KEY" in str(map_error(client_error("InvalidAccessKeyId", 403), "get k", S3))
@@ -137,7 +137,7 @@ def test_messages_name_the_settings_of_the_service() -> None:
     ],
 )
 def test_a_conditional_put_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
-    """Whatever comes back, or nothing, a control client sends once: a second try would meet its own success."""
+    """A control client sends once, whatever the response: a second put would conflict with the first one's success."""
     stub.script(reply)
     with pytest.raises(error), mapped_errors("put k", S3):
         client(S3, CONTROL, stub.url).put_object(Bucket="b", Key="k", Body=b"x", IfMatch='"v"')
@@ -158,7 +158,7 @@ def test_a_conditional_put_is_sent_once(client: Any, stub: Stub, reply: Reply, e
     ],
 )
 def test_a_queue_call_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
-    """The same for the queue: retrying has one owner, and it is not botocore."""
+    """A control client sends each queue call once: `adapters.retrying` retries, not botocore."""
     stub.script(reply)
     with pytest.raises(error), mapped_errors("receive", SQS):
         client(SQS, CONTROL, stub.url, "us-east-1").receive_message(QueueUrl=f"{stub.url}/1/q")
@@ -166,7 +166,7 @@ def test_a_queue_call_is_sent_once(client: Any, stub: Stub, reply: Reply, error:
 
 
 def test_a_black_hole_is_left_soon(client: Any, stub: Stub) -> None:
-    """A server that takes a request and never answers costs one time limit, and is retryable."""
+    """A server that accepts a request and never answers costs one time limit, and is retryable."""
     stub.script(HANG)
     with pytest.raises(RetryableError, match="CLOUDFLARE_URL"), mapped_errors("get k", S3):
         client(S3, HASTY, stub.url).get_object(Bucket="b", Key="k")
@@ -174,7 +174,7 @@ def test_a_black_hole_is_left_soon(client: Any, stub: Stub) -> None:
 
 
 def test_nobody_there_is_retryable(client: Any, stub: Stub) -> None:
-    """A refused connection may be a store that restarts; the line says what to check if it lasts."""
+    """A refused connection is retryable, and the message names the settings to check if it lasts."""
     stub.close()
     with pytest.raises(RetryableError, match="if it lasts, check BUCKET, CLOUDFLARE_URL"), mapped_errors("get k", S3):
         client(S3, CONTROL, stub.url).get_object(Bucket="b", Key="k")

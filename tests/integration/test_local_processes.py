@@ -37,7 +37,7 @@ def count_up(root: Path, rounds: int) -> None:
 
 
 def drain(path: Path, out: Path) -> None:
-    """Take messages until there are none, and write down which."""
+    """Take messages until there are none, and record them."""
     queue = LocalQueue(path, SystemClock())
     with out.open("w") as file:
         while delivery := queue.receive(hidden=timedelta(minutes=5), wait=timedelta(0)):
@@ -56,7 +56,7 @@ def in_processes(target: object, *arguments: tuple[object, ...]) -> None:
 
 
 def test_no_increment_is_lost_between_processes(tmp_path: Path) -> None:
-    """A conditional put is one step, for whoever looks."""
+    """A conditional put is atomic between processes."""
     LocalStore(tmp_path, SystemClock()).put("counter", b"0")
     in_processes(count_up, *[(tmp_path, ROUNDS)] * 3)
     found = LocalStore(tmp_path, SystemClock()).get("counter")
@@ -65,7 +65,7 @@ def test_no_increment_is_lost_between_processes(tmp_path: Path) -> None:
 
 
 def test_no_message_goes_to_two_processes(tmp_path: Path) -> None:
-    """Each is delivered once, as long as nobody keeps it too long."""
+    """Each message is delivered once if it is deleted in time."""
     path = tmp_path / "queue.sqlite3"
     LocalQueue(path, SystemClock()).send([Message(body=str(n), job=str(n), dedup="") for n in range(300)])
     outs = [tmp_path / f"out{number}" for number in range(3)]
@@ -75,7 +75,7 @@ def test_no_message_goes_to_two_processes(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_gives_its_message_back(tmp_path: Path) -> None:
-    """When the time is over, and not before."""
+    """A killed process's message is visible again after its time, and not before."""
     path = tmp_path / "queue.sqlite3"
     queue = LocalQueue(path, SystemClock())
     queue.send([Message(body="x", job="x", dedup="")])
@@ -100,7 +100,7 @@ def test_a_killed_process_gives_its_message_back(tmp_path: Path) -> None:
 
 
 def test_a_process_stopped_with_the_lock_does_not_hold_others_for_ever(tmp_path: Path) -> None:
-    """They are told to try again; when it is gone, they can."""
+    """The others fail with a retryable error, and succeed once the process is gone."""
     script = """
         import sys, time
         from pathlib import Path
@@ -128,7 +128,7 @@ def test_a_process_stopped_with_the_lock_does_not_hold_others_for_ever(tmp_path:
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "a/../../x", "a//b", "./a", "a/"])
 def test_a_key_never_leads_out_of_the_store(tmp_path: Path, key: str) -> None:
-    """Whatever a message or a record says."""
+    """A key from a message or a record cannot name a path outside the store."""
     store = LocalStore(tmp_path / "store", SystemClock())
     with pytest.raises(PermanentError):
         store.put(key, b"x")
@@ -137,7 +137,7 @@ def test_a_key_never_leads_out_of_the_store(tmp_path: Path, key: str) -> None:
 
 
 def test_what_is_no_queue_is_said(tmp_path: Path) -> None:
-    """A file of something else is left as it is."""
+    """A file that is not a SQLite database is an error, and is not changed."""
     path = tmp_path / "queue.sqlite3"
     path.write_text("something else, and long enough to be a header of something")
     with pytest.raises(ConfigError, match="cannot be used"):

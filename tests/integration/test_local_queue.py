@@ -1,4 +1,4 @@
-"""LocalQueue: several processes on one file, from its first moment on."""
+"""LocalQueue: several processes on one file, from its creation on."""
 
 import gc
 import multiprocessing
@@ -47,7 +47,7 @@ def open_together(paths: list[Path], gate: Barrier, answers: "SimpleQueue[str]")
 
 
 def test_workers_that_start_together_all_find_a_queue(tmp_path: Path) -> None:
-    """Whoever comes first makes it; nobody is told that his settings are wrong."""
+    """Workers that start together can all create the file, and none fails."""
     context = multiprocessing.get_context("spawn")
     paths = [tmp_path / f"{number}.sqlite3" for number in range(40)]
     gate, answers = context.Barrier(4), context.SimpleQueue()
@@ -64,7 +64,7 @@ def test_workers_that_start_together_all_find_a_queue(tmp_path: Path) -> None:
 
 
 def test_a_file_that_others_are_just_opening_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite answers "locked" at once, without its own waiting, where two change a new file to WAL together."""
+    """SQLite answers "locked" at once, ignoring its busy time-out, if two processes change a new file to WAL."""
     refusals = [1, 1, 1]
 
     class Contended(sqlite3.Connection):
@@ -83,7 +83,7 @@ def test_a_file_that_others_are_just_opening_is_waited_for(tmp_path: Path, monke
 
 
 def fork_and_use(path: Path) -> None:
-    """Use a queue before a fork, in the child, and in the parent afterwards. The process has one thread only."""
+    """Use a queue before a fork, in the child and in the parent; the process has one thread."""
     queue = LocalQueue(path, SystemClock())
     queue.send([message("a")])
     with queue._transaction() as parents:
@@ -107,7 +107,7 @@ def test_a_forked_child_has_a_connection_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_queue_closes_its_connections_when_it_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that other threads opened, too."""
+    """Connections that other threads opened are closed too."""
     opened: list[sqlite3.Connection] = []
 
     class Remembered(sqlite3.Connection):
@@ -134,7 +134,7 @@ def test_a_queue_closes_its_connections_when_it_is_dropped(tmp_path: Path, monke
 
 
 def test_threads_share_the_file_and_no_connection(tmp_path: Path) -> None:
-    """The heartbeat extends what the main thread received."""
+    """The heartbeat's thread extends a delivery that the main thread received."""
     clock = ManualClock()
     queue = LocalQueue(tmp_path / "queue.sqlite3", clock)
     queue.send([message("a")])
@@ -149,7 +149,7 @@ def test_threads_share_the_file_and_no_connection(tmp_path: Path) -> None:
 
 
 def test_a_receipt_that_another_has_followed_is_void(tmp_path: Path) -> None:
-    """Whoever still holds it is told so, and harms nothing."""
+    """An old receipt is refused and has no effect."""
     clock = ManualClock()
     queue = LocalQueue(tmp_path / "queue.sqlite3", clock)
     queue.send([message("a")])
@@ -164,7 +164,7 @@ def test_a_receipt_that_another_has_followed_is_void(tmp_path: Path) -> None:
 
 
 def test_a_delivery_outlives_the_process_that_opened_the_file(tmp_path: Path) -> None:
-    """What was sent, received and dead-lettered stands in the file."""
+    """Sent, received and dead-lettered messages are in the file."""
     path = tmp_path / "queue.sqlite3"
     clock = ManualClock()
     first = LocalQueue(path, clock)
@@ -180,7 +180,7 @@ def test_a_delivery_outlives_the_process_that_opened_the_file(tmp_path: Path) ->
 
 
 def test_a_failed_transaction_does_not_stand_in_the_way_of_the_next(tmp_path: Path) -> None:
-    """It is rolled back, wherever it failed, and said to be worth another try."""
+    """A failed transaction is rolled back and raises a retryable error."""
     queue = LocalQueue(tmp_path / "queue.sqlite3", SystemClock())
     broken = [("x", "x", 0.0), (None, "x", 0.0)]
     with pytest.raises(RetryableError, match="NOT NULL"), queue._transaction() as connection:
@@ -191,7 +191,7 @@ def test_a_failed_transaction_does_not_stand_in_the_way_of_the_next(tmp_path: Pa
 
 
 def test_a_file_that_may_not_be_written_is_a_wrong_setting(tmp_path: Path) -> None:
-    """Trying again would not help."""
+    """A file without write permission is a ConfigError, because a retry would not help."""
     queue = LocalQueue(tmp_path / "queue.sqlite3", SystemClock())
     with queue._transaction() as connection:
         connection.execute("PRAGMA query_only = ON")

@@ -1,4 +1,4 @@
-"""LocalStore: what it leaves behind, and what it says when the disk, a neighbour or a key is in its way."""
+"""LocalStore with a full disk, other processes in its way, and keys that cannot be paths."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def parts(root: Path) -> list[Path]:
 def test_a_put_that_failed_leaves_nothing_on_the_disk(
     store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a full disk would stay full, and grow fuller with every retry."""
+    """A failed put leaves no file; otherwise each retry would fill a full disk further."""
     source = tmp_path / "source"
     source.write_bytes(b"x")
 
@@ -46,7 +46,7 @@ def test_a_put_that_failed_leaves_nothing_on_the_disk(
 
 
 def test_what_a_killed_process_left_is_swept_a_day_later(tmp_path: Path) -> None:
-    """And not before: a neighbour may be writing it."""
+    """Temporary files are removed after a day, and not before: another process may be writing them."""
     store = LocalStore(tmp_path, SystemClock())
     (tmp_path / "parts" / "half").write_bytes(b"x")
     LocalStore(tmp_path, SystemClock())
@@ -61,7 +61,7 @@ def test_what_a_killed_process_left_is_swept_a_day_later(tmp_path: Path) -> None
 
 
 def test_what_was_not_stored_is_not_called_stored(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However often the way is blocked: the answer is an error, never a version."""
+    """A put that cannot rename its file raises an error, and returns no version."""
 
     def vanish(_: Path, target: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, "gone", str(target))
@@ -74,7 +74,7 @@ def test_what_was_not_stored_is_not_called_stored(store: LocalStore, monkeypatch
 def test_a_folder_that_vanishes_between_two_looks_is_made_again(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`mkdir` finds it, and then finds that it is none: a neighbour's delete, not a file in the way."""
+    """`mkdir` fails if another process removes the folder while it looks; the put tries again."""
     refusals = [1, 1, 1]
     mkdir = Path.mkdir
 
@@ -92,7 +92,7 @@ def test_a_folder_that_vanishes_between_two_looks_is_made_again(
 
 @pytest.mark.parametrize("key", ["a/b", "f", "n" * 300])
 def test_a_key_that_no_path_can_be_is_refused_for_good(store: LocalStore, key: str) -> None:
-    """Below an object, in the place of a folder, or longer than a name: trying again changes nothing."""
+    """A key below an object, in place of a folder, or too long, is a permanent error."""
     store.put("a", b"x")
     store.put("f/x", b"x")
     with pytest.raises(PermanentError, match="cannot be a path"):
@@ -102,7 +102,7 @@ def test_a_key_that_no_path_can_be_is_refused_for_good(store: LocalStore, key: s
 def test_nobody_changes_a_key_between_a_puts_look_and_its_rename(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither an unconditional put nor a delete: a removed record must not come back."""
+    """Unconditional puts and deletes take the lock too, so a removed record cannot come back."""
     monkeypatch.setattr("adapters.local.store.LOCK_WAIT_S", 0.02)
     store.put("k", b"one")
     with store._locked("k"):
@@ -116,7 +116,7 @@ def test_nobody_changes_a_key_between_a_puts_look_and_its_rename(
 
 
 def test_a_reader_sees_whole_objects_only(store: LocalStore) -> None:
-    """While they are replaced under it."""
+    """A reader sees whole objects while they are replaced."""
     bodies = (b"a" * 300_000, b"b" * 200_000)
     store.put("k", bodies[0])
     done = threading.Event()
@@ -138,7 +138,7 @@ def test_a_reader_sees_whole_objects_only(store: LocalStore) -> None:
 
 
 def test_a_folder_that_empties_and_fills_again_harms_nobody(store: LocalStore) -> None:
-    """One neighbour's delete removes the folder that another's put has just made."""
+    """A delete may remove the folder that another process's put has just created."""
     errors: list[Exception] = []
 
     def come_and_go(name: str) -> None:

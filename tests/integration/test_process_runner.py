@@ -1,4 +1,4 @@
-"""Workloads as real processes: what they are given, what they say, and how they end."""
+"""Workloads as real processes: their environment, their reports and their ends."""
 
 import json
 import os
@@ -72,17 +72,17 @@ def python(text: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("code", [0, 1, 65, 75, 255])
 def test_an_exit_code_comes_through(start: Start, code: int) -> None:
-    """As the program gave it, with the end of what it wrote."""
+    """The exit code is the program's, with the end of its output."""
     assert ended(start("sh", "-c", f"echo some words >&2; exit {code}")) == (code, "some words")
 
 
 def test_a_signal_comes_through_as_128_and_its_number(start: Start) -> None:
-    """A program that is killed did not save and leave."""
+    """A program killed by signal n has exit code 128 + n."""
     assert ended(start("sh", "-c", "kill -SEGV $$"))[0] == 128 + signal.SIGSEGV
 
 
 def test_placeholders_are_filled_from_the_parameters_without_a_shell(start: Start, dirs: JobDirs) -> None:
-    """A value is one word, whatever is in it."""
+    """The value of a parameter is one word, whatever it contains."""
     child = start("sh", "-c", 'printf %s "$1" > output/x', "sh", "{text}", text="a b; rm -rf $HOME")
     assert ended(child)[0] == 0
     assert (dirs.output / "x").read_text() == "a b; rm -rf $HOME"
@@ -97,13 +97,13 @@ def test_placeholders_are_filled_from_the_parameters_without_a_shell(start: Star
     ],
 )
 def test_what_cannot_be_started_is_said(start: Start, command: tuple[str, ...], reason: str) -> None:
-    """Before anything runs."""
+    """A command that cannot be started is an error before anything runs."""
     with pytest.raises(PermanentError, match=reason):
         start(*command)
 
 
 def test_what_a_workload_is_given(start: Start, dirs: JobDirs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Directories, parameters, the SDK; the worker's secrets it is not given."""
+    """A workload gets its directories, parameters and the SDK, but not the worker's secrets."""
     monkeypatch.setenv("AWS_KEY", "secret")
     monkeypatch.setenv("CLOUDFLARE_KEY", "secret")
     command = python(
@@ -123,7 +123,7 @@ def test_what_a_workload_is_given(start: Start, dirs: JobDirs, monkeypatch: pyte
 
 
 def test_progress_and_announced_checkpoints_are_seen(start: Start) -> None:
-    """The newest announced one, whole; those before it that nobody took are removed."""
+    """The newest announced checkpoint is reported, whole, and older ones are removed."""
     command = python(
         """
         import os, time, holdfast
@@ -144,7 +144,7 @@ def test_progress_and_announced_checkpoints_are_seen(start: Start) -> None:
 
 
 def test_a_checkpoint_that_fails_is_not_announced(start: Start, dirs: JobDirs) -> None:
-    """Nor is anything of it left."""
+    """A checkpoint whose block raises is not announced, and leaves nothing."""
     command = python(
         """
         import holdfast
@@ -158,7 +158,7 @@ def test_a_checkpoint_that_fails_is_not_announced(start: Start, dirs: JobDirs) -
 
 
 def test_a_workload_is_told_to_save_and_to_leave(start: Start) -> None:
-    """By a file, and by its signal."""
+    """A request to save is a file, and a request to stop is the stop signal."""
     command = python(
         """
         import os, time, holdfast
@@ -183,7 +183,7 @@ def test_a_workload_is_told_to_save_and_to_leave(start: Start) -> None:
 
 
 def test_another_stop_signal_is_used_where_declared(start: Start) -> None:
-    """The one that the program knows."""
+    """`stop_signal` replaces SIGTERM."""
     progress = "printf '{{\"done\": 1}}' > control/progress"
     script = f"trap 'exit 9' USR1; {progress}; while :; do sleep 0.05; done"
     child = start(workload=Workload("w", ("sh", "-c", script), stop_signal="SIGUSR1"))
@@ -217,7 +217,7 @@ def grandchild(child: RunningWorkload, dirs: JobDirs) -> int:
 
 
 def test_killing_ends_all_that_was_started(start: Start, dirs: JobDirs) -> None:
-    """Grandchildren too, and a program that ignores its signal."""
+    """`kill` ends grandchildren too, and programs that ignore the stop signal."""
     child = start("sh", "-c", f"trap '' TERM; {GRANDCHILD} wait")
     pid = grandchild(child, dirs)
     child.stop()
@@ -235,7 +235,7 @@ def test_what_a_workload_leaves_running_ends_with_it(start: Start, dirs: JobDirs
 
 
 def test_a_workload_that_removes_its_control_folder_leaves_nothing_running(start: Start, dirs: JobDirs) -> None:
-    """And its exit code arrives all the same: no disk can lose it."""
+    """The exit code arrives and the group is killed, even without the control folder."""
     child = start("sh", "-c", f'{GRANDCHILD} rm -rf "$HOLDFAST_CONTROL_DIR"; exit 0')
     pid = grandchild(child, dirs)
     assert ended(child)[0] == 0
@@ -243,7 +243,7 @@ def test_a_workload_that_removes_its_control_folder_leaves_nothing_running(start
 
 
 def test_a_workload_has_its_signals_as_they_come(start: Start, dirs: JobDirs) -> None:
-    """Python ignores two, and what is ignored stays so in the programs that it becomes."""
+    """The signals that Python ignores are not ignored in workloads."""
     child = start("sh", "-c", "grep SigIgn /proc/self/status > output/ignored")
     assert ended(child)[0] == 0
     ignored = int((dirs.output / "ignored").read_text().split()[1], 16)
@@ -274,7 +274,7 @@ def test_nothing_outlives_a_worker_that_is_killed(dirs: JobDirs) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"done": "x", "total": true}', "[" * 100_000])
 def test_nonsense_from_a_workload_is_no_progress(start: Start, dirs: JobDirs, text: str) -> None:
-    """Whatever it writes, looking at it does no harm."""
+    """Malformed reports of a workload do no harm."""
     child = start("sleep", "60")
     (dirs.control / "progress").write_text(text)
     (dirs.control / "announced").write_text("not a directory")
@@ -283,7 +283,7 @@ def test_nonsense_from_a_workload_is_no_progress(start: Start, dirs: JobDirs, te
 
 
 def test_output_is_kept_in_segments_and_only_the_newest(start: Start, dirs: JobDirs) -> None:
-    """A chatty program fills no disk; what is kept is the end of what it wrote, in order."""
+    """A verbose program cannot fill the disk; the end of its output is kept, in order."""
     lines = 1_300_000
     assert ended(start("seq", str(lines)))[0] == 0
     kept = segments(dirs)
@@ -296,7 +296,7 @@ def test_output_is_kept_in_segments_and_only_the_newest(start: Start, dirs: JobD
 
 
 def test_progress_is_found_in_what_a_program_writes(start: Start) -> None:
-    """Wherever in its output, also where lines are written over one another, and in bits."""
+    """Progress is found anywhere in the output, in overwritten lines and in lines that arrive in parts."""
     script = "printf 'step 3 of 40\\rstep 7 of 40\\nother\\nste'; sleep 0.3; printf 'p 12 of 40\\n'; sleep 30"
     pattern = r"step (?P<done>\d+) of (?P<total>\d+)"
     child = start(workload=Workload("w", ("sh", "-c", script), progress_pattern=pattern))
@@ -306,20 +306,20 @@ def test_progress_is_found_in_what_a_program_writes(start: Start) -> None:
 
 @pytest.mark.parametrize("text", ['{"done": 7, "total": 40}', "7 40", "7"])
 def test_progress_is_found_in_a_file(start: Start, text: str) -> None:
-    """JSON, or one or two numbers; the total may be a parameter of the job."""
+    """A progress file contains JSON, or one or two numbers; the total may be a parameter of the job."""
     command = ("sh", "-c", f"echo '{text.replace('{', '{{').replace('}', '}}')}' > far; sleep 30")
     child = start(workload=Workload("w", command, progress_file="far", total="{steps}"), steps=40)
     until(child, lambda report: (report.done, report.total) == (7, 40))
 
 
 def test_a_total_that_is_no_number_is_said(start: Start) -> None:
-    """Before anything runs."""
+    """A total that is not a number is an error before anything runs."""
     with pytest.raises(PermanentError, match="total is 'many'"):
         start(workload=Workload("w", ("true",), total="{steps}"), steps="many")
 
 
 def test_a_workloads_own_check(dirs: JobDirs, tmp_path: Path) -> None:
-    """It sees the snapshot, and its exit code decides; what it says is the reason."""
+    """The check sees the snapshot; its exit code decides, and its output is the reason."""
     snapshot = tmp_path / "snapshot"
     (snapshot / "checkpoint").mkdir(parents=True)
     check = ("sh", "-c", 'grep -q whole "$1/checkpoint/state" || { echo torn; exit 3; }', "sh", "{snapshot}")

@@ -1,4 +1,4 @@
-"""The small PUT that goes without a client: its connections, its trust, and answers that are none."""
+"""Small puts without a boto3 client: connections, trust, and incomplete responses."""
 
 import hashlib
 import ssl
@@ -23,7 +23,7 @@ MakePut = Callable[[str], S3Http]
 
 @pytest.fixture
 def put_to() -> Iterator[MakePut]:
-    """Makes one for an endpoint, and closes it."""
+    """Return a function that creates an `S3Http` for an endpoint; it is closed after the test."""
     made: list[S3Http] = []
 
     def make(endpoint: str) -> S3Http:
@@ -36,7 +36,7 @@ def put_to() -> Iterator[MakePut]:
 
 
 def test_a_connection_is_used_again(put_to: MakePut, stub: Stub) -> None:
-    """A handshake for each record would double the time."""
+    """A handshake for each record would double its time."""
     stub.script(STORED)
     put = put_to(stub.url)
     for _ in range(3):
@@ -46,7 +46,7 @@ def test_a_connection_is_used_again(put_to: MakePut, stub: Stub) -> None:
 
 
 def test_a_connection_that_the_store_closed_is_not(put_to: MakePut, stub: Stub) -> None:
-    """A put on it would seem lost, and cost a reading back and a pause."""
+    """A put on a closed connection would seem lost, and cost a pause and a read."""
     put = put_to(stub.url)
     stub.script(Reply(200, b"", {"ETag": '"v"', "Content-Length": "0"}))  # the stub closes after this one, untold
     put.put("k", b"1", headers={})
@@ -57,14 +57,14 @@ def test_a_connection_that_the_store_closed_is_not(put_to: MakePut, stub: Stub) 
 
 @pytest.mark.parametrize("answer", [DROP, Reply(200), Reply(200, b"x" * 70_000, {"ETag": '"v"'})])
 def test_no_answer_or_a_strange_one_leaves_it_unknown(put_to: MakePut, stub: Stub, answer: Reply) -> None:
-    """The caller reads back; a success without a version is none."""
+    """Without a complete response the outcome is unknown; a success without an ETag is not complete."""
     stub.script(answer)
     with pytest.raises(HTTPClientError):
         put_to(stub.url).put("k", b"body", headers={})
 
 
 def test_an_error_keeps_the_connection_and_has_its_code(put_to: MakePut, stub: Stub) -> None:
-    """As botocore would give it."""
+    """An error response is a ClientError as botocore raises it, and the connection is used again."""
     stub.script(s3_error(412, "PreconditionFailed"), STORED)
     put = put_to(stub.url)
     with pytest.raises(ClientError) as caught:
@@ -74,7 +74,7 @@ def test_an_error_keeps_the_connection_and_has_its_code(put_to: MakePut, stub: S
 
 
 def test_idle_connections_are_bounded(put_to: MakePut, stub: Stub) -> None:
-    """However many threads there were at once."""
+    """The number of idle connections is bounded, however many threads made calls at once."""
     stub.script(STORED)
     put = put_to(stub.url)
     connections = [put._connect() for _ in range(IDLE_CONNECTIONS)]
@@ -91,7 +91,7 @@ def test_idle_connections_are_bounded(put_to: MakePut, stub: Stub) -> None:
 def test_certificates_are_checked_against_those_that_boto3_trusts(
     put_to: MakePut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
-    """Over HTTPS a stranger gets no record, and an authority of somebody's own is trusted where boto3 trusts it."""
+    """Over HTTPS, exactly the certificate authorities that boto3 trusts are trusted."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -111,7 +111,10 @@ def test_certificates_are_checked_against_those_that_boto3_trusts(
 
 @pytest.mark.parametrize("size", [0, 1, SEND_BYTES - 1, SEND_BYTES, SEND_BYTES + 1, 3 * SEND_BYTES - 1])
 def test_a_large_body_is_sent_from_where_it_lies(stub: Stub, size: int) -> None:
-    """In pieces, whole, and without TLS signed with its hash: nothing else would find it changed on its way."""
+    """A large body is sent in parts without a copy.
+
+    Without TLS its hash is signed, or nothing would detect a change.
+    """
     stub.script(STORED)
     body = bytearray(b"ab" * size)[:size]
     put = S3Http(endpoint=stub.url, region="auto", credentials=KEYS, bucket="b", kind=BULK)
@@ -124,7 +127,7 @@ def test_a_large_body_is_sent_from_where_it_lies(stub: Stub, size: int) -> None:
 def test_under_tls_a_large_body_is_not_hashed_for_the_signature(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TLS sees to it that it arrives as it was sent, and our own hashes to the rest; a small one is signed as ever."""
+    """TLS protects a large body on its way, and the manifest's hashes do afterwards; a small one is always hashed."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
@@ -146,7 +149,7 @@ def test_under_tls_a_large_body_is_not_hashed_for_the_signature(
 
 
 def test_a_proxy_is_left_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only it knows how to talk to one."""
+    """`S3Http` does not support proxies, so a configured one is detected."""
     for name in ("no_proxy", "NO_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     assert not is_proxied("https://store.invalid")
@@ -165,7 +168,7 @@ CUT = [
 
 @pytest.mark.parametrize("answer", CUT)
 def test_half_an_answer_is_no_object(put_to: MakePut, stub: Stub, answer: Reply) -> None:
-    """A connection that breaks among the headers looks like their end."""
+    """A connection that breaks among the headers looks like their end, but is not an object."""
     stub.script(answer)
     with pytest.raises(HTTPClientError):
         put_to(stub.url).get("k")
@@ -179,7 +182,7 @@ PAGE = (
 
 
 def test_a_page_is_read() -> None:
-    """With or without a namespace; keys are decoded."""
+    """A page is parsed with or without an XML namespace, and its keys are decoded."""
     written = datetime(2030, 1, 1, tzinfo=UTC)
     last = PAGE.format(more="false", token="")
     expected = ([ListingRow("a/b c", 7, '"v"', written)], None)
@@ -201,6 +204,6 @@ def test_a_page_is_read() -> None:
     ],
 )
 def test_a_page_that_does_not_say_its_end_is_none(body: bytes) -> None:
-    """It would be taken for "there is no more", and what follows for absent."""
+    """A truncated page is an error: the keys after it would seem absent."""
     with pytest.raises(HTTPClientError):
         parse_page(body)

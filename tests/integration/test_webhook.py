@@ -1,4 +1,4 @@
-"""The webhook adapter against a real server: what it sends, and what each answer means."""
+"""The webhook adapter with a real server: its requests, and its reaction to each response."""
 
 import base64
 import hashlib
@@ -44,7 +44,7 @@ def webhook(url: str, *keys: str) -> Webhook:
 
 
 def test_what_is_sent(stub: Stub) -> None:
-    """One POST to the very address, path and query included; JSON; and the headers of Standard Webhooks."""
+    """A notice is one POST to exactly the configured address, with JSON and the Standard Webhooks headers."""
     stub.script(Reply(204))
     webhook(f"{stub.url}/hooks/x?room=7").deliver(KEYS, NOTICE)
     [request] = stub.requests
@@ -69,7 +69,7 @@ def test_what_is_sent(stub: Stub) -> None:
 
 
 def test_the_signature_is_the_specifications_own() -> None:
-    """The example that the Standard Webhooks libraries are tested with."""
+    """The example in the Standard Webhooks libraries' tests has the expected signature."""
     body = b'{"email":"test@example.com","username":"test_user"}'
     signed = sign(
         ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"],
@@ -81,7 +81,7 @@ def test_the_signature_is_the_specifications_own() -> None:
 
 
 def test_while_keys_change_both_sign(stub: Stub) -> None:
-    """So a receiver that has either finds a signature that it can verify, of this id, this second and this body."""
+    """During a rotation, a receiver with either key can verify the id, the time and the body."""
     stub.script(Reply(200))
     webhook(stub.url, KEY, OLD).deliver(KEYS, NOTICE)
     [request] = stub.requests
@@ -96,7 +96,7 @@ def test_while_keys_change_both_sign(stub: Stub) -> None:
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_an_answer_that_takes_it(stub: Stub, status: int) -> None:
-    """Whatever 2xx."""
+    """Every 2xx status means delivered."""
     stub.script(Reply(status))
     webhook(stub.url).deliver(KEYS, NOTICE)
     assert len(stub.requests) == 1
@@ -104,7 +104,7 @@ def test_an_answer_that_takes_it(stub: Stub, status: int) -> None:
 
 @pytest.mark.parametrize("status", [400, 402, 406, 410, 413, 415, 422, 451])
 def test_an_answer_that_will_never_take_it(stub: Stub, status: int) -> None:
-    """It is not asked again: not at once either."""
+    """A refusal of the notice itself is permanent, and is not retried."""
     stub.script(Reply(status))
     with pytest.raises(PermanentError, match=f"answers {status}"):
         RetryingNotifier(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
@@ -113,7 +113,7 @@ def test_an_answer_that_will_never_take_it(stub: Stub, status: int) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 407, 408, 409, 421, 423, 425, 429, 500, 502, 503, 504])
 def test_an_answer_that_may_be_another_one_later(stub: Stub, status: int) -> None:
-    """Trouble of the receiver, or a wrong key or address, which somebody will put right: nothing is lost by it."""
+    """A failing receiver, or a wrong key or address, is retryable: nothing is lost until it is corrected."""
     stub.script(Reply(status))
     with pytest.raises(RetryableError, match=f"answers {status}"):
         RetryingNotifier(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
@@ -121,7 +121,7 @@ def test_an_answer_that_may_be_another_one_later(stub: Stub, status: int) -> Non
 
 
 def test_a_hiccup_is_got_over_at_once(stub: Stub) -> None:
-    """The same notice, byte for byte, under the same id."""
+    """A retry sends the same notice, byte for byte, under the same id."""
     stub.script(Reply(503), Reply(200))
     RetryingNotifier(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
     first, second = stub.requests
@@ -131,7 +131,7 @@ def test_a_hiccup_is_got_over_at_once(stub: Stub) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_not_followed(stub: Stub, status: int) -> None:
-    """Whoever answers may not send what is signed somewhere else, a cloud's metadata service for one."""
+    """A receiver cannot redirect a signed notice, for example to a cloud's metadata service."""
     stub.script(Reply(status, headers={"Location": f"{stub.url}/elsewhere"}))
     with pytest.raises(RetryableError, match="redirects are not followed"):
         webhook(f"{stub.url}/here").deliver(KEYS, NOTICE)
@@ -139,7 +139,7 @@ def test_a_redirect_is_not_followed(stub: Stub, status: int) -> None:
 
 
 def test_no_proxy_is_used(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the environment says of proxies is for others."""
+    """Proxies configured in the environment are ignored."""
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     stub.script(Reply(200))
@@ -148,7 +148,7 @@ def test_no_proxy_is_used(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_receiver_that_hangs_is_given_up(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a time-out, which is short."""
+    """A receiver that hangs costs one short time-out."""
     assert adapters.webhook.TIMEOUT_S <= 5
     monkeypatch.setattr(adapters.webhook, "TIMEOUT_S", 0.2)
     stub.script(HANG)
@@ -157,20 +157,20 @@ def test_a_receiver_that_hangs_is_given_up(stub: Stub, monkeypatch: pytest.Monke
 
 
 def test_a_connection_that_breaks_is_no_delivery(stub: Stub) -> None:
-    """Nobody said that it was taken."""
+    """A connection that breaks before a response is not a delivery."""
     stub.script(DROP)
     with pytest.raises(RetryableError):
         webhook(stub.url).deliver(KEYS, NOTICE)
 
 
 def test_an_answer_cut_short_after_its_status_is_one(stub: Stub) -> None:
-    """The receiver has said 200, and nothing that follows would matter."""
+    """Status 200 means delivered, even if the rest of the response is missing."""
     stub.script(CUT_SHORT)
     webhook(stub.url).deliver(KEYS, NOTICE)
 
 
 def test_nobody_there_names_the_place_and_no_more() -> None:
-    """Path and query of an address may be secrets, so they are not in any message."""
+    """No message contains the address's path or query, which may be secret."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -180,7 +180,7 @@ def test_nobody_there_names_the_place_and_no_more() -> None:
 
 
 def test_an_id_that_cannot_be_a_header_is_dropped(stub: Stub) -> None:
-    """A record is not believed: what somebody wrote there by hand adds no header, and stops no other notice."""
+    """An id that was edited in the record can neither add a header nor block other notices."""
     stub.script(Reply(200))
     with pytest.raises(PermanentError, match="cannot be a header"):
         webhook(stub.url).deliver(KEYS, evolve(NOTICE, id="x\r\nEvil: 1"))
@@ -188,7 +188,7 @@ def test_an_id_that_cannot_be_a_header_is_dropped(stub: Stub) -> None:
 
 
 def test_https_with_a_certificate_that_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And with no other."""
+    """A receiver needs a certificate that this machine trusts."""
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
@@ -206,7 +206,7 @@ def test_https_with_a_certificate_that_is_trusted(tmp_path: Path, monkeypatch: p
 
 
 def test_https_in_an_image_without_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Those that boto3 brings along are trusted: an image with a workload may have none of its own."""
+    """In an image without certificates, those that come with boto3 are trusted."""
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "empty"))

@@ -1,4 +1,4 @@
-"""An HTTP server that says what a test has scripted: what no emulator does, lost answers, throttling, black holes."""
+"""An HTTP server whose responses a test scripts: lost responses, throttling and black holes, which no emulator has."""
 
 import ssl
 import threading
@@ -11,12 +11,12 @@ from attrs import field, frozen
 
 @frozen
 class Reply:
-    """One scripted answer.
+    """A scripted response.
 
     Attributes:
         status: HTTP status.
-        body: Sent with its length, unless *headers* say another.
-        headers: Besides the length; "Date" is sent only if it is here.
+        body: The body; sent with its length unless *headers* give another.
+        headers: Further headers; "Date" is sent only if it is among them.
     """
 
     status: int = 200
@@ -25,16 +25,16 @@ class Reply:
 
 
 DROP: Final = Reply(status=-1)
-"""Take the request, then close the connection without a word: it may have been carried out."""
+"""Read the request and close the connection without a response, as if it were lost on its way."""
 HANG: Final = Reply(status=-2)
-"""Take the request, and never answer."""
+"""Read the request and never respond."""
 CUT_SHORT: Final = Reply(status=-3)
-"""Say that all is well, and close the connection in the middle of the headers."""
+"""Send status 200 and close the connection in the middle of the headers."""
 
 
 @frozen
 class Request:
-    """A request as it came."""
+    """A request as received."""
 
     method: str
     path: str
@@ -43,13 +43,13 @@ class Request:
 
 
 def s3_error(status: int, code: str, message: str = "as scripted") -> Reply:
-    """An error as S3 says it."""
+    """Return an error response of S3."""
     body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
     return Reply(status, body.encode(), {"Content-Type": "application/xml"})
 
 
 def sqs_error(status: int, code: str, message: str = "as scripted") -> Reply:
-    """An error as SQS says it: a new name in the body, and the old code in a header."""
+    """Return an error response of SQS: the new name in the body, and the old code in a header."""
     body = f'{{"__type": "com.amazonaws.sqs#{code}", "message": "{message}"}}'
     return Reply(status, body.encode(), {"x-amzn-query-error": f"{code};Sender"})
 
@@ -58,9 +58,9 @@ class Stub:
     """The server.
 
     Attributes:
-        url: Its endpoint.
-        requests: What came, in order.
-        says_continue: Whether it answers `Expect: 100-continue`, as Cloudflare does not.
+        url: The server's endpoint.
+        requests: The requests received, in order.
+        says_continue: Answer `Expect: 100-continue`, which Cloudflare does not.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -76,7 +76,7 @@ class Stub:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def script(self, *replies: Reply) -> None:
-        """Answer so, in this order; the last one again and again."""
+        """Send these replies in order, and then the last one again and again."""
         self._replies = deque(replies)
         self.requests.clear()
 
@@ -122,6 +122,6 @@ class Stub:
                 return super().handle_expect_100() if stub.says_continue else True
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

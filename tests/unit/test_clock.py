@@ -1,4 +1,4 @@
-"""Virtual time moves only when every known thread waits; real time keeps the same port."""
+"""Virtual time advances only while every known thread waits; the system clock keeps the same contract."""
 
 import math
 import os
@@ -29,7 +29,7 @@ def either(request: pytest.FixtureRequest) -> Clock:
 
 
 def at(clock: ManualClock, log: list[tuple[float, str]], name: str, *delays_s: float) -> Callable[[], None]:
-    """What a thread runs that sleeps *delays_s*, one after the other, and writes down when it woke."""
+    """Return a thread function that sleeps for each of *delays_s* and records when it woke."""
 
     def run() -> None:
         for delay_s in delays_s:
@@ -43,7 +43,7 @@ def at(clock: ManualClock, log: list[tuple[float, str]], name: str, *delays_s: f
 
 
 def test_a_mailbox_keeps_the_order(either: Clock) -> None:
-    """First in, first out, and nothing is lost."""
+    """A mailbox is first in, first out, and loses nothing."""
     box: Mailbox[int] = either.mailbox()
     for number in range(5):
         box.put(number)
@@ -51,7 +51,7 @@ def test_a_mailbox_keeps_the_order(either: Clock) -> None:
 
 
 def test_an_empty_mailbox_does_not_hold_who_will_not_wait(either: Clock) -> None:
-    """Zero and less return at once."""
+    """A time-out of zero or less returns at once."""
     box: Mailbox[int] = either.mailbox()
     assert box.get(0) is None
     assert box.get(-1) is None
@@ -59,7 +59,7 @@ def test_an_empty_mailbox_does_not_hold_who_will_not_wait(either: Clock) -> None
 
 
 def test_an_item_ends_the_wait(either: Clock) -> None:
-    """Whoever puts it."""
+    """A put from another thread ends the wait."""
     box: Mailbox[str] = either.mailbox()
     thread = either.start_thread(lambda: box.put("x"), name="putter")
     assert box.get(60) == "x"
@@ -67,7 +67,7 @@ def test_an_item_ends_the_wait(either: Clock) -> None:
 
 
 def test_joining_says_whether_the_thread_has_ended(either: Clock) -> None:
-    """And does not end it."""
+    """`join` reports the end of a thread, and does not cause it."""
     box: Mailbox[str] = either.mailbox()
     thread = either.start_thread(lambda: box.get(3600) and None, name="waiter")
     assert thread.join(0) is False
@@ -77,7 +77,7 @@ def test_joining_says_whether_the_thread_has_ended(either: Clock) -> None:
 
 
 def test_a_thread_is_a_daemon_with_its_name(either: Clock) -> None:
-    """So that it never keeps a process that wants to end."""
+    """A daemon thread never keeps a process from exiting."""
     box: Mailbox[tuple[str, bool]] = either.mailbox()
     either.start_thread(
         lambda: box.put((threading.current_thread().name, threading.current_thread().daemon)), name="heart"
@@ -86,12 +86,12 @@ def test_a_thread_is_a_daemon_with_its_name(either: Clock) -> None:
 
 
 def test_now_is_utc(either: Clock) -> None:
-    """And says so."""
+    """`now` is in UTC and says so."""
     assert either.now().utcoffset() == timedelta(0)
 
 
 def test_a_lock_admits_one_at_a_time(either: Clock) -> None:
-    """No increment is lost, though every thread stops between the look and the write."""
+    """No increment is lost, although every thread pauses between reading and writing."""
     lock, counter = either.lock(), [0]
 
     def count() -> None:
@@ -110,7 +110,7 @@ def test_a_lock_admits_one_at_a_time(either: Clock) -> None:
 
 
 def test_a_signal_handler_may_put() -> None:
-    """While the very thread that it interrupts waits in get."""
+    """A signal handler may put while the thread that it interrupts waits in `get`."""
     box: Mailbox[int] = SystemClock().mailbox()
     before = signal.signal(signal.SIGUSR1, lambda number, _: box.put(number))
     try:
@@ -124,7 +124,7 @@ def test_a_signal_handler_may_put() -> None:
 
 
 def test_sleeping_moves_both_clocks_and_takes_no_time(clock: ManualClock) -> None:
-    """By exactly what was asked."""
+    """Both clocks advance by exactly the time asked for."""
     began = time.monotonic()
     clock.sleep(86_400)
     clock.advance(0.5)
@@ -135,13 +135,13 @@ def test_sleeping_moves_both_clocks_and_takes_no_time(clock: ManualClock) -> Non
 
 
 def test_it_starts_when_it_is_told() -> None:
-    """Which makes every written date of a test known."""
+    """A given start makes every date in a test known."""
     start = datetime(2001, 2, 3, tzinfo=UTC)
     assert ManualClock(start).now() == start
 
 
 def test_an_empty_mailbox_costs_the_whole_wait(clock: ManualClock) -> None:
-    """And an item that is there costs nothing."""
+    """An empty mailbox costs the whole time-out, and one with an item nothing."""
     box: Mailbox[int] = clock.mailbox()
     assert box.get(7) is None
     assert clock.monotonic() == 7
@@ -151,7 +151,7 @@ def test_an_empty_mailbox_costs_the_whole_wait(clock: ManualClock) -> None:
 
 
 def test_time_stands_while_a_known_thread_is_busy(clock: ManualClock) -> None:
-    """However long the others have been waiting."""
+    """Time stands still while a known thread is busy, however long the others wait."""
     log: list[tuple[float, str]] = []
     thread = clock.start_thread(at(clock, log, "a", 10), name="a")
     while not clock._waiters:
@@ -162,7 +162,7 @@ def test_time_stands_while_a_known_thread_is_busy(clock: ManualClock) -> None:
 
 
 def test_threads_wake_in_the_order_of_their_moments(clock: ManualClock) -> None:
-    """Each at its own, and each has finished with it before time goes on."""
+    """Threads wake in the order of their deadlines, and each finishes before time advances."""
     log: list[tuple[float, str]] = []
     for name, delays in (("a", (3, 3, 3)), ("b", (2, 3, 2)), ("c", (10,))):
         clock.start_thread(at(clock, log, name, *delays), name=name)
@@ -174,7 +174,7 @@ def test_threads_wake_in_the_order_of_their_moments(clock: ManualClock) -> None:
 
 
 def test_a_put_wakes_the_waiter_at_the_moment_of_the_put(clock: ManualClock) -> None:
-    """Not at its deadline."""
+    """The waiter wakes at the put, not at its deadline."""
     box: Mailbox[str] = clock.mailbox()
 
     def put_later() -> None:
@@ -187,7 +187,7 @@ def test_a_put_wakes_the_waiter_at_the_moment_of_the_put(clock: ManualClock) -> 
 
 
 def test_a_wait_that_is_over_swallows_no_later_item(clock: ManualClock) -> None:
-    """The next to ask gets it."""
+    """An item put after a time-out goes to the next caller."""
     box: Mailbox[str] = clock.mailbox()
     got: list[str | None] = []
     thread = clock.start_thread(lambda: got.append(box.get(1)), name="impatient")
@@ -197,7 +197,7 @@ def test_a_wait_that_is_over_swallows_no_later_item(clock: ManualClock) -> None:
 
 
 def test_a_join_that_runs_out_takes_its_time_and_no_more(clock: ManualClock) -> None:
-    """And the thread goes on to its end."""
+    """A join that times out takes exactly its time-out, and the thread goes on."""
     thread = clock.start_thread(lambda: clock.sleep(10), name="long")
     assert thread.join(4) is False
     assert clock.monotonic() == 4
@@ -207,7 +207,7 @@ def test_a_join_that_runs_out_takes_its_time_and_no_more(clock: ManualClock) -> 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_time_goes_on_after_a_thread_has_failed(clock: ManualClock) -> None:
-    """A thread that ends, in whatever way, is waited for no longer."""
+    """Time does not wait for a thread that ended with an exception."""
 
     def fail() -> None:
         clock.sleep(1)
@@ -220,7 +220,7 @@ def test_time_goes_on_after_a_thread_has_failed(clock: ManualClock) -> None:
 
 
 def test_who_waits_for_a_lock_is_known_to_wait(clock: ManualClock) -> None:
-    """Else time would stand for ever while the holder sleeps."""
+    """A thread that waits for a lock counts as waiting; otherwise time would stand still while the holder sleeps."""
     lock, stored = clock.lock(), clock.mailbox()
 
     def hold() -> None:
@@ -235,7 +235,7 @@ def test_who_waits_for_a_lock_is_known_to_wait(clock: ManualClock) -> None:
 
 
 def test_the_same_run_is_the_same_again() -> None:
-    """Nothing depends on how the machine schedules the threads: their moments differ, so their order is given."""
+    """The scheduling of threads does not matter: their deadlines differ, and so fix the order."""
 
     def run() -> list[tuple[float, str]]:
         clock, log = ManualClock(), list[tuple[float, str]]()
@@ -252,7 +252,7 @@ def test_the_same_run_is_the_same_again() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux")
 def test_a_thread_that_yields_comes_after_others() -> None:
-    """And so do those that it starts; this one does not."""
+    """A thread that yields has a lower priority, and so have the threads that it starts."""
     seen: queue.SimpleQueue[int] = queue.SimpleQueue()
     clock, before = SystemClock(), os.getpriority(os.PRIO_PROCESS, 0)
 

@@ -36,7 +36,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
-    """Handlers and hooks belong to the whole process."""
+    """Restore the handlers and hooks of the process."""
     root, mine = logging.getLogger(), logging.getLogger("holdfast")
     before = (root.handlers[:], root.level, mine.level, sys.excepthook, threading.excepthook, warnings.showwarning)
     yield
@@ -57,7 +57,7 @@ def logging_to(
 
 
 def test_every_line_says_whose_it_is(tmp_path: Path) -> None:
-    """The node on all; job, epoch and state from the lease to the end, and on the last line about the job too."""
+    """Every line has the node. Job, epoch and state are there during the attempt and on its last line."""
     cluster, context = Cluster(tmp_path), AttemptContextProcessor("node1")
     lines = logging_to(io.StringIO(), context)
     cluster.submit("a")
@@ -74,7 +74,7 @@ def test_every_line_says_whose_it_is(tmp_path: Path) -> None:
 
 
 def test_another_job_is_not_taken_for_the_last_one(tmp_path: Path) -> None:
-    """A message that is handed back between attempts says its own job, without an epoch that is not its."""
+    """A line between attempts that names its job does not get the epoch of the last attempt."""
     cluster, context = Cluster(tmp_path), AttemptContextProcessor("node1")
     lines = logging_to(io.StringIO(), context)
     cluster.submit("a")
@@ -95,7 +95,7 @@ def test_another_job_is_not_taken_for_the_last_one(tmp_path: Path) -> None:
     ],
 )
 def test_json_for_machines_text_for_people(kind: str, stream: io.StringIO, *, is_json: bool) -> None:
-    """By where it goes, unless it is said; colours on a terminal alone."""
+    """The destination selects the form unless it is set, and only a terminal gets colours."""
     logging_to(stream, kind=kind)
     StructuredLogger("holdfast.worker").info("worker.started", workloads="series-sum", empty=None)
     text = stream.getvalue()
@@ -113,7 +113,7 @@ def test_json_for_machines_text_for_people(kind: str, stream: io.StringIO, *, is
 
 @pytest.mark.parametrize("kind", ["json", "text"])
 def test_no_secret_in_any_form(kind: str) -> None:
-    """In a message, a field, a traceback, its variables; quoted, escaped, or in an address."""
+    """Secrets are redacted in messages, fields and tracebacks, and in every quoted, escaped or URL-encoded form."""
     stream = io.StringIO()
     logging_to(stream, kind=kind)
     log = StructuredLogger("holdfast.worker")
@@ -137,14 +137,14 @@ def test_no_secret_in_any_form(kind: str) -> None:
 
 
 def test_a_short_value_is_no_secret_and_all_others_are() -> None:
-    """Masking one letter would eat the text; the longer of two that begin alike is taken out whole."""
+    """A short value is not redacted, and the longer of two secrets with a common start is redacted whole."""
     assert Redactor(["a", "abc"])("abcab") == "abcab"
     assert Redactor(["secret", "secret-and-more"])("secret-and-more, secret") == "…, …"
     assert Redactor([])("text") == "text"
 
 
 def test_every_secret_setting_is_masked() -> None:
-    """And nothing else."""
+    """Every secret setting is redacted, and no other."""
     cloud = {name: f"value-of-{name}" for name in ("AWS_ID", "AWS_KEY", "CLOUDFLARE_ID", "CLOUDFLARE_KEY", "AWS_TOKEN")}
     places = {
         "CLOUDFLARE_URL": "https://x.example",
@@ -158,7 +158,7 @@ def test_every_secret_setting_is_masked() -> None:
 
 
 def test_what_nobody_caught_is_a_line_too() -> None:
-    """From any thread, and warnings; in the same form, without secrets."""
+    """Uncaught exceptions of any thread, and warnings, are lines of the same form without secrets."""
     lines = logging_to(io.StringIO())
 
     def fail() -> None:
@@ -183,7 +183,7 @@ def test_what_nobody_caught_is_a_line_too() -> None:
 
 
 def test_the_level_is_for_our_own_lines() -> None:
-    """A cloud client's DEBUG shows tokens: it is not to be had."""
+    """LOG_LEVEL does not enable libraries' debug lines, which contain tokens."""
     lines = logging_to(io.StringIO(), level="debug")
     StructuredLogger("holdfast.checkpoint").debug("pack.sent")
     logging.getLogger("botocore.auth").debug("x-amz-security-token: …")
@@ -225,7 +225,7 @@ def test_a_librarys_traceback_of_the_network_is_one_line(kind: str, error: Excep
 
 
 def test_a_librarys_defect_keeps_its_traceback() -> None:
-    """An error that is not the network's has to be found in the code."""
+    """A library's error that is not the network's keeps its traceback."""
     lines = logging_to(io.StringIO())
     fail_with(KeyError("x"), "uvicorn.error", logging.ERROR, "Exception in ASGI application\n")
     (line,) = lines()
@@ -234,7 +234,7 @@ def test_a_librarys_defect_keeps_its_traceback() -> None:
 
 
 def test_our_own_exceptions_keep_their_traceback() -> None:
-    """`exception` reports a defect of Holdfast's, whatever its class."""
+    """`exception` reports a defect of Holdfast, whatever the error's class."""
     lines = logging_to(io.StringIO())
     try:
         socket.create_connection(("127.0.0.1", 0))
@@ -244,7 +244,7 @@ def test_our_own_exceptions_keep_their_traceback() -> None:
 
 
 def test_headers_that_break_off_are_one_line() -> None:
-    """urllib3 itself warns with a traceback, which filled the log under network faults."""
+    """urllib3 warns with a traceback about truncated headers; the line has none."""
     lines = logging_to(io.StringIO())
     with socket.create_server(("127.0.0.1", 0)) as server, urllib3.PoolManager() as pool:
 
@@ -269,6 +269,6 @@ def test_headers_that_break_off_are_one_line() -> None:
     ("name", "value"), [("LOG_FORMAT", "xml"), ("LOG_LEVEL", "loud"), ("METRICS_PORT", "65536"), ("METRICS_PORT", "x")]
 )
 def test_a_wrong_setting_is_named(name: str, value: str) -> None:
-    """With what it could be."""
+    """An invalid setting is an error that lists the valid values."""
     with pytest.raises(ConfigError, match=rf"{name}='{value}' .* is no"):
         from_environ({name: value}, None)

@@ -1,4 +1,4 @@
-"""Where the real SQS is less kind than emulators, MemoryQueue is like the real one."""
+"""MemoryQueue is as strict as SQS where emulators are lenient."""
 
 from datetime import timedelta
 
@@ -31,7 +31,7 @@ def nothing(queue: MemoryQueue) -> bool:
 
 
 def test_extending_an_expired_delivery_says_yes_and_does_nothing(clock: ManualClock) -> None:
-    """So the answer of an extension proves nothing."""
+    """So a confirmed extension proves nothing."""
     queue = MemoryQueue(clock)
     queue.send([message()])
     delivery = take(queue)
@@ -41,7 +41,7 @@ def test_extending_an_expired_delivery_says_yes_and_does_nothing(clock: ManualCl
 
 
 def test_extending_a_deleted_message_says_no(clock: ManualClock) -> None:
-    """As does extending with a receipt that another has followed."""
+    """An extension is refused after a delete, and with an old receipt."""
     queue = MemoryQueue(clock)
     queue.send([message()])
     first = take(queue)
@@ -53,7 +53,7 @@ def test_extending_a_deleted_message_says_no(clock: ManualClock) -> None:
 
 
 def test_a_delivery_is_held_for_twelve_hours_at_most(clock: ManualClock) -> None:
-    """Counted from the receive, however often it is extended."""
+    """The limit counts from the receive, however often the delivery is extended."""
     queue = MemoryQueue(clock)
     queue.send([message()])
     delivery = take(queue)
@@ -64,7 +64,7 @@ def test_a_delivery_is_held_for_twelve_hours_at_most(clock: ManualClock) -> None
 
 
 def test_a_fifo_queue_swallows_an_equal_id_for_five_minutes_even_after_a_delete(clock: ManualClock) -> None:
-    """A fresh announcement needs a fresh id."""
+    """A new announcement needs a new deduplication id."""
     queue = MemoryQueue(clock, fifo=True)
     queue.send([message()])
     queue.delete(take(queue))
@@ -78,7 +78,7 @@ def test_a_fifo_queue_swallows_an_equal_id_for_five_minutes_even_after_a_delete(
 
 
 def test_one_delivery_of_a_fifo_group_hides_the_rest_of_it(clock: ManualClock) -> None:
-    """And of no other group."""
+    """Other groups are not hidden."""
     queue = MemoryQueue(clock, fifo=True)
     queue.send([message(dedup="1"), message(dedup="2"), message(job="b", dedup="3")])
     take(queue)
@@ -87,7 +87,7 @@ def test_one_delivery_of_a_fifo_group_hides_the_rest_of_it(clock: ManualClock) -
 
 
 def test_an_expired_fifo_delivery_deletes_nothing(clock: ManualClock) -> None:
-    """The message comes again."""
+    """The message is delivered again."""
     queue = MemoryQueue(clock, fifo=True)
     queue.send([message()])
     delivery = take(queue)
@@ -97,7 +97,7 @@ def test_an_expired_fifo_delivery_deletes_nothing(clock: ManualClock) -> None:
 
 
 def test_retention_counts_from_the_send(clock: ManualClock) -> None:
-    """Being delivered does not make a message younger."""
+    """A delivery does not extend a message's life."""
     queue = MemoryQueue(clock, retention_s=100)
     queue.send([message()])
     take(queue)
@@ -106,7 +106,7 @@ def test_retention_counts_from_the_send(clock: ManualClock) -> None:
 
 
 def test_too_many_receives_move_a_message_to_the_dead(clock: ManualClock) -> None:
-    """Every receive counts, whatever it was for."""
+    """Every receive counts, also one that was released."""
     queue = MemoryQueue(clock, max_receives=2)
     queue.send([message()])
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_too_many_receives_move_a_message_to_the_dead(clock: ManualClock) -> Non
 
 
 def test_a_body_is_text_of_at_most_a_mebibyte(clock: ManualClock) -> None:
-    """What the real one refuses is refused here."""
+    """A body that SQS refuses is refused."""
     queue = MemoryQueue(clock)
     refused = queue.send([Message(body="x" * (1 << 20) + "x", job="a", dedup="1"), message()])
     assert [failure.message.body[:1] for failure in refused] == ["x"]
@@ -125,7 +125,7 @@ def test_a_body_is_text_of_at_most_a_mebibyte(clock: ManualClock) -> None:
 
 @pytest.mark.parametrize("body", ["", "a\0b", "\x1b[0m", "\ud800", "\uffff"])
 def test_a_body_is_of_characters_that_xml_can_say(clock: ManualClock, body: str) -> None:
-    """SQS refuses all others, and the empty body; the rest of the batch goes through."""
+    """A body that is empty, or has characters that XML does not allow, is refused; the others are accepted."""
     queue = MemoryQueue(clock)
     fine = Message(body="\t\n\r é 😀", job="a", dedup="2")
     assert [failure.message.body for failure in queue.send([Message(body=body, job="a", dedup="1"), fine])] == [body]
@@ -133,7 +133,7 @@ def test_a_body_is_of_characters_that_xml_can_say(clock: ManualClock, body: str)
 
 
 def test_a_standard_receipt_deletes_only_while_it_is_the_newest(clock: ManualClock) -> None:
-    """Expired it still does; after another receive it is answered kindly and removes nothing."""
+    """An expired receipt still deletes; after another receive, the delete is confirmed and has no effect."""
     queue = MemoryQueue(clock)
     queue.send([message()])
     first = take(queue)

@@ -1,4 +1,4 @@
-"""Where R2 is strict, MemoryStore is as strict; and nowhere else."""
+"""MemoryStore is as strict as R2, and no stricter."""
 
 from datetime import datetime, timedelta
 
@@ -16,7 +16,7 @@ def clock() -> ManualClock:
 
 
 def test_a_key_takes_one_write_in_its_gap(clock: ManualClock) -> None:
-    """R2 answers 429 to the second within a second; nothing was written then, and other keys are not held up."""
+    """A second write within a second fails, as with R2's 429, and writes nothing; other keys are not affected."""
     store = MemoryStore(clock, write_gap_s=1.0)
     store.put("k", b"one")
     with pytest.raises(RetryableError):
@@ -30,7 +30,7 @@ def test_a_key_takes_one_write_in_its_gap(clock: ManualClock) -> None:
 
 
 def test_without_a_gap_no_write_is_too_many() -> None:
-    """Also when two writers read the clock in one order and write in the other, or the clock is set back."""
+    """Without a gap, the order of clock readings does not matter, nor does a clock that is set back."""
 
     class Backwards(ManualClock):
         moments = iter(ManualClock().now() - timedelta(seconds=number) for number in range(9))
@@ -47,7 +47,7 @@ def test_without_a_gap_no_write_is_too_many() -> None:
 
 
 def test_equal_bytes_have_equal_versions(clock: ManualClock) -> None:
-    """An ETag is a hash, so a version alone does not say who wrote: A, B, A again passes for A."""
+    """An ETag is a hash, so a version does not identify the writer: A, B, A passes for A."""
     store = MemoryStore(clock)
     first = store.put("k", b"a", expected=ABSENT)
     second = store.put("k", b"b", expected=first)
@@ -56,7 +56,7 @@ def test_equal_bytes_have_equal_versions(clock: ManualClock) -> None:
 
 
 def test_an_age_is_a_difference_of_whole_seconds(clock: ManualClock) -> None:
-    """As HTTP dates give it: up to a second too much or too little."""
+    """As with HTTP dates, an age may be wrong by up to a second."""
     store = MemoryStore(clock)
     clock.advance(0.9)
     store.put("k", b"x")

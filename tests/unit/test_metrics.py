@@ -1,4 +1,4 @@
-"""What a worker's metrics say, while it works and after."""
+"""A worker's metrics, during an attempt and afterwards."""
 
 import logging
 import socket
@@ -23,7 +23,7 @@ from lifecycle.states import EDGES, Edge, State, Trigger
 
 
 def values(metrics: Metrics) -> dict[str, float]:
-    """By name and labels, as scraped."""
+    """Return the samples by name and labels, as scraped."""
     text = generate_latest(metrics.registry).decode()
     return {
         f"{sample.name}{sorted(sample.labels.values()) or ''}": sample.value
@@ -35,7 +35,7 @@ def values(metrics: Metrics) -> dict[str, float]:
 
 @define
 class Scraping:
-    """Scrapes whenever the worker follows an edge; told before or after the metrics are."""
+    """An observer that scrapes at every edge."""
 
     metrics: Metrics
     seen: dict[State, dict[str, float]] = field(factory=dict)
@@ -64,7 +64,7 @@ def metrics(cluster: Cluster) -> Metrics:
 
 
 def test_a_job_is_counted_from_its_lease_to_its_end(cluster: Cluster, metrics: Metrics) -> None:
-    """Each edge, write, checkpoint and end; afterwards nothing is left of the attempt."""
+    """Every edge, write, checkpoint and end is counted, and the attempt's gauges disappear with it."""
     cluster.submit("a")
     scraping = Scraping(metrics)
     cluster.worker(observers=[metrics, scraping]).run()
@@ -89,7 +89,7 @@ def test_a_job_is_counted_from_its_lease_to_its_end(cluster: Cluster, metrics: M
 
 
 def test_ages_grow_until_something_is_written(metrics: Metrics, cluster: Cluster) -> None:
-    """They are computed when somebody asks, so a worker that hangs is seen to."""
+    """Ages are computed at the scrape, so a hanging worker is visible."""
     edge = {edge.trigger: edge for edge in EDGES}
     record = JobRecord("a", "series-sum", lease_s=120.0)
     metrics.entered(edge[Trigger.TAKE], record)
@@ -105,7 +105,7 @@ def test_ages_grow_until_something_is_written(metrics: Metrics, cluster: Cluster
 
 
 def test_a_failure_and_a_lost_lease_are_ends_of_their_own(cluster: Cluster, metrics: Metrics) -> None:
-    """A failed attempt leaves the job released; one whose record somebody took ends superseded."""
+    """A failed attempt is counted as released, and one that lost its lease as superseded."""
     cluster.submit("a")
     cluster.worker(observers=[metrics], script=lambda _, step: 3 if step == 10 else None, max_jobs=1).run()
     assert values(metrics)["holdfast_attempts_total['released']"] == 1
@@ -117,7 +117,7 @@ def test_a_failure_and_a_lost_lease_are_ends_of_their_own(cluster: Cluster, metr
 
 
 def test_retries_are_counted_by_call_and_error() -> None:
-    """Each call that is made again, and not the one that succeeds or is given up."""
+    """Each retry is counted, but not the last attempt."""
 
     class ThrottledError(RetryableError):
         pass
@@ -157,12 +157,12 @@ class Answered(Exception):  # noqa: N818 - like a vendor's error
     ],
 )
 def test_an_error_is_a_word(error: BaseException | None, kind: str) -> None:
-    """The service's code, the status of an answer without one, or the class of what was met."""
+    """The label is the service's code, the HTTP status, or the class of the cause."""
     assert error_label(error) == kind
 
 
 def test_a_server_cannot_make_labels_without_end(metrics: Metrics) -> None:
-    """After so many kinds of errors the others are one."""
+    """Beyond the limit, all errors share one label."""
     for number in range(2 * MAX_ERROR_LABELS):
         metrics.retries("store get", with_cause(Answered({"Error": {"Code": f"Made{number}"}})))
     counted = {name: value for name, value in values(metrics).items() if name.startswith("holdfast_retries_total")}
@@ -173,7 +173,7 @@ def test_a_server_cannot_make_labels_without_end(metrics: Metrics) -> None:
 def test_a_scraper_that_hangs_up_is_one_line(
     metrics: Metrics, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Socketserver would print a traceback for each connection that breaks."""
+    """A connection that breaks during a scrape is one log line; socketserver would print a traceback."""
     port = serve(metrics.registry, host="127.0.0.1", port=0, remedy="")
     with caplog.at_level(logging.INFO, "holdfast.metrics"):
         with socket.create_connection(("127.0.0.1", port)) as scraper:
@@ -188,7 +188,7 @@ def test_a_scraper_that_hangs_up_is_one_line(
 
 
 def test_a_port_in_use_is_said(metrics: Metrics, listening: int) -> None:
-    """With what to do about it."""
+    """The error says how to choose another port."""
     with pytest.raises(ConfigError, match=f"port {listening}: Address already in use; choose another"):
         serve(metrics.registry, host="127.0.0.1", port=listening, remedy="choose another")
 

@@ -1,4 +1,4 @@
-"""Who looks at a worker is told everything, and can harm nothing."""
+"""Observers are notified of everything and cannot harm an attempt."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from lifecycle.states import Edge, State, Trigger
 
 @define
 class Notebook:
-    """Writes down what it is told."""
+    """An observer that records its notifications."""
 
     edges: list[Edge] = field(factory=list)
     written: list[JobRecord] = field(factory=list)
@@ -36,7 +36,7 @@ class Notebook:
 
 
 class Faulty:
-    """Fails at whatever it is told."""
+    """An observer that always raises."""
 
     def __getattr__(self, name: str) -> Any:
         def fail(*_: object) -> None:
@@ -51,7 +51,7 @@ def cluster(tmp_path: Path) -> Cluster:
 
 
 def test_an_observer_is_told_of_every_edge_write_and_line(cluster: Cluster) -> None:
-    """Edges in the order of the machine, each written record, each line of the log, and then that it is over."""
+    """An observer sees the edges in order, each written record, each line of the event log, and the end."""
     cluster.submit("a")
     notebook = Notebook()
     cluster.worker(observers=[notebook]).run()
@@ -72,7 +72,7 @@ def test_an_observer_is_told_of_every_edge_write_and_line(cluster: Cluster) -> N
 
 
 def test_an_observer_that_fails_harms_nothing(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
-    """The job gets to its end, the next observer is told all the same, and the log says who failed."""
+    """The job completes, the next observer is notified, and the failure is logged."""
     cluster.submit("a")
     notebook = Notebook()
     cluster.worker(observers=[Faulty(), notebook]).run()

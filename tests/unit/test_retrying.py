@@ -1,4 +1,4 @@
-"""Retrying: what is sent again, how often, and what never is."""
+"""Calls that are retried, how often, and calls that never are."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -48,7 +48,7 @@ STORE_CALLS: dict[str, tuple[RetryPolicy | None, Callable[[RetryingStore], objec
 
 
 class Failing:
-    """Any port: raises what it was given, call by call, then answers."""
+    """A port that raises the given errors, one per call, and then succeeds."""
 
     def __init__(self, *errors: HoldfastError, answer: Any = None) -> None:
         self.errors = list(errors)
@@ -74,7 +74,10 @@ CASES = [
 
 @pytest.mark.parametrize(("wrapper", "policy", "call"), CASES)
 def test_each_call_is_made_as_often_as_its_policy_says(wrapper: Any, policy: RetryPolicy | None, call: Any) -> None:
-    """A call that keeps failing is made so many times, a conditional put once; the last error comes out as it was."""
+    """A call that keeps failing is made as often as its policy says, a conditional put once.
+
+    The last error is raised.
+    """
     attempts = policy.attempts if policy else 1
     errors = [RetryableError(f"try {number}") for number in range(1, 20)]
     port = Failing(*errors)
@@ -88,7 +91,7 @@ def test_each_call_is_made_as_often_as_its_policy_says(wrapper: Any, policy: Ret
 def test_only_what_may_help_is_repeated(
     wrapper: Any, policy: RetryPolicy | None, call: Any, error: HoldfastError
 ) -> None:
-    """An error that another call will not change comes out at once."""
+    """An error that calling again does not change is raised at once."""
     port = Failing(error)
     with pytest.raises(type(error)):
         call(wrapper(port, ManualClock()))
@@ -96,7 +99,7 @@ def test_only_what_may_help_is_repeated(
 
 
 def test_a_call_that_recovers_gives_its_answer(caplog: pytest.LogCaptureFixture) -> None:
-    """A failure in between is met with a pause on the clock and a line in the log, and nothing else."""
+    """Each failure costs a pause on the clock and a log line, and the result is returned."""
     clock = ManualClock()
     port = Failing(RetryableError("hiccup"), UnknownOutcomeError("hiccup"), answer="body")
     assert RetryingStore(port, clock).get("k") == "body"
@@ -106,7 +109,7 @@ def test_a_call_that_recovers_gives_its_answer(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_heartbeat_does_not_wait_long() -> None:
-    """A beat that fails is over soon: the record's next one matters more than this one."""
+    """A heartbeat fails soon, because the next one matters more."""
     clock = ManualClock()
     with pytest.raises(RetryableError):
         RetryingQueue(Failing(*[RetryableError("no")] * 9), clock).extend(DELIVERY, hidden=MINUTE)
@@ -114,7 +117,7 @@ def test_a_heartbeat_does_not_wait_long() -> None:
 
 
 class Picky:
-    """A queue that accepts each message at its own try."""
+    """A queue that accepts each message at a given attempt."""
 
     def __init__(self, tries: dict[str, int]) -> None:
         self.tries = tries
@@ -126,7 +129,7 @@ class Picky:
 
 
 def test_only_refused_messages_are_sent_again() -> None:
-    """What the queue accepted is not sent twice."""
+    """Accepted messages are not sent twice."""
     messages = [Message(body="", job=job, dedup=job) for job in "abc"]
     queue = Picky({"a": 1, "b": 3, "c": 2})
     assert RetryingQueue(queue, ManualClock()).send(messages) == []
@@ -134,7 +137,7 @@ def test_only_refused_messages_are_sent_again() -> None:
 
 
 def test_messages_refused_to_the_end_are_told() -> None:
-    """After the last try the caller learns which messages were not accepted, and why."""
+    """After the last attempt, the messages that were not accepted are returned with the reason."""
     messages = [Message(body="", job=job, dedup=job) for job in "ab"]
     queue = Picky({"a": 1, "b": 99})
     assert RetryingQueue(queue, ManualClock()).send(messages) == [SendFailure(messages[1], "later")]
@@ -142,7 +145,7 @@ def test_messages_refused_to_the_end_are_told() -> None:
 
 
 class Torn:
-    """A store whose listings break off at places given in advance."""
+    """A store whose listings break off at given positions."""
 
     def __init__(self, *breaks: int, keys: int = 0) -> None:
         self.breaks = list(breaks)
@@ -159,7 +162,7 @@ class Torn:
 
 
 def test_a_torn_listing_goes_on_after_the_last_key() -> None:
-    """Each key is given once, in order, wherever the listing broke off; and a failure with progress starts anew."""
+    """Each key is yielded once, in order, and progress resets the number of attempts."""
     store = Torn(0, 3, 700, 1500, 1500, 2400, 2499, keys=2500)
     listed = [found.key for found in RetryingStore(store, ManualClock()).list("")]
     assert listed == store.keys
@@ -167,14 +170,14 @@ def test_a_torn_listing_goes_on_after_the_last_key() -> None:
 
 
 def test_a_listing_is_fetched_as_it_is_read() -> None:
-    """Whoever wants the first key alone does not pay for all of them."""
+    """Reading the first key does not fetch the whole listing."""
     store = Torn(1000, keys=5000)
     assert next(RetryingStore(store, ManualClock()).list("")).key == "00000"
     assert store.listings == 1
 
 
 def test_keys_from_an_iterator_are_deleted_at_the_second_try() -> None:
-    """The keys to delete may be given once only, and are still known when the first try fails."""
+    """Keys from an iterator are still known at the second attempt."""
 
     class Store:
         tries: list[list[str]] = []  # noqa: RUF012 - one instance

@@ -1,4 +1,4 @@
-"""A job is one trace, however many attempts and nodes it took."""
+"""A job is one trace, over all its attempts and nodes."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -33,7 +33,7 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 def tracing(cluster: Cluster, exporter: InMemorySpanExporter) -> Callable[[], Tracing]:
-    """Makes the observer of another node; all send to one place."""
+    """Return a function that creates the observer of another node; all use one exporter."""
 
     def make() -> Tracing:
         recorder = SpanRecorder(SimpleSpanProcessor(exporter), {"service.name": "holdfast"})
@@ -63,7 +63,7 @@ def ids(span: ReadableSpan) -> tuple[int, int | None]:
 
 
 def one_trace(exporter: InMemorySpanExporter) -> None:
-    """All spans are of one trace, no id is twice there, and every parent is there."""
+    """Check that all spans belong to one trace, that ids are unique and that every parent exists."""
     spans = exporter.get_finished_spans()
     assert len({span.context.trace_id for span in spans if span.context}) == 1
     own = [ids(span)[0] for span in spans]
@@ -79,7 +79,10 @@ def go(cluster: Cluster, worker: Worker) -> None:
 def test_three_attempts_on_two_nodes_are_one_trace(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
-    """A pause, a node that vanishes, the end: the vanished attempt is told by its successor, up to its last beat."""
+    """A pause, a vanished node and the end are one trace.
+
+    The successor records the vanished attempt, up to its last heartbeat.
+    """
     cluster.submit("a")
     fate = Fate(cluster.clock)
     ports = {"store": fate.around(cluster.memory), "queue": fate.around(cluster.queue), "clock": fate.clock()}
@@ -113,7 +116,7 @@ def test_three_attempts_on_two_nodes_are_one_trace(
 def test_phases_follow_each_other_without_a_gap(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
-    """From take to left: preparing, running, ending, publishing; each checkpoint says its size and its seconds."""
+    """The phases of an attempt are contiguous, and each checkpoint has its size and duration."""
     cluster.submit("a")
     cluster.worker(observers=[tracing()]).run()
     one_trace(exporter)
@@ -135,7 +138,7 @@ def test_phases_follow_each_other_without_a_gap(
 def test_a_failure_is_an_error_with_its_reason(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
-    """Of each attempt, and of the job once it has failed for good."""
+    """Each failed attempt has an error status with the reason, and so has the job once it has failed."""
     cluster.submit("a")
     cluster.worker(script=lambda _, step: 3 if step == 10 else None, observers=[tracing()]).run()
     one_trace(exporter)
@@ -149,7 +152,7 @@ def test_a_failure_is_an_error_with_its_reason(
 def test_a_cancelled_job_ends_its_trace(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
-    """It is neither a success nor an error."""
+    """A cancelled job is neither a success nor an error."""
     cluster.submit("a")
     go(cluster, cluster.worker(observers=[tracing()]))
     cluster.clock.sleep(100)
@@ -166,7 +169,7 @@ def test_a_cancelled_job_ends_its_trace(
 def test_an_upload_that_fails_is_a_span_and_an_event(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
-    """The span is an error; the next checkpoint has one of its own."""
+    """The span of a failed upload is an error, and the next checkpoint has a span of its own."""
     cluster.submit("a")
 
     def refuse(name: str, *args: object, **_: object) -> None:
@@ -185,7 +188,7 @@ def test_an_upload_that_fails_is_a_span_and_an_event(
 def test_a_superseded_attempt_has_the_id_that_its_successor_gave_it(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
-    """A node that was taken for gone tells its own span in the end: it is the same one, not another."""
+    """If a node believed to be gone ends its own span, it is the same span as its successor recorded."""
     cluster.submit("a")
     fate = Fate(cluster.clock)
     ports = {"store": fate.around(cluster.memory), "queue": fate.around(cluster.queue), "clock": fate.clock()}
@@ -204,7 +207,7 @@ def test_a_superseded_attempt_has_the_id_that_its_successor_gave_it(
 
 
 def test_ids_are_the_identitys_and_nothing_elses() -> None:
-    """Same words, same id; other words, or words cut elsewhere, another; as long as the standard wants."""
+    """Equal identities give equal ids, different ones different ids, in the standard's sizes."""
     trace = trace_id("bucket", "runs", "a", "2030-01-01T00:00:00.000+00:00")
     assert trace == trace_id("bucket", "runs", "a", "2030-01-01T00:00:00.000+00:00")
     assert trace != trace_id("bucket", "runs", "a", "2030-01-01T00:00:00.001+00:00"), "submitted anew: another trace"

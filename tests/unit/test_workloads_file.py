@@ -1,4 +1,4 @@
-"""workloads.toml: what it offers, and how a wrong entry is said."""
+"""workloads.toml: its entries, and the errors of malformed ones."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -11,13 +11,13 @@ from lifecycle.ports.runner import ExitMeaning
 
 
 def test_without_a_file_there_is_what_is_built_in() -> None:
-    """The series sum, which needs an input."""
+    """Without a file there is the built-in series sum, which needs an input."""
     assert list(load(None)) == ["series-sum"]
     assert load(None)["series-sum"].needs_input
 
 
 def test_an_entry_is_read_with_all_its_keys(tmp_path: Path) -> None:
-    """A command as text or as words."""
+    """A command is a string or a list of words."""
     file = tmp_path / "workloads.toml"
     file.write_text(
         '[relax]\ncommand = "python3 relax.py --name \'{name} x\'"\nenvironment = {A = "1"}\nstop_signal = "SIGUSR1"\n'
@@ -32,7 +32,7 @@ def test_an_entry_is_read_with_all_its_keys(tmp_path: Path) -> None:
 
 
 def test_an_entry_of_a_program_that_knows_nothing_of_us(tmp_path: Path) -> None:
-    """Which files are what, how far it is, what its exit codes mean, and what it may not exceed."""
+    """An entry declares a program's files, progress, exit codes and limits."""
     file = tmp_path / "workloads.toml"
     file.write_text("""
         [mdrun]
@@ -95,7 +95,7 @@ def test_an_entry_of_a_program_that_knows_nothing_of_us(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path: Path, text: str, named: str) -> None:
-    """File, entry and key, in one line, before any job is taken."""
+    """The error names the file, the entry and the key, in one line."""
     file = tmp_path / "workloads.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=named) as caught:
@@ -104,6 +104,6 @@ def test_a_wrong_entry_is_named(tmp_path: Path, text: str, named: str) -> None:
 
 
 def test_a_named_file_must_be_there(tmp_path: Path) -> None:
-    """A worker that offers less than was meant would fail jobs."""
+    """A missing file is an error: a worker that offers less than intended would fail jobs."""
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "nowhere.toml")
