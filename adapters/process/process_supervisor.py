@@ -46,7 +46,7 @@ def main(console: "Console", command: list[str]) -> None:
         if code is not None:
             os.write(1, str(code).encode())
             console.drain(output)
-    finally:  # whatever happens, nothing keeps running
+    finally:  # on any exception too, nothing keeps running
         os.killpg(0, signal.SIGKILL)
 
 
