@@ -58,7 +58,7 @@ class Acknowledgement:
             try:
                 publish(self._context.store, self._context.clock, self._keys, record)
             except PermanentError as error:  # something committed is damaged, or no key can have that name
-                log.error("outputs.unpublishable", job=record.job, error=error)
+                log.error("outputs.refused", job=record.job, error=error)
                 write(partial(with_publish_problem, why=f"the outputs cannot be published: {error}"))
             else:
                 write(with_published)

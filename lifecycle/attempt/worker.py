@@ -78,7 +78,7 @@ class Worker:
             if delivery is not None:
                 self._handle(delivery)
             if self._is_idle():
-                log.info("worker.idle_exit", idle_exit=self._limits.idle_exit)
+                log.info("worker.idled_out", idle_exit=self._limits.idle_exit)
                 break
         return int(self._unfit)
 
@@ -129,7 +129,7 @@ class Worker:
             first = stored is None or not stored.record.attempts
             archived = first and is_archived(context.store, message.keys)
         except InvalidRecordError as error:
-            log.error("record.unintelligible", job=message.keys.job, error=error)
+            log.error("record.not_understood", job=message.keys.job, error=error)
             acknowledgement.release(UNINTELLIGIBLE)
             return
         except HoldfastError as error:
@@ -189,7 +189,7 @@ class Worker:
             log.info("job.claimed_by_another", job=job, error=error)
             acknowledgement.release(self._limits.lease)
         except UnknownOutcomeError as error:
-            log.warning("job.claim_unknown", job=job, error=error)
+            log.warning("job.claim_unconfirmed", job=job, error=error)
             acknowledgement.release(UNREADABLE)
         except ConfigError as error:
             acknowledgement.release(UNREADABLE)

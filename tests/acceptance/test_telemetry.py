@@ -75,7 +75,7 @@ def test_a_worker_is_watched_killed_and_followed(cluster: ProcessCluster, export
         scrape(first)
     scraped(exporter, lambda text: "holdfast_jobs_stale 1.0" in text)
     cluster.worker(METRICS_PORT=str(second))
-    text = scraped(second, lambda text: 'trigger="resume"' in text)
+    text = scraped(second, lambda text: 'destination="resumed"' in text)
     assert 'job="a"' in text
     cluster.settled("a")
     text = scraped(second, lambda text: 'holdfast_attempts_total{outcome="completed"} 1.0' in text)

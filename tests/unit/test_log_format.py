@@ -69,7 +69,7 @@ def test_every_line_says_whose_it_is(tmp_path: Path) -> None:
     last = next(line for line in told if line["event"] == "attempt.ended")
     assert (last["job"], last["epoch"], last["state"], last["outcome"]) == ("a", 1, "completed", "completed")
     assert "job" not in told[-1], "it says that the worker was idle"
-    assert told[-1]["event"] == "worker.idle_exit"
+    assert told[-1]["event"] == "worker.idled_out"
     assert [line for line in told if "job" not in line] == told[-1:]
 
 
