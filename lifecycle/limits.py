@@ -13,7 +13,7 @@ from lifecycle.errors import PermanentError
 DELIVERY_LIMIT: Final = timedelta(hours=11, minutes=30)
 """How long an attempt may keep one delivery before it pauses.
 
-SQS makes a message visible again 12 hours after it was received, whatever extensions were requested
+SQS makes a message visible again 12 hours after it was received, extended or not
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html).
 """
 

@@ -97,7 +97,7 @@ class ObjectStore(Protocol):
         Args:
             key: The object's key.
             body: Its content, some tens of MiB at most.
-            expected: The version that must be current, `ABSENT`, or None to overwrite whatever exists.
+            expected: The version that must be current, `ABSENT`, or None to overwrite any version.
 
         Returns:
             The version that was written.
