@@ -83,7 +83,10 @@ class Webhook:
         """See `Notifier.deliver`."""
         body = json.dumps(_payload(keys, notice), separators=(",", ":")).encode()
         timestamp = int(self._clock.now().timestamp())
-        signature = sign(self._keys, notice_id=notice.id, timestamp=timestamp, body=body)
+        try:
+            signature = sign(self._keys, notice_id=notice.id, timestamp=timestamp, body=body)
+        except UnicodeEncodeError as error:  # a lone surrogate in an id that was written into the record by hand
+            raise PermanentError(f"cannot be signed: {error}") from error
         status = self._post(
             body,
             {

@@ -27,7 +27,51 @@ class _Waiter:
     """A thread that waits to be woken, until *deadline* at the latest."""
 
     deadline: float
-    awake: threading.Event = field(factory=threading.Event)
+    _asleep: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._asleep.acquire()
+
+    def wait(self) -> None:
+        """Block until `wake` is called."""
+        self._asleep.acquire()
+
+    def wake(self) -> None:
+        """End the wait; called once. Unlike `threading.Event.set`, safe in a signal handler that interrupts `wait`."""
+        self._asleep.release()
+
+
+class _SignalSafeLock:
+    """A lock that a signal handler may find held by the very thread that it interrupts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._deferred: deque[Callable[[], None]] = deque()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._run_deferred()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        self._try_deferred()
+
+    def run(self, act: Callable[[], None]) -> None:
+        """Run *act* with the lock held: now if the lock is free, otherwise once its holder lets go. Never blocks."""
+        self._deferred.append(act)
+        self._try_deferred()
+
+    def _try_deferred(self) -> None:
+        # An act that was deferred between the holder's last look and its release is found by this second look.
+        while self._deferred and self._lock.acquire(blocking=False):
+            try:
+                self._run_deferred()
+            finally:
+                self._lock.release()
+
+    def _run_deferred(self) -> None:
+        while self._deferred:
+            self._deferred.popleft()()
 
 
 class ManualClock:
@@ -40,7 +84,7 @@ class ManualClock:
     def __init__(self, start: datetime = START) -> None:
         self._start = start
         self._elapsed_s = 0.0
-        self._lock = threading.Lock()
+        self._lock = _SignalSafeLock()
         self._busy = 1  # known threads that do not wait: at first, the one that creates the clock
         self._waiters: list[_Waiter] = []
 
@@ -61,7 +105,7 @@ class ManualClock:
         if delay_s > 0:
             with self._lock:
                 waiter = self._begin_wait(delay_s)
-            waiter.awake.wait()
+            waiter.wait()
 
     def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> Thread:  # noqa: ARG002 - priorities do not matter in virtual time
         """See `Clock.start_thread`."""
@@ -87,7 +131,7 @@ class ManualClock:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
             self._busy += 1
-            waiter.awake.set()
+            waiter.wake()
 
     def _idle(self) -> None:
         """Count one busy thread less; if it was the last, advance the time."""
@@ -106,10 +150,12 @@ class _ManualMailbox(Generic[T]):
         self._waiting: deque[_Waiter] = deque()
 
     def put(self, item: T) -> None:
-        with self._clock._lock:  # noqa: SLF001 - the clock and its parts are one unit
-            self._items.append(item)
-            if self._waiting:
-                self._clock._wake(self._waiting.popleft())  # noqa: SLF001 - the same
+        self._clock._lock.run(lambda: self._put(item))  # noqa: SLF001 - the clock and its parts are one unit
+
+    def _put(self, item: T) -> None:
+        self._items.append(item)
+        if self._waiting:
+            self._clock._wake(self._waiting.popleft())  # noqa: SLF001 - the same
 
     def get(self, timeout_s: float) -> T | None:
         with self._clock._lock:  # noqa: SLF001 - the same
@@ -119,7 +165,7 @@ class _ManualMailbox(Generic[T]):
                 return None
             waiter = self._clock._begin_wait(timeout_s)  # noqa: SLF001 - the same
             self._waiting.append(waiter)
-        waiter.awake.wait()
+        waiter.wait()
         with self._clock._lock:  # noqa: SLF001 - the same
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
@@ -172,7 +218,7 @@ class _ManualThread:
                 waiter = self._clock._begin_wait(timeout_s)  # noqa: SLF001 - the same
                 self._joining.append(waiter)
         if waiter:
-            waiter.awake.wait()
+            waiter.wait()
         if self._ended:
             self._thread.join()  # it no longer waits; an exception is reported before we go on
         return self._ended

@@ -12,10 +12,12 @@ steps.
 
 import os
 import shutil
-from collections.abc import Callable
+import string
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lifecycle.errors import PermanentError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.runner import Announced, Exit, Launch, Report, RunningWorkload, WorkloadRunner
 
@@ -28,6 +30,14 @@ TABLE_PRIMES: Final = (2, 7, 13, 29, 31, 53, 89, 97)
 
 ExitScript = Callable[[Launch, int], int | None]
 """Called with the launch and the number of the next step; returns the code to exit with instead, or None."""
+SnapshotCheck = Callable[[Path], str | None]
+"""Called with a snapshot; returns what is wrong with it, or None."""
+PLACEHOLDERS: Final = frozenset({"python", "sdk", "job", "input_dir", "checkpoint_dir", "output_dir", "snapshot"})
+"""Names that a command may use besides the job's parameters (docs/workloads.md)."""
+
+
+def accept(_: Path) -> None:
+    """Find nothing wrong with a snapshot."""
 
 
 class FakeRunner:
@@ -37,14 +47,26 @@ class FakeRunner:
         clock: Clock that the steps take their time from.
         step_s: Seconds that a step takes.
         script: Decides which steps exit early.
+        check: Takes the place of the checks that workloads name.
+        missing: Programs that are not on this image.
     """
 
-    def __init__(self, clock: Clock, *, step_s: float = 1.0, script: ExitScript | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        step_s: float = 1.0,
+        script: ExitScript | None = None,
+        check: SnapshotCheck = accept,
+        missing: Collection[str] = (),
+    ) -> None:
         self.started: list[Launch] = []
         """All launches, oldest first."""
         self._clock = clock
         self._step_s = step_s
         self._script = script or (lambda *_: None)
+        self._check = check
+        self._missing = missing
 
     def start(self, launch: Launch) -> RunningWorkload:
         """See `WorkloadRunner.start`."""
@@ -54,13 +76,31 @@ class FakeRunner:
         ]
         if missing:
             raise AssertionError(f"{missing[0]} is missing")
+        self._expect_startable(launch, launch.workload.command)
         self.started.append(launch)
         return FakeWorkload(self._clock, self._step_s, self._script, launch)
 
     def check(self, launch: Launch, snapshot: Path) -> str | None:
-        """See `WorkloadRunner.check`. Accepts every snapshot."""
-        del launch, snapshot
-        return None
+        """See `WorkloadRunner.check`."""
+        if launch.workload.check is None:
+            return None
+        try:
+            self._expect_startable(launch, launch.workload.check)
+        except PermanentError as error:
+            return f"its check could not be made: {error}"
+        return self._check(snapshot)
+
+    def _expect_startable(self, launch: Launch, command: tuple[str, ...]) -> None:
+        """Raise PermanentError if a real runner could not fill in *command* or find its program."""
+        name = launch.workload.name
+        try:
+            used = {field for word in command for _, field, _, _ in string.Formatter().parse(word) if field is not None}
+        except ValueError as error:
+            raise PermanentError(f"workload {name!r}: {command} cannot be filled in: {error}") from error
+        if unknown := used - PLACEHOLDERS - launch.params.keys():
+            raise PermanentError(f"workload {name!r} needs the parameter {min(unknown)!r}")
+        if command[0] in self._missing:
+            raise PermanentError(f"workload {name!r}: there is no program {command[0]!r} on this image")
 
 
 class FakeWorkload:

@@ -11,6 +11,7 @@ https://docs.salad.com/container-engine/reference/imds/
 import json
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
 
@@ -60,7 +61,7 @@ class SaladNode:
         try:
             with opener.open(request, timeout=TIMEOUT_S):
                 pass
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             if isinstance(error, HTTPError):
                 error.close()  # the error is the response, and holds its socket open
             log.warning("metadata_call.failed", call=f"{method} {path}", error=str(error))

@@ -1,4 +1,4 @@
-"""Virtual time advances only while every known thread waits; the system clock keeps the same contract."""
+"""Virtual time advances only while every known thread waits; tests/contract has the promises of every clock."""
 
 import math
 import os
@@ -14,18 +14,12 @@ import pytest
 
 from adapters.local.clock import NICE, SystemClock
 from adapters.memory.clock import ManualClock
-from lifecycle.ports.clock import Clock, Mailbox
+from lifecycle.ports.clock import Mailbox
 
 
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
-
-
-@pytest.fixture(params=[ManualClock, SystemClock])
-def either(request: pytest.FixtureRequest) -> Clock:
-    made: Clock = request.param()
-    return made
 
 
 def at(clock: ManualClock, log: list[tuple[float, str]], name: str, *delays_s: float) -> Callable[[], None]:
@@ -37,73 +31,6 @@ def at(clock: ManualClock, log: list[tuple[float, str]], name: str, *delays_s: f
             log.append((clock.monotonic(), name))
 
     return run
-
-
-# ---- both ----
-
-
-def test_a_mailbox_keeps_the_order(either: Clock) -> None:
-    """A mailbox is first in, first out, and loses nothing."""
-    box: Mailbox[int] = either.mailbox()
-    for number in range(5):
-        box.put(number)
-    assert [box.get(0) for _ in range(6)] == [0, 1, 2, 3, 4, None]
-
-
-def test_an_empty_mailbox_does_not_hold_who_will_not_wait(either: Clock) -> None:
-    """A time-out of zero or less returns at once."""
-    box: Mailbox[int] = either.mailbox()
-    assert box.get(0) is None
-    assert box.get(-1) is None
-    either.sleep(-1)
-
-
-def test_an_item_ends_the_wait(either: Clock) -> None:
-    """A put from another thread ends the wait."""
-    box: Mailbox[str] = either.mailbox()
-    thread = either.start_thread(lambda: box.put("x"), name="putter")
-    assert box.get(60) == "x"
-    assert thread.join(60) is True
-
-
-def test_joining_says_whether_the_thread_has_ended(either: Clock) -> None:
-    """`join` reports the end of a thread, and does not cause it."""
-    box: Mailbox[str] = either.mailbox()
-    thread = either.start_thread(lambda: box.get(3600) and None, name="waiter")
-    assert thread.join(0) is False
-    box.put("end")
-    assert thread.join(60) is True
-    assert thread.join(60) is True
-
-
-def test_a_thread_is_a_daemon_with_its_name(either: Clock) -> None:
-    """A daemon thread never keeps a process from exiting."""
-    box: Mailbox[tuple[str, bool]] = either.mailbox()
-    either.start_thread(
-        lambda: box.put((threading.current_thread().name, threading.current_thread().daemon)), name="heart"
-    )
-    assert box.get(60) == ("heart", True)
-
-
-def test_now_is_utc(either: Clock) -> None:
-    """`now` is in UTC and says so."""
-    assert either.now().utcoffset() == timedelta(0)
-
-
-def test_a_lock_admits_one_at_a_time(either: Clock) -> None:
-    """No increment is lost, although every thread pauses between reading and writing."""
-    lock, counter = either.lock(), [0]
-
-    def count() -> None:
-        for _ in range(20):
-            with lock:
-                seen = counter[0]
-                either.sleep(0.0001)
-                counter[0] = seen + 1
-
-    threads = [either.start_thread(count, name=f"counter-{number}") for number in range(3)]
-    assert [thread.join(60) for thread in threads] == [True] * 3
-    assert counter == [60]
 
 
 # ---- real ----
