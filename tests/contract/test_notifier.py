@@ -17,7 +17,7 @@ from adapters.memory.notifier import MemoryNotifier
 from adapters.webhook import RetryingNotifier, Webhook
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.key_layout import JobKeys, KeyLayout
-from lifecycle.outbox import TELLABLE, Notice
+from lifecycle.outbox import NOTIFIABLE_STATES, Notice
 from lifecycle.ports.notifier import Notifier
 from lifecycle.states import State
 
@@ -160,7 +160,7 @@ def test_a_notice_has_arrived_when_the_call_returns(adapter: Adapter, notice: No
     assert adapter.received() == [document(KEYS, notice)]
 
 
-@pytest.mark.parametrize("state", TELLABLE)
+@pytest.mark.parametrize("state", NOTIFIABLE_STATES)
 def test_every_recorded_state_can_be_announced(adapter: Adapter, state: State) -> None:
     """No state needs another way."""
     adapter.notifier.deliver(KEYS, evolve(NOTICE, state=state))

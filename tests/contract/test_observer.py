@@ -20,7 +20,7 @@ from adapters.memory.clock import ManualClock
 from adapters.memory.observer import Call, Entered, Left, MemoryObserver, Noted, Wrote
 from adapters.telemetry.log_format import AttemptContextProcessor
 from adapters.telemetry.metrics import Metrics
-from adapters.telemetry.spans import Spans
+from adapters.telemetry.spans import SpanRecorder
 from adapters.telemetry.tracing import Tracing
 from lifecycle.attempt.observers import Observers
 from lifecycle.ports.observer import Observer
@@ -166,7 +166,7 @@ def log(clock: ManualClock) -> Adapter:
 def tracing(clock: ManualClock) -> Adapter:
     """Return traces, and the number of spans of attempts."""
     exporter = InMemorySpanExporter()
-    observer = Tracing(Spans(SimpleSpanProcessor(exporter), {}), clock, layout=LAYOUT, bucket="")
+    observer = Tracing(SpanRecorder(SimpleSpanProcessor(exporter), {}), clock, layout=LAYOUT, bucket="")
     return Adapter(
         observer, clock, count=lambda _: sum(span.name == "attempt" for span in exporter.get_finished_spans())
     )
