@@ -84,8 +84,9 @@ class AttemptContextProcessor:
         """
         record, last = line["_record"], self._last
         fields = {k: _plain(value) for k, value in getattr(record, FIELDS_ATTRIBUTE, {}).items() if value is not None}
-        job = fields.get("job") or getattr(record, "job", None)
-        line["event"] = getattr(record, EVENT_ATTRIBUTE, line["event"])
+        job = fields.get("job")
+        if hasattr(record, EVENT_ATTRIBUTE):
+            line["event"] = getattr(record, EVENT_ATTRIBUTE)
         line["node"] = self._node
         if job:
             line["job"] = job
