@@ -30,7 +30,7 @@ REGION = "us-east-1"
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_aws_of_the_host() -> Iterator[None]:
+def _without_host_settings() -> Iterator[None]:
     """Remove the host's AWS configuration and proxies, so that no test can reach a real account."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("AWS_", "CLOUDFLARE_"))]:
@@ -44,7 +44,7 @@ def _no_aws_of_the_host() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
+def _restored_log_level() -> Iterator[None]:
     """Restore the log level, which commands change."""
     logger = logging.getLogger("holdfast")
     level = logger.level
@@ -57,7 +57,7 @@ def moto_url() -> Iterator[str]:
     """Return the endpoint of a running server for SQS and S3."""
     if not all(importlib.util.find_spec(name) for name in ("moto", "flask")):
         if os.environ.get("CI"):
-            pytest.fail("moto[server] is not installed, and CI must not skip what needs it")
+            pytest.fail("moto[server] is not installed, and CI must not skip the tests that need it")
         pytest.skip("moto[server] is not installed")
     with subprocess.Popen(
         [sys.executable, LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -162,9 +162,9 @@ def wire_queue_with_dead_letters(
 @pytest.fixture
 def _untraced() -> Iterator[None]:
     """Disable coverage's tracing, which doubles the time of tests that run something thousands of times."""
-    tracer, of_threads = sys.gettrace(), threading.gettrace()
+    tracer, thread_tracer = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
-    threading.settrace(None)  # type: ignore[arg-type] # the stubs do not know that it may be taken away
+    threading.settrace(None)  # type: ignore[arg-type] # the stubs do not allow None, which removes it
     yield
     sys.settrace(tracer)
-    threading.settrace(of_threads)  # type: ignore[arg-type]
+    threading.settrace(thread_tracer)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""Serve moto's SQS and S3 on a free port of this machine, until stdin is closed; the port is the first line of stdout.
+"""Serve moto's SQS and S3 on a free local port until stdin is closed; the first line of stdout is the port.
 
-moto checks the condition of a PUT and then writes, and under threads that races: two winners in 1 of 240 rounds of 16
-writers. A real store has one. So here conditional PUTs go one after the other.
+moto checks the condition of a PUT and then writes. Under threads that is a race: in 1 of 240 rounds of 16 writers, two
+of them won. A real store has one winner, so this server handles conditional PUTs one at a time.
 """
 
 import logging
@@ -19,8 +19,8 @@ CONDITIONS = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-class OneConditionalPutAtATime:
-    """A WSGI application around another."""
+class SerializedConditionalPuts:
+    """WSGI middleware that lets one conditional PUT through at a time."""
 
     def __init__(self, app: WsgiApp) -> None:
         self._app = app
@@ -33,18 +33,18 @@ class OneConditionalPutAtATime:
         return self._app(environ, start_response)
 
 
-def leave_with_parent() -> None:
-    """End this process when the other end of stdin is closed, also by a parent that was killed."""
+def exit_with_parent() -> None:
+    """Exit when stdin is closed, which also happens when the parent is killed."""
     sys.stdin.buffer.read()
     os._exit(0)
 
 
 def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    app = OneConditionalPutAtATime(DomainDispatcherApplication(create_backend_app))
+    app = SerializedConditionalPuts(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    print(server.port, flush=True)  # noqa: T201 - how the parent learns it
-    threading.Thread(target=leave_with_parent, daemon=True).start()
+    print(server.port, flush=True)  # noqa: T201 - the parent reads it
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     server.serve_forever()
 
 

@@ -57,8 +57,8 @@ def test_limits_are_explicit(
 
 
 @pytest.mark.parametrize("kind", [CONTROL, BULK])
-def test_the_store_gets_no_checksum_that_it_refuses(client: Any, kind: ClientKind) -> None:
-    """R2 refuses boto3's default checksum trailers and expects path-style addresses."""
+def test_r2_gets_no_checksum_trailers(client: Any, kind: ClientKind) -> None:
+    """Requests have no checksum trailers, which R2 refuses, and use path-style addresses."""
     config = client(S3, kind).meta.config
     assert config.request_checksum_calculation == "when_required"
     assert config.response_checksum_validation == "when_required"
@@ -73,7 +73,7 @@ def test_the_store_gets_no_checksum_that_it_refuses(client: Any, kind: ClientKin
         (CONTROL, "https://store.invalid", True),
     ],
 )
-def test_only_files_over_https_go_unhashed(client: Any, kind: ClientKind, endpoint: str, is_hashed: bool) -> None:  # noqa: FBT001 - a table
+def test_only_bulk_https_bodies_are_unsigned(client: Any, kind: ClientKind, endpoint: str, is_hashed: bool) -> None:  # noqa: FBT001 - a table
     """A body is left out of the signature only for bulk clients, and only if TLS protects it."""
     seen: list[Any] = []
 
@@ -91,7 +91,7 @@ def test_only_files_over_https_go_unhashed(client: Any, kind: ClientKind, endpoi
 
 
 def test_crt_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CRT client ignores the endpoint, so boto3 must not choose it, whatever is installed."""
+    """boto3 never chooses the CRT client, which ignores the endpoint, even if awscrt is installed."""
 
     class EagerCrt:
         __version__ = "99.0.0"
@@ -126,7 +126,7 @@ def test_crt_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://[::1]:9324/0/q", ("http://[::1]:9324", "us-east-1")),
     ],
 )
-def test_a_queue_url_says_where_the_queue_is(url: str, place: tuple[str, str]) -> None:
+def test_a_queue_url_gives_endpoint_and_region(url: str, place: tuple[str, str]) -> None:
     """Region and endpoint come from the URL alone, so an emulator's URL works unchanged."""
     assert queue_endpoint(url) == place
 
@@ -135,15 +135,15 @@ def test_a_queue_url_says_where_the_queue_is(url: str, place: tuple[str, str]) -
     "url",
     ["", "my-queue", "https://sqs.eu-west-1.amazonaws.com", "arn:aws:sqs:eu-west-1:1:q", "http://h:x/q", " http://h/q"],
 )
-def test_a_wrong_queue_url_is_named(url: str) -> None:
+def test_an_invalid_queue_url_is_a_config_error(url: str) -> None:
     """A URL that is not a queue's is a ConfigError, in one line that names the setting."""
     with pytest.raises(ConfigError, match=r"^QUEUE_URL .*") as caught:
         queue_endpoint(url)
     assert "\n" not in str(caught.value)
 
 
-def test_a_store_url_may_have_a_path_but_not_the_buckets() -> None:
-    """A store may be below a path, but an endpoint that ends with the bucket would name it twice."""
+def test_a_store_url_may_have_a_path_but_no_bucket() -> None:
+    """A store may be below a path; an endpoint that ends with the bucket is refused, since it would name it twice."""
     assert store_endpoint("https://acct.r2.cloudflarestorage.com/", "b") == "https://acct.r2.cloudflarestorage.com"
     assert store_endpoint("https://host/storage/s3", "b") == "https://host/storage/s3"
     with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
@@ -155,7 +155,7 @@ def test_a_store_url_may_have_a_path_but_not_the_buckets() -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "two words", "line\n", "ä"])
-def test_a_key_that_cannot_be_one_is_named(secret: str) -> None:
+def test_a_malformed_key_is_a_config_error(secret: str) -> None:
     """A key that is empty or was pasted with a space is rejected before anything is sent, and is not shown."""
     credentials = Credentials(key_id="AKIATEST", secret=secret)
     with pytest.raises(ConfigError, match="AWS_ID and AWS_KEY") as caught:
@@ -164,7 +164,7 @@ def test_a_key_that_cannot_be_one_is_named(secret: str) -> None:
     assert not secret or secret not in repr(credentials)
 
 
-def test_a_region_that_cannot_be_one_is_a_config_error() -> None:
+def test_a_malformed_region_is_a_config_error() -> None:
     """A value that boto3 rejects when it creates a client is a wrong setting."""
     with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
         make_client(S3, CONTROL, endpoint="https://host", region="no region", credentials=KEYS)

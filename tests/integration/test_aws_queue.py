@@ -62,7 +62,7 @@ def accepted(*numbers: int, failed: str | None = None) -> Reply:
 
 
 @pytest.mark.parametrize("fifo", [False, True])
-def test_a_message_lives_its_life(wire_queue: MakeQueue, fifo: bool) -> None:  # noqa: FBT001 - a table
+def test_the_life_of_a_message(wire_queue: MakeQueue, fifo: bool) -> None:  # noqa: FBT001 - a table
     """A message is sent, received, hidden, released, counted, received again and deleted, on both kinds of queue."""
     queue = wire_queue(fifo=fifo)
     assert queue.receive(hidden=MINUTE, wait=NOW) is None
@@ -118,8 +118,8 @@ def test_no_dead_letter_queue(wire_queue: MakeQueue, scripted: MakeQueue, stub: 
     assert sent(stub)[1] == {"QueueName": "gone"}
 
 
-def test_purge_empties_and_says_to_wait(wire_queue: MakeQueue) -> None:
-    """SQS allows one purge per minute; a second one raises an error that says so."""
+def test_a_second_purge_within_a_minute_is_an_error(wire_queue: MakeQueue) -> None:
+    """A purge empties the queue. SQS allows one per minute; a second one raises an error that says so."""
     queue = wire_queue()
     queue.send(messages(3))
     queue.purge()
@@ -145,7 +145,7 @@ def test_a_missing_queue_is_a_config_error(wire_queue: MakeQueue, sqs_client: An
             call()
 
 
-def test_receive_asks_for_one_in_whole_seconds(scripted: MakeQueue, stub: Stub, clock: ManualClock) -> None:
+def test_receive_asks_for_one_message_in_whole_seconds(scripted: MakeQueue, stub: Stub, clock: ManualClock) -> None:
     """Durations are rounded up and cut to SQS's limits; a delivery's age counts from before the call."""
     clock.advance(7)
     answer = {"Messages": [{"Body": "b", "MessageId": "m", "ReceiptHandle": "r"}]}
@@ -157,7 +157,7 @@ def test_receive_asks_for_one_in_whole_seconds(scripted: MakeQueue, stub: Stub, 
     assert "ReceiveRequestAttemptId" not in call
 
 
-def test_a_lost_fifo_receive_is_asked_for_again(scripted: MakeQueue, stub: Stub) -> None:
+def test_a_lost_fifo_receive_is_repeated(scripted: MakeQueue, stub: Stub) -> None:
     """After a lost response, the same attempt id recovers the message; after a response, a new id is used."""
     queue = scripted("q.fifo")
     stub.script(DROP, EMPTY)
@@ -204,7 +204,7 @@ def test_release_beyond_the_cap_is_cut(scripted: MakeQueue, stub: Stub, clock: M
         sqs_error(404, "ReceiptHandleIsInvalid"),
     ],
 )
-def test_a_void_receipt_is_no_error(scripted: MakeQueue, stub: Stub, reply: Reply) -> None:
+def test_an_invalid_receipt_is_not_an_error(scripted: MakeQueue, stub: Stub, reply: Reply) -> None:
     """However SQS says that a receipt is invalid, the delivery is no longer ours; that is not an error."""
     queue = scripted("q.fifo")
     stub.script(reply)
@@ -215,7 +215,7 @@ def test_a_void_receipt_is_no_error(scripted: MakeQueue, stub: Stub, reply: Repl
 
 
 @pytest.mark.parametrize(("reply", "error"), [(DROP, RetryableError), (sqs_error(403, "AccessDenied"), ConfigError)])
-def test_other_errors_of_a_receipt_are_told(
+def test_other_errors_of_a_receipt_are_raised(
     scripted: MakeQueue, stub: Stub, reply: Reply, error: type[Exception]
 ) -> None:
     """An error of the service is not taken for a lost delivery."""
@@ -230,7 +230,7 @@ def test_other_errors_of_a_receipt_are_told(
             call()
 
 
-def test_many_messages_go_in_batches(wire_queue: MakeQueue) -> None:
+def test_many_messages_are_sent_in_batches(wire_queue: MakeQueue) -> None:
     """Any number of messages is sent, ten at a time, and every one arrives."""
     queue = wire_queue()
     assert queue.send(messages(43)) == []
@@ -245,7 +245,7 @@ def test_batches_keep_below_the_size_limit(scripted: MakeQueue, stub: Stub) -> N
     assert sorted(len(call["Entries"]) for call in sent(stub)) == [1, 2, 2]
 
 
-def test_fifo_messages_are_named(scripted: MakeQueue, stub: Stub) -> None:
+def test_fifo_messages_have_group_and_deduplication_id(scripted: MakeQueue, stub: Stub) -> None:
     """On FIFO, the job is the group and the announcement the deduplication id; a standard queue gets neither."""
     stub.script(accepted(0))
     scripted("q.fifo").send(messages(1))
@@ -255,7 +255,7 @@ def test_fifo_messages_are_named(scripted: MakeQueue, stub: Stub) -> None:
     assert standard.keys() == {"Id", "MessageBody"}
 
 
-def test_refused_messages_are_named(scripted: MakeQueue, stub: Stub) -> None:
+def test_refused_messages_are_failures(scripted: MakeQueue, stub: Stub) -> None:
     """A message that a batch's response refuses, or does not mention, is a failure."""
     stub.script(accepted(0, failed="1"))
     refused, forgotten = scripted().send(messages(3))
@@ -263,7 +263,7 @@ def test_refused_messages_are_named(scripted: MakeQueue, stub: Stub) -> None:
     assert forgotten.message.job == "j2"
 
 
-def test_a_lost_batch_comes_back_as_failures(scripted: MakeQueue, stub: Stub) -> None:
+def test_a_lost_batch_is_reported_as_failures(scripted: MakeQueue, stub: Stub) -> None:
     """If a response is lost, each message of that batch is a failure, and the other batches are sent."""
     stub.script(DROP, accepted(*range(10)))
     failures = scripted().send(messages(30))
@@ -272,7 +272,7 @@ def test_a_lost_batch_comes_back_as_failures(scripted: MakeQueue, stub: Stub) ->
     assert len(stub.requests) == 3
 
 
-def test_a_dead_queue_is_not_asked_for_every_batch(scripted: MakeQueue, stub: Stub) -> None:
+def test_a_queue_that_is_down_is_given_up_early(scripted: MakeQueue, stub: Stub) -> None:
     """If the queue is down, a long send gives up early, and reports every message as not sent."""
     stub.script(sqs_error(503, "ServiceUnavailable"))
     failures = scripted().send(messages(1000))

@@ -61,7 +61,7 @@ def page(*keys: str, following: str = "") -> Reply:
     return Reply(200, body.encode(), {"Content-Type": "application/xml", "Date": NINETY_SECONDS_LATER})
 
 
-def test_age_is_by_the_stores_own_clock(scripted: R2Store, stub: Stub) -> None:
+def test_age_is_by_the_clock_of_the_store(scripted: R2Store, stub: Stub) -> None:
     """An object's age is the response's date minus the object's date; no node's clock is involved."""
     stub.script(found(Date=NINETY_SECONDS_LATER))
     stored = scripted.get("k")
@@ -96,7 +96,7 @@ def test_age_falls_back_on_our_clock(stub: Stub) -> None:
     ],
     ids=["get", "list", "put", "put_file", "put_large", "get_range", "assemble"],
 )
-def test_an_answer_that_breaks_among_its_headers_is_none(
+def test_a_response_with_truncated_headers_is_an_error(
     scripted: R2Store, stub: Stub, tmp_path: Path, call: Callable[[R2Store, Path], object]
 ) -> None:
     """Headers that break off are an error. http.client reports status 200 without headers, which is not an absence."""
@@ -107,7 +107,7 @@ def test_an_answer_that_breaks_among_its_headers_is_none(
 
 
 @pytest.mark.parametrize("status", [400, 404])
-def test_a_refusal_without_a_name_may_be_anybodys(scripted: R2Store, stub: Stub, status: int) -> None:
+def test_a_refusal_without_an_error_code_is_retryable(scripted: R2Store, stub: Stub, status: int) -> None:
     """A 404 without an error code proves nothing: it may be truncated, or a proxy's."""
     stub.script(Reply(status))
     with pytest.raises(RetryableError):
@@ -120,7 +120,7 @@ WHOLE = Reply(200, b"<CompleteMultipartUploadResult><ETag>&quot;w&quot;</ETag></
 PART = 5 << 20
 
 
-def test_an_object_is_put_together_from_parts(scripted: R2Store, stub: Stub) -> None:
+def test_an_object_is_assembled_from_parts(scripted: R2Store, stub: Stub) -> None:
     """Parts are copied within the store or sent from here, and listed in their order at the end."""
     stub.script(STARTED, COPIED, Reply(200, headers={"ETag": '"q"'}), WHOLE)
     assert scripted.assemble("k", [Range("p", 7, PART), lambda: b"tail"])
@@ -135,13 +135,13 @@ def test_an_object_is_put_together_from_parts(scripted: R2Store, stub: Stub) -> 
 @pytest.mark.parametrize(
     ("replies", "error"),
     [
-        ((STARTED, COPIED, Reply(200), Reply(204)), RetryableError),  # the end of "200 OK" is not told
+        ((STARTED, COPIED, Reply(200), Reply(204)), RetryableError),  # status 200 without an ETag confirms nothing
         ((STARTED, Reply(200), Reply(204)), RetryableError),
         ((STARTED, s3_error(403, "AccessDenied"), Reply(204)), ConfigError),
         ((STARTED, s3_error(404, "NoSuchKey"), s3_error(404, "NoSuchKey"), Reply(204)), None),
     ],
 )
-def test_an_object_counts_when_its_end_is_told(
+def test_an_assembled_object_needs_a_confirmed_end(
     scripted: R2Store, stub: Stub, replies: tuple[Reply, ...], error: type[Exception] | None
 ) -> None:
     """Status 200 does not prove a copy or a completion; without the ETag, the upload is aborted."""
@@ -154,7 +154,7 @@ def test_an_object_counts_when_its_end_is_told(
     assert stub.requests[-1].method == "DELETE"
 
 
-def test_a_put_carries_what_lets_the_store_check_it(scripted: R2Store, stub: Stub) -> None:
+def test_a_small_put_carries_checksums(scripted: R2Store, stub: Stub) -> None:
     """A small object carries its MD5 and a signed SHA-256 in plain headers, and does not wait for 100 Continue."""
     stub.script(Reply(200, headers={"ETag": '"v2"'}))
     assert scripted.put("k", b"body", expected='"v1"') == '"v2"'
@@ -170,7 +170,7 @@ def test_a_put_carries_what_lets_the_store_check_it(scripted: R2Store, stub: Stu
         assert not sent.headers.keys() & {"expect", "x-amz-trailer", "content-encoding", "x-amz-sdk-checksum-algorithm"}
 
 
-def test_a_file_goes_up_without_expect_or_trailer(scripted: R2Store, stub: Stub, tmp_path: Path) -> None:
+def test_a_file_is_uploaded_without_expect_or_trailer(scripted: R2Store, stub: Stub, tmp_path: Path) -> None:
     """The upload of a file neither waits for "100 Continue" nor sends the trailer that R2 refuses."""
     path = tmp_path / "f"
     path.write_bytes(b"12345")
@@ -181,7 +181,7 @@ def test_a_file_goes_up_without_expect_or_trailer(scripted: R2Store, stub: Stub,
     assert not sent.headers.keys() & {"expect", "x-amz-trailer", "content-encoding"}
 
 
-def test_a_large_body_goes_up_in_one_piece(scripted: R2Store, stub: Stub) -> None:
+def test_a_large_body_is_sent_in_one_put(scripted: R2Store, stub: Stub) -> None:
     """A large body is sent in one put, without Content-MD5, and again after a retryable error."""
     stub.script(s3_error(503, "SlowDown"), Reply(200, headers={"ETag": '"v"'}))
     body = memoryview(bytearray(random.randbytes(3 << 20)))[: 5 << 19]
@@ -191,7 +191,7 @@ def test_a_large_body_goes_up_in_one_piece(scripted: R2Store, stub: Stub) -> Non
 
 
 @pytest.mark.parametrize("there", [Reply(200, headers={"Content-Length": "4"}), Reply(404)])
-def test_a_file_is_measured_after_the_upload(scripted: R2Store, stub: Stub, tmp_path: Path, there: Reply) -> None:
+def test_the_size_of_an_uploaded_file_is_checked(scripted: R2Store, stub: Stub, tmp_path: Path, there: Reply) -> None:
     """An upload succeeds only if the store has as many bytes as the file."""
     path = tmp_path / "f"
     path.write_bytes(b"12345")
@@ -203,10 +203,10 @@ def test_a_file_is_measured_after_the_upload(scripted: R2Store, stub: Stub, tmp_
 @pytest.mark.parametrize(
     ("reply", "error"), [(s3_error(404, "NoSuchBucket"), ConfigError), (s3_error(403, "AccessDenied"), ConfigError)]
 )
-def test_a_refused_upload_says_why(
+def test_a_refused_upload_names_the_setting(
     scripted: R2Store, stub: Stub, tmp_path: Path, reply: Reply, error: type[Exception]
 ) -> None:
-    """boto3 wraps the cause of a failed upload; the mapping uses the cause."""
+    """The error of a refused upload is mapped from the cause that boto3 wraps, and names the setting."""
     path = tmp_path / "f"
     path.write_bytes(b"12345")
     stub.script(reply)
@@ -214,7 +214,7 @@ def test_a_refused_upload_says_why(
         scripted.put_file("k", path)
 
 
-def test_a_lost_answer_is_not_sent_again(scripted: R2Store, stub: Stub) -> None:
+def test_a_put_with_a_lost_response_is_not_repeated(scripted: R2Store, stub: Stub) -> None:
     """A conditional put whose response is lost is sent once: a second would conflict with the first one's success."""
     stub.script(DROP)
     with pytest.raises(RetryableError):
@@ -222,7 +222,7 @@ def test_a_lost_answer_is_not_sent_again(scripted: R2Store, stub: Stub) -> None:
     assert len(stub.requests) == 1
 
 
-def test_absence_is_proof(scripted: R2Store, stub: Stub) -> None:
+def test_only_no_such_key_means_absence(scripted: R2Store, stub: Stub) -> None:
     """Only the code NoSuchKey means absence; a missing bucket or a bare 404 does not."""
     stub.script(s3_error(404, "NoSuchKey"))
     assert scripted.get("k") is None
@@ -242,7 +242,7 @@ def test_absence_is_proof(scripted: R2Store, stub: Stub) -> None:
         scripted.get("k")
 
 
-def test_a_download_that_breaks_off_is_retryable(scripted: R2Store, stub: Stub) -> None:
+def test_a_truncated_download_is_retryable(scripted: R2Store, stub: Stub) -> None:
     """Fewer bytes than announced are an error, never a short object."""
     stub.script(found(b"12345", **{"Content-Length": "10"}))
     with pytest.raises(RetryableError):
@@ -252,7 +252,7 @@ def test_a_download_that_breaks_off_is_retryable(scripted: R2Store, stub: Stub) 
         scripted.get("k")
 
 
-def test_a_store_that_ignores_range_is_found_out(scripted: R2Store, stub: Stub) -> None:
+def test_a_store_that_ignores_range_is_an_error(scripted: R2Store, stub: Stub) -> None:
     """Bytes from the start of the object never pass for bytes from its middle."""
     stub.script(found(b"12345"))
     with pytest.raises(PermanentError, match="Range"):
@@ -260,7 +260,7 @@ def test_a_store_that_ignores_range_is_found_out(scripted: R2Store, stub: Stub) 
     assert scripted.get_range(Range("k", 0, 2)) == b"12"
 
 
-def test_bulk_reads_are_repeated_below(scripted: R2Store, stub: Stub) -> None:
+def test_the_bulk_client_repeats_failed_reads(scripted: R2Store, stub: Stub) -> None:
     """The bulk client repeats a failed request itself."""
     stub.script(s3_error(503, "SlowDown"), found(b"12"))
     assert scripted.get_range(Range("k", 0, 2)) == b"12"
@@ -278,7 +278,7 @@ def test_a_listing_follows_its_pages(scripted: R2Store, stub: Stub) -> None:
     assert "prefix=p%2F" in stub.requests[1].path
 
 
-def test_a_store_without_batches_is_asked_key_by_key(scripted: R2Store, stub: Stub) -> None:
+def test_without_batch_deletes_keys_are_deleted_one_by_one(scripted: R2Store, stub: Stub) -> None:
     """If the store does not support batch deletes, keys are deleted one by one from then on."""
     stub.script(s3_error(501, "NotImplemented"), Reply(204))
     scripted.delete(["a", "b"])
@@ -287,7 +287,7 @@ def test_a_store_without_batches_is_asked_key_by_key(scripted: R2Store, stub: St
     assert {sent.path for sent in stub.requests[1:]} == {"/b/a", "/b/b", "/b/c"}
 
 
-def test_keys_that_a_batch_left_are_deleted_alone(scripted: R2Store, stub: Stub) -> None:
+def test_keys_that_a_batch_failed_to_delete_are_deleted_one_by_one(scripted: R2Store, stub: Stub) -> None:
     """Keys that a batch reports as failed are deleted one by one, and then an error is raised."""
     partly = Reply(200, b"<DeleteResult><Error><Key>b</Key><Code>InternalError</Code></Error></DeleteResult>")
     stub.script(partly, Reply(204))
@@ -322,7 +322,7 @@ def test_empty_objects_and_ranges(wire_store: MakeStore) -> None:
     assert store.get_range(Range("m", 1, 9)) == b"23"
 
 
-def test_wrong_settings_are_found_before_anything_is_sent() -> None:
+def test_invalid_settings_are_found_before_anything_is_sent() -> None:
     """Creating a store with invalid settings raises an error."""
     for change in ({"endpoint": "nowhere"}, {"bucket": ""}, {"credentials": Credentials(key_id="", secret="b")}):
         right: dict[str, Any] = {"endpoint": "https://h", "region": "auto", "credentials": KEYS, "bucket": "b"}

@@ -55,7 +55,10 @@ def key_id(credentials: RefreshingCredentials) -> str:
 
 @pytest.mark.parametrize(("life_s", "fine_s", "due_s"), [(3600.0, 3299.0, 3300.0), (40.0, 29.0, 30.0), (1.0, 1.9, 2.0)])
 def test_keys_are_read_again_before_they_expire(life_s: float, fine_s: float, due_s: float) -> None:
-    """They are read five minutes before, or after three quarters of a shorter life; never twice within two seconds."""
+    """Keys are read five minutes before they expire, or after three quarters of a shorter life.
+
+    Two reads are at least two seconds apart.
+    """
     clock = ManualClock()
     issuer = Issuer(clock, life_s)
     credentials = renewed(issuer, clock)
@@ -68,7 +71,7 @@ def test_keys_are_read_again_before_they_expire(life_s: float, fine_s: float, du
     assert issuer.readings == 2
 
 
-def test_keys_that_do_not_say_when_they_expire_are_read_again_when_they_are_refused() -> None:
+def test_keys_without_an_expiry_are_read_again_after_a_refusal() -> None:
     """Only a refusal causes a read, and repeated refusals do not cause one each."""
     clock = ManualClock()
     issuer = Issuer(clock, None)
@@ -88,7 +91,7 @@ def test_keys_that_do_not_say_when_they_expire_are_read_again_when_they_are_refu
     assert issuer.readings == 3
 
 
-def test_keys_that_cannot_be_renewed_are_used_on() -> None:
+def test_keys_that_cannot_be_refreshed_stay_in_use() -> None:
     """Old credentials stay in use until the service refuses them, while reading is tried again."""
     clock = ManualClock()
     issuer = Issuer(clock, 100.0)
@@ -104,7 +107,7 @@ def test_keys_that_cannot_be_renewed_are_used_on() -> None:
     assert key_id(credentials) == "AKIA2"
 
 
-def test_keys_that_come_expired_are_used_and_read_again() -> None:
+def test_keys_that_have_expired_are_used_and_read_again() -> None:
     """A file that is not yet refreshed does not end a job."""
     clock = ManualClock()
     issuer = Issuer(clock, -5.0)
@@ -115,8 +118,8 @@ def test_keys_that_come_expired_are_used_and_read_again() -> None:
     assert key_id(credentials) == "AKIA2"
 
 
-def test_without_any_keys_a_call_says_why() -> None:
-    """The error says why there are none, and not every call reads again."""
+def test_without_keys_the_error_gives_the_reason() -> None:
+    """Without keys the error gives the reason, and not every call reads them again."""
     clock = ManualClock()
     issuer = Issuer(clock)
     issuer.fails = True
@@ -131,12 +134,12 @@ def test_other_threads_do_not_wait_while_one_reads() -> None:
     """A command that hangs delays one call, but not the heartbeat."""
     clock = ManualClock()
     issuer = Issuer(clock, 100.0)
-    reading, go_on = threading.Event(), threading.Event()
+    reading, finish = threading.Event(), threading.Event()
 
     def slow() -> bytes:
         if issuer.readings:
             reading.set()
-            assert go_on.wait(30)
+            assert finish.wait(30)
         return issuer()
 
     credentials = renewed(slow, clock)
@@ -148,7 +151,7 @@ def test_other_threads_do_not_wait_while_one_reads() -> None:
     thread.start()
     assert reading.wait(30)
     assert key_id(credentials) == "AKIA1"
-    go_on.set()
+    finish.set()
     thread.join(30)
     assert seen == ["AKIA2"]
     assert key_id(credentials) == "AKIA2"
@@ -171,7 +174,7 @@ def test_other_threads_do_not_wait_while_one_reads() -> None:
         json.dumps({"AccessKeyId": "a", "SecretAccessKey": "hush-hush", "Expiration": "2030-01-01T00:00:00"}).encode(),
     ],
 )
-def test_a_document_without_keys_is_one_line_that_shows_nothing_of_it(document: bytes) -> None:
+def test_an_invalid_document_is_not_quoted_in_the_error(document: bytes) -> None:
     """The error names the setting and quotes nothing of the document."""
     with pytest.raises(ConfigError, match="AWS_") as caught:
         parse(document, service=SQS, origin=ORIGIN)
@@ -180,7 +183,7 @@ def test_a_document_without_keys_is_one_line_that_shows_nothing_of_it(document: 
     assert caught.value.__cause__ is None
 
 
-def test_a_file_is_read_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_with_its_name(tmp_path: Path) -> None:
     """A missing file is an error with the path and the system's reason."""
     file = tmp_path / "keys"
     with pytest.raises(ConfigError, match=rf"{ORIGIN} .*keys cannot be read: No such file"):
@@ -189,7 +192,7 @@ def test_a_file_is_read_and_one_that_is_not_there_is_named(tmp_path: Path) -> No
     assert from_file(file, ORIGIN)() == b"{}"
 
 
-def test_a_command_is_run_without_a_shell_and_what_it_says_on_stderr_is_lost(
+def test_a_command_runs_without_a_shell_and_its_stderr_is_discarded(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The command's arguments and its stderr reach neither an error nor a log, because they may contain keys."""
@@ -202,28 +205,26 @@ def test_a_command_is_run_without_a_shell_and_what_it_says_on_stderr_is_lost(
     assert "hush" not in str(caught.value) + caplog.text + "".join(capfd.readouterr())
 
 
-def test_a_command_that_hangs_is_ended_with_all_that_it_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that hangs is killed with its children, even if one of them holds its output open."""
     monkeypatch.setattr("adapters.aws.credentials.COMMAND_TIMEOUT_S", 0.5)
     pid = tmp_path / "pid"
     command = f"sh -c 'sleep 600 & echo $! > {pid}; wait'"
     with pytest.raises(ConfigError, match="printed no keys within"):
         from_command(command, ORIGIN)()
-    while Path(f"/proc/{pid.read_text().strip()}/stat").exists():  # until whoever adopted it has seen it die
+    while Path(f"/proc/{pid.read_text().strip()}/stat").exists():  # until its new parent has reaped it
         if Path(f"/proc/{pid.read_text().strip()}/stat").read_text().split()[2] == "Z":
             break
 
 
 @pytest.mark.parametrize(("command", "reason"), [("'", "not a valid command line"), ("", "not a valid command line")])
-def test_what_is_no_command_is_found_at_once(command: str, reason: str) -> None:
+def test_a_malformed_command_is_an_error_at_once(command: str, reason: str) -> None:
     """A malformed command line is an error before anything runs."""
     with pytest.raises(ConfigError, match=reason):
         from_command(command, ORIGIN)
 
 
-def test_a_command_that_is_not_there_is_said() -> None:
+def test_a_missing_program_is_an_error() -> None:
     """A missing program is an error with the system's reason."""
     with pytest.raises(ConfigError, match=f"{ORIGIN} cannot be run: No such file"):
         from_command("/nowhere/at-all", ORIGIN)()
@@ -250,21 +251,21 @@ def two_generations() -> RefreshingCredentials:
     return credentials
 
 
-@pytest.mark.parametrize("way", ["direct", "behind a proxy"])
+@pytest.mark.parametrize("route", ["direct", "behind a proxy"])
 @pytest.mark.parametrize("call", ["put", "put_file", "delete"])
-def test_a_refused_call_goes_out_again_with_keys_that_are_new(
+def test_a_refused_call_is_repeated_with_new_keys(
     stub: Stub,
     two_generations: RefreshingCredentials,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    way: str,
+    route: str,
     call: str,
 ) -> None:
     """A refused call is signed and sent again, by every route.
 
     Conditional writes too, since a refusal changes nothing.
     """
-    monkeypatch.setattr(r2, "is_proxied", lambda _: way != "direct")
+    monkeypatch.setattr(r2, "is_proxied", lambda _: route != "direct")
     store = r2.connect(endpoint=stub.url, region="auto", credentials=two_generations, bucket="b", clock=ManualClock())
     fine = Reply(200, b"<DeleteResult/>" if call == "delete" else b"", {"ETag": '"v"'})
     head = Reply(200, headers={"ETag": '"v"', "Content-Length": "1"})
@@ -282,7 +283,7 @@ def test_a_refused_call_goes_out_again_with_keys_that_are_new(
     store._bulk.close()
 
 
-def test_a_refused_call_to_the_queue_goes_out_again_with_keys_that_are_new(
+def test_a_refused_queue_call_is_repeated_once_with_new_keys(
     stub: Stub, two_generations: RefreshingCredentials
 ) -> None:
     """It is sent again once; a second refusal is an error."""
@@ -295,7 +296,7 @@ def test_a_refused_call_to_the_queue_goes_out_again_with_keys_that_are_new(
     queue._receiver.close()
 
 
-def test_keys_that_stay_the_same_are_refused_once(stub: Stub) -> None:
+def test_a_refused_call_is_not_repeated_with_the_same_keys(stub: Stub) -> None:
     """A call is not repeated with the same credentials."""
     clock = ManualClock()
     credentials = renewed(Issuer(clock), clock)
@@ -306,7 +307,7 @@ def test_keys_that_stay_the_same_are_refused_once(stub: Stub) -> None:
     assert len(stub.requests) == 1
 
 
-def test_no_keys_at_all_are_one_line_on_every_way(stub: Stub, tmp_path: Path) -> None:
+def test_without_keys_nothing_is_sent(stub: Stub, tmp_path: Path) -> None:
     """A call that cannot be signed is not sent, and the error names the setting."""
     missing = from_file(tmp_path / "none", ORIGIN)
     credentials = RefreshingCredentials(missing, service=SQS, origin=ORIGIN, clock=ManualClock())
@@ -320,7 +321,7 @@ def test_no_keys_at_all_are_one_line_on_every_way(stub: Stub, tmp_path: Path) ->
     assert not stub.requests
 
 
-def test_keys_are_shown_nowhere() -> None:
+def test_keys_are_never_shown() -> None:
     """Neither the credentials nor what contains them shows a secret."""
     keys = parse(
         json.dumps({"AccessKeyId": "a", "SecretAccessKey": "hush", "SessionToken": "hush"}).encode(),

@@ -20,7 +20,7 @@ CALLS = {
     "GetQueueUrl PurgeQueue",
     "s3": "GetObject PutObject HeadObject ListObjectsV2 DeleteObject DeleteObjects CopyObject CreateMultipartUpload "
     "UploadPart UploadPartCopy CompleteMultipartUpload AbortMultipartUpload",
-}  # that we make
+}  # our calls
 R2_CODES = {
     ConfigError: "Unauthorized AccessDenied ExpiredRequest SignatureDoesNotMatch NotEntitled InvalidBucketName "
     "NoSuchBucket ObjectLockedByBucketPolicy",
@@ -29,7 +29,7 @@ R2_CODES = {
     "ClientDisconnect TooManyRequests",
     PermanentError: "BucketNotEmpty TooManyBuckets BucketConflict InvalidObjectName EntityTooLarge MetadataTooLarge "
     "MissingContentLength InvalidDigest InvalidRange EntityTooSmall",
-}  # as the page "Error codes" of R2's documentation lists them
+}  # from the page "Error codes" of R2's documentation
 
 
 @pytest.fixture
@@ -93,14 +93,14 @@ def test_every_documented_r2_error_is_mapped(error: type[HoldfastError], code: s
         (501, PermanentError),
     ],
 )
-def test_an_unknown_code_goes_by_its_status(status: int, error: type[HoldfastError]) -> None:
+def test_an_unknown_code_is_mapped_by_its_status(status: int, error: type[HoldfastError]) -> None:
     """An unknown code is mapped by its HTTP status, and appears in the message."""
     ours = map_error(client_error("BrandNew", status), "put k", S3)
     assert type(ours) is error
     assert "put k: BrandNew: two lines;" in str(ours)
 
 
-def test_what_the_network_does_is_retryable() -> None:
+def test_network_errors_are_retryable() -> None:
     """Every class of botocore's network errors is retryable."""
     kinds = [ResponseParserError]
     for root in (vendor.HTTPClientError, vendor.ConnectionError):
@@ -165,7 +165,7 @@ def test_a_queue_call_is_sent_once(client: Any, stub: Stub, reply: Reply, error:
     assert len(stub.requests) == 1
 
 
-def test_a_black_hole_is_left_soon(client: Any, stub: Stub) -> None:
+def test_a_server_that_never_answers_costs_one_time_limit(client: Any, stub: Stub) -> None:
     """A server that accepts a request and never answers costs one time limit, and is retryable."""
     stub.script(HANG)
     with pytest.raises(RetryableError, match="CLOUDFLARE_URL"), mapped_errors("get k", S3):
@@ -173,7 +173,7 @@ def test_a_black_hole_is_left_soon(client: Any, stub: Stub) -> None:
     assert len(stub.requests) == 1
 
 
-def test_nobody_there_is_retryable(client: Any, stub: Stub) -> None:
+def test_a_refused_connection_is_retryable(client: Any, stub: Stub) -> None:
     """A refused connection is retryable, and the message names the settings to check if it lasts."""
     stub.close()
     with pytest.raises(RetryableError, match="if it lasts, check BUCKET, CLOUDFLARE_URL"), mapped_errors("get k", S3):

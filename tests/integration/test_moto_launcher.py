@@ -1,4 +1,4 @@
-"""The test server that stands in for SQS and S3: it must be fair where a real store is."""
+"""The moto test server is as strict as a real store about conditional writes."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from lifecycle.errors import VersionConflictError
 
 
 def test_one_of_many_writers_wins(wire_store: Callable[[], R2Store]) -> None:
-    """Of many conditional puts on one version, one lands."""
+    """Of many conditional puts on one version, exactly one succeeds."""
     store = wire_store()
     version = store.put("k", b"0")
     for _ in range(5):
@@ -31,8 +31,8 @@ def test_one_of_many_writers_wins(wire_store: Callable[[], R2Store]) -> None:
         version = won[0]
 
 
-def test_the_test_server_takes_conditional_puts_one_by_one() -> None:
-    """Moto checks, then writes, and two may pass the check: so its launcher holds a lock for conditional puts alone."""
+def test_the_server_serializes_conditional_puts() -> None:
+    """The launcher holds a lock during conditional puts, and only then, because moto checks before it writes."""
     launcher = pytest.importorskip("moto_launcher", reason="moto[server] is not installed")
     stored: list[bool] = []
 
@@ -40,7 +40,7 @@ def test_the_test_server_takes_conditional_puts_one_by_one() -> None:
         stored.append(server._lock.locked())
         return []
 
-    server = launcher.OneConditionalPutAtATime(app)
+    server = launcher.SerializedConditionalPuts(app)
     for environ in (
         {"REQUEST_METHOD": "PUT", "HTTP_IF_MATCH": '"v"'},
         {"REQUEST_METHOD": "PUT", "HTTP_IF_NONE_MATCH": "*"},

@@ -35,8 +35,8 @@ def put_to() -> Iterator[MakePut]:
         each.close()
 
 
-def test_a_connection_is_used_again(put_to: MakePut, stub: Stub) -> None:
-    """A handshake for each record would double its time."""
+def test_connections_are_reused(put_to: MakePut, stub: Stub) -> None:
+    """Connections are reused, because a handshake for each record would double its time."""
     stub.script(STORED)
     put = put_to(stub.url)
     for _ in range(3):
@@ -45,10 +45,10 @@ def test_a_connection_is_used_again(put_to: MakePut, stub: Stub) -> None:
     assert len({id(connection) for connection in put._idle}) == 1
 
 
-def test_a_connection_that_the_store_closed_is_not(put_to: MakePut, stub: Stub) -> None:
-    """A put on a closed connection would seem lost, and cost a pause and a read."""
+def test_a_connection_that_the_store_closed_is_not_reused(put_to: MakePut, stub: Stub) -> None:
+    """A connection that the store has closed is replaced before the put, which would otherwise seem lost."""
     put = put_to(stub.url)
-    stub.script(Reply(200, b"", {"ETag": '"v"', "Content-Length": "0"}))  # the stub closes after this one, untold
+    stub.script(Reply(200, b"", {"ETag": '"v"', "Content-Length": "0"}))  # the stub then closes, unannounced
     put.put("k", b"1", headers={})
     assert wait_for_read(put._idle[0].sock, timeout=10)
     put.put("k", b"2", headers={})
@@ -56,14 +56,14 @@ def test_a_connection_that_the_store_closed_is_not(put_to: MakePut, stub: Stub) 
 
 
 @pytest.mark.parametrize("answer", [DROP, Reply(200), Reply(200, b"x" * 70_000, {"ETag": '"v"'})])
-def test_no_answer_or_a_strange_one_leaves_it_unknown(put_to: MakePut, stub: Stub, answer: Reply) -> None:
+def test_an_incomplete_response_leaves_the_outcome_unknown(put_to: MakePut, stub: Stub, answer: Reply) -> None:
     """Without a complete response the outcome is unknown; a success without an ETag is not complete."""
     stub.script(answer)
     with pytest.raises(HTTPClientError):
         put_to(stub.url).put("k", b"body", headers={})
 
 
-def test_an_error_keeps_the_connection_and_has_its_code(put_to: MakePut, stub: Stub) -> None:
+def test_an_error_response_keeps_the_connection(put_to: MakePut, stub: Stub) -> None:
     """An error response is a ClientError as botocore raises it, and the connection is used again."""
     stub.script(s3_error(412, "PreconditionFailed"), STORED)
     put = put_to(stub.url)
@@ -88,7 +88,7 @@ def test_idle_connections_are_bounded(put_to: MakePut, stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("setting", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
-def test_certificates_are_checked_against_those_that_boto3_trusts(
+def test_the_authorities_that_boto3_trusts_are_trusted(
     put_to: MakePut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     """Over HTTPS, exactly the certificate authorities that boto3 trusts are trusted."""
@@ -110,7 +110,7 @@ def test_certificates_are_checked_against_those_that_boto3_trusts(
 
 
 @pytest.mark.parametrize("size", [0, 1, SEND_BYTES - 1, SEND_BYTES, SEND_BYTES + 1, 3 * SEND_BYTES - 1])
-def test_a_large_body_is_sent_from_where_it_lies(stub: Stub, size: int) -> None:
+def test_a_large_body_is_sent_without_a_copy(stub: Stub, size: int) -> None:
     """A large body is sent in parts without a copy.
 
     Without TLS its hash is signed, or nothing would detect a change.
@@ -141,15 +141,15 @@ def test_under_tls_a_large_body_is_not_hashed_for_the_signature(
             put = S3Http(endpoint=server.url, region="auto", credentials=KEYS, bucket="b", kind=kind)
             put.put("k", body)
             put.close()
-        said = [sent.headers["x-amz-content-sha256"] for sent in server.requests]
-        assert said == ["UNSIGNED-PAYLOAD", hashlib.sha256(body).hexdigest()]
+        hashes = [sent.headers["x-amz-content-sha256"] for sent in server.requests]
+        assert hashes == ["UNSIGNED-PAYLOAD", hashlib.sha256(body).hexdigest()]
         assert [sent.body for sent in server.requests] == [body, body]
     finally:
         server.close()
 
 
-def test_a_proxy_is_left_to_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`S3Http` does not support proxies, so a configured one is detected."""
+def test_a_configured_proxy_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configured proxy is detected, because `S3Http` does not support any."""
     for name in ("no_proxy", "NO_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
     assert not is_proxied("https://store.invalid")
@@ -167,8 +167,8 @@ CUT = [
 
 
 @pytest.mark.parametrize("answer", CUT)
-def test_half_an_answer_is_no_object(put_to: MakePut, stub: Stub, answer: Reply) -> None:
-    """A connection that breaks among the headers looks like their end, but is not an object."""
+def test_a_truncated_response_is_not_an_object(put_to: MakePut, stub: Stub, answer: Reply) -> None:
+    """A connection that breaks among the headers, which looks like their end, gives no object."""
     stub.script(answer)
     with pytest.raises(HTTPClientError):
         put_to(stub.url).get("k")
@@ -181,7 +181,7 @@ PAGE = (
 )
 
 
-def test_a_page_is_read() -> None:
+def test_a_page_is_parsed() -> None:
     """A page is parsed with or without an XML namespace, and its keys are decoded."""
     written = datetime(2030, 1, 1, tzinfo=UTC)
     last = PAGE.format(more="false", token="")
@@ -203,7 +203,7 @@ def test_a_page_is_read() -> None:
         PAGE.format(more="false", token="").replace("<Size>7</Size>", "").encode(),
     ],
 )
-def test_a_page_that_does_not_say_its_end_is_none(body: bytes) -> None:
+def test_a_truncated_page_is_an_error(body: bytes) -> None:
     """A truncated page is an error: the keys after it would seem absent."""
     with pytest.raises(HTTPClientError):
         parse_page(body)

@@ -1,4 +1,4 @@
-"""The built-in workload, run as the program that it is, with and without a worker."""
+"""The built-in workload, run as a program, with and without a worker."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def run(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(("start", "end"), [(1, 2880), (5, 5), (-10, 3), (10**18, 10**18 + 3_000_000), (0, 3_000_000)])
 def test_the_sum_is_exact(tmp_path: Path, start: int, end: int) -> None:
-    """Whatever the range."""
+    """The sum is exact for every range, including negative numbers and sums beyond 64 bits."""
     prepare(tmp_path, f"{start}\n{end}\n")
     assert run(tmp_path).returncode == 0
     assert int((tmp_path / "output/output.txt").read_text()) == (start + end) * (end - start + 1) // 2
@@ -47,8 +47,8 @@ def test_the_sum_is_exact(tmp_path: Path, start: int, end: int) -> None:
         (None, "input.txt: there is no such file"),
     ],
 )
-def test_a_wrong_input_is_one_line_and_65(tmp_path: Path, text: str | bytes | None, reason: str) -> None:
-    """The job is invalid, and trying again would not help."""
+def test_an_invalid_input_is_one_line_and_code_65(tmp_path: Path, text: str | bytes | None, reason: str) -> None:
+    """An invalid input is one line on stderr and exit code 65, so the job is not retried."""
     prepare(tmp_path, text)
     done = run(tmp_path)
     assert done.returncode == 65
@@ -58,16 +58,16 @@ def test_a_wrong_input_is_one_line_and_65(tmp_path: Path, text: str | bytes | No
 
 
 @pytest.mark.parametrize("value", ["soon", -1, "inf", "nan", [1]])
-def test_a_wrong_step_time_is_65(tmp_path: Path, value: object) -> None:
-    """Parameters are input too."""
+def test_an_invalid_step_time_is_code_65(tmp_path: Path, value: object) -> None:
+    """Invalid parameters have the same exit code as invalid input."""
     prepare(tmp_path, "1\n3\n", STEP_RUNNING_TIME=value)
     done = run(tmp_path)
     assert done.returncode == 65
     assert "STEP_RUNNING_TIME" in done.stderr
 
 
-def test_it_saves_when_told_to_leave_and_goes_on_from_there(tmp_path: Path) -> None:
-    """SIGTERM: state saved, exit 75; the next run goes on, and the sum is right."""
+def test_it_saves_on_sigterm_and_resumes(tmp_path: Path) -> None:
+    """SIGTERM saves the state and exits with 75; the next run resumes from it, and the sum is right."""
     prepare(tmp_path, "1\n400\n", STEP_RUNNING_TIME="0.005")
     process = subprocess.Popen([sys.executable, "-P", str(SCRIPT)], cwd=tmp_path)
     time.sleep(1)
@@ -82,7 +82,7 @@ def test_it_saves_when_told_to_leave_and_goes_on_from_there(tmp_path: Path) -> N
 
 
 def test_a_state_of_another_input_is_refused(tmp_path: Path) -> None:
-    """A sum of something else is not gone on with."""
+    """The state of another input is refused with exit code 65."""
     prepare(tmp_path, "1\n400\n")
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint/state.txt").write_text("1\n500\n20\n210\n")
@@ -91,11 +91,9 @@ def test_a_state_of_another_input_is_refused(tmp_path: Path) -> None:
     assert "not this input" in done.stderr
 
 
-@pytest.mark.skipif(
-    "HOLDFAST_OLD_PYTHON" not in os.environ, reason="name a Python 3.8 in HOLDFAST_OLD_PYTHON to run it"
-)
+@pytest.mark.skipif("HOLDFAST_OLD_PYTHON" not in os.environ, reason="set HOLDFAST_OLD_PYTHON to a Python 3.8 to run it")
 def test_it_runs_in_an_old_python(tmp_path: Path) -> None:
-    """The SDK is for whatever Python an image has, from 3.8 on."""
+    """The SDK runs in the Python of the job's image, from 3.8 on."""
     prepare(tmp_path, "1\n10\n")
     command = [os.environ["HOLDFAST_OLD_PYTHON"], "-m", "holdfast.series_sum"]
     env = {**os.environ, "PYTHONPATH": str(SDK)}

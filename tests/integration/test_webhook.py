@@ -43,7 +43,7 @@ def webhook(url: str, *keys: str) -> Webhook:
     return Webhook(url, keys=keys or (KEY,), clock=ManualClock())
 
 
-def test_what_is_sent(stub: Stub) -> None:
+def test_a_notice_is_one_post(stub: Stub) -> None:
     """A notice is one POST to exactly the configured address, with JSON and the Standard Webhooks headers."""
     stub.script(Reply(204))
     webhook(f"{stub.url}/hooks/x?room=7").deliver(KEYS, NOTICE)
@@ -51,8 +51,8 @@ def test_what_is_sent(stub: Stub) -> None:
     assert (request.method, request.path) == ("POST", "/hooks/x?room=7")
     assert request.headers["content-type"] == "application/json"
     assert request.headers["webhook-id"] == NOTICE.id
-    told = json.loads(request.body)
-    assert told == {
+    sent = json.loads(request.body)
+    assert sent == {
         "id": NOTICE.id,
         "job": "md-7",
         "prefix": "runs",
@@ -68,7 +68,7 @@ def test_what_is_sent(stub: Stub) -> None:
     }
 
 
-def test_the_signature_is_the_specifications_own() -> None:
+def test_the_signature_matches_the_specification() -> None:
     """The example in the Standard Webhooks libraries' tests has the expected signature."""
     body = b'{"email":"test@example.com","username":"test_user"}'
     signed = sign(
@@ -80,7 +80,7 @@ def test_the_signature_is_the_specifications_own() -> None:
     assert signed == "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw="
 
 
-def test_while_keys_change_both_sign(stub: Stub) -> None:
+def test_during_a_key_rotation_both_keys_sign(stub: Stub) -> None:
     """During a rotation, a receiver with either key can verify the id, the time and the body."""
     stub.script(Reply(200))
     webhook(stub.url, KEY, OLD).deliver(KEYS, NOTICE)
@@ -95,7 +95,7 @@ def test_while_keys_change_both_sign(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-def test_an_answer_that_takes_it(stub: Stub, status: int) -> None:
+def test_a_2xx_status_means_delivered(stub: Stub, status: int) -> None:
     """Every 2xx status means delivered."""
     stub.script(Reply(status))
     webhook(stub.url).deliver(KEYS, NOTICE)
@@ -103,7 +103,7 @@ def test_an_answer_that_takes_it(stub: Stub, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 402, 406, 410, 413, 415, 422, 451])
-def test_an_answer_that_will_never_take_it(stub: Stub, status: int) -> None:
+def test_a_refusal_of_the_notice_is_permanent(stub: Stub, status: int) -> None:
     """A refusal of the notice itself is permanent, and is not retried."""
     stub.script(Reply(status))
     with pytest.raises(PermanentError, match=f"answers {status}"):
@@ -112,7 +112,7 @@ def test_an_answer_that_will_never_take_it(stub: Stub, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 407, 408, 409, 421, 423, 425, 429, 500, 502, 503, 504])
-def test_an_answer_that_may_be_another_one_later(stub: Stub, status: int) -> None:
+def test_a_failing_receiver_is_retryable(stub: Stub, status: int) -> None:
     """A failing receiver, or a wrong key or address, is retryable: nothing is lost until it is corrected."""
     stub.script(Reply(status))
     with pytest.raises(RetryableError, match=f"answers {status}"):
@@ -120,7 +120,7 @@ def test_an_answer_that_may_be_another_one_later(stub: Stub, status: int) -> Non
     assert len(stub.requests) == TRIES
 
 
-def test_a_hiccup_is_got_over_at_once(stub: Stub) -> None:
+def test_a_retry_sends_the_same_notice(stub: Stub) -> None:
     """A retry sends the same notice, byte for byte, under the same id."""
     stub.script(Reply(503), Reply(200))
     RetryingNotifier(webhook(stub.url), ManualClock()).deliver(KEYS, NOTICE)
@@ -147,7 +147,7 @@ def test_no_proxy_is_used(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(stub.requests) == 1
 
 
-def test_a_receiver_that_hangs_is_given_up(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_receiver_that_hangs_times_out(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver that hangs costs one short time-out."""
     assert adapters.webhook.TIMEOUT_S <= 5
     monkeypatch.setattr(adapters.webhook, "TIMEOUT_S", 0.2)
@@ -156,20 +156,20 @@ def test_a_receiver_that_hangs_is_given_up(stub: Stub, monkeypatch: pytest.Monke
         webhook(stub.url).deliver(KEYS, NOTICE)
 
 
-def test_a_connection_that_breaks_is_no_delivery(stub: Stub) -> None:
+def test_a_broken_connection_is_not_a_delivery(stub: Stub) -> None:
     """A connection that breaks before a response is not a delivery."""
     stub.script(DROP)
     with pytest.raises(RetryableError):
         webhook(stub.url).deliver(KEYS, NOTICE)
 
 
-def test_an_answer_cut_short_after_its_status_is_one(stub: Stub) -> None:
+def test_a_response_truncated_after_its_status_is_a_delivery(stub: Stub) -> None:
     """Status 200 means delivered, even if the rest of the response is missing."""
     stub.script(CUT_SHORT)
     webhook(stub.url).deliver(KEYS, NOTICE)
 
 
-def test_nobody_there_names_the_place_and_no_more() -> None:
+def test_errors_name_only_the_host() -> None:
     """No message contains the address's path or query, which may be secret."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -179,7 +179,7 @@ def test_nobody_there_names_the_place_and_no_more() -> None:
     assert "secret" not in str(raised.value)
 
 
-def test_an_id_that_cannot_be_a_header_is_dropped(stub: Stub) -> None:
+def test_an_id_that_cannot_be_a_header_is_refused(stub: Stub) -> None:
     """An id that was edited in the record can neither add a header nor block other notices."""
     stub.script(Reply(200))
     with pytest.raises(PermanentError, match="cannot be a header"):
@@ -187,7 +187,7 @@ def test_an_id_that_cannot_be_a_header_is_dropped(stub: Stub) -> None:
     assert stub.requests == []
 
 
-def test_https_with_a_certificate_that_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_https_needs_a_trusted_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver needs a certificate that this machine trusts."""
     authority = trustme.CA()
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -205,7 +205,7 @@ def test_https_with_a_certificate_that_is_trusted(tmp_path: Path, monkeypatch: p
     assert len(server.requests) == 1
 
 
-def test_https_in_an_image_without_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_https_works_in_an_image_without_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """In an image without certificates, those that come with boto3 are trusted."""
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
