@@ -53,76 +53,76 @@ class FaultInjection:
         return call
 
 
-class Fate:
-    """Fate of a whole node, and so of its ports and clock: alive, dead or suspended."""
+class FaultyNode:
+    """A simulated node, with its view of ports and clock: alive, dead or suspended."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.dead = False
-        self.asleep = False
+        self.suspended = False
         self.calls: list[tuple[str, Any]] = []
 
     def around(self, port: Any) -> FaultInjection:
         """Return the node's view of a port."""
-        return FaultInjection(port, before=self.note, after=self.meet)
+        return FaultInjection(port, before=self.note, after=self.check_alive)
 
     def clock(self) -> "MortalClock":
         """Return the node's view of the clock."""
         return MortalClock(self._clock, self)
 
     def note(self, name: str, *args: Any, **kwargs: Any) -> None:
-        self.meet()
+        self.check_alive()
         self.calls.append((name, args[0] if args else kwargs))
 
-    def meet(self, *_: Any, **__: Any) -> None:
-        while self.asleep:
+    def check_alive(self, *_: Any, **__: Any) -> None:
+        while self.suspended:
             self._clock.sleep(1.0)
         if self.dead:
             raise Died
 
 
 class MortalMailbox:
-    def __init__(self, mailbox: Mailbox[Any], fate: Fate) -> None:
+    def __init__(self, mailbox: Mailbox[Any], node: FaultyNode) -> None:
         self.put = mailbox.put
         self._get = mailbox.get
-        self._fate = fate
+        self._node = node
 
     def get(self, timeout_s: float) -> Any:
-        self._fate.meet()
+        self._node.check_alive()
         item = self._get(timeout_s)
-        self._fate.meet()
+        self._node.check_alive()
         return item
 
 
 class MortalThread:
-    def __init__(self, thread: Thread, fate: Fate) -> None:
+    def __init__(self, thread: Thread, node: FaultyNode) -> None:
         self._thread = thread
-        self._fate = fate
+        self._node = node
 
     def join(self, timeout_s: float) -> bool:
-        self._fate.meet()
+        self._node.check_alive()
         ended = self._thread.join(timeout_s)
-        self._fate.meet()
+        self._node.check_alive()
         return ended
 
 
 class MortalClock:
     """A clock on which the node may die or be suspended at every wait."""
 
-    def __init__(self, clock: Clock, fate: Fate) -> None:
+    def __init__(self, clock: Clock, node: FaultyNode) -> None:
         self._clock = clock
-        self._fate = fate
+        self._node = node
         self.now = clock.now
         self.monotonic = clock.monotonic
         self.lock = clock.lock
 
     def sleep(self, delay_s: float) -> None:
-        self._fate.meet()
+        self._node.check_alive()
         self._clock.sleep(delay_s)
-        self._fate.meet()
+        self._node.check_alive()
 
     def start_thread(self, run: Callable[[], None], *, name: str, yields: bool = False) -> MortalThread:
-        return MortalThread(self._clock.start_thread(unless_dead(run), name=name, yields=yields), self._fate)
+        return MortalThread(self._clock.start_thread(unless_dead(run), name=name, yields=yields), self._node)
 
     def mailbox(self) -> Any:
-        return MortalMailbox(self._clock.mailbox(), self._fate)
+        return MortalMailbox(self._clock.mailbox(), self._node)

@@ -1,4 +1,4 @@
-"""A receiver of notices, in memory: what it was told, in order, and what it does instead of answering."""
+"""In-memory receiver of notices: it keeps the deliveries in order, and can raise or wait instead of accepting one."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,35 +12,35 @@ from lifecycle.ports.notifier import Notifier
 
 @define(eq=False)
 class Receiver:
-    """A herald that is its own receiver.
+    """A notifier that is its own receiver.
 
     Attributes:
-        before: Called with each notice before it is there; may raise or wait.
-        after: The same, when it is there, and before that is said.
-        told: What came, as often as it came.
+        before: Called with each notice before it is accepted; may raise or wait.
+        after: Called with each notice after it is accepted, before the call returns; may raise or wait.
+        deliveries: The notices as delivered, duplicates included.
     """
 
     before: Callable[[Notice], None] = lambda _: None
     after: Callable[[Notice], None] = lambda _: None
-    told: list[Notice] = field(factory=list)
+    deliveries: list[Notice] = field(factory=list)
     jobs: list[str] = field(factory=list)
 
     def deliver(self, keys: JobKeys, notice: Notice) -> None:
         """See `Notifier`."""
         self.before(notice)
-        self.told.append(notice)
+        self.deliveries.append(notice)
         self.jobs.append(keys.job)
         self.after(notice)
 
     @property
     def states(self) -> list[str]:
-        """The states that it was told, in order."""
-        return [str(notice.state) for notice in self.told]
+        """The delivered states, in order."""
+        return [str(notice.state) for notice in self.deliveries]
 
     @property
     def unique(self) -> list[Notice]:
-        """What a receiver that drops duplicates is left with."""
-        return list({notice.id: notice for notice in self.told}.values())
+        """The deliveries without duplicates, as a receiver that recognizes ids has them."""
+        return list({notice.id: notice for notice in self.deliveries}.values())
 
 
 if TYPE_CHECKING:

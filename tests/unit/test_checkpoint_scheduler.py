@@ -1,4 +1,4 @@
-"""When snapshots are taken, and of what: of programs that announce theirs, and of programs that announce nothing."""
+"""The scheduling of snapshots, for programs that announce checkpoints and for programs that do not."""
 
 import errno
 import json
@@ -29,8 +29,8 @@ def cluster(tmp_path: Path) -> Cluster:
 
 
 @contextmanager
-def working(cluster: Cluster, worker: Worker) -> Iterator[None]:
-    """*worker* works meanwhile, and is drained afterwards."""
+def running_worker(cluster: Cluster, worker: Worker) -> Iterator[None]:
+    """Run *worker* during the block, and drain it afterwards."""
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     yield
     worker.drain()
@@ -38,21 +38,21 @@ def working(cluster: Cluster, worker: Worker) -> Iterator[None]:
 
 
 def step(record: JobRecord) -> int:
-    """Of its checkpoint."""
+    """Return the step of the record's checkpoint."""
     assert record.checkpoint is not None
     assert record.checkpoint.step is not None
     return record.checkpoint.step
 
 
 def log(cluster: Cluster, epoch: int) -> bytes:
-    """An attempt's."""
+    """Return the event log of an attempt."""
     stored = cluster.memory.get(LAYOUT.job("a").log(epoch))
     assert stored is not None
     return stored.body
 
 
-def test_a_program_that_announces_nothing_is_pictured_every_interval(cluster: Cluster) -> None:
-    """The next attempt goes on from the last picture of its files."""
+def test_files_are_captured_every_interval(cluster: Cluster) -> None:
+    """Files of a program that announces nothing are captured every interval, and the last capture is resumed from."""
     cluster.submit("a", silent=True)
     cluster.worker(script=lambda _, step: 3 if step == 150 else None, max_jobs=1).run()
     assert cluster.record("a").attempts[-1].commits == 2
@@ -63,10 +63,10 @@ def test_a_program_that_announces_nothing_is_pictured_every_interval(cluster: Cl
     assert cluster.output("a") == "45150"
 
 
-def test_a_program_that_announces_nothing_and_leaves_by_itself_leaves_its_files_whole(cluster: Cluster) -> None:
-    """So they are saved as it left them, however long ago the last picture was."""
+def test_files_are_captured_when_a_program_stops_by_itself(cluster: Cluster) -> None:
+    """If a program exits by itself when asked to stop, its files are captured as it left them."""
     cluster.submit("a", silent=True)
-    with working(cluster, cluster.worker()):
+    with running_worker(cluster, cluster.worker()):
         cluster.clock.sleep(100)
     record = cluster.record("a")
     assert record.state is State.RELEASED
@@ -75,29 +75,29 @@ def test_a_program_that_announces_nothing_and_leaves_by_itself_leaves_its_files_
 
 
 @pytest.mark.parametrize("code", [None, 143], ids=["killed", "ended by its signal"])
-def test_a_program_that_does_not_leave_by_itself_is_not_trusted(
+def test_files_of_a_killed_program_are_not_captured(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, code: int | None
 ) -> None:
-    """It may have been in the middle of a file: the last picture counts. Nor is it waited for beyond the grace."""
+    """A killed program may have been writing a file, so the last capture counts. The grace period limits the wait."""
 
     def stop(self: FakeWorkload) -> None:
         self._exited = Exit(code, "") if code else None
 
     monkeypatch.setattr(FakeWorkload, "stop", stop)
     cluster.submit("a", silent=True)
-    patient = {"grace": timedelta(hours=1)}
-    with working(cluster, cluster.worker(stop_grace=timedelta(seconds=20), workload=patient)):
+    workload = {"grace": timedelta(hours=1)}
+    with running_worker(cluster, cluster.worker(stop_grace=timedelta(seconds=20), workload=workload)):
         cluster.clock.sleep(100)
-        pictured = cluster.record("a").checkpoint
-        assert pictured is not None
+        captured = cluster.record("a").checkpoint
+        assert captured is not None
         drained = cluster.clock.monotonic()
     assert cluster.clock.monotonic() - drained < 20
     assert cluster.record("a").state is State.RELEASED
-    assert cluster.record("a").checkpoint == pictured
+    assert cluster.record("a").checkpoint == captured
 
 
-def test_files_that_are_never_still_are_not_pictured(cluster: Cluster) -> None:
-    """The log says so once an interval, and the job goes on."""
+def test_files_that_always_change_are_not_captured(cluster: Cluster) -> None:
+    """Files that are never quiet are not captured; this is logged once an interval, and the job goes on."""
     cluster.submit("a", silent=True)
     cluster.worker(workload={"quiet": timedelta(seconds=10)}).run()
     record = cluster.record("a")
@@ -106,24 +106,22 @@ def test_files_that_are_never_still_are_not_pictured(cluster: Cluster) -> None:
     assert log(cluster, 1).count(b"its files were never still for 0:00:10") == 2  # of 300 seconds: 60 + 60, 60 + 60
 
 
-def test_files_that_are_written_to_in_place_are_copied_from_then_on(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first picture of them is torn before it is read, and thrown away; another is taken at once."""
+def test_files_written_in_place_are_copied_from_then_on(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot torn by a write in place is discarded and replaced at once; later snapshots copy that file."""
     monkeypatch.setattr(Checking, "check", lambda *_: cluster.clock.sleep(6))
     cluster.submit("a", silent=True)
     cluster.worker().run()
     lines = [json.loads(line) for line in log(cluster, 1).splitlines()]
-    told = [line for line in lines if line["event"] in {"upload_failed", "checkpoint"}]
-    assert [line["event"] for line in told] == ["upload_failed", *["checkpoint"] * 4]
-    torn, retaken = (datetime.fromisoformat(line["at"]) for line in told[:2])
+    events = [line for line in lines if line["event"] in {"upload_failed", "checkpoint"}]
+    assert [line["event"] for line in events] == ["upload_failed", *["checkpoint"] * 4]
+    torn, retaken = (datetime.fromisoformat(line["at"]) for line in events[:2])
     assert retaken - torn < timedelta(seconds=15)
 
 
-def test_files_that_change_while_they_are_pictured_are_pictured_later(
+def test_files_that_change_during_a_capture_are_captured_later(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once they have been still again."""
+    """A capture during which files change is repeated after they have been quiet again."""
     taken = []
 
     def take(*args: Any, **kwargs: Any) -> Snapshot | None:
@@ -137,15 +135,15 @@ def test_files_that_change_while_they_are_pictured_are_pictured_later(
     assert taken[2] - taken[0] >= 2
 
 
-def test_no_quiet_is_asked_of_files_whose_workload_wants_none(cluster: Cluster) -> None:
-    """Then a picture is taken as soon as it is due, of files that change all the time."""
+def test_a_quiet_time_of_zero_captures_changing_files(cluster: Cluster) -> None:
+    """With a quiet time of zero, files that change all the time are captured as soon as a snapshot is due."""
     cluster.submit("a", "1\n3000\n", silent=True)
     cluster.worker(workload={"quiet": timedelta(0)}, step_s=0.1).run()
     assert log(cluster, 1).count(b'"checkpoint"') == 4
 
 
-def test_a_snapshot_that_waits_while_another_is_committed_is_uploaded_next(cluster: Cluster) -> None:
-    """Once, and whole, where uploads take longer than a saving interval; meanwhile it is the backlog."""
+def test_a_waiting_snapshot_is_uploaded_next(cluster: Cluster) -> None:
+    """A snapshot that waits for another upload is the backlog, and is then uploaded once and whole."""
     cluster.submit("a")
 
     def slow(name: str, *args: object, **_: object) -> None:
@@ -164,22 +162,22 @@ def test_a_snapshot_that_waits_while_another_is_committed_is_uploaded_next(clust
     events = [json.loads(line) for line in log(cluster, 1).splitlines()]
     assert "upload_failed" not in {line["event"] for line in events}
     steps = [line["step"] for line in events if line["event"] == "checkpoint"]
-    assert steps == pytest.approx([60, 120, 240], abs=1)  # that of 180 was replaced while it waited
+    assert steps == pytest.approx([60, 120, 240], abs=1)  # the one of 180 was replaced while it waited
 
 
-def test_a_program_that_announces_is_asked_to_save_every_interval(cluster: Cluster) -> None:
-    """For those that save when they are asked, and not before."""
+def test_an_announcing_program_is_asked_to_save_every_interval(cluster: Cluster) -> None:
+    """A program that saves only when it is asked to is asked every interval."""
     cluster.submit("a", patient=True)
     cluster.worker().run()
     assert log(cluster, 1).count(b'"checkpoint"') == 4
 
 
-def test_a_program_that_announces_is_not_pictured(cluster: Cluster) -> None:
-    """What lies in its directory is what it resumed from, and older than what it has announced since."""
+def test_files_of_an_announcing_program_are_not_captured(cluster: Cluster) -> None:
+    """Files of a program that has announced checkpoints are not captured: they may be older than those."""
     cluster.submit("a", patient=True)
     cluster.worker(max_running_time=timedelta(seconds=70), max_jobs=1).run()
     first = step(cluster.record("a"))
-    with working(cluster, cluster.worker(step_s=25.0)):  # so that it is asked long before it answers
+    with running_worker(cluster, cluster.worker(step_s=25.0)):  # so that it is asked long before it saves
         cluster.clock.sleep(280)
         announced = cluster.record("a").checkpoint
         cluster.clock.sleep(15)
@@ -192,8 +190,8 @@ def test_a_program_that_announces_is_not_pictured(cluster: Cluster) -> None:
     assert cluster.output("a") == "45150"
 
 
-def test_an_upload_that_fails_leaves_the_job_running(cluster: Cluster) -> None:
-    """Its snapshot leaves the disk at once, the log says why, and the next one is taken in its time."""
+def test_a_failed_upload_leaves_the_job_running(cluster: Cluster) -> None:
+    """A failed upload is logged, its snapshot is removed from disk, and the next one is taken on schedule."""
     cluster.submit("a")
     down_until = cluster.clock.monotonic() + 80
 
@@ -201,7 +199,7 @@ def test_an_upload_that_fails_leaves_the_job_running(cluster: Cluster) -> None:
         if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() < down_until:
             raise RetryableError("503, on purpose")
 
-    with working(cluster, cluster.worker(store=FaultInjection(cluster.memory, before=refuse))):
+    with running_worker(cluster, cluster.worker(store=FaultInjection(cluster.memory, before=refuse))):
         cluster.clock.sleep(110)
         assert cluster.record("a").state is State.RUNNING
         assert not list(cluster.root.rglob("table.bin"))
@@ -210,10 +208,8 @@ def test_an_upload_that_fails_leaves_the_job_running(cluster: Cluster) -> None:
     assert b"503, on purpose" in log(cluster, 1)
 
 
-def test_an_upload_that_the_disk_fails_once_is_only_one_checkpoint_less(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A read error may be the file's, and gone with it: the attempt goes on."""
+def test_a_read_error_costs_one_checkpoint(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read error costs one checkpoint, because it may concern only that file; the attempt goes on."""
     chunk_file, failures = Chunker.chunk_file, [OSError(errno.EIO, "Input/output error")]
 
     def fail(self: Chunker, *args: Any, **kwargs: Any) -> Any:
@@ -228,10 +224,10 @@ def test_an_upload_that_the_disk_fails_once_is_only_one_checkpoint_less(
     assert log(cluster, 1).count(b'"checkpoint"') == 3
 
 
-def test_a_picture_of_what_is_saved_already_is_not_kept(cluster: Cluster) -> None:
-    """It is no backlog, and the job runs on."""
+def test_a_snapshot_without_changes_is_not_kept(cluster: Cluster) -> None:
+    """A snapshot that equals the last checkpoint is not a backlog, and the job stays running."""
     cluster.submit("a", silent=True)
-    with working(cluster, cluster.worker(step_s=25.0)):  # saves every 100 seconds
+    with running_worker(cluster, cluster.worker(step_s=25.0)):  # saves every 100 seconds
         cluster.clock.sleep(150)
         first = cluster.record("a").checkpoint
         assert (cluster.record("a").state, cluster.record("a").backlog) == (State.RUNNING, None)
@@ -242,8 +238,8 @@ def test_a_picture_of_what_is_saved_already_is_not_kept(cluster: Cluster) -> Non
         assert log(cluster, 1).count(b'"checkpoint"') == 1
 
 
-def test_pictures_of_what_is_saved_already_are_no_progress(cluster: Cluster) -> None:
-    """An attempt that leaves nothing else of all its time has failed."""
+def test_snapshots_without_changes_are_not_progress(cluster: Cluster) -> None:
+    """An attempt that leaves only snapshots without changes counts as failed."""
     cluster.submit("a", silent=True, patient=True)
     a_while = timedelta(seconds=150)
     cluster.worker(step_s=25.0, max_running_time=a_while, max_jobs=1).run()
@@ -255,8 +251,8 @@ def test_pictures_of_what_is_saved_already_are_no_progress(cluster: Cluster) -> 
     assert record.checkpoint == before.checkpoint
 
 
-def test_a_commit_whose_outcome_is_unknown_is_tried_again_after_a_while(cluster: Cluster) -> None:
-    """Not ten times a second, on a store that is in trouble as it is."""
+def test_a_commit_with_unknown_outcome_is_retried_with_pauses(cluster: Cluster) -> None:
+    """A commit whose outcome is unknown is repeated every few seconds, not at once, while the store has trouble."""
     cluster.submit("a")
     since = cluster.clock.monotonic()
 
@@ -269,20 +265,20 @@ def test_a_commit_whose_outcome_is_unknown_is_tried_again_after_a_while(cluster:
     assert 5 <= log(cluster, 1).count(b'"commit_unknown"') <= 10
 
 
-@pytest.mark.parametrize("resumed_says", [False, True], ids=["only the first", "only the second"])
-def test_attempts_of_which_one_says_no_steps(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *, resumed_says: bool
+@pytest.mark.parametrize("resumed_reports", [False, True], ids=["only the first", "only the second"])
+def test_without_steps_in_one_attempt_every_checkpoint_is_progress(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *, resumed_reports: bool
 ) -> None:
-    """Every checkpoint counts as progress then."""
+    """If only one of two attempts reports steps, every checkpoint counts as progress."""
     poll = FakeWorkload.poll
 
-    def reticent(self: FakeWorkload) -> Report:
+    def without_step(self: FakeWorkload) -> Report:
         report = poll(self)
-        if report.announced and self._launch.resumed != resumed_says:
+        if report.announced and self._launch.resumed != resumed_reports:
             return evolve(report, announced=evolve(report.announced, step=None))
         return report
 
-    monkeypatch.setattr(FakeWorkload, "poll", reticent)
+    monkeypatch.setattr(FakeWorkload, "poll", without_step)
     cluster.submit("a")
     cluster.worker(max_running_time=timedelta(seconds=100), max_jobs=2).run()
     assert [attempt.commits for attempt in cluster.record("a").attempts] == [2, 2]

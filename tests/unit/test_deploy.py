@@ -1,4 +1,4 @@
-"""deploy/ and docs/metrics.md: they name what is really exported, and promtool finds them right."""
+"""deploy/ and docs/metrics.md agree with the exported metrics, and promtool accepts the rules."""
 
 import json
 import os
@@ -27,7 +27,7 @@ DEPLOY = ROOT / "deploy"
 OURS = re.compile(r"\bholdfast_[a-z_]+")
 SELECTOR = re.compile(r"\b(holdfast_[a-z_]+)\{([^}]*)\}")
 LABEL = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
-OF_A_SCRAPE = {"instance", "job", "le"}
+SCRAPE_LABELS = {"instance", "job", "le"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def promtool() -> str:
     found = shutil.which("promtool")
     if not found:
         if os.environ.get("CI"):
-            pytest.fail("promtool is not installed, and CI must not skip what needs it")
+            pytest.fail("promtool is not installed, and CI must not skip the tests that need it")
         pytest.skip("promtool is not installed")
     return found
 
@@ -57,14 +57,14 @@ def queries_of_dashboard() -> list[str]:
 
 
 def exported(registry: Collector) -> dict[str, str]:
-    """The type of each metric, as scraped."""
+    """Return the type of each metric, as scraped."""
     text = generate_latest(registry).decode()  # type: ignore[arg-type]
     return dict(re.findall(r"^# TYPE (holdfast_\w+) (\w+)$", text, re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
 def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
-    """What a worker and an exporter really show."""
+    """Return the exported metrics of a worker and of an exporter."""
     env = open_environment(from_environ({"HOLDFAST_HOME": str(tmp_path_factory.mktemp("home"))}, None))
     with RecordIndex(env, None) as index:
         exporter = Exporter(env, index, every=env.limits.lease)
@@ -72,59 +72,59 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[
         assert exporter.wait(10)
 
 
-def test_promtool_finds_the_rules_right(promtool: str) -> None:
-    """Their syntax, what they do on made-up series, and the example that loads them."""
+def test_promtool_accepts_the_rules(promtool: str) -> None:
+    """The rules are valid, fire as intended on made-up series, and are loaded by the example configuration."""
     assert f"{len(queries_of_rules())} rules found" in run(promtool, "check", "rules", "alerts.yml")
     assert "SUCCESS" in run(promtool, "test", "rules", "alerts.test.yml")
     run(promtool, "check", "config", "prometheus.yml")
 
 
-def test_promtool_understands_every_query_of_the_dashboard(promtool: str, tmp_path: Path) -> None:
-    """As rules, with Grafana's variables filled in."""
+def test_promtool_accepts_every_query_of_the_dashboard(promtool: str, tmp_path: Path) -> None:
+    """Each query is valid as a rule, with Grafana's variables filled in."""
     queries = [query.replace("$__rate_interval", "5m") for query in queries_of_dashboard()]
     rules = [{"record": f"q{number}", "expr": query} for number, query in enumerate(queries)]
     (tmp_path / "queries.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
     assert f"{len(queries)} rules found" in run(promtool, "check", "rules", "queries.yml", at=tmp_path)
 
 
-def test_what_is_shown_is_what_the_tables_say(registries: tuple[dict[str, str], dict[str, str]]) -> None:
-    """By name and type, no more and no less."""
+def test_the_exported_metrics_are_those_of_the_tables(registries: tuple[dict[str, str], dict[str, str]]) -> None:
+    """The exported metrics have exactly the names and types in the tables."""
     for shown, table in zip(registries, (WORKER, EXPORTER), strict=True):
-        assert shown == {measure.name: measure.kind for measure in table}
+        assert shown == {metric.name: metric.kind for metric in table}
 
 
 @pytest.mark.parametrize("query", [*queries_of_rules(), *queries_of_dashboard()])
-def test_a_query_names_what_is_exported(query: str) -> None:
-    """Metrics, their labels, and states that there are."""
-    known = {measure.name: set(measure.labels) for measure in (*WORKER, *EXPORTER)}
-    for measure in (*WORKER, *EXPORTER):
-        if measure.kind == "histogram":
-            known |= {f"{measure.name}_{part}": set() for part in ("bucket", "sum", "count")}
+def test_queries_use_exported_metrics(query: str) -> None:
+    """Every metric, label and state in a query exists."""
+    known = {metric.name: set(metric.labels) for metric in (*WORKER, *EXPORTER)}
+    for metric in (*WORKER, *EXPORTER):
+        if metric.kind == "histogram":
+            known |= {f"{metric.name}_{part}": set() for part in ("bucket", "sum", "count")}
     assert OURS.findall(query) or "up{" in query
     for name in OURS.findall(query):
         assert name in known
     for name, selector in SELECTOR.findall(query):
         for label, value in LABEL.findall(selector):
-            assert label in known[name] | OF_A_SCRAPE, (name, label)
+            assert label in known[name] | SCRAPE_LABELS, (name, label)
             if label == "state":
                 assert set(value.split("|")) <= {*State, "unknown"}
 
 
 def test_the_dashboard_shows_every_metric() -> None:
-    """One that is not shown is one that nobody looks at."""
+    """Every metric appears in the dashboard."""
     shown = {re.sub(r"_bucket$", "", name) for query in queries_of_dashboard() for name in OURS.findall(query)}
-    assert {measure.name for measure in (*WORKER, *EXPORTER)} - shown == set()
+    assert {metric.name for metric in (*WORKER, *EXPORTER)} - shown == set()
 
 
-def rows(measures: tuple[MetricDefinition, ...]) -> Iterator[str]:
-    for one in measures:
+def rows(metrics: tuple[MetricDefinition, ...]) -> Iterator[str]:
+    for one in metrics:
         yield f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.meaning} |"
 
 
 def test_the_docs_list_every_metric() -> None:
-    """As the tables have them, in their order."""
-    of_worker, _, of_exporter = (ROOT / "docs" / "metrics.md").read_text().partition("## Exporter metrics")
-    for text, table in ((of_worker, WORKER), (of_exporter, EXPORTER)):
+    """docs/metrics.md has the rows of the tables, in the same order."""
+    worker_text, _, exporter_text = (ROOT / "docs" / "metrics.md").read_text().partition("## Exporter metrics")
+    for text, table in ((worker_text, WORKER), (exporter_text, EXPORTER)):
         assert [line for line in text.splitlines() if line.startswith("| `")] == list(rows(table))
 
 

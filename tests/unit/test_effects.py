@@ -1,4 +1,4 @@
-"""A node that dies between any two effects of a transition: the next worker makes up for what is missing."""
+"""If a node dies between any two effects of a transition, the next worker completes the rest."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import define, evolve, field
 from support.cluster import LAYOUT, Cluster
-from support.fault_injection import Died, Fate, FaultInjection, unless_dead
+from support.fault_injection import Died, FaultInjection, FaultyNode, unless_dead
 
 from lifecycle.attempt.effects import AttemptEffects
 from lifecycle.errors import RetryableError
@@ -22,12 +22,12 @@ SUM = "45150"
 
 @define
 class Scenario:
-    """A first worker that makes a transition, and the state in which the job ends after a second one."""
+    """A first worker that makes a transition, and the job's final state after a second worker."""
 
     worker: dict[str, Any] = field(factory=dict)
     is_cancelled: bool = False
     fails_uploads: bool = False
-    ends: State = State.COMPLETED
+    final_state: State = State.COMPLETED
 
 
 SCENARIOS = {
@@ -37,53 +37,53 @@ SCENARIOS = {
     Trigger.COMPLETE: Scenario(),
     Trigger.PAUSE: Scenario({"max_running_time": timedelta(seconds=100)}),
     Trigger.RELEASE: Scenario({"script": lambda _, step: 75 if step == 150 else None, "max_jobs": 1}),
-    Trigger.FAIL: Scenario({"script": lambda _, step: 65 if step == 150 else None}, ends=State.FAILED),
-    Trigger.CANCEL: Scenario(is_cancelled=True, ends=State.CANCELLED),
+    Trigger.FAIL: Scenario({"script": lambda _, step: 65 if step == 150 else None}, final_state=State.FAILED),
+    Trigger.CANCEL: Scenario(is_cancelled=True, final_state=State.CANCELLED),
 }
 
 
-def deaths() -> list[tuple[Trigger, Effect, str]]:
-    """Every place of death: instead of each effect of each transition of a living attempt, and after its last."""
-    found: dict[tuple[Trigger, Effect, str], None] = {}
+def crash_points() -> list[tuple[Trigger, Effect, str]]:
+    """Return every crash point: instead of each effect of a living attempt's transitions, and after the last."""
+    points: dict[tuple[Trigger, Effect, str], None] = {}
     for edge in EDGES:
         if edge.trigger in SCENARIOS and not edge.by_operator:
             effects = (*edge.before_record, *edge.after_record)
             for effect in effects:
-                found[edge.trigger, effect, "instead of"] = None
+                points[edge.trigger, effect, "instead of"] = None
             if effects:
-                found[edge.trigger, effects[-1], "after"] = None
-    return list(found)
+                points[edge.trigger, effects[-1], "after"] = None
+    return list(points)
 
 
 def test_every_transition_with_effects_has_a_scenario() -> None:
-    """Only an attempt that is superseded is left out: it is as good as dead already."""
+    """Every trigger with effects has a scenario, except `supersede`, after which the attempt does nothing more."""
     with_effects = {
         edge.trigger for edge in EDGES if (edge.before_record or edge.after_record) and not edge.by_operator
     }
     assert with_effects - {Trigger.SUPERSEDE} == set(SCENARIOS)
 
 
-@pytest.mark.parametrize(("trigger", "effect", "when"), deaths(), ids=str)
+@pytest.mark.parametrize(("trigger", "effect", "when"), crash_points(), ids=str)
 def test_race_crash_between_effects(
     trigger: Trigger, effect: Effect, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job ends as it should, its outputs are published once it is completed, and no message is left."""
+    """After a crash the job reaches its final state, completed outputs are published, and no message is left."""
     scenario, cluster = SCENARIOS[trigger], Cluster(tmp_path)
     cluster.submit("a")
     if scenario.is_cancelled:
         stored = cluster.stored("a")
         cluster.record_store.write(RECORD, evolve(stored.record, control=Control(cancel=True)), stored.version)
-    fate = Fate(cluster.clock)
+    node = FaultyNode(cluster.clock)
     perform = getattr(AttemptEffects, effect.value)
 
     def die(attempt: AttemptEffects, event: Event) -> None:
-        is_here = event.event.name == trigger and not fate.dead
+        is_here = event.event.name == trigger and not node.dead
         if is_here and when == "instead of":
-            fate.dead = True
+            node.dead = True
             raise Died
         perform(attempt, event)
         if is_here:
-            fate.dead = True
+            node.dead = True
             raise Died
 
     def refuse(name: str, *args: Any, **_: Any) -> None:
@@ -91,17 +91,18 @@ def test_race_crash_between_effects(
             raise RetryableError("503, on purpose")
 
     monkeypatch.setattr(AttemptEffects, effect.value, die)
-    store = fate.around(FaultInjection(cluster.memory, before=refuse))
-    first = cluster.worker(store=store, queue=fate.around(cluster.queue), clock=fate.clock(), **scenario.worker)
+    store = node.around(FaultInjection(cluster.memory, before=refuse))
+    first = cluster.worker(store=store, queue=node.around(cluster.queue), clock=node.clock(), **scenario.worker)
     assert cluster.clock.start_thread(unless_dead(first.run), name="first").join(5000)
-    assert fate.dead, "the scenario never came to this effect"
+    assert node.dead, "the scenario never reached this effect"
     second = cluster.worker(
-        idle_exit=timedelta(minutes=15), script=scenario.worker.get("script") if scenario.ends is State.FAILED else None
+        idle_exit=timedelta(minutes=15),
+        script=scenario.worker.get("script") if scenario.final_state is State.FAILED else None,
     )
     assert cluster.clock.start_thread(unless_dead(second.run), name="second").join(20000)
     record = cluster.record("a")
-    assert record.state is scenario.ends
+    assert record.state is scenario.final_state
     assert record.is_settled
     assert record.owner is None
-    assert cluster.output("a") == (SUM if scenario.ends is State.COMPLETED else None)
+    assert cluster.output("a") == (SUM if scenario.final_state is State.COMPLETED else None)
     assert cluster.queue.depth() == Depth(0, 0, 0)

@@ -1,4 +1,4 @@
-"""Each fault of a drawing is found: these are drawings with one fault."""
+"""The diagram checker finds every fault: each drawing here has one."""
 
 from itertools import pairwise
 
@@ -17,12 +17,12 @@ def line(*corners: tuple[float, float]) -> list[tuple[float, float]]:
     return points
 
 
-ROUND = line((20, 20), (20, 100), (220, 100), (220, 20))
-GOOD = Drawn("a", "b", ROUND, Box(100, 90, 130, 110))
+AROUND = line((20, 20), (20, 100), (220, 100), (220, 20))
+GOOD = Drawn("a", "b", AROUND, Box(100, 90, 130, 110))
 
 
 def test_a_good_drawing_has_no_fault() -> None:
-    """A label lies on its own arrow, and an arrow goes round the states that it does not join."""
+    """A label on its own arrow, and an arrow around the states that it does not join, are not faults."""
     assert faults(STATES, [GOOD]) == []
 
 
@@ -30,15 +30,15 @@ def test_a_good_drawing_has_no_fault() -> None:
     ("arrows", "fault"),
     [
         ([GOOD, Drawn("b", "a", line((220, 20), (220, 80), (20, 80), (20, 20)), Box(120, 70, 150, 95))], "overlap"),
-        ([Drawn("a", "b", ROUND, Box(100, 15, 130, 35))], "the label of a → b lies on c"),
-        ([Drawn("a", "b", ROUND, Box(100, 120, 130, 140))], "the label of a → b is far from its arrow"),
+        ([Drawn("a", "b", AROUND, Box(100, 15, 130, 35))], "the label of a → b lies on c"),
+        ([Drawn("a", "b", AROUND, Box(100, 120, 130, 140))], "the label of a → b is far from its arrow"),
         ([GOOD, Drawn("c", "d", line((110, 20), (110, 200)))], "c → d runs through the label of a → b"),
         ([Drawn("a", "b", line((20, 20), (20, 60), (200, 60)))], "a → b does not reach its ends"),
         ([Drawn("a", "b", line((40, 10), (200, 10)))], "a → b runs through c"),
         ([Drawn("a", "b", line((0, 10), (39, 10), (39, 60), (220, 60), (220, 20)))], "a → b is hidden behind a"),
-        ([Drawn("a", "b", ROUND), Drawn("a", "b", ROUND)], "a → b lies on a → b"),
+        ([Drawn("a", "b", AROUND), Drawn("a", "b", AROUND)], "a → b lies on a → b"),
     ],
 )
 def test_a_fault_is_found(arrows: list[Drawn], fault: str) -> None:
-    """Overlapping labels, labels on states, stray labels, covered arrows, arrows through states and on each other."""
+    """Overlapping labels, labels on states, stray labels, hidden arrows, and arrows through states are found."""
     assert any(fault in found for found in faults(STATES, arrows))

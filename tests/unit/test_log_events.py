@@ -9,19 +9,19 @@ EVENT = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)+")
 
 
 def test_every_event_is_a_dotted_literal() -> None:
-    """No sentence, no format string, no variable; and no fields that only the running program knows."""
+    """An event is a literal in dotted form, and its fields are named in the call."""
     calls = all_calls()
     assert calls
     assert [call for call in calls if not EVENT.fullmatch(call.event or "") or "**" in call.fields] == []
 
 
 def test_every_logger_is_structured() -> None:
-    """A plain logger would accept sentences."""
+    """Every module uses `StructuredLogger`, because a plain logger accepts sentences."""
     assert [(module, lines) for module, source in sources() if (lines := plain_loggers(source))] == []
 
 
 def test_an_event_has_one_meaning() -> None:
-    """Wherever it is logged, it has the same level and the same fields."""
+    """An event has the same level and the same fields in every place."""
     meanings: dict[str | None, set[tuple[str, tuple[str, ...]]]] = {}
     for call in all_calls():
         meanings.setdefault(call.event, set()).add((call.level, call.fields))
@@ -29,7 +29,7 @@ def test_an_event_has_one_meaning() -> None:
 
 
 def test_the_docs_list_every_event() -> None:
-    """docs/logs.md is as `make docs` writes it."""
+    """docs/logs.md is up to date with `make docs`."""
     page = (ROOT / "docs" / "logs.md").read_text()
     assert page == with_tables(page, all_calls())
 
@@ -44,11 +44,11 @@ def test_the_docs_list_every_event() -> None:
         ('log.critical("job.claimed", job=1)', "job.claimed", "critical"),
     ],
 )
-def test_a_call_is_found_whatever_its_event(source: str, event: str | None, level: str) -> None:
-    """An event that is not a literal is found too, so that the first test can refuse it."""
+def test_a_call_with_any_event_is_found(source: str, event: str | None, level: str) -> None:
+    """An event that is not a literal is found too, so that `test_every_event_is_a_dotted_literal` can refuse it."""
     assert list(log_calls(source, "m")) == [LogCall(event, level, "m", 1, ("job",))]
 
 
 def test_a_plain_logger_is_found() -> None:
-    """Only `StructuredLogger` gives a logger called `log`."""
+    """A logger named `log` that is not a `StructuredLogger` is found."""
     assert plain_loggers('log = StructuredLogger("x")\nlog = logging.getLogger("x")') == [2]

@@ -1,4 +1,4 @@
-"""Log lines carry their event, fields and attempt, whatever their form, and never a secret."""
+"""Log lines carry their event, fields and attempt in every form, and never contain a secret."""
 
 import io
 import json
@@ -35,15 +35,15 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
+def _restored_logging() -> Iterator[None]:
     """Restore the handlers and hooks of the process."""
-    root, mine = logging.getLogger(), logging.getLogger("holdfast")
-    before = (root.handlers[:], root.level, mine.level, sys.excepthook, threading.excepthook, warnings.showwarning)
+    root, ours = logging.getLogger(), logging.getLogger("holdfast")
+    before = (root.handlers[:], root.level, ours.level, sys.excepthook, threading.excepthook, warnings.showwarning)
     yield
     logging.captureWarnings(False)
     root.handlers[:] = before[0]
     root.setLevel(before[1])
-    mine.setLevel(before[2])
+    ours.setLevel(before[2])
     sys.excepthook, threading.excepthook, warnings.showwarning = before[3:]
 
 
@@ -56,24 +56,24 @@ def logging_to(
     return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_every_line_says_whose_it_is(tmp_path: Path) -> None:
+def test_every_line_names_its_node_and_attempt(tmp_path: Path) -> None:
     """Every line has the node. Job, epoch and state are there during the attempt and on its last line."""
     cluster, context = Cluster(tmp_path), AttemptContextProcessor("node1")
     lines = logging_to(io.StringIO(), context)
     cluster.submit("a")
     cluster.worker(observers=[context]).run()
-    told = lines()
-    assert {line["node"] for line in told} == {"node1"}
-    saved = [line for line in told if line["event"] == "checkpoint"]
+    written = lines()
+    assert {line["node"] for line in written} == {"node1"}
+    saved = [line for line in written if line["event"] == "checkpoint"]
     assert [(line["job"], line["epoch"], line["seq"]) for line in saved] == [("a", 1, number) for number in range(1, 5)]
-    last = next(line for line in told if line["event"] == "attempt.ended")
+    last = next(line for line in written if line["event"] == "attempt.ended")
     assert (last["job"], last["epoch"], last["state"], last["outcome"]) == ("a", 1, "completed", "completed")
-    assert "job" not in told[-1], "it says that the worker was idle"
-    assert told[-1]["event"] == "worker.idled_out"
-    assert [line for line in told if "job" not in line] == told[-1:]
+    assert "job" not in written[-1], "it says that the worker was idle"
+    assert written[-1]["event"] == "worker.idled_out"
+    assert [line for line in written if "job" not in line] == written[-1:]
 
 
-def test_another_job_is_not_taken_for_the_last_one(tmp_path: Path) -> None:
+def test_a_line_of_another_job_has_no_epoch(tmp_path: Path) -> None:
     """A line between attempts that names its job does not get the epoch of the last attempt."""
     cluster, context = Cluster(tmp_path), AttemptContextProcessor("node1")
     lines = logging_to(io.StringIO(), context)
@@ -94,7 +94,7 @@ def test_another_job_is_not_taken_for_the_last_one(tmp_path: Path) -> None:
         ("text", io.StringIO(), False),
     ],
 )
-def test_json_for_machines_text_for_people(kind: str, stream: io.StringIO, *, is_json: bool) -> None:
+def test_a_terminal_gets_text_and_a_file_json(kind: str, stream: io.StringIO, *, is_json: bool) -> None:
     """The destination selects the form unless it is set, and only a terminal gets colours."""
     logging_to(stream, kind=kind)
     StructuredLogger("holdfast.worker").info("worker.started", workloads="series-sum", empty=None)
@@ -136,7 +136,7 @@ def test_no_secret_in_any_form(kind: str) -> None:
     assert text.count("…") == 5
 
 
-def test_a_short_value_is_no_secret_and_all_others_are() -> None:
+def test_short_values_are_not_redacted() -> None:
     """A short value is not redacted, and the longer of two secrets with a common start is redacted whole."""
     assert Redactor(["a", "abc"])("abcab") == "abcab"
     assert Redactor(["secret", "secret-and-more"])("secret-and-more, secret") == "…, …"
@@ -157,7 +157,7 @@ def test_every_secret_setting_is_masked() -> None:
     )
 
 
-def test_what_nobody_caught_is_a_line_too() -> None:
+def test_uncaught_exceptions_are_log_lines() -> None:
     """Uncaught exceptions of any thread, and warnings, are lines of the same form without secrets."""
     lines = logging_to(io.StringIO())
 
@@ -174,15 +174,15 @@ def test_what_nobody_caught_is_a_line_too() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old", stacklevel=1)
-    told = lines()
-    assert [line["level"] for line in told] == ["critical", "critical", "warning"]
-    assert [line["event"] for line in told[:2]] == ["thread.crashed", "process.crashed"]
-    assert told[0]["thread"] == thread.name
-    assert all("RuntimeError: …" in line["exception"] for line in told[:2])
-    assert "\n" not in told[2]["event"]
+    written = lines()
+    assert [line["level"] for line in written] == ["critical", "critical", "warning"]
+    assert [line["event"] for line in written[:2]] == ["thread.crashed", "process.crashed"]
+    assert written[0]["thread"] == thread.name
+    assert all("RuntimeError: …" in line["exception"] for line in written[:2])
+    assert "\n" not in written[2]["event"]
 
 
-def test_the_level_is_for_our_own_lines() -> None:
+def test_the_level_does_not_enable_debug_lines_of_libraries() -> None:
     """LOG_LEVEL does not enable libraries' debug lines, which contain tokens."""
     lines = logging_to(io.StringIO(), level="debug")
     StructuredLogger("holdfast.checkpoint").debug("pack.sent")
@@ -209,7 +209,7 @@ def fail_with(error: Exception, logger: str, level: int, text: str) -> None:
         (ValueError("a warning is no defect"), logging.WARNING),
     ],
 )
-def test_a_librarys_traceback_of_the_network_is_one_line(kind: str, error: Exception, level: int) -> None:
+def test_a_network_error_in_a_library_is_one_line(kind: str, error: Exception, level: int) -> None:
     """The line has the library's message and the error; at LOG_LEVEL=debug the traceback remains."""
     stream = io.StringIO()
     logging_to(stream, kind=kind)
@@ -224,7 +224,7 @@ def test_a_librarys_traceback_of_the_network_is_one_line(kind: str, error: Excep
     assert "Traceback" in stream.getvalue()
 
 
-def test_a_librarys_defect_keeps_its_traceback() -> None:
+def test_a_defect_in_a_library_keeps_its_traceback() -> None:
     """A library's error that is not the network's keeps its traceback."""
     lines = logging_to(io.StringIO())
     fail_with(KeyError("x"), "uvicorn.error", logging.ERROR, "Exception in ASGI application\n")
@@ -234,7 +234,7 @@ def test_a_librarys_defect_keeps_its_traceback() -> None:
 
 
 def test_our_own_exceptions_keep_their_traceback() -> None:
-    """`exception` reports a defect of Holdfast, whatever the error's class."""
+    """`exception` reports a defect of Holdfast and keeps the traceback, even of a network error."""
     lines = logging_to(io.StringIO())
     try:
         socket.create_connection(("127.0.0.1", 0))
@@ -243,7 +243,7 @@ def test_our_own_exceptions_keep_their_traceback() -> None:
     assert "Traceback" in lines()[0]["exception"]
 
 
-def test_headers_that_break_off_are_one_line() -> None:
+def test_truncated_headers_are_one_line() -> None:
     """urllib3 warns with a traceback about truncated headers; the line has none."""
     lines = logging_to(io.StringIO())
     with socket.create_server(("127.0.0.1", 0)) as server, urllib3.PoolManager() as pool:
@@ -268,7 +268,7 @@ def test_headers_that_break_off_are_one_line() -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("LOG_FORMAT", "xml"), ("LOG_LEVEL", "loud"), ("METRICS_PORT", "65536"), ("METRICS_PORT", "x")]
 )
-def test_a_wrong_setting_is_named(name: str, value: str) -> None:
+def test_an_invalid_setting_is_an_error(name: str, value: str) -> None:
     """An invalid setting is an error that lists the valid values."""
     with pytest.raises(ConfigError, match=rf"{name}='{value}' .* is no"):
         from_environ({name: value}, None)

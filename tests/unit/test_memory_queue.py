@@ -30,8 +30,8 @@ def nothing(queue: MemoryQueue) -> bool:
     return queue.receive(hidden=MINUTE, wait=timedelta(0)) is None
 
 
-def test_extending_an_expired_delivery_says_yes_and_does_nothing(clock: ManualClock) -> None:
-    """So a confirmed extension proves nothing."""
+def test_extending_an_expired_delivery_is_confirmed_without_effect(clock: ManualClock) -> None:
+    """An extension of an expired delivery is confirmed without effect, so a confirmation proves nothing."""
     queue = MemoryQueue(clock)
     queue.send([message()])
     delivery = take(queue)
@@ -40,7 +40,7 @@ def test_extending_an_expired_delivery_says_yes_and_does_nothing(clock: ManualCl
     assert take(queue).receives == 2
 
 
-def test_extending_a_deleted_message_says_no(clock: ManualClock) -> None:
+def test_extending_a_deleted_message_is_refused(clock: ManualClock) -> None:
     """An extension is refused after a delete, and with an old receipt."""
     queue = MemoryQueue(clock)
     queue.send([message()])
@@ -53,7 +53,7 @@ def test_extending_a_deleted_message_says_no(clock: ManualClock) -> None:
 
 
 def test_a_delivery_is_held_for_twelve_hours_at_most(clock: ManualClock) -> None:
-    """The limit counts from the receive, however often the delivery is extended."""
+    """A delivery lasts at most twelve hours from the receive, however often it is extended."""
     queue = MemoryQueue(clock)
     queue.send([message()])
     delivery = take(queue)
@@ -63,8 +63,8 @@ def test_a_delivery_is_held_for_twelve_hours_at_most(clock: ManualClock) -> None
     assert take(queue).receives == 2
 
 
-def test_a_fifo_queue_swallows_an_equal_id_for_five_minutes_even_after_a_delete(clock: ManualClock) -> None:
-    """A new announcement needs a new deduplication id."""
+def test_a_fifo_queue_drops_an_equal_id_for_five_minutes(clock: ManualClock) -> None:
+    """A FIFO queue drops an equal deduplication id for five minutes, even after a delete."""
     queue = MemoryQueue(clock, fifo=True)
     queue.send([message()])
     queue.delete(take(queue))
@@ -77,8 +77,8 @@ def test_a_fifo_queue_swallows_an_equal_id_for_five_minutes_even_after_a_delete(
     assert not nothing(queue)
 
 
-def test_one_delivery_of_a_fifo_group_hides_the_rest_of_it(clock: ManualClock) -> None:
-    """Other groups are not hidden."""
+def test_a_delivery_hides_the_rest_of_its_fifo_group(clock: ManualClock) -> None:
+    """A delivery hides the other messages of its FIFO group, and of no other group."""
     queue = MemoryQueue(clock, fifo=True)
     queue.send([message(dedup="1"), message(dedup="2"), message(job="b", dedup="3")])
     take(queue)
@@ -87,7 +87,7 @@ def test_one_delivery_of_a_fifo_group_hides_the_rest_of_it(clock: ManualClock) -
 
 
 def test_an_expired_fifo_delivery_deletes_nothing(clock: ManualClock) -> None:
-    """The message is delivered again."""
+    """Deleting an expired FIFO delivery has no effect, and the message is delivered again."""
     queue = MemoryQueue(clock, fifo=True)
     queue.send([message()])
     delivery = take(queue)
@@ -97,7 +97,7 @@ def test_an_expired_fifo_delivery_deletes_nothing(clock: ManualClock) -> None:
 
 
 def test_retention_counts_from_the_send(clock: ManualClock) -> None:
-    """A delivery does not extend a message's life."""
+    """Retention counts from the send; a delivery does not extend it."""
     queue = MemoryQueue(clock, retention_s=100)
     queue.send([message()])
     take(queue)
@@ -105,7 +105,7 @@ def test_retention_counts_from_the_send(clock: ManualClock) -> None:
     assert nothing(queue)
 
 
-def test_too_many_receives_move_a_message_to_the_dead(clock: ManualClock) -> None:
+def test_too_many_receives_dead_letter_a_message(clock: ManualClock) -> None:
     """Every receive counts, also one that was released."""
     queue = MemoryQueue(clock, max_receives=2)
     queue.send([message()])
@@ -124,7 +124,7 @@ def test_a_body_is_text_of_at_most_a_mebibyte(clock: ManualClock) -> None:
 
 
 @pytest.mark.parametrize("body", ["", "a\0b", "\x1b[0m", "\ud800", "\uffff"])
-def test_a_body_is_of_characters_that_xml_can_say(clock: ManualClock, body: str) -> None:
+def test_a_body_has_only_xml_characters(clock: ManualClock, body: str) -> None:
     """A body that is empty, or has characters that XML does not allow, is refused; the others are accepted."""
     queue = MemoryQueue(clock)
     fine = Message(body="\t\n\r é 😀", job="a", dedup="2")
@@ -132,7 +132,7 @@ def test_a_body_is_of_characters_that_xml_can_say(clock: ManualClock, body: str)
     assert take(queue).body == fine.body
 
 
-def test_a_standard_receipt_deletes_only_while_it_is_the_newest(clock: ManualClock) -> None:
+def test_only_the_newest_standard_receipt_deletes(clock: ManualClock) -> None:
     """An expired receipt still deletes; after another receive, the delete is confirmed and has no effect."""
     queue = MemoryQueue(clock)
     queue.send([message()])

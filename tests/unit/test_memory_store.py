@@ -15,7 +15,7 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-def test_a_key_takes_one_write_in_its_gap(clock: ManualClock) -> None:
+def test_a_key_accepts_one_write_per_second(clock: ManualClock) -> None:
     """A second write within a second fails, as with R2's 429, and writes nothing; other keys are not affected."""
     store = MemoryStore(clock, write_gap_s=1.0)
     store.put("k", b"one")
@@ -29,7 +29,7 @@ def test_a_key_takes_one_write_in_its_gap(clock: ManualClock) -> None:
     store.put("k", b"two", expected=found.version)
 
 
-def test_without_a_gap_no_write_is_too_many() -> None:
+def test_without_a_gap_every_write_is_accepted() -> None:
     """Without a gap, the order of clock readings does not matter, nor does a clock that is set back."""
 
     class Backwards(ManualClock):
@@ -55,7 +55,7 @@ def test_equal_bytes_have_equal_versions(clock: ManualClock) -> None:
     store.put("k", b"c", expected=first)
 
 
-def test_an_age_is_a_difference_of_whole_seconds(clock: ManualClock) -> None:
+def test_ages_are_differences_of_whole_seconds(clock: ManualClock) -> None:
     """As with HTTP dates, an age may be wrong by up to a second."""
     store = MemoryStore(clock)
     clock.advance(0.9)

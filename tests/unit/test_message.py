@@ -17,21 +17,21 @@ DEMO = {
 }
 
 
-def test_an_announcement_names_a_job_and_its_number() -> None:
+def test_an_announcement_is_parsed() -> None:
     """The client's announcement is parsed into the job's keys and the sequence number, without a draft."""
     message = parse_message(announce(JobRecord("md-7", "relax"), 3).body, layout=LAYOUT, bucket="b")
     assert message.keys.record == "runs/.holdfast/records/md-7.json"
     assert (message.sequence, message.draft) == (3, None)
 
 
-def test_a_whole_job_brings_its_draft() -> None:
+def test_a_whole_job_is_parsed_into_a_draft() -> None:
     """A message that contains a whole job is parsed into a draft of its record."""
     message = parse_message('{"job": "a", "workload": "relax", "params": {"t": 1}}', layout=LAYOUT, bucket="b")
     assert message.draft == JobRecord("a", "relax", {"t": 1})
 
 
-def test_a_demo_message_is_a_series_sum_under_its_own_prefix() -> None:
-    """The demo's folder contains prefix and job id, whatever the PREFIX setting says."""
+def test_a_demo_message_is_a_series_sum_below_its_folder() -> None:
+    """The demo's folder contains prefix and job id, independently of the PREFIX setting."""
     message = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
     assert message.keys.input_file == "demoapp2v2/job0/input.txt"
     assert message.keys.record == "demoapp2v2/.holdfast/records/job0.json"
@@ -51,7 +51,7 @@ def test_a_demo_job_is_announced_again_as_a_demo_message() -> None:
     assert again.sequence == message.sequence + 1
 
 
-def test_two_announcements_never_share_a_dedup_id_and_two_sends_of_one_do() -> None:
+def test_only_repeated_sends_share_a_deduplication_id() -> None:
     """A FIFO queue drops equal ids for five minutes, so only repeated sends share an id."""
     record = JobRecord("j" * 128, "w", epoch=1)
     assert announce(record, 1).dedup == announce(record, 1).dedup
@@ -61,7 +61,7 @@ def test_two_announcements_never_share_a_dedup_id_and_two_sends_of_one_do() -> N
 
 
 @pytest.mark.parametrize("demo", [False, True])
-def test_a_job_that_was_purged_and_submitted_again_is_announced_anew(*, demo: bool) -> None:
+def test_a_resubmitted_job_gets_new_deduplication_ids(*, demo: bool) -> None:
     """A job that is submitted again after a purge gets new deduplication ids, although its numbers start again."""
     lives = [JobRecord("j", "w", demo=demo, timestamps=Timestamps(submitted=moment)) for moment in ("1", "2")]
     first, second = (reannounce(LAYOUT.job("j"), record, 1, bucket="b") for record in lives)
@@ -91,14 +91,14 @@ def test_a_job_that_was_purged_and_submitted_again_is_announced_anew(*, demo: bo
         ('{"bucket": "transcripts", "folder": ""}', "not a job id"),
     ],
 )
-def test_what_is_no_job_is_refused_with_a_reason_in_a_line(body: str, reason: str) -> None:
+def test_an_invalid_message_is_refused_with_a_reason(body: str, reason: str) -> None:
     """An invalid message is refused with a reason in one line."""
     with pytest.raises(RejectedMessageError, match=reason) as caught:
         parse_message(body, layout=LAYOUT, bucket="transcripts")
     assert "\n" not in str(caught.value)
 
 
-def test_demo_jobs_of_one_name_do_not_share_a_dedup_id() -> None:
+def test_demo_jobs_of_one_name_have_different_deduplication_ids() -> None:
     """Demo jobs with the same id and different prefixes have different deduplication ids."""
     parsed = [
         parse_message(json.dumps({**DEMO, "folder": folder}), layout=LAYOUT, bucket="transcripts")
@@ -116,7 +116,7 @@ def test_demo_jobs_of_one_name_do_not_share_a_dedup_id() -> None:
         ('{"a":"' + "字" * 250_000 + '"}', "more than 524288"),
     ],
 )
-def test_a_job_whose_record_nobody_could_read_is_refused(params: str, reason: str) -> None:
+def test_a_job_with_an_oversized_record_is_refused(params: str, reason: str) -> None:
     """A job whose record would be too large or too deeply nested is refused before a record is written."""
     for body in (
         f'{{"job": "a", "workload": "w", "params": {params}}}',

@@ -63,7 +63,7 @@ def metrics(cluster: Cluster) -> Metrics:
     return Metrics(cluster.clock, "node1")
 
 
-def test_a_job_is_counted_from_its_lease_to_its_end(cluster: Cluster, metrics: Metrics) -> None:
+def test_an_attempt_is_counted_from_lease_to_end(cluster: Cluster, metrics: Metrics) -> None:
     """Every edge, write, checkpoint and end is counted, and the attempt's gauges disappear with it."""
     cluster.submit("a")
     scraping = Scraping(metrics)
@@ -88,7 +88,7 @@ def test_a_job_is_counted_from_its_lease_to_its_end(cluster: Cluster, metrics: M
     assert running["holdfast_attempt_steps_done"] <= running["holdfast_attempt_steps"] == 300
 
 
-def test_ages_grow_until_something_is_written(metrics: Metrics, cluster: Cluster) -> None:
+def test_ages_grow_until_the_next_write(metrics: Metrics, cluster: Cluster) -> None:
     """Ages are computed at the scrape, so a hanging worker is visible."""
     edge = {edge.trigger: edge for edge in EDGES}
     record = JobRecord("a", "series-sum", lease_s=120.0)
@@ -99,12 +99,12 @@ def test_ages_grow_until_something_is_written(metrics: Metrics, cluster: Cluster
     old = values(metrics)
     assert old["holdfast_attempt_lease_age_seconds"] == old["holdfast_attempt_checkpoint_age_seconds"] == 300
     metrics.wrote(record)
-    beaten = values(metrics)
-    assert beaten["holdfast_attempt_lease_age_seconds"] == 0
-    assert beaten["holdfast_attempt_checkpoint_age_seconds"] == 300
+    renewed = values(metrics)
+    assert renewed["holdfast_attempt_lease_age_seconds"] == 0
+    assert renewed["holdfast_attempt_checkpoint_age_seconds"] == 300
 
 
-def test_a_failure_and_a_lost_lease_are_ends_of_their_own(cluster: Cluster, metrics: Metrics) -> None:
+def test_failures_and_lost_leases_are_counted_separately(cluster: Cluster, metrics: Metrics) -> None:
     """A failed attempt is counted as released, and one that lost its lease as superseded."""
     cluster.submit("a")
     cluster.worker(observers=[metrics], script=lambda _, step: 3 if step == 10 else None, max_jobs=1).run()
@@ -140,7 +140,7 @@ def with_cause(cause: Exception) -> RetryableError:
     return error
 
 
-class Answered(Exception):  # noqa: N818 - like a vendor's error
+class ResponseError(Exception):
     def __init__(self, response: dict[str, object]) -> None:
         self.response = response
 
@@ -151,26 +151,29 @@ class Answered(Exception):  # noqa: N818 - like a vendor's error
         (None, "not_accepted"),
         (RetryableError("x"), "RetryableError"),
         (with_cause(TimeoutError()), "TimeoutError"),
-        (with_cause(Answered({"Error": {"Code": "SlowDown"}})), "SlowDown"),
-        (with_cause(Answered({"Error": {"Code": 'x" y'}, "ResponseMetadata": {"HTTPStatusCode": 503}})), "HTTP503"),
-        (with_cause(Answered({})), "Answered"),
+        (with_cause(ResponseError({"Error": {"Code": "SlowDown"}})), "SlowDown"),
+        (
+            with_cause(ResponseError({"Error": {"Code": 'x" y'}, "ResponseMetadata": {"HTTPStatusCode": 503}})),
+            "HTTP503",
+        ),
+        (with_cause(ResponseError({})), "ResponseError"),
     ],
 )
-def test_an_error_is_a_word(error: BaseException | None, kind: str) -> None:
+def test_an_error_becomes_a_label(error: BaseException | None, kind: str) -> None:
     """The label is the service's code, the HTTP status, or the class of the cause."""
     assert error_label(error) == kind
 
 
-def test_a_server_cannot_make_labels_without_end(metrics: Metrics) -> None:
+def test_the_number_of_error_labels_is_limited(metrics: Metrics) -> None:
     """Beyond the limit, all errors share one label."""
     for number in range(2 * MAX_ERROR_LABELS):
-        metrics.retries("store get", with_cause(Answered({"Error": {"Code": f"Made{number}"}})))
+        metrics.retries("store get", with_cause(ResponseError({"Error": {"Code": f"Made{number}"}})))
     counted = {name: value for name, value in values(metrics).items() if name.startswith("holdfast_retries_total")}
     assert len(counted) == MAX_ERROR_LABELS + 1
     assert counted[f"holdfast_retries_total['{OTHER}', 'store get']"] == MAX_ERROR_LABELS
 
 
-def test_a_scraper_that_hangs_up_is_one_line(
+def test_a_broken_scrape_is_one_log_line(
     metrics: Metrics, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A connection that breaks during a scrape is one log line; socketserver would print a traceback."""
@@ -187,7 +190,7 @@ def test_a_scraper_that_hangs_up_is_one_line(
     assert capfd.readouterr().err == ""
 
 
-def test_a_port_in_use_is_said(metrics: Metrics, listening: int) -> None:
+def test_a_port_in_use_is_an_error(metrics: Metrics, listening: int) -> None:
     """The error says how to choose another port."""
     with pytest.raises(ConfigError, match=f"port {listening}: Address already in use; choose another"):
         serve(metrics.registry, host="127.0.0.1", port=listening, remedy="choose another")

@@ -13,7 +13,7 @@ from lifecycle.states import Edge, State, Trigger
 
 
 @define
-class Notebook:
+class RecordingObserver:
     """An observer that records its notifications."""
 
     edges: list[Edge] = field(factory=list)
@@ -22,7 +22,7 @@ class Notebook:
     left_behind: list[JobRecord] = field(factory=list)
 
     def entered(self, edge: Edge, record: JobRecord) -> None:
-        assert record.epoch, "no edge is told before the lease is ours"
+        assert record.epoch, "no edge is reported before the lease is taken"
         self.edges.append(edge)
 
     def wrote(self, record: JobRecord) -> None:
@@ -35,7 +35,7 @@ class Notebook:
         self.left_behind.append(record)
 
 
-class Faulty:
+class FailingObserver:
     """An observer that always raises."""
 
     def __getattr__(self, name: str) -> Any:
@@ -50,12 +50,12 @@ def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
 
 
-def test_an_observer_is_told_of_every_edge_write_and_line(cluster: Cluster) -> None:
+def test_an_observer_sees_every_edge_write_and_line(cluster: Cluster) -> None:
     """An observer sees the edges in order, each written record, each line of the event log, and the end."""
     cluster.submit("a")
-    notebook = Notebook()
-    cluster.worker(observers=[notebook]).run()
-    triggers = [edge.trigger for edge in notebook.edges]
+    observer = RecordingObserver()
+    cluster.worker(observers=[observer]).run()
+    triggers = [edge.trigger for edge in observer.edges]
     saved = [Trigger.CHECKPOINT, Trigger.COMMIT]
     assert triggers == [
         Trigger.TAKE,
@@ -65,17 +65,17 @@ def test_an_observer_is_told_of_every_edge_write_and_line(cluster: Cluster) -> N
         Trigger.CHECKPOINT,
         Trigger.COMPLETE,
     ]
-    assert [record.write_id for record in notebook.written][-1] == cluster.record("a").write_id
-    assert [line["event"] for line in notebook.lines].count("checkpoint") == 4
-    assert notebook.lines[-1]["event"] == "completed"
-    assert [record.state for record in notebook.left_behind] == [State.COMPLETED]
+    assert [record.write_id for record in observer.written][-1] == cluster.record("a").write_id
+    assert [line["event"] for line in observer.lines].count("checkpoint") == 4
+    assert observer.lines[-1]["event"] == "completed"
+    assert [record.state for record in observer.left_behind] == [State.COMPLETED]
 
 
-def test_an_observer_that_fails_harms_nothing(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_observer_has_no_effect(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     """The job completes, the next observer is notified, and the failure is logged."""
     cluster.submit("a")
-    notebook = Notebook()
-    cluster.worker(observers=[Faulty(), notebook]).run()
+    observer = RecordingObserver()
+    cluster.worker(observers=[FailingObserver(), observer]).run()
     assert cluster.output("a") == "45150"
-    assert [record.state for record in notebook.left_behind] == [State.COMPLETED]
-    assert "observer.failed observer=Faulty" in caplog.text
+    assert [record.state for record in observer.left_behind] == [State.COMPLETED]
+    assert "observer.failed observer=FailingObserver" in caplog.text

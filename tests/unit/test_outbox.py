@@ -1,4 +1,4 @@
-"""The outbox as a value, and which edges are told."""
+"""The outbox as a value, and the selection of edges that are reported."""
 
 import json
 from datetime import UTC, datetime
@@ -29,22 +29,22 @@ def filled(count: int) -> Outbox:
     return outbox
 
 
-def test_putting_in_twice_puts_in_once() -> None:
+def test_adding_a_notice_twice_adds_it_once() -> None:
     """A change that is applied to its own result changes nothing."""
     once = filled(1)
     assert once.with_notice(notice(1)) is once
 
 
-def test_what_was_delivered_does_not_come_back() -> None:
-    """Not by the same change applied again, though the notice is not there any more; nor by an older epoch's."""
+def test_a_delivered_notice_is_not_added_again() -> None:
+    """Neither the same change nor an older epoch adds a notice that was delivered and removed."""
     emptied = filled(2).without({"a:1:1", "a:1:2"})
     assert emptied.notices == ()
     assert emptied.with_notice(notice(2)).notices == ()
     assert emptied.with_notice(notice(1, epoch=2)).with_notice(notice(7)).notices == (notice(1, epoch=2),)
 
 
-def test_a_full_outbox_folds_the_oldest_into_the_next() -> None:
-    """So it does not grow, its newest notices are whole, and a receiver is told how many it missed."""
+def test_a_full_outbox_drops_the_oldest_and_counts_them() -> None:
+    """A full outbox drops its oldest notices, and the next one says how many a receiver missed."""
     outbox = filled(MAX_NOTICES + 3)
     assert len(outbox.notices) == MAX_NOTICES
     assert outbox.notices[0] == evolve(notice(4), missed=3)
@@ -52,7 +52,7 @@ def test_a_full_outbox_folds_the_oldest_into_the_next() -> None:
 
 
 def test_a_full_outbox_leaves_the_record_small() -> None:
-    """With the longest job id and long errors it takes 45 KiB at most: far from what a record may have."""
+    """With the longest job id and long errors, an outbox takes at most 45 KiB of the record."""
     job = "j" * 128
     record = JobRecord(job, "w")
     bare = len(encode_record(record))
@@ -63,8 +63,8 @@ def test_a_full_outbox_leaves_the_record_small() -> None:
     assert len(encode_record(record)) - bare < 45 << 10
 
 
-def test_a_record_that_tells_nothing_is_as_it_was() -> None:
-    """Not a byte more for whoever has no webhooks."""
+def test_a_record_without_notices_has_no_outbox() -> None:
+    """Without webhooks, the record is not a byte longer."""
     assert b"outbox" not in encode_record(JobRecord("a", "w"))
     emptied = with_notice(JobRecord("a", "w"), KEYS, number=1, at=AT)
     emptied = without_delivered({emptied.outbox.notices[0].id})(emptied)
@@ -72,23 +72,23 @@ def test_a_record_that_tells_nothing_is_as_it_was() -> None:
 
 
 def test_a_record_with_notices_is_read_as_it_was_written() -> None:
-    """Every field of a notice survives the way to the bucket and back."""
+    """Every field of a notice survives encoding and decoding."""
     record = with_notice(JobRecord("a", "w"), KEYS, number=1, at=AT, node="n", cause="c", error="e")
     assert decode_record(encode_record(record)) == record
 
 
-def test_an_older_version_carries_an_outbox_that_it_does_not_know() -> None:
-    """It is among the unknown fields there: kept, and written back as it was."""
+def test_an_older_version_keeps_an_unknown_outbox() -> None:
+    """An older version keeps the outbox as an unknown field, and writes it back unchanged."""
     record = with_notice(JobRecord("a", "w"), KEYS, number=1, at=AT)
     raw = json.loads(encode_record(record))
-    stranger = {"schema": raw["schema"], "job": "a", "workload": "w", "outbax": raw["outbox"]}
-    older = decode_record(json.dumps(stranger).encode())
+    foreign = {"schema": raw["schema"], "job": "a", "workload": "w", "outbax": raw["outbox"]}
+    older = decode_record(json.dumps(foreign).encode())
     assert older.unknown == {"outbax": raw["outbox"]}
     assert json.loads(encode_record(evolve(older, beat=5)))["outbax"] == raw["outbox"]
 
 
-def test_an_id_is_no_other_jobs() -> None:
-    """Not of that name under another prefix, nor submitted again after a purge; and it is the same at every try."""
+def test_notice_ids_are_unique() -> None:
+    """A job of the same name below another prefix, or submitted again, has other ids; a retry has the same."""
     first = JobRecord("a", "w", timestamps=Timestamps(submitted="2030-01-01"))
     again = evolve(first, timestamps=Timestamps(submitted="2030-01-02"))
     ids = [
@@ -100,26 +100,28 @@ def test_an_id_is_no_other_jobs() -> None:
 
 
 @pytest.mark.parametrize("edge", EDGES, ids=lambda edge: f"{edge.source}-{edge.trigger}-{edge.destination}")
-def test_usually_all_but_the_to_and_fro_is_told(edge: Edge) -> None:
-    """Everything that is recorded, but for checkpoints, of which there may be thousands."""
-    to_and_fro = edge.trigger in {Trigger.CHECKPOINT, Trigger.COMMIT, Trigger.ABANDON}
-    never = edge.trigger is Trigger.SUPERSEDE
-    assert NotificationPolicy(Receiver()).notifies(edge) is not (to_and_fro or never)
+def test_by_default_checkpoints_are_not_reported(edge: Edge) -> None:
+    """By default every recorded edge is reported, except checkpoints, of which there may be thousands."""
+    is_checkpoint = edge.trigger in {Trigger.CHECKPOINT, Trigger.COMMIT, Trigger.ABANDON}
+    is_superseded = edge.trigger is Trigger.SUPERSEDE
+    assert NotificationPolicy(Receiver()).notifies(edge) is not (is_checkpoint or is_superseded)
 
 
-def test_checkpoints_are_told_to_whoever_asks() -> None:
-    """With `checkpointing` in the list; another snapshot that waits is no change of state."""
-    asked = NotificationPolicy(Receiver(), DEFAULT_NOTIFIED_STATES | {State.CHECKPOINTING})
-    told = {
+def test_checkpoints_are_reported_if_selected() -> None:
+    """With `checkpointing` in the list, checkpoints are reported, but a second waiting snapshot is not."""
+    policy = NotificationPolicy(Receiver(), DEFAULT_NOTIFIED_STATES | {State.CHECKPOINTING})
+    reported = {
         (edge.source, edge.destination)
         for edge in EDGES
-        if asked.notifies(edge) and edge.trigger in {Trigger.CHECKPOINT, Trigger.COMMIT, Trigger.ABANDON}
+        if policy.notifies(edge) and edge.trigger in {Trigger.CHECKPOINT, Trigger.COMMIT, Trigger.ABANDON}
     }
-    assert told == {(State.RUNNING, State.CHECKPOINTING), (State.CHECKPOINTING, State.RUNNING)}
+    assert reported == {(State.RUNNING, State.CHECKPOINTING), (State.CHECKPOINTING, State.RUNNING)}
 
 
-def test_only_what_is_asked_for_is_told() -> None:
-    """One state in the list: the edges into it, and no others."""
+def test_only_selected_states_are_reported() -> None:
+    """With one state in the list, only the edges into it are reported."""
     for state in NOTIFIABLE_STATES:
-        told = {edge.destination for edge in EDGES if NotificationPolicy(Receiver(), frozenset({state})).notifies(edge)}
-        assert told == {state}
+        reported = {
+            edge.destination for edge in EDGES if NotificationPolicy(Receiver(), frozenset({state})).notifies(edge)
+        }
+        assert reported == {state}

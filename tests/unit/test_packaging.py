@@ -1,4 +1,4 @@
-"""The files around the code: the locks, the workflow and the hooks agree with pyproject.toml and with each other."""
+"""The files around the code: locks, workflow and hooks agree with pyproject.toml and with each other."""
 
 import ast
 import configparser
@@ -21,7 +21,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 
 def group(name: str) -> Iterator[str]:
-    """The requirements of a dependency group and of the groups that it includes."""
+    """Return the requirements of a dependency group and of the groups that it includes."""
     for entry in GROUPS[name]:
         if isinstance(entry, str):
             yield entry
@@ -38,15 +38,15 @@ DIRECT = {
 
 
 def pins(lock: str) -> list[tuple[Requirement, str]]:
-    """The entries of a lock file: what is pinned, and the lines below it."""
+    """Return the entries of a lock file: the pinned requirement, and the entry's lines."""
     text = (ROOT / "requirements" / f"{lock}.txt").read_text()
     entries = re.split(r"^(?=\w)", re.sub(r"\A(#.*\n)*", "", text), flags=re.MULTILINE)
     return [(Requirement(entry.splitlines()[0].rstrip("\\ ")), entry) for entry in entries if entry]
 
 
 @pytest.mark.parametrize("lock", sorted(DIRECT))
-def test_a_lock_holds_what_pyproject_asks_for(lock: str) -> None:
-    """Every direct dependency is pinned to a version that its range allows, and no lock has one that was removed."""
+def test_a_lock_matches_pyproject(lock: str) -> None:
+    """Every direct dependency is pinned to a version that its range allows, and no lock contains a removed one."""
     pinned: dict[str, list[str]] = {}
     locked_as_direct = set()
     for pin, entry in pins(lock):
@@ -65,8 +65,8 @@ def test_a_lock_holds_what_pyproject_asks_for(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", sorted(DIRECT))
-def test_every_pin_has_hashes_and_no_address(lock: str) -> None:
-    """A lock says which files are right, and not where to get them."""
+def test_every_pin_has_hashes_and_no_url(lock: str) -> None:
+    """Each pin has an exact version and hashes, and a lock contains no URL."""
     for pin, entry in pins(lock):
         assert [each.operator for each in pin.specifier] == ["=="]
         assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", entry), pin.name
@@ -74,15 +74,15 @@ def test_every_pin_has_hashes_and_no_address(lock: str) -> None:
 
 
 def test_the_locks_agree() -> None:
-    """Installing the tools for developers changes no version that a worker runs with."""
+    """The developers' lock has the same versions as the workers' lock and the build lock."""
     versions = {(canonicalize_name(pin.name), str(pin.marker)): str(pin.specifier) for pin, _ in pins("dev")}
     for lock in ("worker", "build"):
         for pin, _ in pins(lock):
             assert versions[canonicalize_name(pin.name), str(pin.marker)] == str(pin.specifier)
 
 
-def test_pythons_are_the_same_everywhere() -> None:
-    """pyproject.toml claims the versions that the workflow tests."""
+def test_the_python_versions_agree() -> None:
+    """The versions in pyproject.toml are those that the workflow tests."""
     prefix = "Programming Language :: Python :: "
     claimed = [
         each.removeprefix(prefix) for each in PROJECT["project"]["classifiers"] if each.startswith(prefix + "3.")
@@ -99,14 +99,14 @@ def test_pythons_are_the_same_everywhere() -> None:
     assert PROJECT["project"]["requires-python"] == f">={PYTHONS[0]}"
 
 
-def test_the_workflow_runs_what_everyone_runs() -> None:
-    """One step is `.ci/run`, and no other step tests anything."""
+def test_the_workflow_runs_ci_run() -> None:
+    """The workflow runs `.ci/run`, and no other step tests anything."""
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
     assert commands == [".ci/run"]
 
 
-def test_hooks_and_editor_settings_can_be_read() -> None:
+def test_hooks_and_editor_settings_are_valid() -> None:
     """pre-commit runs the locked ruff, and editors break lines where ruff does."""
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     local = [hook["id"] for repo in hooks["repos"] if repo["repo"] == "local" for hook in repo["hooks"]]
@@ -119,7 +119,7 @@ def test_hooks_and_editor_settings_can_be_read() -> None:
 
 @pytest.mark.parametrize("file", sorted((ROOT / "sdk" / "holdfast").glob("*.py")), ids=lambda file: file.name)
 def test_the_sdk_is_python_3_8(file: Path) -> None:
-    """A job may run in an older Python than the worker; annotations are never evaluated there."""
+    """The SDK parses as Python 3.8 and its annotations are never evaluated, because a job's Python may be older."""
     tree = ast.parse(file.read_text(), feature_version=(3, 8))
     names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     annotated = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.returns]

@@ -1,4 +1,4 @@
-"""The thread that repeats one action: its pace, its end, and its errors."""
+"""The thread that repeats one action: its intervals, its end, and its errors."""
 
 import pytest
 
@@ -15,8 +15,8 @@ def fail_on_error(error: Exception) -> None:
     raise AssertionError("no error was expected") from error
 
 
-def test_each_round_says_when_the_next_one_is_due(clock: ManualClock) -> None:
-    """The pace may change from round to round, and a round that returns None is the last."""
+def test_each_round_returns_the_next_interval(clock: ManualClock) -> None:
+    """The interval may change from round to round, and a round that returns None is the last."""
     began, rounds, pauses = clock.monotonic(), list[float](), iter([5.0, 20.0, None])
 
     def act() -> float | None:
@@ -29,27 +29,27 @@ def test_each_round_says_when_the_next_one_is_due(clock: ManualClock) -> None:
     assert thread.stop(timeout_s=1.0)
 
 
-def test_a_stopped_thread_does_what_is_left_and_ends(clock: ManualClock) -> None:
-    """`on_stopped` runs in the thread, once, however often it is stopped; no round comes after it."""
-    told: list[str] = []
+def test_a_stopped_thread_runs_on_stopped_once(clock: ManualClock) -> None:
+    """`on_stopped` runs in the thread, once, however often the thread is stopped, and no round follows it."""
+    calls: list[str] = []
 
     def act() -> float:
-        told.append("round")
+        calls.append("round")
         return 10.0
 
     thread = PeriodicThread(
-        clock, name="test", action=act, first_s=10.0, on_stopped=lambda: told.append("last"), on_error=fail_on_error
+        clock, name="test", action=act, first_s=10.0, on_stopped=lambda: calls.append("last"), on_error=fail_on_error
     )
     clock.sleep(25)
     assert thread.stop(timeout_s=1.0)
     thread.request_stop()
     clock.sleep(100)
-    assert told == ["round", "round", "last"]
+    assert calls == ["round", "round", "last"]
 
 
 @pytest.mark.parametrize("where", ["action", "on_stopped"])
-def test_an_error_is_announced_and_ends_the_thread(clock: ManualClock, where: str) -> None:
-    """No thread dies in silence, and none goes on after an error."""
+def test_an_error_is_reported_and_ends_the_thread(clock: ManualClock, where: str) -> None:
+    """An error is reported, and the thread ends."""
     errors: list[str] = []
 
     def fail() -> None:
@@ -74,7 +74,7 @@ def test_an_error_is_announced_and_ends_the_thread(clock: ManualClock, where: st
 
 
 def test_a_stop_does_not_wait_for_a_round_that_hangs(clock: ManualClock) -> None:
-    """It says that the thread has not ended, and the thread ends after that round."""
+    """`stop` returns False if the thread has not ended in time; the thread ends after that round."""
 
     def hang() -> float:
         clock.sleep(100)

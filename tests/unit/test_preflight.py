@@ -12,13 +12,13 @@ from lifecycle.ports.store import ABSENT, Absent, StoredObject, Version
 from lifecycle.record.preflight import check_conditional_writes
 
 
-class Odd(MemoryStore):
+class FaultyStore(MemoryStore):
     """A store whose conditional puts go through *twist*, which gets the correct put and the expected version."""
 
     def __init__(
         self,
         clock: ManualClock,
-        twist: Callable[["Odd", Callable[[Version | Absent | None], Version], Version | Absent], Version],
+        twist: Callable[["FaultyStore", Callable[[Version | Absent | None], Version], Version | Absent], Version],
     ) -> None:
         super().__init__(clock)
         self.twist = twist
@@ -35,7 +35,7 @@ def check(store: MemoryStore, clock: ManualClock) -> None:
     check_conditional_writes(store, prefix="p/.holdfast/canary/", token="t", clock=clock)
 
 
-def test_an_honest_store_passes_and_is_left_clean() -> None:
+def test_a_correct_store_passes_and_is_left_clean() -> None:
     """A store that honours conditions is accepted without a pause, and no key of the check remains."""
     clock = ManualClock()
     store = MemoryStore(clock)
@@ -45,7 +45,7 @@ def test_an_honest_store_passes_and_is_left_clean() -> None:
     assert clock.monotonic() == 0
 
 
-def test_one_write_a_second_to_a_key_is_waited_for() -> None:
+def test_a_write_limit_per_key_is_waited_for() -> None:
     """R2's "too many requests" proves nothing: the check waits and then passes."""
     clock = ManualClock()
     store = MemoryStore(clock, write_gap_s=1.0)
@@ -65,23 +65,23 @@ def test_one_write_a_second_to_a_key_is_waited_for() -> None:
 def test_a_store_that_ignores_conditions_is_refused(ignored: Callable[[object], bool], why: str) -> None:
     """Ignoring either condition is refused, and the keys are still removed."""
     clock = ManualClock()
-    store = Odd(clock, lambda _, put, expected: put(None if ignored(expected) else expected))
+    store = FaultyStore(clock, lambda _, put, expected: put(None if ignored(expected) else expected))
     with pytest.raises(ConfigError, match=f"ignores conditional writes .*{why}"):
         check(store, clock)
     assert list(store.list("")) == []
 
 
-def test_a_store_that_wants_bare_etags_is_refused() -> None:
+def test_a_store_that_never_matches_its_etags_is_refused() -> None:
     """A store that never matches its own versions is refused: every write would conflict."""
 
-    def never_matches(_: Odd, put: Callable[..., Version], expected: Version | Absent) -> Version:
+    def never_matches(_: FaultyStore, put: Callable[..., Version], expected: Version | Absent) -> Version:
         if expected is not ABSENT:
             raise VersionConflictError("no")
         return put(expected)
 
     clock = ManualClock()
     with pytest.raises(ConfigError, match="without quotes"):
-        check(Odd(clock, never_matches), clock)
+        check(FaultyStore(clock, never_matches), clock)
 
 
 def test_a_store_that_refuses_conditions_is_refused() -> None:
@@ -92,10 +92,10 @@ def test_a_store_that_refuses_conditions_is_refused() -> None:
 
     clock = ManualClock()
     with pytest.raises(ConfigError, match=r"does not take conditional writes.*NotImplemented"):
-        check(Odd(clock, refuse), clock)
+        check(FaultyStore(clock, refuse), clock)
 
 
-def test_a_store_that_finds_a_new_key_taken_is_refused() -> None:
+def test_a_store_that_rejects_new_keys_is_refused() -> None:
     """A store that rejects the creation of a new key is refused."""
 
     def conflict(*_: object) -> Version:
@@ -103,7 +103,7 @@ def test_a_store_that_finds_a_new_key_taken_is_refused() -> None:
 
     clock = ManualClock()
     with pytest.raises(ConfigError, match="refuses to make the new key"):
-        check(Odd(clock, conflict), clock)
+        check(FaultyStore(clock, conflict), clock)
 
 
 def test_a_store_with_two_names_for_one_version_is_refused() -> None:
@@ -120,10 +120,10 @@ def test_a_store_with_two_names_for_one_version_is_refused() -> None:
 
 
 @pytest.mark.parametrize("lost", [1, 2, 3, 4, 5])
-def test_a_lost_answer_is_no_proof(lost: int) -> None:
+def test_a_lost_answer_proves_nothing(lost: int) -> None:
     """A correct store passes whichever put loses its answer."""
 
-    def lose(store: Odd, put: Callable[..., Version], expected: Version | Absent) -> Version:
+    def lose(store: FaultyStore, put: Callable[..., Version], expected: Version | Absent) -> Version:
         number = store.puts
         version = put(expected)
         if number == lost:
@@ -131,25 +131,25 @@ def test_a_lost_answer_is_no_proof(lost: int) -> None:
         return version
 
     clock = ManualClock()
-    store = Odd(clock, lose)
+    store = FaultyStore(clock, lose)
     check(store, clock)
     assert list(store.list("")) == []
 
 
-def test_a_store_that_stays_away_is_not_judged() -> None:
+def test_an_unreachable_store_gets_no_verdict() -> None:
     """If the store cannot be reached, the check gives up after a few tries without a verdict."""
 
     def away(*_: object) -> Version:
         raise RetryableError("away")
 
     clock = ManualClock()
-    store = Odd(clock, away)
+    store = FaultyStore(clock, away)
     with pytest.raises(RetryableError, match="away"):
         check(store, clock)
     assert 1 < store.puts < 10
 
 
-def test_a_cleaning_that_fails_is_no_verdict(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_cleanup_is_not_a_failed_check(caplog: pytest.LogCaptureFixture) -> None:
     """A key that could not be removed is named in the log, and the check still passes."""
 
     class Sticky(MemoryStore):

@@ -1,4 +1,4 @@
-"""Every race that docs/protocol.md names, on the real worker over memory, on virtual time."""
+"""Every race that docs/protocol.md names, with the real worker on in-memory ports and virtual time."""
 
 import json
 from datetime import timedelta
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import LAYOUT, Cluster
-from support.fault_injection import Fate, FaultInjection, unless_dead
+from support.fault_injection import FaultInjection, FaultyNode, unless_dead
 
 from lifecycle.attempt.outcome import FIRST_DELAY
 from lifecycle.attempt.worker import Worker
@@ -27,33 +27,35 @@ def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
 
 
-def go(cluster: Cluster, worker: Worker) -> Thread:
+def start(cluster: Cluster, worker: Worker) -> Thread:
+    """Run *worker* in a thread."""
     return cluster.clock.start_thread(unless_dead(worker.run), name="worker")
 
 
-def fated(cluster: Cluster, **limits: Any) -> tuple[Fate, Worker]:
-    fate = Fate(cluster.clock)
-    ports = {"store": fate.around(cluster.memory), "queue": fate.around(cluster.queue), "clock": fate.clock()}
-    return fate, cluster.worker(**{**ports, **limits})
+def faulty_node(cluster: Cluster, **limits: Any) -> tuple[FaultyNode, Worker]:
+    """Return a node that the test can kill or suspend, and a worker on it."""
+    node = FaultyNode(cluster.clock)
+    ports = {"store": node.around(cluster.memory), "queue": node.around(cluster.queue), "clock": node.clock()}
+    return node, cluster.worker(**{**ports, **limits})
 
 
 def is_record_put(name: str, *args: Any, **_: Any) -> bool:
     return name == "put" and args[0] == RECORD
 
 
-# ---- take-over ----
+# ---- takeover ----
 
 
 def test_race_owner_dies(cluster: Cluster) -> None:
-    """The next worker takes over when the lease has run out, not before, and goes on from the last commit."""
+    """The next worker takes over when the lease has expired, and not before, and resumes from the last commit."""
     cluster.submit("a")
-    fate, worker = fated(cluster)
-    thread = go(cluster, worker)
+    node, worker = faulty_node(cluster)
+    thread = start(cluster, worker)
     cluster.clock.sleep(100)
-    fate.dead = True
+    node.dead = True
     died_at = cluster.clock.monotonic()
     assert thread.join(100)
-    go(cluster, cluster.worker())
+    start(cluster, cluster.worker())
     while cluster.record("a").epoch == 1:
         cluster.clock.sleep(1)
     waited_s = cluster.clock.monotonic() - died_at
@@ -68,37 +70,37 @@ def test_race_owner_dies(cluster: Cluster) -> None:
 
 
 def test_race_zombie_wakes(cluster: Cluster) -> None:
-    """A node that slept past its lease finds another epoch, ends, and has changed nothing of the other's."""
+    """A node that was suspended beyond its lease finds another epoch, and changes nothing of its successor."""
     cluster.submit("a")
-    fate, zombie = fated(cluster)
-    thread = go(cluster, zombie)
+    node, zombie = faulty_node(cluster)
+    thread = start(cluster, zombie)
     cluster.clock.sleep(100)
-    fate.asleep = True
+    node.suspended = True
     second = cluster.worker(max_jobs=1)
-    assert go(cluster, second).join(1000)
+    assert start(cluster, second).join(1000)
     finished = {listed.key: listed.version for listed in cluster.memory.list("")}
     assert cluster.record("a").state is State.COMPLETED
-    fate.calls.clear()
-    fate.asleep = False
+    node.calls.clear()
+    node.suspended = False
     zombie.drain()
     assert thread.join(1000)
     assert {listed.key: listed.version for listed in cluster.memory.list("")}.items() >= finished.items()
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["vanished", "completed"]
-    written = [key for name, key in fate.calls if name in {"put", "put_file", "delete", "assemble"} and key != RECORD]
+    written = [key for name, key in node.calls if name in {"put", "put_file", "delete", "assemble"} and key != RECORD]
     assert all(epoch_of(str(key)) in {1, None} for key in written)
 
 
 def test_race_zombie_publishes_nothing(cluster: Cluster) -> None:
-    """A superseded attempt whose workload finishes does not publish: publishing follows the record's CAS."""
+    """A superseded attempt whose workload finishes does not publish: publishing follows a write of the record."""
     cluster.submit("a", "1\n110\n")
-    fate, zombie = fated(cluster)
-    thread = go(cluster, zombie)
+    node, zombie = faulty_node(cluster)
+    thread = start(cluster, zombie)
     cluster.clock.sleep(100)
-    fate.asleep = True
+    node.suspended = True
     cluster.clock.sleep(200)
     stored = cluster.stored("a")
     cluster.record_store.write(RECORD, evolve(stored.record, epoch=2, owner="other"), stored.version)
-    fate.asleep = False
+    node.suspended = False
     zombie.drain()
     assert thread.join(1000)
     assert cluster.output("a") is None
@@ -106,8 +108,8 @@ def test_race_zombie_publishes_nothing(cluster: Cluster) -> None:
     assert cluster.record("a").owner == "other"
 
 
-def test_race_two_takers(cluster: Cluster) -> None:
-    """Two workers that both saw a free job: one compare-and-swap lands, the other hands its message back."""
+def test_race_two_workers_take_one_job(cluster: Cluster) -> None:
+    """If two workers see the same free job, one compare-and-swap succeeds, and the other worker returns its message."""
     cluster.submit("a")
     cluster.queue.send([announce(cluster.record("a"), 1)])
     reads = 0
@@ -120,7 +122,7 @@ def test_race_two_takers(cluster: Cluster) -> None:
                 cluster.clock.sleep(0.5)
 
     store = FaultInjection(cluster.memory, after=wait_for_both)
-    threads = [go(cluster, cluster.worker(store=store)) for _ in range(2)]
+    threads = [start(cluster, cluster.worker(store=store)) for _ in range(2)]
     assert all(thread.join(5000) for thread in threads)
     record = cluster.record("a")
     assert record.state is State.COMPLETED
@@ -128,10 +130,10 @@ def test_race_two_takers(cluster: Cluster) -> None:
 
 
 def test_race_duplicate_delivery(cluster: Cluster) -> None:
-    """A second delivery while the owner lives is hidden for what is left of the lease, and starts nothing."""
+    """A second delivery while the owner lives is hidden for the rest of the lease and starts nothing."""
     cluster.submit("a")
     cluster.queue.send([announce(cluster.record("a"), 1)])
-    threads = [go(cluster, cluster.worker()) for _ in range(2)]
+    threads = [start(cluster, cluster.worker()) for _ in range(2)]
     cluster.clock.sleep(50)
     assert cluster.queue.depth().in_flight == 2
     assert all(thread.join(5000) for thread in threads)
@@ -139,7 +141,7 @@ def test_race_duplicate_delivery(cluster: Cluster) -> None:
 
 
 def test_race_old_message(cluster: Cluster) -> None:
-    """A message that is known to have been followed by another is deleted, and starts nothing."""
+    """A message that is known to have been followed by another is deleted and starts nothing."""
     cluster.submit("a")
     stored = cluster.stored("a")
     cluster.record_store.write(RECORD, evolve(stored.record, dispatch=2), stored.version)
@@ -153,7 +155,7 @@ def test_race_old_message(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("number", range(1, 9))
 def test_race_answer_lost(cluster: Cluster, number: int) -> None:
-    """Whichever write to the record lands without an answer, it is known again by its write_id, and done once."""
+    """A write of the record whose answer is lost is recognized by its write_id, and made once."""
     cluster.submit("a")
     puts = 0
 
@@ -174,7 +176,7 @@ def test_race_answer_lost(cluster: Cluster, number: int) -> None:
 
 @pytest.mark.parametrize("number", range(2, 9))
 def test_race_answer_and_read_back_lost(cluster: Cluster, number: int) -> None:
-    """If reading back fails too, the outcome is unknown: the checkpoint never goes back, and the job goes on."""
+    """If reading back fails too, the outcome is unknown; the checkpoint never moves back, and the job goes on."""
     cluster.submit("a")
     puts, blind_until, steps = 0, 0.0, []
 
@@ -190,7 +192,7 @@ def test_race_answer_and_read_back_lost(cluster: Cluster, number: int) -> None:
 
     def blind(name: str, *args: Any, **kwargs: Any) -> None:
         if cluster.clock.monotonic() < blind_until and args[0] == RECORD:
-            raise RetryableError("nobody answers")
+            raise RetryableError("no answer, on purpose")
 
     cluster.worker(store=FaultInjection(cluster.memory, before=blind, after=lose)).run()
     assert cluster.record("a").state is State.COMPLETED
@@ -199,16 +201,16 @@ def test_race_answer_and_read_back_lost(cluster: Cluster, number: int) -> None:
     assert cluster.output("a") == "45150"
 
 
-def test_race_operator_gets_in_between(cluster: Cluster) -> None:
-    """An operator's write between two of the owner's is merged: neither loses what it wrote."""
+def test_race_operator_writes_between_two_writes(cluster: Cluster) -> None:
+    """An operator's write between two of the owner's is merged, and neither loses a change."""
     cluster.submit("a")
     store = FaultInjection(cluster.memory)
-    meddled = False
+    has_written = False
 
-    def meddle(name: str, *args: Any, **_: Any) -> None:
-        nonlocal meddled
-        if is_record_put(name, *args) and cluster.record("a").checkpoint and not meddled:
-            meddled = True
+    def write_between(name: str, *args: Any, **_: Any) -> None:
+        nonlocal has_written
+        if is_record_put(name, *args) and cluster.record("a").checkpoint and not has_written:
+            has_written = True
             cluster.clock.sleep(1.1)
             stored = cluster.stored("a")
             cluster.record_store.write(
@@ -216,25 +218,25 @@ def test_race_operator_gets_in_between(cluster: Cluster) -> None:
             )
             cluster.clock.sleep(1.1)
 
-    store.before = meddle
+    store.before = write_between
     cluster.worker(store=store).run()
-    assert meddled
+    assert has_written
     assert cluster.record("a").state is State.COMPLETED
     assert cluster.record("a").unknown == {"note": "by an operator"}
 
 
 def test_race_record_removed(cluster: Cluster) -> None:
-    """An owner whose record is purged stops at its next beat, and does not bring it back."""
+    """An owner whose record is purged stops at its next heartbeat and does not recreate the record."""
     cluster.submit("a")
-    thread = go(cluster, cluster.worker(max_jobs=1))
+    thread = start(cluster, cluster.worker(max_jobs=1))
     cluster.clock.sleep(100)
     cluster.memory.delete([RECORD])
     assert thread.join(31)
     assert cluster.memory.get(RECORD) is None
 
 
-def test_race_record_removed_and_made_anew(cluster: Cluster) -> None:
-    """Purged, submitted and taken again between two beats, the job is at the first owner's epoch: yet not its own."""
+def test_race_record_removed_and_recreated(cluster: Cluster) -> None:
+    """If a job is purged, resubmitted and taken between two heartbeats, its first owner ends at the same epoch."""
     cluster.submit("a")
     written: list[str] = []
 
@@ -244,12 +246,12 @@ def test_race_record_removed_and_made_anew(cluster: Cluster) -> None:
 
     store = FaultInjection(cluster.memory, before=note)
     first, second = cluster.worker(store=store, max_jobs=1), cluster.worker(store=store)
-    threads = [go(cluster, first)]
+    threads = [start(cluster, first)]
     cluster.clock.sleep(95)
     cluster.memory.delete([RECORD])
     cluster.queue.purge()
     cluster.submit("a")
-    threads.append(go(cluster, second))
+    threads.append(start(cluster, second))
     cluster.clock.sleep(15)
     assert (cluster.record("a").epoch, cluster.record("a").owner) == (1, "node2")
     cluster.clock.sleep(20)
@@ -272,25 +274,25 @@ def test_race_record_removed_and_made_anew(cluster: Cluster) -> None:
 # ---- checkpoints ----
 
 
-def interrupted_at(cluster: Cluster, seconds: float) -> None:
-    """Let a node die after *seconds*, and its lease run out."""
-    fate, worker = fated(cluster)
-    thread = go(cluster, worker)
+def interrupt_after(cluster: Cluster, seconds: float) -> None:
+    """Let a node die after *seconds*, and its lease expire."""
+    node, worker = faulty_node(cluster)
+    thread = start(cluster, worker)
     cluster.clock.sleep(seconds)
-    fate.dead = True
+    node.dead = True
     assert thread.join(100)
     cluster.clock.sleep(130)
 
 
-@pytest.mark.parametrize("what", ["/records/", "/checkpoints/", "/packs/", "/input/"])
-def test_race_checkpoint_unreadable(cluster: Cluster, what: str) -> None:
-    """What cannot be read for a while is waited for: the job is handed back, never started from zero."""
+@pytest.mark.parametrize("part", ["/records/", "/checkpoints/", "/packs/", "/input/"])
+def test_race_checkpoint_unreadable(cluster: Cluster, part: str) -> None:
+    """If an object cannot be read for a while, the job is released and tried again; it never starts from zero."""
     cluster.submit("a")
-    interrupted_at(cluster, 100)
+    interrupt_after(cluster, 100)
     broken_until = cluster.clock.monotonic() + 200
 
     def fail(name: str, *args: Any, **_: Any) -> None:
-        if name in {"get", "get_range"} and what in str(args[0]) and cluster.clock.monotonic() < broken_until:
+        if name in {"get", "get_range"} and part in str(args[0]) and cluster.clock.monotonic() < broken_until:
             raise RetryableError("500")
 
     cluster.worker(store=FaultInjection(cluster.memory, before=fail)).run()
@@ -302,18 +304,18 @@ def test_race_checkpoint_unreadable(cluster: Cluster, what: str) -> None:
     assert record.attempts[-1].resumed_step == 60
 
 
-@pytest.mark.parametrize("what", ["checkpoints", "packs"])
+@pytest.mark.parametrize("part", ["checkpoints", "packs"])
 @pytest.mark.parametrize("damage", ["wrong byte", "missing", "cut short"])
-def test_race_checkpoint_damaged(cluster: Cluster, what: str, damage: str) -> None:
-    """A damaged checkpoint is passed over for the one before it."""
+def test_race_checkpoint_damaged(cluster: Cluster, part: str, damage: str) -> None:
+    """Instead of a damaged checkpoint, the one before it is restored."""
     cluster.submit("a")
-    interrupted_at(cluster, 130)
+    interrupt_after(cluster, 130)
     checkpoint = cluster.record("a").checkpoint
     assert checkpoint is not None
     assert checkpoint.step == 120
     key = (
         checkpoint.manifest
-        if what == "checkpoints"
+        if part == "checkpoints"
         else max(key for key in cluster.keys_of("a") if "/packs/e1/" in key)
     )
     body = cluster.memory.get(key)
@@ -327,9 +329,9 @@ def test_race_checkpoint_damaged(cluster: Cluster, what: str, damage: str) -> No
 
 
 def test_race_all_checkpoints_damaged(cluster: Cluster) -> None:
-    """If no checkpoint is sound, the job fails with the reason: it is never started from zero behind anyone's back."""
+    """If every checkpoint is damaged, the job fails with that reason; it is not silently started from zero."""
     cluster.submit("a")
-    interrupted_at(cluster, 130)
+    interrupt_after(cluster, 130)
     cluster.memory.delete([key for key in cluster.keys_of("a") if "/packs/" in key])
     cluster.worker().run()
     assert cluster.record("a").state is State.FAILED
@@ -337,7 +339,7 @@ def test_race_all_checkpoints_damaged(cluster: Cluster) -> None:
 
 
 def test_race_store_down_for_an_hour(cluster: Cluster) -> None:
-    """Without proof of loss the node computes on, and commits when the store is back."""
+    """A node that cannot reach the store goes on computing, and commits when the store is back."""
     cluster.submit("a", "1\n5000\n")
     down = (100.0, 3700.0)
 
@@ -352,7 +354,7 @@ def test_race_store_down_for_an_hour(cluster: Cluster) -> None:
 
 
 def test_race_credentials_refused_for_a_while(cluster: Cluster) -> None:
-    """A key that is refused in the middle, and taken again later, costs nothing that was computed."""
+    """A temporary refusal of the credentials costs no computed work."""
     cluster.submit("a")
     refused = (50.0, 130.0)
 
@@ -367,7 +369,7 @@ def test_race_credentials_refused_for_a_while(cluster: Cluster) -> None:
 
 
 def test_a_queue_that_refuses_for_long_ends_the_worker(cluster: Cluster) -> None:
-    """A credential that stays wrong is an operator's business: the worker ends, and says so."""
+    """If the queue refuses the credentials for two minutes, the worker ends with an error."""
 
     def deny(*_: Any, **__: Any) -> None:
         raise ConfigError("403")
@@ -379,7 +381,7 @@ def test_a_queue_that_refuses_for_long_ends_the_worker(cluster: Cluster) -> None
 
 @pytest.mark.parametrize("call", ["get", "put"])
 def test_race_record_refused_for_a_while(cluster: Cluster, call: str) -> None:
-    """The bucket's key is being changed as a job is to be taken: it is handed back, and taken when that is over."""
+    """If the bucket refuses the credentials while a job is being taken, its message returns and it is taken later."""
     cluster.submit("a")
 
     def deny(name: str, *args: Any, **_: Any) -> None:
@@ -394,7 +396,7 @@ def test_race_record_refused_for_a_while(cluster: Cluster, call: str) -> None:
 
 @pytest.mark.parametrize("call", ["get", "put"])
 def test_a_bucket_that_refuses_for_long_ends_the_worker(cluster: Cluster, call: str) -> None:
-    """And the job is another worker's, whose key is right: nothing was changed, and its message is there."""
+    """If the bucket refuses the credentials for two minutes, the worker ends and leaves the job to another worker."""
     cluster.submit("a")
 
     def deny(name: str, *args: Any, **_: Any) -> None:
@@ -409,20 +411,20 @@ def test_a_bucket_that_refuses_for_long_ends_the_worker(cluster: Cluster, call: 
     assert cluster.output("a") == "45150"
 
 
-def test_a_queue_that_refuses_now_and_then_ends_no_worker(cluster: Cluster) -> None:
-    """What was taken in between begins the count anew."""
+def test_occasional_refusals_of_the_queue_do_not_end_the_worker(cluster: Cluster) -> None:
+    """A successful call resets the time for which the queue may refuse."""
 
     def deny(*_: Any, **__: Any) -> None:
         if cluster.clock.monotonic() % 110 < 100:
             raise ConfigError("403")
 
     cluster.worker(queue=FaultInjection(cluster.queue, before=deny)).run()
-    assert cluster.clock.monotonic() >= 600  # it was idle for ten minutes
+    assert cluster.clock.monotonic() >= 600  # after ten idle minutes
 
 
 @pytest.mark.parametrize("call", ["get", "put"])
-def test_a_bucket_that_refuses_now_and_then_ends_no_worker(cluster: Cluster, call: str) -> None:
-    """The same for records that are read, and for leases that are taken."""
+def test_occasional_refusals_of_the_bucket_do_not_end_the_worker(cluster: Cluster, call: str) -> None:
+    """A successful read or take resets the time for which the bucket may refuse."""
     jobs = [f"job{number:02d}" for number in range(20)]
     for job in jobs:
         cluster.submit(job, "1\n2\n")
@@ -437,8 +439,8 @@ def test_a_bucket_that_refuses_now_and_then_ends_no_worker(cluster: Cluster, cal
     assert cluster.clock.monotonic() > 600
 
 
-def test_race_beat_after_a_hand_back(cluster: Cluster) -> None:
-    """The heart has stopped by then: a beat would keep the message from whoever is to have it after a delay."""
+def test_race_heartbeat_after_a_release(cluster: Cluster) -> None:
+    """After a release no heartbeat extends the message's visibility timeout, which would delay the next worker."""
     cluster.submit("a")
     released: list[float] = []
 
@@ -461,7 +463,7 @@ def test_race_beat_after_a_hand_back(cluster: Cluster) -> None:
 
 
 def test_race_cancelled_owner_vanished(cluster: Cluster) -> None:
-    """The next one finds the request in the record, and starts nothing."""
+    """If the owner of a cancelled job vanishes, the next worker cancels the job and starts nothing."""
     keys = cluster.submit("a")
     stored = cluster.stored("a")
     control = evolve(stored.record.control, cancel=True)
@@ -476,7 +478,7 @@ def test_race_cancelled_owner_vanished(cluster: Cluster) -> None:
 
 
 def test_race_drained_while_a_record_is_read(cluster: Cluster) -> None:
-    """The signal comes after the worker has looked for it, and before there is an attempt that could hear of it."""
+    """If the signal arrives after the worker's check and before an attempt exists, the job is still released."""
     cluster.submit("a")
     signals = [1]
 
@@ -493,7 +495,7 @@ def test_race_drained_while_a_record_is_read(cluster: Cluster) -> None:
 
 
 def test_race_drained_while_a_message_is_received(cluster: Cluster) -> None:
-    """It is another's at once, and the job is not begun."""
+    """If the signal arrives during a receive, the message is returned at once, and the job is not taken."""
     cluster.submit("a")
 
     def drain(name: str, *_: Any, **__: Any) -> None:
@@ -507,7 +509,7 @@ def test_race_drained_while_a_message_is_received(cluster: Cluster) -> None:
 
 
 def test_a_record_that_cannot_be_read_is_tried_again_soon(cluster: Cluster) -> None:
-    """However long a lease is, and so a delivery's first invisibility."""
+    """If a record cannot be read, its message returns soon, however long the lease."""
     cluster.submit("a", "1\n3\n")
 
     def fail(name: str, *args: Any, **_: Any) -> None:
@@ -521,8 +523,8 @@ def test_a_record_that_cannot_be_read_is_tried_again_soon(cluster: Cluster) -> N
     assert cluster.output("a") == "6"
 
 
-def test_an_owned_job_is_looked_at_again_when_its_lease_runs_out(cluster: Cluster) -> None:
-    """That of its owner, who may be gone, and not ours."""
+def test_the_message_of_an_owned_job_returns_when_the_lease_expires(cluster: Cluster) -> None:
+    """The message of an owned job returns when the owner's lease expires, independently of our own lease."""
     keys = cluster.submit("a", "1\n3\n")
     stored = cluster.stored("a")
     owned = evolve(stored.record, state=State.RUNNING, epoch=1, owner="gone", lease_s=60.0)
@@ -533,8 +535,8 @@ def test_an_owned_job_is_looked_at_again_when_its_lease_runs_out(cluster: Cluste
     assert cluster.clock.monotonic() < 62 + 20 + 120
 
 
-def test_refusals_with_nothing_in_between_for_long_end_no_worker(cluster: Cluster) -> None:
-    """A bucket is only asked when there is a message: two refusals an hour apart say nothing of the hour."""
+def test_two_refusals_an_hour_apart_do_not_end_the_worker(cluster: Cluster) -> None:
+    """Two refusals an hour apart, without a message in between, do not count as an hour of refusals."""
 
     def deny(name: str, *args: Any, **_: Any) -> None:
         if name == "get" and args[0] == RECORD and denied:
@@ -556,22 +558,22 @@ def test_refusals_with_nothing_in_between_for_long_end_no_worker(cluster: Cluste
     assert thread.join(1000)
 
 
-def test_race_collection_is_bounded_by_epoch(cluster: Cluster) -> None:
-    """A collecting owner touches no key of a later epoch, whoever may have written it."""
+def test_race_gc_is_bounded_by_epoch(cluster: Cluster) -> None:
+    """Garbage collection removes no key of a later epoch."""
     keys = cluster.submit("a")
     later = [keys.pack(7, 1, "theirs"), keys.manifest(7, 1, "theirs")]
     for key in later:
         cluster.memory.put(key, b"a successor's")
-    orphan = keys.pack(0, 1, "nobodys")
-    cluster.memory.put(orphan, b"nobody's")
+    orphan = keys.pack(0, 1, "orphan")
+    cluster.memory.put(orphan, b"an orphan")
     cluster.worker().run()
     left = set(cluster.keys_of("a"))
     assert left >= set(later)
     assert orphan not in left
 
 
-def test_race_manifest_of_a_failed_upload_comes_late(cluster: Cluster) -> None:
-    """The store takes it after all, when the next try is committed: that one has another number, and is not touched."""
+def test_race_manifest_of_a_failed_upload_arrives_late(cluster: Cluster) -> None:
+    """A manifest that arrives after its retry is committed has another number, and does not affect the commit."""
     cluster.submit("a")
     tried: list[str] = []
 
@@ -583,7 +585,7 @@ def test_race_manifest_of_a_failed_upload_comes_late(cluster: Cluster) -> None:
 
     leaving_at = cluster.clock.monotonic() + 100
     worker = cluster.worker(store=FaultInjection(cluster.memory, before=refuse_first_of_the_last))
-    thread = go(cluster, worker)
+    thread = start(cluster, worker)
     cluster.clock.sleep(100.5)
     worker.drain()
     assert thread.join(100)
@@ -597,18 +599,18 @@ def test_race_manifest_of_a_failed_upload_comes_late(cluster: Cluster) -> None:
     assert cluster.output("a") == "45150"
 
 
-def test_every_object_that_the_record_names_exists_at_every_moment(cluster: Cluster) -> None:
-    """Neither a commit nor the collection after it ever leaves the record pointing at nothing."""
+def test_every_object_that_the_record_names_always_exists(cluster: Cluster) -> None:
+    """Neither a commit nor the garbage collection after it leaves the record with a missing object."""
     cluster.submit("a")
 
-    def look(*_: Any, **__: Any) -> None:
+    def check(*_: Any, **__: Any) -> None:
         record = cluster.record("a")
         for ref in filter(None, (record.checkpoint, record.fallback)):
             stored = cluster.memory.get(ref.manifest)
             assert stored, ref
             assert all(cluster.memory.get(pack) for pack, _ in json.loads(stored.body)["packs"])
 
-    cluster.worker(store=FaultInjection(cluster.memory, after=look), max_running_time=timedelta(seconds=130)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, after=check), max_running_time=timedelta(seconds=130)).run()
     assert cluster.record("a").state is State.COMPLETED
 
 
@@ -616,17 +618,17 @@ def test_every_object_that_the_record_names_exists_at_every_moment(cluster: Clus
 
 
 def test_race_crash_between_send_and_delete(cluster: Cluster) -> None:
-    """The fresh message is sent first; a node that dies before it deletes the old one leaves two, which is harmless."""
+    """A node that dies after sending the new message and before deleting the old one leaves two, which is harmless."""
     cluster.submit("a")
 
     def die(name: str, *_: Any, **__: Any) -> None:
         if name == "send":
-            fate.dead = True
+            node.dead = True
 
     queue = FaultInjection(cluster.queue, after=die)
-    fate, worker = fated(cluster, queue=queue, max_running_time=timedelta(seconds=100))
-    queue.before = fate.meet
-    assert go(cluster, worker).join(1000)
+    node, worker = faulty_node(cluster, queue=queue, max_running_time=timedelta(seconds=100))
+    queue.before = node.check_alive
+    assert start(cluster, worker).join(1000)
     assert cluster.record("a").state is State.PAUSED_FOR_TIMEOUT
     assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 2
     cluster.worker().run()
@@ -637,21 +639,21 @@ def test_race_crash_between_send_and_delete(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("call", ["put", "delete"])
 def test_race_crash_between_completed_and_published(cluster: Cluster, call: str) -> None:
-    """Once the record says completed, whoever receives the message next publishes, and only then deletes it."""
+    """If a node dies after recording `completed`, the next receiver of the message publishes and then deletes it."""
     cluster.submit("a")
 
     def die_before(name: str, *args: Any, **__: Any) -> None:
         publishes = name == "put" and "/output/" in args[0]
         if (publishes or name == call == "delete") and cluster.record("a").state is State.COMPLETED:
-            fate.dead = True
-        fate.meet()
+            node.dead = True
+        node.check_alive()
 
-    fate, worker = fated(
+    node, worker = faulty_node(
         cluster,
         store=FaultInjection(cluster.memory, before=die_before),
         queue=FaultInjection(cluster.queue, before=die_before),
     )
-    assert go(cluster, worker).join(1000)
+    assert start(cluster, worker).join(1000)
     assert cluster.record("a").state is State.COMPLETED
     assert cluster.queue.depth().in_flight == 1
     cluster.worker().run()
@@ -661,11 +663,11 @@ def test_race_crash_between_completed_and_published(cluster: Cluster, call: str)
     assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
 
 
-def test_race_heartbeat_answer_is_no_proof(cluster: Cluster) -> None:
-    """A queue that says yes to every extension does not keep a superseded attempt alive."""
+def test_race_confirmed_extension_proves_nothing(cluster: Cluster) -> None:
+    """A queue that confirms every extension does not keep a superseded attempt alive."""
     cluster.submit("a")
     worker = cluster.worker()
-    thread = go(cluster, worker)
+    thread = start(cluster, worker)
     cluster.clock.sleep(100)
     stored = cluster.stored("a")
     cluster.record_store.write(RECORD, evolve(stored.record, epoch=2, owner="other"), stored.version)
@@ -677,12 +679,12 @@ def test_race_heartbeat_answer_is_no_proof(cluster: Cluster) -> None:
     assert cluster.output("a") is None
 
 
-def test_deaths_in_a_row_without_a_checkpoint_fail_the_job(cluster: Cluster) -> None:
-    """A job that kills its nodes does not kill them for ever."""
+def test_consecutive_lost_attempts_fail_the_job(cluster: Cluster) -> None:
+    """A job fails after MAX_DEATHS lost attempts in a row without a checkpoint, so it cannot kill nodes forever."""
     cluster.limits = evolve(cluster.limits, max_lost_attempts=3)
     cluster.submit("a", STATE_SAVING_INTERVAL=100_000)
     for _ in range(3):
-        interrupted_at(cluster, 50)
+        interrupt_after(cluster, 50)
     cluster.worker().run()
     record = cluster.record("a")
     assert record.state is State.FAILED
@@ -691,33 +693,33 @@ def test_deaths_in_a_row_without_a_checkpoint_fail_the_job(cluster: Cluster) -> 
     assert record.failures == 0
 
 
-def test_a_checkpoint_forgets_failures_and_deaths(cluster: Cluster) -> None:
-    """They are counted in a row: a job that got further starts counting anew, and an interruption is neither."""
+def test_a_checkpoint_resets_failures_and_lost_attempts(cluster: Cluster) -> None:
+    """Only consecutive failures and lost attempts count; a checkpoint resets both."""
     cluster.submit("a")
     stored = cluster.stored("a")
     cluster.record_store.write(RECORD, evolve(stored.record, failures=2, deaths=2), stored.version)
-    fate, worker = fated(cluster)
-    thread = go(cluster, worker)
+    node, worker = faulty_node(cluster)
+    thread = start(cluster, worker)
     cluster.clock.sleep(50)
     assert (cluster.record("a").failures, cluster.record("a").deaths) == (2, 2)
     cluster.clock.sleep(20)
     assert (cluster.record("a").failures, cluster.record("a").deaths) == (0, 0)
-    fate.dead = True
+    node.dead = True
     assert thread.join(100)
 
 
-def test_a_death_after_a_checkpoint_is_not_counted(cluster: Cluster) -> None:
-    """It cost an interval at most: only attempts that vanish without getting further are counted against a job."""
+def test_an_attempt_lost_after_a_checkpoint_is_not_counted(cluster: Cluster) -> None:
+    """Only attempts that vanish without a checkpoint count; one with a checkpoint lost an interval at most."""
     cluster.submit("a")
     for seconds, deaths in ((70, 0), (30, 1)):  # a checkpoint comes every minute
-        fate, worker = fated(cluster)
-        thread = go(cluster, worker)
+        node, worker = faulty_node(cluster)
+        thread = start(cluster, worker)
         cluster.clock.sleep(seconds)
-        fate.dead = True
+        node.dead = True
         assert thread.join(100)
         cluster.clock.sleep(130)
-        fate, worker = fated(cluster)
-        thread = go(cluster, worker)
+        node, worker = faulty_node(cluster)
+        thread = start(cluster, worker)
         cluster.clock.sleep(10)
         assert cluster.record("a").deaths == deaths
         worker.drain()
@@ -726,7 +728,7 @@ def test_a_death_after_a_checkpoint_is_not_counted(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("how", ["refused", "unreachable"])
 def test_no_message_is_deleted_before_the_next_is_sent(cluster: Cluster, how: str) -> None:
-    """A pausing job whose fresh message the queue does not take keeps the old one, and goes on under that."""
+    """If the queue does not accept a pausing job's new message, the old one is kept, and the job resumes from it."""
     cluster.submit("a")
 
     class Refusing(FaultInjection):
@@ -742,20 +744,20 @@ def test_no_message_is_deleted_before_the_next_is_sent(cluster: Cluster, how: st
     assert cluster.output("a") == "45150"
 
 
-def test_a_superseded_attempt_leaves_the_demos_log_to_its_successor(cluster: Cluster) -> None:
-    """That file has no epoch in its name: who comes back late must not bring its own story there."""
+def test_a_superseded_attempt_does_not_overwrite_the_demo_log(cluster: Cluster) -> None:
+    """The demo's log has no epoch in its name, so a superseded attempt must not overwrite it."""
     cluster.memory.put("runs/a/input.txt", b"1\n300\n")
     body = json.dumps({"bucket": "", "folder": "runs/a", "parameters": {}})
     cluster.queue.send([Message(body=body, job="a", dedup="1")])
-    fate, zombie = fated(cluster, max_jobs=1)
-    thread = go(cluster, zombie)
+    node, zombie = faulty_node(cluster, max_jobs=1)
+    thread = start(cluster, zombie)
     cluster.clock.sleep(100)
-    fate.asleep = True
-    assert go(cluster, cluster.worker(max_jobs=1)).join(1000)
+    node.suspended = True
+    assert start(cluster, cluster.worker(max_jobs=1)).join(1000)
     log = cluster.memory.get("runs/a/logs.txt")
     assert log is not None
     assert b"The job is done" in log.body
-    fate.asleep = False
+    node.suspended = False
     assert thread.join(1000)
     after = cluster.memory.get("runs/a/logs.txt")
     assert after is not None

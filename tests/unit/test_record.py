@@ -47,7 +47,7 @@ def test_fields_of_a_later_version_are_kept() -> None:
     assert json.loads(encode_record(evolve(record, beat=6)))["colour"] == {"r": 1}
 
 
-def test_a_newer_schema_is_refused_with_what_to_do() -> None:
+def test_a_newer_schema_is_refused_with_the_remedy() -> None:
     """A record with a newer schema is refused, and the error says to update."""
     raw = json.loads(encode_record(FULL))
     raw["schema"] = 2
@@ -68,14 +68,14 @@ def test_a_newer_schema_is_refused_with_what_to_do() -> None:
         ({"schema": None}, "schema"),
     ],
 )
-def test_a_wrong_field_is_named(change: dict[str, object], named: str) -> None:
+def test_the_error_names_the_invalid_field(change: dict[str, object], named: str) -> None:
     """A field of the wrong type is refused, and the error names it."""
     raw = {**json.loads(encode_record(FULL)), **change}
     with pytest.raises(InvalidRecordError, match=named):
         decode_record(json.dumps(raw).encode())
 
 
-def test_a_lease_is_fresh_for_its_length_and_the_second_that_ages_may_be_off() -> None:
+def test_a_lease_is_fresh_for_its_length_and_a_second() -> None:
     """A lease is valid for its length and one second, because ages are truncated. Waiting states are never owned."""
     record = evolve(FULL, lease_s=10.0)
     assert record.is_owned(11.0)
@@ -83,7 +83,7 @@ def test_a_lease_is_fresh_for_its_length_and_the_second_that_ages_may_be_off() -
     assert not evolve(record, state=State.RELEASED).is_owned(0.0)
 
 
-def test_settled_is_final_and_published() -> None:
+def test_a_settled_job_is_final_and_published() -> None:
     """A final job is settled once its outputs, if it has any, are published."""
     completed = evolve(FULL, state=State.COMPLETED)
     assert not completed.is_settled

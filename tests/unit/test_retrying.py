@@ -1,4 +1,4 @@
-"""Calls that are retried, how often, and calls that never are."""
+"""The retry policy: retried calls, their number of attempts, and calls that are never retried."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -73,7 +73,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("wrapper", "policy", "call"), CASES)
-def test_each_call_is_made_as_often_as_its_policy_says(wrapper: Any, policy: RetryPolicy | None, call: Any) -> None:
+def test_each_call_is_made_as_often_as_its_policy_allows(wrapper: Any, policy: RetryPolicy | None, call: Any) -> None:
     """A call that keeps failing is made as often as its policy says, a conditional put once.
 
     The last error is raised.
@@ -88,7 +88,7 @@ def test_each_call_is_made_as_often_as_its_policy_says(wrapper: Any, policy: Ret
 
 @pytest.mark.parametrize("error", [ConfigError("no"), PermanentError("no"), VersionConflictError("no")])
 @pytest.mark.parametrize(("wrapper", "policy", "call"), CASES)
-def test_only_what_may_help_is_repeated(
+def test_only_retryable_errors_are_retried(
     wrapper: Any, policy: RetryPolicy | None, call: Any, error: HoldfastError
 ) -> None:
     """An error that calling again does not change is raised at once."""
@@ -98,7 +98,7 @@ def test_only_what_may_help_is_repeated(
     assert len(port.calls) == 1
 
 
-def test_a_call_that_recovers_gives_its_answer(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_recovered_call_returns_its_result(caplog: pytest.LogCaptureFixture) -> None:
     """Each failure costs a pause on the clock and a log line, and the result is returned."""
     clock = ManualClock()
     port = Failing(RetryableError("hiccup"), UnknownOutcomeError("hiccup"), answer="body")
@@ -108,7 +108,7 @@ def test_a_call_that_recovers_gives_its_answer(caplog: pytest.LogCaptureFixture)
     assert caplog.messages[0].startswith("call.retried call='get k' attempt=1 attempts=4 error=hiccup pause_s=")
 
 
-def test_a_heartbeat_does_not_wait_long() -> None:
+def test_a_heartbeat_is_given_up_early() -> None:
     """A heartbeat fails soon, because the next one matters more."""
     clock = ManualClock()
     with pytest.raises(RetryableError):
@@ -129,14 +129,14 @@ class Picky:
 
 
 def test_only_refused_messages_are_sent_again() -> None:
-    """Accepted messages are not sent twice."""
+    """Only refused messages are sent again; accepted ones are not sent twice."""
     messages = [Message(body="", job=job, dedup=job) for job in "abc"]
     queue = Picky({"a": 1, "b": 3, "c": 2})
     assert RetryingQueue(queue, ManualClock()).send(messages) == []
     assert queue.sent == [["a", "b", "c"], ["b", "c"], ["b"]]
 
 
-def test_messages_refused_to_the_end_are_told() -> None:
+def test_messages_refused_in_every_attempt_are_returned() -> None:
     """After the last attempt, the messages that were not accepted are returned with the reason."""
     messages = [Message(body="", job=job, dedup=job) for job in "ab"]
     queue = Picky({"a": 1, "b": 99})
@@ -161,7 +161,7 @@ class Torn:
             yield ListedObject(key=key, size_bytes=0, version="", age_s=0.0)
 
 
-def test_a_torn_listing_goes_on_after_the_last_key() -> None:
+def test_a_broken_listing_continues_after_the_last_key() -> None:
     """Each key is yielded once, in order, and progress resets the number of attempts."""
     store = Torn(0, 3, 700, 1500, 1500, 2400, 2499, keys=2500)
     listed = [found.key for found in RetryingStore(store, ManualClock()).list("")]
@@ -169,14 +169,14 @@ def test_a_torn_listing_goes_on_after_the_last_key() -> None:
     assert store.listings == 8
 
 
-def test_a_listing_is_fetched_as_it_is_read() -> None:
+def test_a_listing_is_fetched_lazily() -> None:
     """Reading the first key does not fetch the whole listing."""
     store = Torn(1000, keys=5000)
     assert next(RetryingStore(store, ManualClock()).list("")).key == "00000"
     assert store.listings == 1
 
 
-def test_keys_from_an_iterator_are_deleted_at_the_second_try() -> None:
+def test_keys_from_an_iterator_survive_a_retry() -> None:
     """Keys from an iterator are still known at the second attempt."""
 
     class Store:

@@ -1,4 +1,4 @@
-"""The owner's hold on its record."""
+"""Record session: notes and writes of the owner are applied once, in order."""
 
 import random
 from datetime import timedelta
@@ -22,8 +22,8 @@ KEY = "records/a.json"
 
 
 @pytest.mark.parametrize("ended", [State.COMPLETED, State.FAILED, State.CANCELLED, State.RELEASED])
-def test_a_beat_does_not_open_again_what_ended_unnoticed(ended: State) -> None:
-    """The end landed and its answer was lost; what was noted before it must not come after it with the next beat."""
+def test_a_heartbeat_does_not_reopen_an_ended_attempt(ended: State) -> None:
+    """If the end of an attempt landed and its answer was lost, a heartbeat does not apply earlier notes to it."""
     clock = ManualClock()
     memory = MemoryStore(clock)
     is_cut = False
@@ -47,8 +47,8 @@ def test_a_beat_does_not_open_again_what_ended_unnoticed(ended: State) -> None:
     assert found.record.state is ended
 
 
-def test_what_is_noted_while_a_write_is_on_its_way_goes_out_with_the_next() -> None:
-    """It replaces what that write carries, and is not forgotten with it."""
+def test_a_note_during_a_write_is_written_with_the_next() -> None:
+    """A note that replaces one in a write under way is written with the next write, and is not lost with it."""
     clock = ManualClock()
     later: list[RecordSession] = []
 
@@ -68,8 +68,8 @@ def test_what_is_noted_while_a_write_is_on_its_way_goes_out_with_the_next() -> N
     assert session.record.ran_s == 2.0
 
 
-def test_what_was_written_is_not_written_again() -> None:
-    """A note says how things stood: with a later write it would take back what has come in between."""
+def test_a_note_is_written_once() -> None:
+    """A note is written once: with a later write it would undo changes made in between."""
     clock = ManualClock()
     record_store = RecordStore(MemoryStore(clock), clock, random.Random(5))
     stored = record_store.write(KEY, JobRecord("a", "w", state=State.RUNNING, epoch=1), ABSENT)

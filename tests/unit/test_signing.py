@@ -39,11 +39,11 @@ def signed(text: str, key: str = NEW) -> str:
     )
 
 
-def ours(**more: object) -> str:
+def payload(**more: object) -> str:
     return json.dumps({"job": "a", "bucket": "b", "prefix": "runs", **more})
 
 
-def test_a_signed_message_is_read_again() -> None:
+def test_a_signed_message_keeps_its_meaning() -> None:
     """Signing does not change the meaning of an announcement, a demo message or a whole job."""
     record = JobRecord("a", "w", demo=True)
     for message in (
@@ -58,11 +58,11 @@ def test_a_signed_message_is_read_again() -> None:
         )
 
 
-def test_no_key_no_signature() -> None:
+def test_without_a_key_nothing_is_signed_or_verified() -> None:
     """Without a key, nothing is signed, and signed messages are accepted without verification."""
     body = announce(JobRecord("a", "w"), 1).body
     assert Signer().sign(body, bucket="b", prefix="runs") == body
-    assert parse_message(signed(ours(), "any-other-key-at-all"), layout=LAYOUT, bucket="b").keys.job == "a"
+    assert parse_message(signed(payload(), "any-other-key-at-all"), layout=LAYOUT, bucket="b").keys.job == "a"
 
 
 @pytest.mark.parametrize(
@@ -72,24 +72,24 @@ def test_no_key_no_signature() -> None:
         (json.dumps(DEMO), "not signed"),
         (json.dumps({"job": "a", "hmac_sha256": "00" * 32}), "not signed"),
         (json.dumps({"signed": {"job": "a"}, "hmac_sha256": "00"}), "not text"),
-        (json.dumps({"signed": ours()}), "signature is wrong"),
-        (json.dumps({"signed": ours(), "hmac_sha256": None}), "signature is wrong"),
-        (json.dumps({"signed": ours(), "hmac_sha256": "\u0661" * 64}), "signature is wrong"),
-        (json.dumps({"signed": ours(), "hmac_sha256": ""}), "signature is wrong"),
+        (json.dumps({"signed": payload()}), "signature is wrong"),
+        (json.dumps({"signed": payload(), "hmac_sha256": None}), "signature is wrong"),
+        (json.dumps({"signed": payload(), "hmac_sha256": "\u0661" * 64}), "signature is wrong"),
+        (json.dumps({"signed": payload(), "hmac_sha256": ""}), "signature is wrong"),
         (json.dumps({"signed": "\ud800", "hmac_sha256": "00" * 32}), "signature is wrong"),
-        (signed(ours(), OLD), "signature is wrong"),
-        (signed(ours(), NEW).replace('\\"a\\"', '\\"c\\"'), "signature is wrong"),
+        (signed(payload(), OLD), "signature is wrong"),
+        (signed(payload(), NEW).replace('\\"a\\"', '\\"c\\"'), "signature is wrong"),
         (signed(json.dumps({"job": "a"})), "signed for bucket None"),
-        (signed(ours(prefix="other")), "prefix 'other'"),
-        (signed(ours(bucket="other")), "bucket 'other'"),
+        (signed(payload(prefix="other")), "prefix 'other'"),
+        (signed(payload(bucket="other")), "bucket 'other'"),
         (signed(json.dumps({**DEMO, "bucket": "other"})), "serves 'b'"),
         (signed("nonsense"), "not JSON"),
         (signed("[]"), "not a JSON object"),
-        (signed(signed(ours())), "signed for bucket None"),
-        (signed(ours(job="../x")), "not a job id"),
+        (signed(signed(payload())), "signed for bucket None"),
+        (signed(payload(job="../x")), "not a job id"),
     ],
 )
-def test_what_is_not_rightly_signed_is_refused_with_a_reason_in_a_line(body: str, reason: str) -> None:
+def test_a_wrongly_signed_message_is_refused(body: str, reason: str) -> None:
     """A message that is unsigned, wrongly signed, changed, or meant for another destination is refused."""
     with pytest.raises(RejectedMessageError, match=reason) as caught:
         parse_message(body, layout=LAYOUT, bucket="b", signer=SIGNER)
@@ -97,7 +97,7 @@ def test_what_is_not_rightly_signed_is_refused_with_a_reason_in_a_line(body: str
     assert NEW not in str(caught.value)
 
 
-def test_keys_are_changed_without_losing_a_message() -> None:
+def test_a_key_rotation_loses_no_message() -> None:
     """During a key rotation, senders and workers may be one step apart, and no message is refused."""
     steps = [
         Signer(OLD.encode()),
@@ -125,10 +125,10 @@ def test_the_recipe_in_the_documentation_works() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [announce(JobRecord("a", "series-sum"), 1).body, signed(ours(bucket="", job="a"), OLD)]
+    "body", [announce(JobRecord("a", "series-sum"), 1).body, signed(payload(bucket="", job="a"), OLD)]
 )
-def test_an_unsigned_message_is_put_aside_before_anything_of_it_is_believed(tmp_path: Path, body: str) -> None:
-    """It is kept under rejected/ with the reason, dead-lettered and deleted, and the record is not even read."""
+def test_an_unsigned_message_is_rejected_unread(tmp_path: Path, body: str) -> None:
+    """An unsigned message is kept under rejected/ with the reason, dead-lettered and deleted; no record is read."""
     cluster = Cluster(tmp_path)
     cluster.submit("a")
     cluster.queue._messages[0].message = Message(body, "a", "d")
@@ -181,7 +181,7 @@ def test_every_command_that_sends_signs(tmp_path: Path) -> None:
     assert took() == 3
 
 
-def test_a_refusal_names_the_message_as_it_was_given(tmp_path: Path) -> None:
+def test_a_send_failure_has_the_unsigned_message(tmp_path: Path) -> None:
     """A refused message is returned to the sender without its signature, and equal messages are all sent."""
     sent: list[Message] = []
 
@@ -203,7 +203,7 @@ def test_a_refusal_names_the_message_as_it_was_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "key", ["short", "fifteen-letters", "with a blank 0123456789", "line\nbreak-0123456789", "é" * 20]
 )
-def test_a_key_that_can_be_none_is_refused_and_not_shown(key: str) -> None:
+def test_an_invalid_key_is_refused_and_not_shown(key: str) -> None:
     """A key that is short or contains blanks or line breaks is refused, and not shown."""
     for name in ("JOB_SIGNING_KEY", "JOB_SIGNING_KEY_OTHER"):
         with pytest.raises(ConfigError, match=f"{name}=.*16 characters") as caught:

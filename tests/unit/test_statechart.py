@@ -1,4 +1,4 @@
-"""The Mermaid diagrams show the edges of the table, all of them and no others."""
+"""The Mermaid diagrams show all edges of the table, and no others."""
 
 from pathlib import Path
 
@@ -22,28 +22,28 @@ def rows(table: list[Edge]) -> list[tuple[str, str, str]]:
 
 
 def test_the_diagrams_show_each_edge_once() -> None:
-    """Read back, the two diagrams are the table, and they share no edge."""
+    """Parsed back, the two diagrams together are the table, and they share no edge."""
     assert sorted(drawn()) == rows(list(EDGES))
 
 
 @given(some.lists(some.sampled_from(EDGES), unique=True))
 def test_the_diagrams_follow_any_table(table: list[Edge]) -> None:
-    """Edges that are removed, or listed in another order, do not make the diagrams show a wrong edge."""
+    """After edges are removed or reordered, the diagrams still show exactly the table."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statechart, "EDGES", tuple(table))
         assert sorted(drawn()) == rows(table)
 
 
 def test_the_order_of_rows_does_not_move_an_arrow() -> None:
-    """Mermaid's layout follows the order of the arrows, so the text depends only on what the table contains."""
+    """Mermaid's layout follows the order of the arrows, so the text depends only on the set of edges."""
     before = statechart.mermaid(), statechart.mermaid_attempt()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(statechart, "EDGES", EDGES[::-1])
         assert (statechart.mermaid(), statechart.mermaid_attempt()) == before
 
 
-def test_an_attempt_is_drawn_from_where_it_is_entered() -> None:
-    """The inner diagram starts at `received` and has the owned states only."""
+def test_the_inner_diagram_starts_at_received() -> None:
+    """The inner diagram starts at `received` and contains only owned states."""
     text = statechart.mermaid_attempt()
     assert "[*] --> received" in text
     assert {state for state in State if state in text.split()} <= OWNED
@@ -51,7 +51,7 @@ def test_an_attempt_is_drawn_from_where_it_is_entered() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/states.md"])
 def test_the_pages_show_both_diagrams(page: str) -> None:
-    """`make docs` writes them."""
+    """The README and docs/states.md contain both diagrams; `make docs` writes them."""
     text = (ROOT / page).read_text()
     for diagram in (statechart.mermaid(), statechart.mermaid_attempt()):
         assert f"```mermaid\n{diagram}\n```" in text

@@ -1,4 +1,4 @@
-"""The table of states: complete, reachable, obeyed by the machine, and the same in code and document."""
+"""The table of states is complete, reachable, followed by the machine, and the same in code and documentation."""
 
 import re
 from contextlib import suppress
@@ -37,7 +37,7 @@ GUARDS = sorted({edge.guard.__name__ for edge in EDGES if edge.guard})
 
 
 class Spy(Lifecycle):
-    """Writes down every callback that the machine makes."""
+    """A machine that records its callbacks."""
 
     def __init__(self, initial: State, *, refuses: bool = False, fails: Effect | None = None) -> None:
         super().__init__(initial)
@@ -78,7 +78,7 @@ for _each in Effect:
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("trigger", Trigger)
 def test_every_trigger_in_every_state_follows_its_row_or_is_illegal(state: State, trigger: Trigger) -> None:
-    """A trigger follows the one row whose guard holds, with its callbacks in order, or changes nothing and says so."""
+    """A trigger follows the one row whose guard holds, with its callbacks in order, or changes nothing and raises."""
     for facts in ALL_FACTS:
         matching = [
             edge
@@ -106,7 +106,7 @@ def test_every_trigger_in_every_state_follows_its_row_or_is_illegal(state: State
 
 @pytest.mark.parametrize("facts", ALL_FACTS, ids=str)
 def test_every_guard_decides_on_its_fact(facts: Facts) -> None:
-    """A guard holds exactly when its fact says so; one that always holds, or never, fails here."""
+    """A guard holds exactly when its fact says so; a guard that always or never holds fails here."""
     expected = {
         "no_fresh_lease": not facts.other_lease_fresh,
         "state_restored": facts.restored,
@@ -118,8 +118,8 @@ def test_every_guard_decides_on_its_fact(facts: Facts) -> None:
 
 
 @pytest.mark.parametrize("name", GUARDS)
-def test_the_machine_asks_the_guard(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a guard refuses, its row is not followed, and where it holds, it is."""
+def test_the_machine_evaluates_every_guard(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine follows a row if its guard holds, and does not follow it if the guard refuses."""
     edge = next(edge for edge in EDGES if edge.guard and edge.guard.__name__ == name)
     monkeypatch.setattr(states, name, lambda _: False)
     spies = [Spy(edge.source) for _ in ALL_FACTS]
@@ -133,7 +133,7 @@ def test_the_machine_asks_the_guard(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_transition_that_cannot_be_recorded_is_not_made() -> None:
-    """If the record cannot be written, the state is as it was and nothing after the record happens."""
+    """If the record cannot be written, the state is unchanged and no later effect is performed."""
     spy = Spy(State.RUNNING, refuses=True)
     with pytest.raises(ConnectionError):
         spy.fire(Trigger.PAUSE)
@@ -146,8 +146,8 @@ def test_a_transition_that_cannot_be_recorded_is_not_made() -> None:
     [(edge, effect) for edge in EDGES for effect in (*edge.before_record, *edge.after_record)],
     ids=lambda part: f"{part.source}-{part.trigger}" if isinstance(part, Edge) else str(part),
 )
-def test_an_effect_that_fails_stops_nothing(edge: Edge, failing: Effect) -> None:
-    """The state is entered, and the other effects are performed: the record decides."""
+def test_a_failed_effect_does_not_stop_the_transition(edge: Edge, failing: Effect) -> None:
+    """After a failed effect the state is still entered and the other effects performed: the record decides."""
     spy = Spy(edge.source, fails=failing)
     facts = next(facts for facts in ALL_FACTS if edge.guard is None or edge.guard(facts))
     assert spy.fire(edge.trigger, facts=facts) is edge.destination
@@ -155,16 +155,16 @@ def test_an_effect_that_fails_stops_nothing(edge: Edge, failing: Effect) -> None
 
 
 def test_the_attempt_has_a_method_for_every_effect_of_its_transitions() -> None:
-    """An effect in the table without a method would be found only when a job gets there."""
-    of_attempts = {
+    """Every effect of an attempt's transitions has a method; otherwise a job would fail when it reaches it."""
+    required = {
         effect for edge in EDGES if not edge.by_operator for effect in (*edge.before_record, *edge.after_record)
     }
-    own = {name for name in vars(AttemptEffects) if not name.startswith("_")}
-    assert {effect.value for effect in of_attempts} == own - {"record_transition", "on_entered"}
+    methods = {name for name in vars(AttemptEffects) if not name.startswith("_")}
+    assert {effect.value for effect in required} == methods - {"record_transition", "on_entered"}
 
 
 def test_nothing_but_the_machine_sets_a_state() -> None:
-    """Only `machine.entering` gives a record another state; a new record begins as queued."""
+    """Only `machine.entering` gives a record another state; a new record is queued."""
     setting = re.compile(
         r"(?:evolve|JobRecord)\([^\n]*\bstate=|^\s+state=(?:State|edge|\w+\.destination)", re.MULTILINE
     )
@@ -191,33 +191,33 @@ def test_the_machine_can_be_inspected() -> None:
         assert f"[{guard}]" in drawn
 
 
-def test_every_state_is_reachable_and_only_the_over_ones_are_ends() -> None:
-    """From queued every state can be reached, and a job that is not over can always get to its end."""
-    reached = {State.QUEUED}
-    while more := {edge.destination for edge in EDGES if edge.source in reached} - reached:
-        reached |= more
-    assert reached == set(State)
+def test_every_state_is_reachable_and_every_job_can_finish() -> None:
+    """Every state is reachable from queued, and only completed and superseded have no way out."""
+    reachable = {State.QUEUED}
+    while more := {edge.destination for edge in EDGES if edge.source in reachable} - reachable:
+        reachable |= more
+    assert reachable == set(State)
     ends = {state for state in State if not any(edge.source is state for edge in EDGES)}
     assert ends == {State.COMPLETED, State.SUPERSEDED}
 
 
-def test_every_state_is_waiting_owned_or_over() -> None:
-    """The three groups share no state, and leave out only superseded, which no record has."""
+def test_every_state_is_waiting_owned_or_final() -> None:
+    """The three groups share no state, and only superseded, which no record has, is in none of them."""
     assert not WAITING & OWNED
     assert not WAITING & FINAL
     assert not OWNED & FINAL
     assert set(State) - WAITING - OWNED - FINAL == {State.SUPERSEDED}
 
 
-def test_what_ends_ownership_is_recorded_at_once() -> None:
-    """No transition out of ownership waits for a beat, and being superseded writes nothing."""
+def test_the_end_of_ownership_is_recorded_at_once() -> None:
+    """No transition out of ownership waits for a heartbeat, and being superseded writes nothing."""
     for edge in EDGES:
         if edge.source in OWNED and edge.destination not in OWNED:
             assert edge.recorded is (Recording.NEVER if edge.destination is State.SUPERSEDED else Recording.AT_ONCE)
 
 
-def test_the_message_goes_last() -> None:
-    """The message is settled only once the record is written, and deleted only after what must come before."""
+def test_the_message_is_acknowledged_last() -> None:
+    """The message is acknowledged after the record is written, and deleted after sending and publishing."""
     for edge in EDGES:
         settled = {Effect.DELETE_MESSAGE, Effect.RELEASE_MESSAGE, Effect.SEND_CONTINUATION, Effect.PUBLISH_OUTPUTS}
         assert not settled & set(edge.before_record)
@@ -229,23 +229,23 @@ def test_the_message_goes_last() -> None:
 
 
 def test_is_legal_agrees_with_the_table() -> None:
-    """`is_legal` is the question that operators' commands ask."""
+    """`is_legal` answers as the table does; operators' commands ask it."""
     assert is_legal(State.FAILED, Trigger.RETRY)
     assert not is_legal(State.COMPLETED, Trigger.RETRY)
     assert not is_legal(State.COMPLETED, Trigger.CANCEL)
 
 
 def test_the_document_is_up_to_date() -> None:
-    """docs/states.md is rendered from the table, byte for byte; `make docs` writes it."""
+    """docs/states.md equals the page rendered from the table, byte for byte; `make docs` writes it."""
     assert (ROOT / "docs" / "states.md").read_bytes() == document().encode()
 
 
 def test_the_readme_shows_the_same_diagram() -> None:
-    """The diagram in the README is that of the code; `make docs` writes it."""
+    """The README contains the diagram of the code; `make docs` writes it."""
     assert f"```mermaid\n{mermaid()}\n```" in (ROOT / "README.md").read_text()
 
 
-def test_the_document_tells_every_state_every_transition_and_every_effect() -> None:
+def test_the_document_lists_every_state_transition_and_effect() -> None:
     """Each state has its notes, each transition its row, and each row its effects."""
     assert set(STATE_NOTES) == set(State)
     text = document()

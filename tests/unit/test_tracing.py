@@ -11,14 +11,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 from support.cluster import LAYOUT, Cluster
-from support.fault_injection import Fate, FaultInjection, unless_dead
+from support.fault_injection import FaultInjection, FaultyNode, unless_dead
 
 from adapters.telemetry.spans import SpanRecorder, span_id, trace_id
 from adapters.telemetry.tracing import Tracing
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import RetryableError
 
-START_NS = 1_893_456_000 * 10**9  # where the virtual clock begins
+START_NS = 1_893_456_000 * 10**9  # the virtual clock's start
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def one_trace(exporter: InMemorySpanExporter) -> None:
     assert [span.name for span in spans if span.parent is None] == ["job"]
 
 
-def go(cluster: Cluster, worker: Worker) -> None:
+def start(cluster: Cluster, worker: Worker) -> None:
     cluster.clock.start_thread(unless_dead(worker.run), name="worker")
 
 
@@ -84,14 +84,14 @@ def test_three_attempts_on_two_nodes_are_one_trace(
     The successor records the vanished attempt, up to its last heartbeat.
     """
     cluster.submit("a")
-    fate = Fate(cluster.clock)
-    ports = {"store": fate.around(cluster.memory), "queue": fate.around(cluster.queue), "clock": fate.clock()}
+    node = FaultyNode(cluster.clock)
+    ports = {"store": node.around(cluster.memory), "queue": node.around(cluster.queue), "clock": node.clock()}
     first = cluster.worker(**ports, max_running_time=timedelta(seconds=100), observers=[tracing()])
     thread = cluster.clock.start_thread(unless_dead(first.run), name="first")
     while cluster.record("a").epoch < 2:
         cluster.clock.sleep(1)
     cluster.clock.sleep(80)
-    fate.dead = True
+    node.dead = True
     assert thread.join(100)
     assert [fact(span, "epoch") for span in named(exporter, "attempt")] == [1]
     cluster.worker(observers=[tracing()]).run()
@@ -138,7 +138,7 @@ def test_phases_follow_each_other_without_a_gap(
 def test_a_failure_is_an_error_with_its_reason(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
-    """Each failed attempt has an error status with the reason, and so has the job once it has failed."""
+    """Every failed attempt has an error status with the reason, and so has the job once it has failed."""
     cluster.submit("a")
     cluster.worker(script=lambda _, step: 3 if step == 10 else None, observers=[tracing()]).run()
     one_trace(exporter)
@@ -152,9 +152,9 @@ def test_a_failure_is_an_error_with_its_reason(
 def test_a_cancelled_job_ends_its_trace(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
-    """A cancelled job is neither a success nor an error."""
+    """A cancelled job ends its trace, as neither a success nor an error."""
     cluster.submit("a")
-    go(cluster, cluster.worker(observers=[tracing()]))
+    start(cluster, cluster.worker(observers=[tracing()]))
     cluster.clock.sleep(100)
     stored = cluster.stored("a")
     asked = evolve(stored.record, control=evolve(stored.record.control, cancel=True))
@@ -185,32 +185,32 @@ def test_an_upload_that_fails_is_a_span_and_an_event(
     assert [event.name for event in attempt.events] == ["upload_failed", "exited", "completed"]
 
 
-def test_a_superseded_attempt_has_the_id_that_its_successor_gave_it(
+def test_a_superseded_attempt_has_the_id_used_by_its_successor(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
     """If a node believed to be gone ends its own span, it is the same span as its successor recorded."""
     cluster.submit("a")
-    fate = Fate(cluster.clock)
-    ports = {"store": fate.around(cluster.memory), "queue": fate.around(cluster.queue), "clock": fate.clock()}
+    node = FaultyNode(cluster.clock)
+    ports = {"store": node.around(cluster.memory), "queue": node.around(cluster.queue), "clock": node.clock()}
     zombie = cluster.worker(**ports, observers=[tracing()])
     thread = cluster.clock.start_thread(unless_dead(zombie.run), name="zombie")
     cluster.clock.sleep(100)
-    fate.asleep = True
+    node.suspended = True
     cluster.worker(max_jobs=1, observers=[tracing()]).run()
-    fate.asleep = False
+    node.suspended = False
     zombie.drain()
     assert thread.join(1000)
-    told = {str(fact(span, "outcome")): ids(span) for span in named(exporter, "attempt")}
-    assert told.keys() == {"vanished", "superseded", "completed"}
-    assert told["vanished"] == told["superseded"] != told["completed"]
+    spans = {str(fact(span, "outcome")): ids(span) for span in named(exporter, "attempt")}
+    assert spans.keys() == {"vanished", "superseded", "completed"}
+    assert spans["vanished"] == spans["superseded"] != spans["completed"]
     assert [span.name for span in exporter.get_finished_spans() if span.parent is None] == ["job"]
 
 
-def test_ids_are_the_identitys_and_nothing_elses() -> None:
+def test_span_ids_depend_on_the_identity_alone() -> None:
     """Equal identities give equal ids, different ones different ids, in the standard's sizes."""
     trace = trace_id("bucket", "runs", "a", "2030-01-01T00:00:00.000+00:00")
     assert trace == trace_id("bucket", "runs", "a", "2030-01-01T00:00:00.000+00:00")
-    assert trace != trace_id("bucket", "runs", "a", "2030-01-01T00:00:00.001+00:00"), "submitted anew: another trace"
+    assert trace != trace_id("bucket", "runs", "a", "2030-01-01T00:00:00.001+00:00"), "submitted again: another trace"
     assert trace_id("ab", "c") != trace_id("a", "bc")
     assert 0 < trace < 1 << 128
     assert 0 < span_id(trace, "job") < 1 << 64

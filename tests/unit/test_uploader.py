@@ -1,4 +1,4 @@
-"""The uploader: one upload after the other, what failed ones leave being used once, or removed, and never both."""
+"""The uploader: one upload at a time; packs of failed uploads are either used again or removed."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from lifecycle.errors import RetryableError
 
 
 class Uploading:
-    """An attempt's uploader. Its store refuses manifests while *full*, and does not answer until *open*."""
+    """An attempt's uploader with a store that refuses manifests while *full*, and blocks until *open*."""
 
     def __init__(self, checkpoints: CheckpointFixture) -> None:
         clock = SystemClock()
@@ -50,7 +50,7 @@ class Uploading:
             raise RetryableError("503, on purpose")
 
     def submit(self, content: bytes) -> Snapshot:
-        """Replace the file by *content*, and submit that."""
+        """Replace the file by *content*, capture it, and submit the snapshot."""
         self.checkpoints.write("a", content)
         self.checkpoints.seq += 1
         seen, workload = scan(self.checkpoints.dirs, self.checkpoints.workload), self.checkpoints.workload
@@ -66,50 +66,50 @@ class Uploading:
         self.uploader.submit(taken)
         return taken
 
-    def hear(self) -> Event:
-        """What the uploader tells next."""
+    def next_event(self) -> Event:
+        """Return the uploader's next event."""
         event = self._events.get(30)
         assert event is not None
         return event
 
     def upload(self, content: bytes) -> Event:
-        """Replace the file by *content*, upload it, and tell what became of that."""
+        """Replace the file by *content*, upload it, and return the event."""
         self.submit(content)
-        return self.hear()
+        return self.next_event()
 
     def fail(self, content: bytes) -> None:
-        """Upload *content*, whose packs arrive, and whose manifest does not."""
+        """Upload *content* so that its packs arrive and its manifest does not."""
         self.full = True
         assert isinstance(self.upload(content), UploadFailed)
         self.full = False
 
     def commit(self, content: bytes) -> Uploaded:
-        """Upload *content*, and let its manifest get into the record."""
+        """Upload *content*, and report its manifest as committed."""
         uploaded = self.upload(content)
         assert isinstance(uploaded, Uploaded)
         self.uploader.committed()
         return uploaded
 
     def calls(self, name: str) -> int:
-        """How many calls of the store there were of that name."""
+        """Return the number of store calls with that name."""
         return sum(called == name for called, _ in self._store.calls)
 
     def stored(self) -> set[str]:
-        """The keys of all manifests and packs, once nothing more is under way."""
+        """Stop the uploader, and return the keys of all manifests and packs."""
         assert self.uploader.stop(timeout_s=30)
         return {listed.key for listed in self.checkpoints.memory.list("j/")}
 
 
 @pytest.fixture
 def uploading(tmp_path: Path) -> Iterator[Uploading]:
-    found = Uploading(CheckpointFixture(tmp_path))
-    yield found
-    found.open.set()
-    found.uploader.stop(timeout_s=30)
+    uploading = Uploading(CheckpointFixture(tmp_path))
+    yield uploading
+    uploading.open.set()
+    uploading.uploader.stop(timeout_s=30)
 
 
-def test_what_a_failed_upload_left_is_not_named_once_it_is_removed(uploading: Uploading) -> None:
-    """A commit removes what it does not name; the snapshot after it finds nothing of that, and sends it again."""
+def test_removed_packs_of_a_failed_upload_are_not_referenced(uploading: Uploading) -> None:
+    """A commit removes unreferenced packs of a failed upload, and the next snapshot sends their chunks again."""
     lost, other = uploading.checkpoints.noise(3000), uploading.checkpoints.noise(3000)
     uploading.fail(lost)
     uploading.commit(other)
@@ -119,8 +119,8 @@ def test_what_a_failed_upload_left_is_not_named_once_it_is_removed(uploading: Up
     uploading.checkpoints.same(committed.saved, uploading.checkpoints.root / "back")
 
 
-def test_what_a_failed_upload_left_is_removed_by_the_next_commit(uploading: Uploading) -> None:
-    """Also late in an attempt, when a commit removes only what the manifest before the last named."""
+def test_packs_of_a_failed_upload_are_removed_by_the_next_commit(uploading: Uploading) -> None:
+    """Unreferenced packs of a failed upload are removed by the next commit, also late in an attempt."""
     first, second = (
         uploading.commit(uploading.checkpoints.noise(500)),
         uploading.commit(uploading.checkpoints.noise(500)),
@@ -134,7 +134,7 @@ def test_what_a_failed_upload_left_is_removed_by_the_next_commit(uploading: Uplo
 
 
 def test_the_bucket_is_listed_once(uploading: Uploading) -> None:
-    """A commit knows what the one before it dropped; only the first looks for what earlier attempts left."""
+    """The first commit lists the bucket; later ones know from the previous manifest which keys to remove."""
     for _ in range(2):
         uploading.commit(uploading.checkpoints.noise(100))
     listed = uploading.calls("list")
@@ -145,8 +145,8 @@ def test_the_bucket_is_listed_once(uploading: Uploading) -> None:
     assert uploading.calls("delete") == 3  # at the third, the fourth and the fifth
 
 
-def test_what_a_failed_upload_left_is_used_by_the_next(uploading: Uploading) -> None:
-    """And is not removed by the commit that names it."""
+def test_packs_of_a_failed_upload_are_used_by_the_next(uploading: Uploading) -> None:
+    """Packs of a failed upload are referenced by the next snapshot with that content, and then not removed."""
     content = uploading.checkpoints.noise(3000)
     uploading.fail(content)
     before = {listed.key for listed in uploading.checkpoints.memory.list("j/packs/")}
@@ -156,8 +156,8 @@ def test_what_a_failed_upload_left_is_used_by_the_next(uploading: Uploading) -> 
     assert before <= uploading.stored()
 
 
-def test_what_the_last_commit_holds_is_not_sent_again(uploading: Uploading) -> None:
-    """A commit of the same and a little more sends the little."""
+def test_committed_chunks_are_not_sent_again(uploading: Uploading) -> None:
+    """A snapshot with a little more content sends only the difference."""
     content = uploading.checkpoints.noise(3000)
     first, more = uploading.commit(content), uploading.commit(content + uploading.checkpoints.noise(100))
     assert first.saved is not None
@@ -168,31 +168,31 @@ def test_what_the_last_commit_holds_is_not_sent_again(uploading: Uploading) -> N
 
 
 def test_the_disk_keeps_the_last_committed_snapshot(uploading: Uploading) -> None:
-    """The next attempt on this node need not fetch it; the one before is gone."""
+    """The last committed snapshot stays on disk for the next attempt on this node; the one before is removed."""
     first, second = (uploading.commit(uploading.checkpoints.noise(100)) for _ in range(2))
     assert uploading.uploader.stop(timeout_s=30)
     assert not first.snapshot.directory.exists()
     assert second.snapshot.directory.exists()
 
 
-def test_a_newer_snapshot_replaces_the_one_that_waits(uploading: Uploading) -> None:
-    """It is never uploaded, and its files are gone from the disk; those of the one under way are not."""
+def test_a_newer_snapshot_replaces_the_waiting_one(uploading: Uploading) -> None:
+    """A waiting snapshot that is replaced is never uploaded and is removed from disk; one being uploaded is not."""
     uploading.open.clear()
     under_way = uploading.submit(uploading.checkpoints.noise(100))
     assert uploading.reached.wait(30)
     waiting, newest = (uploading.submit(uploading.checkpoints.noise(100)) for _ in range(2))
     uploading.open.set()
     for expected in (under_way, newest):
-        told = uploading.hear()
-        assert isinstance(told, Uploaded)
-        assert told.snapshot is expected
+        event = uploading.next_event()
+        assert isinstance(event, Uploaded)
+        assert event.snapshot is expected
         assert expected.directory.exists()
         uploading.uploader.committed()
     assert not waiting.directory.exists()
 
 
-def test_a_stopped_uploader_ends_what_it_is_uploading(uploading: Uploading) -> None:
-    """An attempt that is over waits for no upload that nobody will commit: what is left of it is not sent."""
+def test_a_stopped_uploader_aborts_its_upload(uploading: Uploading) -> None:
+    """Stopping the uploader aborts an upload, because the rest would never be committed."""
     uploading.open.clear()
     uploading.submit(uploading.checkpoints.noise(100_000))
     assert uploading.reached.wait(30)
@@ -203,8 +203,8 @@ def test_a_stopped_uploader_ends_what_it_is_uploading(uploading: Uploading) -> N
     assert len(stored) < 100_000 / uploading.checkpoints.chunk_sizes.pack_bytes
 
 
-def test_an_uploader_does_not_die_in_silence(uploading: Uploading) -> None:
-    """What nobody foresaw reaches the attempt, which would wait for it forever."""
+def test_a_crashed_uploader_reports_its_error(uploading: Uploading) -> None:
+    """An unexpected error reaches the attempt, which would otherwise wait forever."""
     uploading.wrong = "on purpose"
     died = uploading.upload(b"x")
     assert isinstance(died, ThreadDied)

@@ -1,4 +1,4 @@
-"""Notifications of changes of state, by the real worker over memory, on virtual time."""
+"""Notifications of state changes, by the real worker on in-memory ports and virtual time."""
 
 import logging
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from attrs import evolve
 from support.cluster import LAYOUT, Cluster
-from support.fault_injection import Fate, FaultInjection, unless_dead
+from support.fault_injection import FaultInjection, FaultyNode, unless_dead
 from support.receiver import Receiver
 
 from client.config.composition import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
-from client.operations import notices as notification_policy
+from client.operations import notices
 from lifecycle.attempt.webhook_dispatcher import LAST_S
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import PermanentError, RetryableError
@@ -40,18 +40,20 @@ def receiver() -> Receiver:
     return Receiver()
 
 
-def go(cluster: Cluster, worker: Worker) -> Thread:
+def start(cluster: Cluster, worker: Worker) -> Thread:
+    """Run *worker* in a thread."""
     return cluster.clock.start_thread(unless_dead(worker.run), name="worker")
 
 
-def fated(cluster: Cluster, receiver: Receiver, **others: Any) -> tuple[Fate, Worker]:
-    """A worker of a node that may die or sleep, also while it delivers."""
-    fate = Fate(cluster.clock)
-    ports = {"store": fate.around(cluster.memory), "queue": fate.around(cluster.queue), "clock": fate.clock()}
-    return fate, cluster.worker(notification_policy=NotificationPolicy(fate.around(receiver)), **{**ports, **others})  # type: ignore[arg-type]
+def faulty_node(cluster: Cluster, receiver: Receiver, **others: Any) -> tuple[FaultyNode, Worker]:
+    """Return a node that the test can kill or suspend, also during a delivery, and a worker on it."""
+    node = FaultyNode(cluster.clock)
+    ports = {"store": node.around(cluster.memory), "queue": node.around(cluster.queue), "clock": node.clock()}
+    return node, cluster.worker(notification_policy=NotificationPolicy(node.around(receiver)), **{**ports, **others})  # type: ignore[arg-type]
 
 
-def env(cluster: Cluster, receiver: Receiver | None) -> Environment:
+def operator_environment(cluster: Cluster, receiver: Receiver | None) -> Environment:
+    """Return an operator's environment on the cluster's ports."""
     return Environment(
         settings=from_environ({}, None),
         clock=cluster.clock,
@@ -66,6 +68,8 @@ def env(cluster: Cluster, receiver: Receiver | None) -> Environment:
 
 
 def down_until(cluster: Cluster, moment: float) -> Callable[[Notice], None]:
+    """Return a function that refuses deliveries until *moment*."""
+
     def refuse(_: Notice) -> None:
         if cluster.clock.monotonic() < moment:
             raise RetryableError("down, on purpose")
@@ -77,61 +81,61 @@ def ids(record: JobRecord) -> list[str]:
     return [notice.id for notice in record.outbox.notices]
 
 
-# ---- when all is well ----
+# ---- without faults ----
 
 
-def test_each_change_is_told_once_and_in_order(cluster: Cluster, receiver: Receiver) -> None:
-    """From the take to the end; and then nothing is left in the record."""
+def test_each_change_is_reported_once_and_in_order(cluster: Cluster, receiver: Receiver) -> None:
+    """Every change from `received` to the end is delivered once and in order, and then removed from the record."""
     cluster.submit("a")
     cluster.worker(notification_policy=NotificationPolicy(receiver)).run()
     assert receiver.states == WHOLE
     assert receiver.jobs == ["a"] * 4
-    assert [(notice.epoch, notice.number) for notice in receiver.told] == [(1, 1), (1, 2), (1, 3), (1, 4)]
-    assert {notice.node for notice in receiver.told} == {"node1"}
-    last = receiver.told[-1]
+    assert [(notice.epoch, notice.number) for notice in receiver.deliveries] == [(1, 1), (1, 2), (1, 3), (1, 4)]
+    assert {notice.node for notice in receiver.deliveries} == {"node1"}
+    last = receiver.deliveries[-1]
     assert (last.cause, last.error, last.done, last.total) == ("completed", None, 300, 300)
     assert cluster.record("a").outbox.notices == ()
 
 
-def test_a_change_is_told_soon_and_not_at_the_end(cluster: Cluster, receiver: Receiver) -> None:
-    """While the job runs, within a heartbeat."""
+def test_a_change_is_reported_within_a_heartbeat(cluster: Cluster, receiver: Receiver) -> None:
+    """A change is reported while the job runs, within a heartbeat, not at the end of the attempt."""
     cluster.submit("a")
-    thread = go(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver)))
+    thread = start(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver)))
     cluster.clock.sleep(35)
     assert receiver.states == ["received", "input_loaded", "running"]
     assert thread.join(5000)
 
 
-def test_a_pause_and_what_follows_it(cluster: Cluster, receiver: Receiver) -> None:
-    """Each attempt's changes under its own epoch, once each where one worker has both."""
+def test_a_pause_and_the_next_attempt_are_reported(cluster: Cluster, receiver: Receiver) -> None:
+    """Each attempt's changes are reported under its own epoch, once each, even if one worker runs both attempts."""
     cluster.submit("a")
     cluster.worker(notification_policy=NotificationPolicy(receiver), max_running_time=timedelta(seconds=200)).run()
     assert receiver.states == [*WHOLE[:3], "paused_for_timeout", "received", "resumed", "running", "completed"]
-    assert [notice.epoch for notice in receiver.told] == [1] * 4 + [2] * 4
+    assert [notice.epoch for notice in receiver.deliveries] == [1] * 4 + [2] * 4
     assert cluster.record("a").outbox.notices == ()
 
 
-def test_a_failure_says_why(cluster: Cluster, receiver: Receiver) -> None:
-    """Its cause and its error are those of the record."""
+def test_a_failure_is_reported_with_its_reason(cluster: Cluster, receiver: Receiver) -> None:
+    """The notice of a failure has the cause and the error of the record."""
     cluster.submit("a", "nonsense")
     cluster.worker(notification_policy=NotificationPolicy(receiver)).run()
     assert receiver.states == [*WHOLE[:3], "failed"]
-    assert receiver.told[-1].cause == cluster.record("a").attempts[-1].outcome
+    assert receiver.deliveries[-1].cause == cluster.record("a").attempts[-1].outcome
     error = cluster.record("a").error
     assert error
-    assert receiver.told[-1].error == error[:300]
+    assert receiver.deliveries[-1].error == error[:300]
 
 
-def test_nothing_changes_for_whoever_has_no_webhooks(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No thread more, no write more, and no byte more in the record."""
+def test_without_webhooks_there_is_no_extra_work(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without webhooks there is no extra thread, no extra write, and no outbox in the record."""
     threads: list[str] = []
-    start = type(cluster.clock).start_thread
+    start_thread = type(cluster.clock).start_thread
 
-    def listen(clock: Any, run: Any, *, name: str, yields: bool = False) -> Thread:
+    def record_name(clock: Any, run: Any, *, name: str, yields: bool = False) -> Thread:
         threads.append(name)
-        return start(clock, run, name=name, yields=yields)
+        return start_thread(clock, run, name=name, yields=yields)
 
-    monkeypatch.setattr(type(cluster.clock), "start_thread", listen)
+    monkeypatch.setattr(type(cluster.clock), "start_thread", record_name)
     bodies: list[bytes] = []
 
     def keep(name: str, *args: Any, **_: Any) -> None:
@@ -144,62 +148,62 @@ def test_nothing_changes_for_whoever_has_no_webhooks(cluster: Cluster, monkeypat
     assert threads
     assert not [name for name in threads if "webhook-dispatcher" in name]
     assert not [body for body in bodies if b"outbox" in body]
-    assert decode_record(bodies[-1]).result != decode_record(bodies[-2]).result  # publishing is the last write, as ever
+    assert decode_record(bodies[-1]).result != decode_record(bodies[-2]).result  # publishing is still the last write
 
 
-def test_checkpoints_are_told_if_asked_for(cluster: Cluster, receiver: Receiver) -> None:
-    """Those that a heartbeat or a commit brought into the record; never one that was not recorded."""
+def test_checkpoints_are_reported_if_selected(cluster: Cluster, receiver: Receiver) -> None:
+    """Selected checkpoints are reported if a heartbeat or a commit recorded them, and never otherwise."""
     cluster.submit("a")
     recorded: set[str] = set()
 
-    def look(name: str, *args: Any, **_: Any) -> None:
+    def collect_ids(name: str, *args: Any, **_: Any) -> None:
         if name == "put" and args[0] == RECORD:
             recorded.update(ids(cluster.record("a")))
 
-    store = FaultInjection(cluster.memory, after=look)
+    store = FaultInjection(cluster.memory, after=collect_ids)
     cluster.worker(
         store=store, notification_policy=NotificationPolicy(receiver, DEFAULT_NOTIFIED_STATES | {State.CHECKPOINTING})
     ).run()
     assert receiver.states[:3] == WHOLE[:3]
     assert receiver.states[-1] == "completed"
-    assert receiver.states.count("checkpointing") == 5  # that of the outputs, too
-    assert {notice.id for notice in receiver.told} == recorded
-    assert len(receiver.told) == len(receiver.unique)
+    assert receiver.states.count("checkpointing") == 5  # including that of the outputs
+    assert {notice.id for notice in receiver.deliveries} == recorded
+    assert len(receiver.deliveries) == len(receiver.unique)
 
 
-def test_each_checkpoint_is_told_where_nothing_else_is(cluster: Cluster, receiver: Receiver) -> None:
-    """Each is another change, though the same edge is followed again and again."""
+def test_each_checkpoint_is_reported_if_only_checkpoints_are(cluster: Cluster, receiver: Receiver) -> None:
+    """Each checkpoint has a notice of its own, although the same edge is followed each time."""
     cluster.submit("a")
     cluster.worker(notification_policy=NotificationPolicy(receiver, frozenset({State.CHECKPOINTING}))).run()
     assert receiver.states == ["checkpointing"] * 5
     assert len(receiver.unique) == 5
 
 
-# ---- when the receiver is not well ----
+# ---- faults of the receiver ----
 
 
-def test_a_receiver_that_is_down_for_an_hour_delays_no_job(cluster: Cluster, receiver: Receiver) -> None:
-    """The job ends when it would have; everything arrives by reconcile once the receiver is up."""
+def test_a_receiver_that_is_down_does_not_delay_a_job(cluster: Cluster, receiver: Receiver) -> None:
+    """A receiver that is down for an hour does not delay the job, and reconcile delivers the notices afterwards."""
     began = cluster.clock.monotonic()
     receiver.before = down_until(cluster, began + 3600)
     cluster.submit("a")
     cluster.worker(notification_policy=NotificationPolicy(receiver), max_jobs=1).run()
     assert cluster.record("a").state is State.COMPLETED
     assert cluster.clock.monotonic() - began < 300 + 20 + LAST_S
-    assert receiver.told == []
+    assert receiver.deliveries == []
     assert len(cluster.record("a").outbox.notices) == 4
     cluster.clock.sleep(3600)
-    assert notification_policy.tell(env(cluster, receiver), ["a"]) == [notification_policy.Told("a", 4, 0)]
+    assert notices.tell(operator_environment(cluster, receiver), ["a"]) == [notices.Told("a", 4, 0)]
     assert receiver.states == WHOLE
     assert cluster.record("a").outbox.notices == ()
 
 
-def test_a_receiver_that_comes_back_is_told_by_the_attempt(cluster: Cluster, receiver: Receiver) -> None:
-    """Within some minutes, since the pauses between tries grow to five minutes and no more."""
+def test_a_recovered_receiver_is_notified_by_the_attempt(cluster: Cluster, receiver: Receiver) -> None:
+    """A running attempt delivers within minutes of the receiver's recovery: pauses grow to five minutes at most."""
     began = cluster.clock.monotonic()
     receiver.before = down_until(cluster, began + 3600)
     cluster.submit("a", "1\n8000\n")
-    thread = go(
+    thread = start(
         cluster, cluster.worker(notification_policy=NotificationPolicy(receiver), max_running_time=timedelta(hours=3))
     )
     cluster.clock.sleep(3600 + 310)
@@ -209,8 +213,8 @@ def test_a_receiver_that_comes_back_is_told_by_the_attempt(cluster: Cluster, rec
     assert len(receiver.unique) == 4
 
 
-def test_a_receiver_that_hangs_holds_the_next_job_up_for_seconds(cluster: Cluster, receiver: Receiver) -> None:
-    """At the attempt's end what is left is tried for LAST_S, whatever the receiver does."""
+def test_a_receiver_that_hangs_delays_the_next_job_by_seconds(cluster: Cluster, receiver: Receiver) -> None:
+    """At the end of an attempt, delivery of the remaining notices is tried for at most LAST_S."""
     cluster.submit("a")
     receiver.before = lambda _: cluster.clock.sleep(10_000)
     cluster.worker(notification_policy=NotificationPolicy(receiver), max_jobs=1).run()
@@ -220,8 +224,8 @@ def test_a_receiver_that_hangs_holds_the_next_job_up_for_seconds(cluster: Cluste
     assert len(cluster.record("a").outbox.notices) == 4
 
 
-def test_an_answer_that_is_lost_is_a_second_delivery_under_the_same_id(cluster: Cluster, receiver: Receiver) -> None:
-    """At least once: the receiver drops what it knows, and nothing is missing."""
+def test_a_lost_answer_causes_a_second_delivery_with_the_same_id(cluster: Cluster, receiver: Receiver) -> None:
+    """Delivery is at least once: a notice whose answer is lost is delivered again under the same id."""
     lost: set[str] = set()
 
     def lose(notice: Notice) -> None:
@@ -233,14 +237,14 @@ def test_an_answer_that_is_lost_is_a_second_delivery_under_the_same_id(cluster: 
     cluster.submit("a")
     cluster.worker(notification_policy=NotificationPolicy(receiver)).run()
     assert [notice.state for notice in receiver.unique] == WHOLE
-    assert len(receiver.told) == 8
+    assert len(receiver.deliveries) == 8
     assert cluster.record("a").outbox.notices == ()
 
 
-def test_what_is_refused_for_good_is_dropped_and_said(
+def test_a_permanently_refused_notice_is_dropped_and_logged(
     cluster: Cluster, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It holds nothing else up."""
+    """A permanently refused notice is dropped and logged, and does not delay the others."""
 
     def refuse(notice: Notice) -> None:
         if notice.state is State.INPUT_LOADED:
@@ -256,109 +260,109 @@ def test_what_is_refused_for_good_is_dropped_and_said(
     assert cluster.record("a").outbox.notices == ()
 
 
-def test_an_outbox_that_is_full_stops_no_job_and_says_what_was_missed(cluster: Cluster, receiver: Receiver) -> None:
-    """A receiver that is down for very long costs the oldest notices; the next one says how many."""
+def test_a_full_outbox_counts_the_dropped_notices(cluster: Cluster, receiver: Receiver) -> None:
+    """A receiver that is down for very long misses the oldest notices; the next notice says how many."""
     receiver.before = down_until(cluster, 1e12)
     cluster.submit("a", "1\n2500\n")
     cluster.worker(notification_policy=NotificationPolicy(receiver), max_running_time=timedelta(seconds=130)).run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
     assert len(record.outbox.notices) == MAX_NOTICES
-    told = record.outbox.notices
-    assert told[0].missed == sum(4 for _ in record.attempts) - MAX_NOTICES
-    assert told[-1].state is State.COMPLETED
+    remaining = record.outbox.notices
+    assert remaining[0].missed == sum(4 for _ in record.attempts) - MAX_NOTICES
+    assert remaining[-1].state is State.COMPLETED
 
 
-# ---- whoever dies, and whoever comes after ----
+# ---- crashes and takeovers ----
 
 
 def test_race_death_between_record_and_delivery(cluster: Cluster, receiver: Receiver) -> None:
-    """What was recorded and not delivered is delivered by the next attempt, before its own."""
+    """Notices that were recorded and not delivered are delivered by the next attempt, before its own."""
     cluster.submit("a")
-    fate, worker = fated(cluster, receiver)
-    receiver.before = lambda _: fate.__setattr__("dead", True) or fate.meet()
-    thread = go(cluster, worker)
+    node, worker = faulty_node(cluster, receiver)
+    receiver.before = lambda _: node.__setattr__("dead", True) or node.check_alive()
+    thread = start(cluster, worker)
     assert thread.join(100)
-    assert receiver.told == []
+    assert receiver.deliveries == []
     assert [notice.state for notice in cluster.record("a").outbox.notices][:1] == ["received"]
     second = Receiver()
-    go(cluster, cluster.worker(notification_policy=NotificationPolicy(second), max_jobs=1)).join(5000)
-    assert (second.told[0].epoch, second.told[0].state) == (1, "received")
-    took = next(notice for notice in second.told if notice.epoch == 2)
-    assert (took.state, took.cause) == ("received", "node_lost")
+    start(cluster, cluster.worker(notification_policy=NotificationPolicy(second), max_jobs=1)).join(5000)
+    assert (second.deliveries[0].epoch, second.deliveries[0].state) == (1, "received")
+    taken = next(notice for notice in second.deliveries if notice.epoch == 2)
+    assert (taken.state, taken.cause) == ("received", "node_lost")
     assert second.states[-1] == "completed"
     assert cluster.record("a").outbox.notices == ()
 
 
 def test_race_death_between_the_end_and_its_delivery(cluster: Cluster, receiver: Receiver) -> None:
-    """The job is over, nobody takes it again, and reconcile tells that it is."""
+    """If a node dies before it reports the end of a job, reconcile reports it, because no attempt follows."""
     cluster.submit("a")
-    fate, worker = fated(cluster, receiver)
+    node, worker = faulty_node(cluster, receiver)
 
     def die(notice: Notice) -> None:
         if notice.state is State.COMPLETED:
-            fate.dead = True
-            fate.meet()
+            node.dead = True
+            node.check_alive()
 
     receiver.before = die
-    assert go(cluster, worker).join(5000)
+    assert start(cluster, worker).join(5000)
     assert cluster.record("a").state is State.COMPLETED
     assert receiver.states == WHOLE[:3]
     cluster.clock.sleep(100)
     again = Receiver()
-    assert notification_policy.tell(env(cluster, again), ["a"])[0].left == 0
+    assert notices.tell(operator_environment(cluster, again), ["a"])[0].left == 0
     assert again.states[-1] == "completed"
-    assert {notice.id for notice in [*receiver.told, *again.told]} >= {again.told[-1].id}
+    assert {notice.id for notice in [*receiver.deliveries, *again.deliveries]} >= {again.deliveries[-1].id}
     assert cluster.record("a").outbox.notices == ()
 
 
-def test_race_death_between_delivery_and_taking_out(cluster: Cluster, receiver: Receiver) -> None:
-    """It is delivered again, under the same id."""
+def test_race_death_between_delivery_and_removal(cluster: Cluster, receiver: Receiver) -> None:
+    """A notice that was delivered and not removed is delivered again under the same id."""
     cluster.submit("a")
-    fate, worker = fated(cluster, receiver)
+    node, worker = faulty_node(cluster, receiver)
 
     def die(notice: Notice) -> None:
         if notice.state is State.COMPLETED:
-            fate.dead = True
-            fate.meet()
+            node.dead = True
+            node.check_alive()
 
     receiver.after = die
-    assert go(cluster, worker).join(5000)
+    assert start(cluster, worker).join(5000)
     receiver.after = lambda _: None
     cluster.clock.sleep(100)
-    notification_policy.tell(env(cluster, receiver), ["a"])
-    completed = [notice.id for notice in receiver.told if notice.state is State.COMPLETED]
+    notices.tell(operator_environment(cluster, receiver), ["a"])
+    completed = [notice.id for notice in receiver.deliveries if notice.state is State.COMPLETED]
     assert len(completed) == 2
     assert len(set(completed)) == 1
 
 
-def test_race_superseded_tells_nothing_more(cluster: Cluster, receiver: Receiver) -> None:
-    """A node that slept past its lease finds another epoch: what it had not told, its successor has in its record."""
-    zombies = Receiver(before=down_until(cluster, 1e12))
+def test_race_superseded_attempt_delivers_nothing(cluster: Cluster, receiver: Receiver) -> None:
+    """A superseded attempt delivers nothing more; its undelivered notices are in its successor's record."""
+    zombie_receiver = Receiver(before=down_until(cluster, 1e12))
     cluster.submit("a")
-    fate, zombie = fated(cluster, zombies)
-    thread = go(cluster, zombie)
+    node, zombie = faulty_node(cluster, zombie_receiver)
+    thread = start(cluster, zombie)
     cluster.clock.sleep(100)
-    fate.asleep = True
-    assert go(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver), max_jobs=1)).join(1000)
+    node.suspended = True
+    assert start(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver), max_jobs=1)).join(1000)
     assert [notice.epoch for notice in receiver.unique] == [1] * 3 + [2] * 4
-    fate.asleep = False
+    node.suspended = False
     zombie.drain()
     assert thread.join(1000)
-    zombies.before = lambda _: None
+    zombie_receiver.before = lambda _: None
     cluster.clock.sleep(10_000)
-    assert zombies.told == []
+    assert zombie_receiver.deliveries == []
     assert cluster.record("a").outbox.notices == ()
 
 
 def test_race_zombie_repeats_its_last_write(cluster: Cluster, receiver: Receiver) -> None:
-    """Its end landed, the answer was lost, it slept; reconcile told of it and took it out: it does not come back."""
+    """A notice that reconcile delivered and removed does not return when a suspended node repeats its last write."""
     cluster.submit("a")
 
-    def fall_asleep(name: str, *args: Any, **_: Any) -> None:
+    def suspend(name: str, *args: Any, **_: Any) -> None:
         if name == "put" and args[0] == RECORD and decode_record(args[1]).state is State.FAILED and blind == [1]:
-            fate.asleep = True
-            fate.meet()
+            node.suspended = True
+            node.check_alive()
             raise RetryableError("the answer was lost")
 
     blind = [1]
@@ -366,19 +370,19 @@ def test_race_zombie_repeats_its_last_write(cluster: Cluster, receiver: Receiver
     def lose_once(name: str, *args: Any, **_: Any) -> None:
         if name == "get" and args[0] == RECORD and cluster.record("a").state is State.FAILED and blind:
             blind.pop()
-            raise RetryableError("nobody answers")
+            raise RetryableError("no answer, on purpose")
 
-    store = FaultInjection(cluster.memory, before=lose_once, after=fall_asleep)
+    store = FaultInjection(cluster.memory, before=lose_once, after=suspend)
     failing = {"script": lambda _, step: 1 if step > 5 else None, "max_failures": 1, "max_jobs": 1}
-    fate, zombie = fated(cluster, receiver, store=store, **failing)
-    thread = go(cluster, zombie)
-    while not fate.asleep:
+    node, zombie = faulty_node(cluster, receiver, store=store, **failing)
+    thread = start(cluster, zombie)
+    while not node.suspended:
         cluster.clock.sleep(1)
     cluster.clock.sleep(100)
-    assert notification_policy.tell(env(cluster, receiver), ["a"])[0].left == 0
+    assert notices.tell(operator_environment(cluster, receiver), ["a"])[0].left == 0
     assert receiver.states == [*WHOLE[:3], "failed"]
     assert cluster.record("a").outbox.notices == ()
-    fate.asleep = False
+    node.suspended = False
     assert thread.join(1000)
     cluster.clock.sleep(1000)
     assert blind == []
@@ -388,7 +392,7 @@ def test_race_zombie_repeats_its_last_write(cluster: Cluster, receiver: Receiver
 
 @pytest.mark.parametrize("number", range(1, 9))
 def test_race_answer_of_a_write_with_notices_lost(cluster: Cluster, receiver: Receiver, number: int) -> None:
-    """Whichever write lands without an answer: each change is told, once, under one id."""
+    """If a write with notices lands and its answer is lost, each change is reported once, under one id."""
     cluster.submit("a")
     puts = 0
 
@@ -407,8 +411,8 @@ def test_race_answer_of_a_write_with_notices_lost(cluster: Cluster, receiver: Re
     assert cluster.record("a").outbox.notices == ()
 
 
-def blinded(cluster: Cluster, number: int) -> FaultInjection:
-    """A store that loses the answer of the record's write *number*, and then answers nothing for a while."""
+def losing_answers(cluster: Cluster, number: int) -> FaultInjection:
+    """Return a store that loses the answer of the record's write *number*, and then gives no answers for a while."""
     puts, blind_until = 0, 0.0
 
     def lose(name: str, *args: Any, **kwargs: Any) -> None:
@@ -421,24 +425,24 @@ def blinded(cluster: Cluster, number: int) -> FaultInjection:
 
     def blind(name: str, *args: Any, **kwargs: Any) -> None:
         if cluster.clock.monotonic() < blind_until and args[0] == RECORD:
-            raise RetryableError("nobody answers")
+            raise RetryableError("no answer, on purpose")
 
     return FaultInjection(cluster.memory, before=blind, after=lose)
 
 
 @pytest.mark.parametrize("number", range(2, 12))
 def test_race_answer_and_read_back_lost_with_notices(cluster: Cluster, receiver: Receiver, number: int) -> None:
-    """The write is tried again later; what it puts into the outbox it puts there once, whatever was delivered since."""
+    """A write whose outcome is unknown is repeated, and adds its notice once, whatever was delivered meanwhile."""
     cluster.submit("a")
-    cluster.worker(store=blinded(cluster, number), notification_policy=NotificationPolicy(receiver)).run()
+    cluster.worker(store=losing_answers(cluster, number), notification_policy=NotificationPolicy(receiver)).run()
     assert cluster.record("a").state is State.COMPLETED
     assert receiver.states == WHOLE
-    assert [notice.number for notice in receiver.told] == [1, 2, 3, 4]
+    assert [notice.number for notice in receiver.deliveries] == [1, 2, 3, 4]
     assert cluster.record("a").outbox.notices == ()
 
 
 def test_race_end_of_unknown_outcome_keeps_its_id(cluster: Cluster, receiver: Receiver) -> None:
-    """The write that ends the attempt lands, unheard, and is tried again: the same notice, not a second one."""
+    """If the write that ends an attempt lands unnoticed and is repeated, the notice is the same, not a second one."""
     cluster.submit("a")
     blind_until = 0.0
 
@@ -450,7 +454,7 @@ def test_race_end_of_unknown_outcome_keeps_its_id(cluster: Cluster, receiver: Re
 
     def blind(name: str, *args: Any, **_: Any) -> None:
         if cluster.clock.monotonic() < blind_until and args[0] == RECORD:
-            raise RetryableError("nobody answers")
+            raise RetryableError("no answer, on purpose")
 
     cluster.worker(
         store=FaultInjection(cluster.memory, before=blind, after=lose), notification_policy=NotificationPolicy(receiver)
@@ -461,7 +465,7 @@ def test_race_end_of_unknown_outcome_keeps_its_id(cluster: Cluster, receiver: Re
 
 
 def test_race_end_that_is_not_recorded_renews_no_lease(cluster: Cluster, receiver: Receiver) -> None:
-    """A node that hands its job back without being able to say so writes nothing more, though it told something."""
+    """A drained node that cannot record the release writes nothing more, so it does not renew the lease."""
     cluster.submit("a")
 
     def refuse(name: str, *args: Any, **_: Any) -> None:
@@ -473,7 +477,7 @@ def test_race_end_that_is_not_recorded_renews_no_lease(cluster: Cluster, receive
         notification_policy=NotificationPolicy(receiver),
         stop_grace=timedelta(seconds=10),
     )
-    thread = go(cluster, worker)
+    thread = start(cluster, worker)
     cluster.clock.sleep(10)
     assert receiver.states == WHOLE[:3]
     left = ids(cluster.record("a"))
@@ -485,28 +489,28 @@ def test_race_end_that_is_not_recorded_renews_no_lease(cluster: Cluster, receive
     assert ids(cluster.record("a")) == left
 
 
-def test_race_operator_gets_in_between_with_notices(cluster: Cluster, receiver: Receiver) -> None:
-    """A cancellation that meets the owner's write: the owner applies its notices to the operator's record."""
+def test_race_operator_writes_between_with_notices(cluster: Cluster, receiver: Receiver) -> None:
+    """If the owner's write conflicts with a cancellation, the owner applies its notices to the operator's record."""
     cluster.submit("a")
-    thread = go(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver)))
+    thread = start(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver)))
     cluster.clock.sleep(50)
-    assert "is asked to end it" in control.cancel(env(cluster, receiver), "a")
+    assert "is asked to end it" in control.cancel(operator_environment(cluster, receiver), "a")
     assert thread.join(5000)
     assert receiver.states == [*WHOLE[:3], "cancelled"]
-    assert receiver.told[-1].node == "node1"
+    assert receiver.deliveries[-1].node == "node1"
     assert cluster.record("a").outbox.notices == ()
 
 
 # ---- operators ----
 
 
-def test_a_cancel_of_a_job_that_nobody_owns_is_told(
+def test_the_cancellation_of_an_unowned_job_is_reported(
     cluster: Cluster, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the command itself, under the epoch that it made; then nothing is left in the record."""
+    """The command itself reports the cancellation or retry of an unowned job, under the new epoch."""
     cluster.submit("a")
-    assert control.run(env(cluster, receiver), ["a"], control.cancel) == 0
-    notice = receiver.told[0]
+    assert control.run(operator_environment(cluster, receiver), ["a"], control.cancel) == 0
+    notice = receiver.deliveries[0]
     assert (notice.state, notice.epoch, notice.number, notice.node, notice.cause) == (
         "cancelled",
         1,
@@ -514,17 +518,19 @@ def test_a_cancel_of_a_job_that_nobody_owns_is_told(
         None,
         "cancelled",
     )
-    assert len(receiver.told) == 1
+    assert len(receiver.deliveries) == 1
     assert cluster.record("a").outbox.notices == ()
-    assert control.run(env(cluster, receiver), ["a"], control.retry) == 0
-    assert [(notice.state, notice.epoch, notice.cause) for notice in receiver.told[1:]] == [("queued", 2, "retried")]
+    assert control.run(operator_environment(cluster, receiver), ["a"], control.retry) == 0
+    assert [(notice.state, notice.epoch, notice.cause) for notice in receiver.deliveries[1:]] == [
+        ("queued", 2, "retried")
+    ]
     capsys.readouterr()
 
 
-def test_a_cancel_that_cannot_be_told_is_done_and_told_later(
+def test_an_unreported_cancellation_is_reported_later(
     cluster: Cluster, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command says so in one line for all jobs, having asked the receiver no more often than it must."""
+    """If the receiver is down, jobs are cancelled all the same; one line says so, and few deliveries are tried."""
     jobs = [f"job{number}" for number in range(40)]
     for job in jobs:
         cluster.submit(job)
@@ -535,38 +541,38 @@ def test_a_cancel_that_cannot_be_told_is_done_and_told_later(
         raise RetryableError("https://receiver answers 503")
 
     receiver.before = refuse
-    assert control.run(env(cluster, receiver), jobs, control.cancel) == 0
+    assert control.run(operator_environment(cluster, receiver), jobs, control.cancel) == 0
     assert {cluster.record(job).state for job in jobs} == {State.CANCELLED}
-    assert len(tries) <= notification_policy.READERS
+    assert len(tries) <= notices.READERS
     assert capsys.readouterr().err == (
         "holdfast: the changes of 40 jobs are not told yet (https://receiver answers 503): "
         "they stay in the record; `holdfast reconcile` tells them\n"
     )
     receiver.before = lambda _: None
-    assert sum(told.delivered for told in notification_policy.tell(env(cluster, receiver), jobs)) == 40
+    assert sum(result.delivered for result in notices.tell(operator_environment(cluster, receiver), jobs)) == 40
     assert receiver.states == ["cancelled"] * 40
 
 
-def test_a_job_that_an_attempt_may_own_is_left_to_it(cluster: Cluster, receiver: Receiver) -> None:
-    """Also when its lease has run out: a write would renew the lease of whoever is gone, and delay the next."""
+def test_notices_of_an_owned_job_are_left_to_its_attempt(cluster: Cluster, receiver: Receiver) -> None:
+    """Reconcile never writes the record of an owned job, even with an expired lease: a write would renew the lease."""
     cluster.submit("a")
-    fate, worker = fated(cluster, Receiver(before=down_until(cluster, 1e12)))
-    thread = go(cluster, worker)
+    node, worker = faulty_node(cluster, Receiver(before=down_until(cluster, 1e12)))
+    thread = start(cluster, worker)
     cluster.clock.sleep(50)
-    fate.dead = True
+    node.dead = True
     assert thread.join(100)
     cluster.clock.sleep(5000)
     before = cluster.stored("a")
-    assert not notification_policy.is_untold(before, timedelta(0))
-    assert notification_policy.tell(env(cluster, receiver), ["a"]) == []
+    assert not notices.is_untold(before, timedelta(0))
+    assert notices.tell(operator_environment(cluster, receiver), ["a"]) == []
     assert cluster.stored("a").version == before.version
-    assert receiver.told == []
+    assert receiver.deliveries == []
 
 
-def test_a_job_that_is_taken_while_reconcile_delivers_keeps_its_notices(cluster: Cluster, receiver: Receiver) -> None:
-    """The next attempt has them in its record, and may deliver them again: more than once, and never not at all."""
+def test_a_job_taken_during_reconcile_keeps_its_notices(cluster: Cluster, receiver: Receiver) -> None:
+    """The next attempt still has the notices and may deliver them again; none is lost."""
     cluster.submit("a")
-    control.cancel(env(cluster, receiver), "a")
+    control.cancel(operator_environment(cluster, receiver), "a")
     stored = cluster.stored("a")
     receiver.after = lambda _: (
         cluster.clock.sleep(2),
@@ -574,5 +580,5 @@ def test_a_job_that_is_taken_while_reconcile_delivers_keeps_its_notices(cluster:
             RECORD, evolve(stored.record, state=State.RECEIVED, epoch=9, owner="n"), stored.version
         ),
     )[0]
-    notification_policy.tell(env(cluster, receiver), ["a"])
-    assert ids(cluster.record("a")) == [receiver.told[0].id]
+    notices.tell(operator_environment(cluster, receiver), ["a"])
+    assert ids(cluster.record("a")) == [receiver.deliveries[0].id]

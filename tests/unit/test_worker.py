@@ -1,4 +1,4 @@
-"""A job's way through a worker, in memory, on virtual time."""
+"""The life of a job in a worker, on in-memory ports and virtual time."""
 
 import errno
 import json
@@ -30,15 +30,15 @@ def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
 
 
-def ask_to_cancel(cluster: Cluster) -> None:
-    """As an operator does while somebody owns the job."""
+def request_cancellation(cluster: Cluster) -> None:
+    """Cancel an owned job, as an operator does."""
     stored = cluster.stored("a")
     asked = evolve(stored.record, control=evolve(stored.record.control, cancel=True))
     cluster.record_store.write(LAYOUT.job("a").record, asked, stored.version)
 
 
-def test_a_job_is_carried_to_its_end(cluster: Cluster) -> None:
-    """Input, checkpoints, output, record, message: all as they should be at the end."""
+def test_a_job_is_completed(cluster: Cluster) -> None:
+    """A completed job has its output and a settled record without owner, and its message is deleted."""
     cluster.submit("a")
     assert cluster.worker(max_jobs=1).run() == 0
     record = cluster.record("a")
@@ -51,8 +51,8 @@ def test_a_job_is_carried_to_its_end(cluster: Cluster) -> None:
     assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
 
 
-def test_nothing_is_left_that_no_record_names(cluster: Cluster) -> None:
-    """After the end there are the input, the last checkpoint, the result, its published copy, and the log."""
+def test_only_referenced_objects_remain(cluster: Cluster) -> None:
+    """After the end there are only the input, the last checkpoint, the result, its published copy, and the log."""
     cluster.submit("a")
     cluster.worker().run()
     kinds = sorted(key.removeprefix("runs/a/").split("/")[0] for key in cluster.keys_of("a"))
@@ -60,8 +60,8 @@ def test_nothing_is_left_that_no_record_names(cluster: Cluster) -> None:
     assert not list((cluster.root / "node1").iterdir())
 
 
-def test_a_long_job_pauses_and_goes_on_under_a_fresh_message(cluster: Cluster) -> None:
-    """MAX_RUNNING_TIME ends an attempt, not the job; nothing is lost, and one message is left at any time."""
+def test_a_long_job_pauses_and_continues_with_a_new_message(cluster: Cluster) -> None:
+    """MAX_RUNNING_TIME ends an attempt, not the job; no work is lost, and there is one message at any time."""
     cluster.submit("a")
     cluster.worker(max_running_time=timedelta(seconds=100), max_jobs=1).run()
     assert cluster.queue.depth() == Depth(1, 0, 0)
@@ -77,7 +77,7 @@ def test_a_long_job_pauses_and_goes_on_under_a_fresh_message(cluster: Cluster) -
 
 
 def test_only_the_time_of_the_workload_is_useful(cluster: Cluster) -> None:
-    """Not that of the last upload, which may take long."""
+    """Useful time is the workload's; it excludes the last upload."""
     cluster.submit("a")
 
     def slow(name: str, *args: object, **_: object) -> None:
@@ -90,16 +90,16 @@ def test_only_the_time_of_the_workload_is_useful(cluster: Cluster) -> None:
     assert record.ran_s == record.attempts[0].useful_s
 
 
-def test_a_workload_may_say_nothing_of_how_far_it_is(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has no steps then; its checkpoints count as progress, and the next attempt goes on from them."""
+def test_a_workload_may_report_no_progress(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workload without steps resumes from its checkpoints, which count as progress."""
     poll = FakeWorkload.poll
 
-    def silent(self: FakeWorkload) -> Report:
+    def without_steps(self: FakeWorkload) -> Report:
         report = poll(self)
         announced = evolve(report.announced, step=None) if report.announced else None
         return evolve(report, done=None, total=None, announced=announced)
 
-    monkeypatch.setattr(FakeWorkload, "poll", silent)
+    monkeypatch.setattr(FakeWorkload, "poll", without_steps)
     cluster.submit("a")
     cluster.worker(max_running_time=timedelta(seconds=100)).run()
     record = cluster.record("a")
@@ -110,10 +110,8 @@ def test_a_workload_may_say_nothing_of_how_far_it_is(cluster: Cluster, monkeypat
     assert cluster.output("a") == "45150"
 
 
-def test_how_long_a_workload_has_run_is_noted_without_its_saying_anything(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else that time would be lost for the account, should its node vanish."""
+def test_the_running_time_is_recorded_without_progress(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The running time is recorded even if a workload reports nothing, so it is accounted for if the node vanishes."""
     poll = FakeWorkload.poll
     monkeypatch.setattr(FakeWorkload, "poll", lambda self: evolve(poll(self), done=None, total=None))
     cluster.submit("a")
@@ -125,15 +123,15 @@ def test_how_long_a_workload_has_run_is_noted_without_its_saying_anything(
     assert thread.join(1000)
 
 
-def test_what_a_workload_said_last_counts(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that removes its own account of how far it is has still got so far."""
+def test_the_last_reported_progress_counts(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last reported progress counts, even if the program removes its report at exit."""
     poll = FakeWorkload.poll
 
-    def forgetful(self: FakeWorkload) -> Report:
+    def without_final_report(self: FakeWorkload) -> Report:
         report = poll(self)
         return evolve(report, done=None, total=None) if report.exited else report
 
-    monkeypatch.setattr(FakeWorkload, "poll", forgetful)
+    monkeypatch.setattr(FakeWorkload, "poll", without_final_report)
     cluster.submit("a")
     cluster.worker().run()
     record = cluster.record("a")
@@ -143,7 +141,7 @@ def test_what_a_workload_said_last_counts(cluster: Cluster, monkeypatch: pytest.
 
 
 def test_a_delivery_is_never_held_past_its_limit(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long MAX_RUNNING_TIME is, an attempt pauses before the queue would take its delivery away."""
+    """However long MAX_RUNNING_TIME is, an attempt pauses before the queue's limit for a delivery."""
     monkeypatch.setattr("lifecycle.attempt.supervisor.TICK_S", 30.0)
     cluster.submit("a", "1\n5000\n", STATE_SAVING_INTERVAL=3600)
     cluster.worker(step_s=10.0, max_running_time=timedelta(days=7)).run()
@@ -152,18 +150,16 @@ def test_a_delivery_is_never_held_past_its_limit(cluster: Cluster, monkeypatch: 
     assert record.attempts[0].steps == pytest.approx(11.5 * 360, abs=4)
 
 
-def test_a_workload_whose_time_went_into_loading_is_not_to_blame(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where most of a delivery's time is gone when it starts, it is no failure that it leaves no checkpoint."""
+def test_an_attempt_spent_on_staging_is_not_a_failure(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that leaves no checkpoint is not a failure if staging took most of the delivery's time."""
     monkeypatch.setattr("lifecycle.attempt.supervisor.DELIVERY_LIMIT", timedelta(seconds=400))
     monkeypatch.setattr(FakeWorkload, "_announce", lambda _: None)
     cluster.submit("a")
-    loads = [300.0, 0.0]
+    staging_s = [300.0, 0.0]
 
     def slow(name: str, *args: object, **_: object) -> None:
         if name.startswith("get") and "input.txt" in str(args[0]):
-            cluster.clock.sleep(loads.pop(0))
+            cluster.clock.sleep(staging_s.pop(0))
 
     store = FaultInjection(cluster.memory, before=slow)
     cluster.worker(store=store, max_jobs=1).run()
@@ -175,12 +171,10 @@ def test_a_workload_whose_time_went_into_loading_is_not_to_blame(
     assert cluster.record("a").state is State.COMPLETED
 
 
-def test_an_invalid_job_gives_the_workloads_own_words_as_the_reason(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And its exit code where it has none."""
-    said = "grid: 3 is no power of two"
-    for job, tail, reason in (("a", said, said), ("b", "", "exit code 65")):
+def test_an_invalid_job_has_the_workloads_message_as_reason(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is the end of the workload's output, or its exit code if there is none."""
+    message = "grid: 3 is no power of two"
+    for job, tail, reason in (("a", message, message), ("b", "", "exit code 65")):
         ended = Report(exited=Exit(65, tail))
         monkeypatch.setattr(FakeWorkload, "poll", lambda _, ended=ended: ended)
         cluster.submit(job)
@@ -197,10 +191,10 @@ def test_an_invalid_job_gives_the_workloads_own_words_as_the_reason(
         ("1\n3\n", "unheard-of", "unknown workload 'unheard-of'"),
     ],
 )
-def test_a_job_that_cannot_succeed_fails_at_once_with_its_reason(
+def test_an_invalid_job_fails_at_once_with_its_reason(
     cluster: Cluster, text: str | None, workload: str, reason: str
 ) -> None:
-    """What is invalid is not tried again, and the record says why in a line."""
+    """An invalid job is not retried, and the record has the reason in one line."""
     cluster.submit("a", text, workload=workload)
     cluster.worker(max_jobs=1).run()
     record = cluster.record("a")
@@ -210,8 +204,8 @@ def test_a_job_that_cannot_succeed_fails_at_once_with_its_reason(
     assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
 
 
-def test_a_failing_workload_is_tried_again_with_growing_delay_and_then_failed(cluster: Cluster) -> None:
-    """MAX_FAILURES failures in a row without a new checkpoint fail the job; until then it is handed back."""
+def test_a_failing_workload_is_retried_and_then_fails_the_job(cluster: Cluster) -> None:
+    """MAX_FAILURES failures in a row without a new checkpoint fail the job; until then it is released."""
     cluster.submit("a")
     cluster.worker(script=lambda _, step: 3 if step == 10 else None).run()
     record = cluster.record("a")
@@ -225,27 +219,26 @@ def test_a_failing_workload_is_tried_again_with_growing_delay_and_then_failed(cl
 def test_progress_resets_the_failures(cluster: Cluster) -> None:
     """A workload that gets further each time is never given up."""
     cluster.submit("a")
-    fails_at = {70: 3, 140: 3, 210: 3, 280: 3}
-    cluster.worker(script=lambda _, step: fails_at.pop(step, None)).run()
+    failing_steps = {70: 3, 140: 3, 210: 3, 280: 3}
+    cluster.worker(script=lambda _, step: failing_steps.pop(step, None)).run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
     assert [attempt.outcome for attempt in record.attempts].count("workload_failed") == 4
     assert cluster.output("a") == "45150"
 
 
-def test_a_checkpoint_that_goes_no_further_resets_no_failures(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a job that fails at one step for ever would be tried for ever, wherever its nodes are drained in between.
+def test_a_checkpoint_without_progress_resets_no_failures(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint at a step that was reached before does not reset the failures, even if its files differ.
 
-    Not even if its files differ: here the time stands in them.
+    Otherwise a job that always fails at one step would be retried forever if its nodes are drained in between. Here
+    the files differ because they contain the time.
     """
     state = FakeWorkload._state
     monkeypatch.setattr(FakeWorkload, "_state", lambda self: f"{cluster.clock.monotonic():.0f}\n{state(self)}")
     cluster.submit("a")
-    fails = {"script": lambda _, step: 3 if step == 70 else None, "max_failures": 2, "max_jobs": 1}
-    for failures in (0, 1):  # what fails after a checkpoint counts for nothing
-        cluster.worker(**fails).run()
+    failing = {"script": lambda _, step: 3 if step == 70 else None, "max_failures": 2, "max_jobs": 1}
+    for failures in (0, 1):  # a failure after a checkpoint is not counted
+        cluster.worker(**failing).run()
         assert cluster.record("a").failures == failures
     worker = cluster.worker(step_s=1000.0)
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
@@ -257,12 +250,12 @@ def test_a_checkpoint_that_goes_no_further_resets_no_failures(
     assert record.checkpoint.step == 60
     assert record.checkpoint.manifest.startswith(LAYOUT.job("a").manifests + "e3/")
     assert record.failures == 1
-    cluster.worker(**fails).run()
+    cluster.worker(**failing).run()
     assert cluster.record("a").state is State.FAILED
 
 
-def test_a_node_that_can_save_nothing_gives_its_job_to_another(cluster: Cluster) -> None:
-    """After its patience, and asks to be replaced; what it could not save is done again elsewhere."""
+def test_a_node_that_cannot_upload_releases_its_job(cluster: Cluster) -> None:
+    """A node whose uploads fail for longer than `patience` releases its job and asks to be replaced."""
     cluster.submit("a", "1\n3000\n")
 
     def refuse(name: str, *args: object, **_: object) -> None:
@@ -284,8 +277,8 @@ def test_a_node_that_can_save_nothing_gives_its_job_to_another(cluster: Cluster)
 
 
 @pytest.fixture
-def takes_no_outputs(cluster: Cluster) -> FaultInjection:
-    """A store that takes what a job of 300 seconds saves, but not what it leaves in the end."""
+def store_without_outputs(cluster: Cluster) -> FaultInjection:
+    """Return a store that accepts the checkpoints of a job of 300 seconds, but not its outputs."""
 
     def refuse(name: str, *args: object, **_: object) -> None:
         if name == "put" and "/packs/" in str(args[0]) and cluster.clock.monotonic() > 290:
@@ -295,26 +288,26 @@ def takes_no_outputs(cluster: Cluster) -> FaultInjection:
 
 
 def test_a_job_is_cancelled_while_its_outputs_cannot_be_uploaded(
-    cluster: Cluster, takes_no_outputs: FaultInjection
+    cluster: Cluster, store_without_outputs: FaultInjection
 ) -> None:
-    """At its owner's next beat, and not when that has lost its patience."""
+    """A cancellation takes effect at the next heartbeat, even while the outputs cannot be uploaded."""
     cluster.submit("a")
-    worker = cluster.worker(store=takes_no_outputs)
+    worker = cluster.worker(store=store_without_outputs)
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(320)
-    ask_to_cancel(cluster)
+    request_cancellation(cluster)
     cluster.clock.sleep(60)
     assert cluster.record("a").state is State.CANCELLED
     worker.drain()
     assert thread.join(1000)
 
 
-def test_a_worker_drained_while_it_cannot_upload_the_outputs_hands_back(
-    cluster: Cluster, takes_no_outputs: FaultInjection
+def test_a_drained_worker_that_cannot_upload_releases_the_job(
+    cluster: Cluster, store_without_outputs: FaultInjection
 ) -> None:
-    """Within its grace; and it is no sign of an unfit node: the next one goes on from the last checkpoint."""
+    """A drained worker releases within its grace period even if outputs cannot be uploaded; the node is not unfit."""
     cluster.submit("a")
-    worker = cluster.worker(store=takes_no_outputs, stop_grace=timedelta(seconds=20))
+    worker = cluster.worker(store=store_without_outputs, stop_grace=timedelta(seconds=20))
     codes: list[int] = []
     thread = cluster.clock.start_thread(unless_dead(lambda: codes.append(worker.run())), name="worker")
     cluster.clock.sleep(320)
@@ -330,7 +323,7 @@ def test_a_worker_drained_while_it_cannot_upload_the_outputs_hands_back(
 
 
 def test_an_owned_record_that_names_no_attempt_is_taken_over(cluster: Cluster) -> None:
-    """Whoever wrote it: a record must not be able to end every worker that meets it."""
+    """An owned record without attempts is taken over: no record may crash the workers that read it."""
     keys = cluster.submit("a")
     stored = cluster.stored("a")
     cluster.record_store.write(
@@ -343,10 +336,8 @@ def test_an_owned_record_that_names_no_attempt_is_taken_over(cluster: Cluster) -
     assert [attempt.epoch for attempt in record.attempts] == [4]
 
 
-def test_a_job_that_leaves_nothing_of_all_its_time_is_not_repeated_for_ever(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It pauses, and begins anew; but that counts as a failure, and the record says what is to be done about it."""
+def test_an_attempt_without_a_checkpoint_is_a_failure(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that used all its running time without a checkpoint is a failure, and the error says what to do."""
     monkeypatch.setattr(FakeWorkload, "_announce", lambda _: None)
     cluster.submit("a")
     cluster.worker(max_running_time=timedelta(seconds=100), max_jobs=5).run()
@@ -357,8 +348,8 @@ def test_a_job_that_leaves_nothing_of_all_its_time_is_not_repeated_for_ever(
     assert "it ran for 0:01:40 and left no checkpoint" in (record.error or "")
 
 
-def test_a_job_whose_checkpoints_the_store_would_not_take_is_not_to_blame(cluster: Cluster) -> None:
-    """It pauses with nothing saved, which counts as nothing; when the store is well again, it is carried to its end."""
+def test_an_attempt_without_a_checkpoint_during_an_outage_is_not_a_failure(cluster: Cluster) -> None:
+    """A pause without a checkpoint is not a failure if the store refused the uploads."""
     cluster.submit("a")
 
     def refuse(name: str, *args: object, **_: object) -> None:
@@ -375,10 +366,10 @@ def test_a_job_whose_checkpoints_the_store_would_not_take_is_not_to_blame(cluste
 
 
 @pytest.mark.parametrize("interval_s", [60, 1000], ids=["while it runs", "at its end"])
-def test_files_that_cannot_be_read_are_not_the_nodes_fault(
+def test_unreadable_files_are_a_failure_of_the_job(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, interval_s: int
 ) -> None:
-    """Another node would find the same: it counts as a failure, and no node asks to be replaced."""
+    """Unreadable files count as a failure of the job, not of the node: another node would find the same."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "state.txt")
@@ -393,8 +384,8 @@ def test_files_that_cannot_be_read_are_not_the_nodes_fault(
     assert "its files cannot be saved: [Errno 13] Permission denied: 'state.txt'" in (record.error or "")
 
 
-def test_a_disk_that_fails_is_the_nodes_fault(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job goes on elsewhere, and the node asks to be replaced."""
+def test_a_failing_disk_is_a_failure_of_the_node(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the node's disk fails, the job is released without a failure, and the node asks to be replaced."""
     asked: list[str] = []
 
     def fail(*_: object, **__: object) -> None:
@@ -414,7 +405,7 @@ def test_a_disk_that_fails_is_the_nodes_fault(cluster: Cluster, monkeypatch: pyt
 
 
 def test_a_node_keeps_the_files_of_one_unfinished_job(cluster: Cluster) -> None:
-    """Those of the one that it had last, in case that it comes back."""
+    """A node keeps the files of the last unfinished job, in case it returns."""
     for job in "ab":
         cluster.submit(job)
     cluster.worker(script=lambda launch, step: 3 if step == 10 else None, max_jobs=2).run()
@@ -422,8 +413,8 @@ def test_a_node_keeps_the_files_of_one_unfinished_job(cluster: Cluster) -> None:
     assert [folder.name for folder in (cluster.root / "node1").iterdir()] == ["b"]
 
 
-def test_a_record_of_a_newer_holdfast_is_left_for_a_newer_worker(cluster: Cluster) -> None:
-    """Its message is there again soon, however long a lease is."""
+def test_a_record_with_a_newer_schema_is_left_for_a_newer_worker(cluster: Cluster) -> None:
+    """A record with a newer schema is not changed, and its message returns soon, however long the lease."""
     keys = cluster.submit("a")
     cluster.clock.sleep(2)
     cluster.memory.put(keys.record, b'{"schema": 99}')
@@ -435,14 +426,14 @@ def test_a_record_of_a_newer_holdfast_is_left_for_a_newer_worker(cluster: Cluste
     assert cluster.queue.depth().available == 1
 
 
-def test_an_idle_worker_stays_as_long_as_it_is_to(cluster: Cluster) -> None:
-    """For ever, where no limit is set; and a health check is content."""
+def test_an_idle_worker_exits_after_its_limit(cluster: Cluster) -> None:
+    """An idle worker exits after its limit, and without a limit never; meanwhile it stays healthy."""
     worker = cluster.worker(idle_exit=timedelta(0))
-    signs: list[float] = []
-    worker._context = evolve(worker._context, alive=lambda: signs.append(cluster.clock.monotonic()))
+    health_reports: list[float] = []
+    worker._context = evolve(worker._context, alive=lambda: health_reports.append(cluster.clock.monotonic()))
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(86_400)
-    assert cluster.clock.monotonic() - signs[-1] <= 30
+    assert cluster.clock.monotonic() - health_reports[-1] <= 30
     worker.drain()
     assert thread.join(30)
     began = cluster.clock.monotonic()
@@ -451,7 +442,7 @@ def test_an_idle_worker_stays_as_long_as_it_is_to(cluster: Cluster) -> None:
 
 
 def test_the_same_message_many_times_is_one_attempt(cluster: Cluster) -> None:
-    """Duplicates find a live lease and are handed back; afterwards they find a finished job and are deleted."""
+    """Duplicates of a message are returned while the lease is fresh, and deleted once the job is final."""
     cluster.submit("a")
     cluster.queue.send([announce(cluster.record("a"), 1)] * 19)
     cluster.worker().run()
@@ -461,13 +452,13 @@ def test_the_same_message_many_times_is_one_attempt(cluster: Cluster) -> None:
     assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
 
 
-def test_a_cancelled_job_ends_at_the_next_beat(cluster: Cluster) -> None:
-    """The owner meets the operator's write as a conflict under its own epoch, keeps it, and acts."""
+def test_a_cancelled_job_ends_at_the_next_heartbeat(cluster: Cluster) -> None:
+    """The owner's heartbeat conflicts with the operator's write at the same epoch, keeps it, and the attempt ends."""
     cluster.submit("a")
     worker = cluster.worker()
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(100)
-    ask_to_cancel(cluster)
+    request_cancellation(cluster)
     cluster.clock.sleep(60)
     record = cluster.record("a")
     assert record.state is State.CANCELLED
@@ -477,8 +468,8 @@ def test_a_cancelled_job_ends_at_the_next_beat(cluster: Cluster) -> None:
     assert thread.join(1000)
 
 
-def test_a_drained_worker_saves_and_hands_back_at_once(cluster: Cluster) -> None:
-    """Nothing is lost, the state is released, and the message is visible to the next worker."""
+def test_a_drained_worker_saves_and_releases_at_once(cluster: Cluster) -> None:
+    """A drained worker commits a last checkpoint and releases the job, and the message is visible at once."""
     cluster.submit("a")
     worker = cluster.worker()
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
@@ -500,8 +491,8 @@ def test_a_drained_worker_saves_and_hands_back_at_once(cluster: Cluster) -> None
 
 
 @pytest.mark.parametrize("body", ["", "nonsense", "[]", '{"job": "../../etc"}', '{"job": "unrecorded"}'])
-def test_a_message_that_is_no_job_is_put_aside(cluster: Cluster, body: str) -> None:
-    """It is kept under rejected/ with the reason, dead-lettered, and deleted."""
+def test_an_invalid_message_is_rejected(cluster: Cluster, body: str) -> None:
+    """An invalid message is kept under rejected/ with the reason, dead-lettered, and deleted."""
     cluster.submit("other")
     original = cluster.queue._messages[0]
     original.message = evolve(original.message, body=body or " ")
@@ -515,7 +506,7 @@ def test_a_message_that_is_no_job_is_put_aside(cluster: Cluster, body: str) -> N
 
 
 def test_an_output_of_any_name_is_published_under_an_ascii_key(tmp_path: Path) -> None:
-    """Keys are ASCII; the manifest has the name as it was, also where that is no UTF-8."""
+    """Published keys are ASCII, and the manifest has the original name, even if that is not UTF-8."""
     cluster = Cluster(tmp_path)
     folder = tmp_path / "made" / "output"
     folder.mkdir(parents=True)
@@ -532,8 +523,8 @@ def test_an_output_of_any_name_is_published_under_an_ascii_key(tmp_path: Path) -
     assert sorted(path.name for path in back.iterdir()) == sorted(path.name for path in folder.iterdir())
 
 
-def test_a_demo_job_that_is_begun_anew_does_not_go_on_from_its_copy(cluster: Cluster) -> None:
-    """Of `state.txt` only what the demo's own worker left is taken up, and not what our checkpoints left there."""
+def test_a_restarted_demo_job_ignores_its_published_state(cluster: Cluster) -> None:
+    """A demo job resumes from a `state.txt` of the demo's own worker, but not from one that Holdfast published."""
     cluster.memory.put("runs/a/input.txt", b"1\n300\n")
     body = json.dumps({"bucket": "", "folder": "runs/a", "parameters": {}})
     cluster.queue.send([Message(body=body, job="a", dedup="1")])
@@ -548,8 +539,8 @@ def test_a_demo_job_that_is_begun_anew_does_not_go_on_from_its_copy(cluster: Clu
     assert record.attempts[1].useful_s >= 300
 
 
-def test_outputs_that_could_not_be_published_are_tried_again_soon(cluster: Cluster) -> None:
-    """Long before the delivery would come back by itself; the message is gone then."""
+def test_failed_publishing_is_retried_soon(cluster: Cluster) -> None:
+    """Publishing that fails is retried long before the delivery expires, and then the message is deleted."""
     cluster.submit("a")
     tries: list[float] = []
 
@@ -565,37 +556,37 @@ def test_outputs_that_could_not_be_published_are_tried_again_soon(cluster: Clust
     assert cluster.queue.depth() == Depth(0, 0, 0)
 
 
-def test_who_publishes_for_another_stays_known_to_live(cluster: Cluster) -> None:
-    """Large outputs take longer than a lease: the message is nobody else's meanwhile, and a health check is content."""
+def test_publishing_extends_the_delivery_and_stays_healthy(cluster: Cluster) -> None:
+    """A worker that publishes another's outputs for longer than a lease extends the delivery and reports its health."""
     cluster.submit("a")
-    cuts = [True]
+    failures = [True]
 
     def slow(name: str, *args: object, **_: object) -> None:
         if name == "put" and "/output/" in str(args[0]):
-            if cuts and cuts.pop():
+            if failures and failures.pop():
                 raise RetryableError("503, on purpose")
             cluster.clock.sleep(1000)
 
     worker = cluster.worker(store=FaultInjection(cluster.memory, before=slow))
-    signs: list[float] = []
-    worker._context = evolve(worker._context, alive=lambda: signs.append(cluster.clock.monotonic()))
+    health_reports: list[float] = []
+    worker._context = evolve(worker._context, alive=lambda: health_reports.append(cluster.clock.monotonic()))
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(1000)
     assert not cluster.record("a").is_settled
     assert cluster.queue.receive(hidden=timedelta(seconds=1), wait=timedelta(0)) is None
-    assert cluster.clock.monotonic() - signs[-1] <= 30
+    assert cluster.clock.monotonic() - health_reports[-1] <= 30
     cluster.clock.sleep(1000)
     assert cluster.record("a").is_settled
     assert cluster.output("a") == "45150"
     worker.drain()
     assert thread.join(1000)
-    ended = len(signs)
+    ended = len(health_reports)
     cluster.clock.sleep(1000)
-    assert len(signs) == ended
+    assert len(health_reports) == ended
 
 
-def test_outputs_that_no_key_can_name_settle_the_job(cluster: Cluster) -> None:
-    """Trying again would not help: the record says why, and the message goes."""
+def test_outputs_that_cannot_be_published_settle_the_job(cluster: Cluster) -> None:
+    """A permanent error settles the job: the record has the reason, and the message is deleted."""
     cluster.submit("a")
 
     def refuse(name: str, *args: object, **_: object) -> None:
@@ -610,8 +601,8 @@ def test_outputs_that_no_key_can_name_settle_the_job(cluster: Cluster) -> None:
     assert cluster.queue.depth().available + cluster.queue.depth().in_flight == 0
 
 
-def test_a_folder_made_in_a_browser_is_no_input(cluster: Cluster) -> None:
-    """Those leave an empty object whose name ends with a slash; what lies beside it counts."""
+def test_a_folder_marker_is_not_an_input(cluster: Cluster) -> None:
+    """An empty object whose name ends with a slash, as browsers create for a folder, is not an input."""
     keys = cluster.submit("a")
     for folder in (keys.input, f"{keys.input}more/"):
         cluster.memory.put(folder, b"")
@@ -623,8 +614,8 @@ def test_a_folder_made_in_a_browser_is_no_input(cluster: Cluster) -> None:
     assert "no input" in (cluster.record("b").error or "")
 
 
-def test_a_workload_that_makes_no_step_is_taken_to_hang(cluster: Cluster) -> None:
-    """It is killed, and counted as a failure with that reason; after three of them the job has failed."""
+def test_a_workload_without_steps_is_killed(cluster: Cluster) -> None:
+    """A workload without a step for its silence limit is killed, and counts as a failure with that reason."""
     cluster.submit("a")
     cluster.worker(step_s=1000.0, workload={"silence": timedelta(minutes=5)}).run()
     record = cluster.record("a")
@@ -633,15 +624,15 @@ def test_a_workload_that_makes_no_step_is_taken_to_hang(cluster: Cluster) -> Non
     assert "no step in 0:05:00: it was taken to hang, and killed" in (record.error or "")
 
 
-def test_a_workload_that_makes_steps_is_not_taken_to_hang(cluster: Cluster) -> None:
-    """However long it runs."""
+def test_a_workload_with_steps_is_not_killed(cluster: Cluster) -> None:
+    """A workload that makes steps may run for any time."""
     cluster.submit("a")
     cluster.worker(workload={"silence": timedelta(seconds=20)}, step_s=10.0).run()
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
 
 
-def test_a_job_may_run_so_long_in_all(cluster: Cluster) -> None:
-    """Over every attempt; what it had saved is kept, and the reason is said."""
+def test_the_wall_time_limits_all_attempts_together(cluster: Cluster) -> None:
+    """The wall time counts over all attempts; a job that exceeds it fails and keeps its checkpoint."""
     cluster.submit("a")
     workload = {"wall_time": timedelta(seconds=200)}
     cluster.worker(workload=workload, max_running_time=timedelta(seconds=80)).run()
@@ -655,8 +646,8 @@ def test_a_job_may_run_so_long_in_all(cluster: Cluster) -> None:
     assert record.checkpoint.step >= 195
 
 
-def test_a_snapshot_that_fails_the_workloads_own_check_is_not_committed(cluster: Cluster) -> None:
-    """The job goes on without it; outputs are none of its business."""
+def test_a_snapshot_that_fails_its_check_is_not_committed(cluster: Cluster) -> None:
+    """A snapshot that fails the workload's check is not committed, and the job goes on; outputs are not checked."""
     cluster.submit("a")
     cluster.worker(check="its check says 1: broken trajectory").run()
     record = cluster.record("a")
@@ -668,7 +659,7 @@ def test_a_snapshot_that_fails_the_workloads_own_check_is_not_committed(cluster:
 
 
 def test_state_among_the_outputs_is_checked_too(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program may keep all that it has in one folder; what it leaves there when it is done is its result."""
+    """State in the output folder is checked in snapshots, but not in the final outputs."""
     overwrite = FakeWorkload._overwrite
     monkeypatch.setattr(FakeWorkload, "_overwrite", lambda self, _: overwrite(self, self._launch.dirs.output))
     cluster.submit("a", silent=True)
@@ -678,8 +669,8 @@ def test_state_among_the_outputs_is_checked_too(cluster: Cluster, monkeypatch: p
     assert cluster.record("a").checkpoint is None
 
 
-def test_a_last_snapshot_that_fails_the_workloads_own_check_is_not_tried_again(cluster: Cluster) -> None:
-    """It would fail again: a drained worker hands the job back at once, as it was saved before."""
+def test_a_failed_check_of_the_last_snapshot_is_not_repeated(cluster: Cluster) -> None:
+    """If the check of the last snapshot fails, a drained worker releases the job at once."""
     cluster.submit("a")
     worker = cluster.worker(check="its check says 1: broken trajectory")
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
@@ -690,12 +681,12 @@ def test_a_last_snapshot_that_fails_the_workloads_own_check_is_not_tried_again(c
     assert cluster.record("a").checkpoint is None
 
 
-def test_what_is_not_in_the_bucket_yet_is_told(cluster: Cluster) -> None:
-    """While the store takes no pack, the record says how much waits, and since when; afterwards, that nothing does."""
+def test_the_record_shows_the_backlog(cluster: Cluster) -> None:
+    """While packs cannot be uploaded, the record has the size and the age of the backlog; afterwards it has none."""
     cluster.submit("a")
     seen: list[JobRecord] = []
 
-    def look(name: str, *args: object, **_: object) -> None:
+    def observe(name: str, *args: object, **_: object) -> None:
         if cluster.clock.monotonic() > 200:
             return
         if name == "put" and "/records/" in str(args[0]):
@@ -703,7 +694,7 @@ def test_what_is_not_in_the_bucket_yet_is_told(cluster: Cluster) -> None:
         if name == "put" and "/packs/" in str(args[0]):
             raise RetryableError("503, on purpose")
 
-    cluster.worker(store=FaultInjection(cluster.memory, before=look)).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=observe)).run()
     waiting = [record.backlog for record in seen if record.backlog]
     assert waiting
     assert waiting[0].bytes > 500
@@ -712,23 +703,23 @@ def test_what_is_not_in_the_bucket_yet_is_told(cluster: Cluster) -> None:
     assert cluster.record("a").backlog is None
 
 
-def test_uploads_keep_their_cap(cluster: Cluster) -> None:
-    """So many bytes a second of packs and manifests, however long a checkpoint then takes."""
+def test_uploads_keep_the_upload_limit(cluster: Cluster) -> None:
+    """Packs and manifests are sent at no more than the upload limit, however long a checkpoint takes."""
     cluster.submit("a")
     puts: list[tuple[float, int]] = []
 
-    def look(name: str, *args: Any, **_: object) -> None:
+    def observe(name: str, *args: Any, **_: object) -> None:
         if name == "put" and ("/packs/" in args[0] or "/checkpoints/" in args[0]):
             puts.append((cluster.clock.monotonic(), len(args[1])))
 
-    cluster.worker(store=FaultInjection(cluster.memory, before=look), upload_limit=4).run()
+    cluster.worker(store=FaultInjection(cluster.memory, before=observe), upload_limit=4).run()
     assert cluster.output("a") == "45150"
     sent = sum(size for _, size in puts[:-1])
     assert round(puts[-1][0] - puts[0][0], 3) >= sent / 4
 
 
-def test_a_growing_output_is_carried_along(cluster: Cluster) -> None:
-    """The next attempt finds as much of it as belongs to the checkpoint, and it is whole at the end."""
+def test_a_growing_output_is_part_of_the_checkpoint(cluster: Cluster) -> None:
+    """The next attempt gets the part of a growing file that belongs to the checkpoint; the final file is whole."""
     cluster.submit("a")
     workload = {"growing": ("output/*.log",)}
     cluster.worker(workload=workload, max_running_time=timedelta(seconds=80)).run()
@@ -739,10 +730,8 @@ def test_a_growing_output_is_carried_along(cluster: Cluster) -> None:
     assert stored.body == trace_bytes(300)
 
 
-def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A workload never sees the first half of one file and the second of another."""
+def test_an_input_that_changes_during_staging_is_read_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workload never sees an input that is made of two versions of an object."""
     monkeypatch.setattr("lifecycle.attempt.staging.RANGE_BYTES", 4)
     keys = cluster.submit("a")
     changes = [b"1\n200\n"]
@@ -757,10 +746,8 @@ def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
     assert cluster.output("a") == "20100"
 
 
-def test_an_end_that_cannot_be_recorded_is_tried_again_after_a_while(
-    cluster: Cluster, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Every two seconds, and not as fast as the store refuses."""
+def test_an_unrecorded_outcome_is_retried_with_pauses(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
+    """An outcome that cannot be recorded is retried every two seconds, not as fast as the store refuses."""
     cluster.submit("a")
     down = (cluster.clock.monotonic() + 290, cluster.clock.monotonic() + 400)
 
@@ -773,8 +760,8 @@ def test_an_end_that_cannot_be_recorded_is_tried_again_after_a_while(
     assert 40 <= caplog.text.count("outcome.not_recorded job=a outcome=completed") <= 52
 
 
-def test_what_was_uploaded_and_never_committed_pushes_no_checkpoint_out(cluster: Cluster) -> None:
-    """Both that the record names stay in the bucket, when the attempt ends otherwise before it could commit."""
+def test_an_uncommitted_upload_replaces_no_checkpoint(cluster: Cluster) -> None:
+    """An upload that was never committed does not replace a checkpoint that the record names."""
     cluster.submit("a")
     cluster.worker(max_running_time=timedelta(seconds=130), max_jobs=1).run()
     before = cluster.record("a")
@@ -796,8 +783,8 @@ def test_what_was_uploaded_and_never_committed_pushes_no_checkpoint_out(cluster:
         assert ref.manifest in keys
 
 
-def test_a_log_is_never_shipped_twice_at_once(cluster: Cluster) -> None:
-    """Where the courier hangs in the store at the attempt's end, the last lines are left out: they are a courtesy."""
+def test_the_log_is_never_shipped_concurrently(cluster: Cluster) -> None:
+    """If the log shipper hangs in the store at the end of an attempt, the last lines are not sent."""
     cluster.submit("a", "1\n100\n")
     shipping: list[float] = []
 

@@ -10,7 +10,7 @@ from lifecycle.errors import ConfigError
 from lifecycle.ports.runner import ExitMeaning
 
 
-def test_without_a_file_there_is_what_is_built_in() -> None:
+def test_without_a_file_there_is_the_built_in_workload() -> None:
     """Without a file there is the built-in series sum, which needs an input."""
     assert list(load(None)) == ["series-sum"]
     assert load(None)["series-sum"].needs_input
@@ -31,7 +31,7 @@ def test_an_entry_is_read_with_all_its_keys(tmp_path: Path) -> None:
     assert relax.grace == timedelta(minutes=2)
 
 
-def test_an_entry_of_a_program_that_knows_nothing_of_us(tmp_path: Path) -> None:
+def test_an_entry_for_a_program_without_the_sdk(tmp_path: Path) -> None:
     """An entry declares a program's files, progress, exit codes and limits."""
     file = tmp_path / "workloads.toml"
     file.write_text("""
@@ -94,7 +94,7 @@ def test_an_entry_of_a_program_that_knows_nothing_of_us(tmp_path: Path) -> None:
         ('[relax]\ncommand = "x"\ntotal = "many"', r"\[relax\] total: 'many' is neither"),
     ],
 )
-def test_a_wrong_entry_is_named(tmp_path: Path, text: str, named: str) -> None:
+def test_an_invalid_entry_is_an_error(tmp_path: Path, text: str, named: str) -> None:
     """The error names the file, the entry and the key, in one line."""
     file = tmp_path / "workloads.toml"
     file.write_text(text)
@@ -103,7 +103,7 @@ def test_a_wrong_entry_is_named(tmp_path: Path, text: str, named: str) -> None:
     assert str(file) in str(caught.value)
 
 
-def test_a_named_file_must_be_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     """A missing file is an error: a worker that offers less than intended would fail jobs."""
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "nowhere.toml")
