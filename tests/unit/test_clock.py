@@ -1,4 +1,4 @@
-"""Virtual time advances only while every known thread waits; tests/contract has the promises of every clock."""
+"""Virtual time advances only while every known thread waits. The rules for every clock are in tests/contract."""
 
 import math
 import os
@@ -22,7 +22,7 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-def at(clock: ManualClock, log: list[tuple[float, str]], name: str, *delays_s: float) -> Callable[[], None]:
+def sleeper(clock: ManualClock, log: list[tuple[float, str]], name: str, *delays_s: float) -> Callable[[], None]:
     """Return a thread function that sleeps for each of *delays_s* and records when it woke."""
 
     def run() -> None:
@@ -50,7 +50,7 @@ def test_a_signal_handler_may_put() -> None:
 # ---- virtual ----
 
 
-def test_sleeping_moves_both_clocks_and_takes_no_time(clock: ManualClock) -> None:
+def test_sleeping_advances_both_clocks(clock: ManualClock) -> None:
     """Both clocks advance by exactly the time asked for."""
     began = time.monotonic()
     clock.sleep(86_400)
@@ -61,13 +61,13 @@ def test_sleeping_moves_both_clocks_and_takes_no_time(clock: ManualClock) -> Non
     assert time.monotonic() - began < 3600
 
 
-def test_it_starts_when_it_is_told() -> None:
-    """A given start makes every date in a test known."""
+def test_a_virtual_clock_starts_at_the_given_time() -> None:
+    """A virtual clock starts sleeper the given time, so every date in a test is known."""
     start = datetime(2001, 2, 3, tzinfo=UTC)
     assert ManualClock(start).now() == start
 
 
-def test_an_empty_mailbox_costs_the_whole_wait(clock: ManualClock) -> None:
+def test_an_empty_mailbox_costs_the_whole_timeout(clock: ManualClock) -> None:
     """An empty mailbox costs the whole time-out, and one with an item nothing."""
     box: Mailbox[int] = clock.mailbox()
     assert box.get(7) is None
@@ -77,10 +77,10 @@ def test_an_empty_mailbox_costs_the_whole_wait(clock: ManualClock) -> None:
     assert clock.monotonic() == 7
 
 
-def test_time_stands_while_a_known_thread_is_busy(clock: ManualClock) -> None:
+def test_time_stands_still_while_a_known_thread_is_busy(clock: ManualClock) -> None:
     """Time stands still while a known thread is busy, however long the others wait."""
     log: list[tuple[float, str]] = []
-    thread = clock.start_thread(at(clock, log, "a", 10), name="a")
+    thread = clock.start_thread(sleeper(clock, log, "a", 10), name="a")
     while not clock._waiters:
         time.sleep(0)
     assert (clock.monotonic(), log) == (0, [])
@@ -88,11 +88,11 @@ def test_time_stands_while_a_known_thread_is_busy(clock: ManualClock) -> None:
     assert log == [(10, "a")]
 
 
-def test_threads_wake_in_the_order_of_their_moments(clock: ManualClock) -> None:
+def test_threads_wake_in_the_order_of_their_deadlines(clock: ManualClock) -> None:
     """Threads wake in the order of their deadlines, and each finishes before time advances."""
     log: list[tuple[float, str]] = []
     for name, delays in (("a", (3, 3, 3)), ("b", (2, 3, 2)), ("c", (10,))):
-        clock.start_thread(at(clock, log, name, *delays), name=name)
+        clock.start_thread(sleeper(clock, log, name, *delays), name=name)
     clock.advance(8)
     assert log == [(2, "b"), (3, "a"), (5, "b"), (6, "a"), (7, "b")]
     clock.advance(4)
@@ -100,8 +100,8 @@ def test_threads_wake_in_the_order_of_their_moments(clock: ManualClock) -> None:
     assert clock.monotonic() == 12
 
 
-def test_a_put_wakes_the_waiter_at_the_moment_of_the_put(clock: ManualClock) -> None:
-    """The waiter wakes at the put, not at its deadline."""
+def test_a_put_wakes_the_waiter_at_once(clock: ManualClock) -> None:
+    """The waiter wakes sleeper the put, not sleeper its deadline."""
     box: Mailbox[str] = clock.mailbox()
 
     def put_later() -> None:
@@ -113,7 +113,7 @@ def test_a_put_wakes_the_waiter_at_the_moment_of_the_put(clock: ManualClock) -> 
     assert clock.monotonic() == 3
 
 
-def test_a_wait_that_is_over_swallows_no_later_item(clock: ManualClock) -> None:
+def test_an_item_put_after_a_timeout_is_not_lost(clock: ManualClock) -> None:
     """An item put after a time-out goes to the next caller."""
     box: Mailbox[str] = clock.mailbox()
     got: list[str | None] = []
@@ -123,7 +123,7 @@ def test_a_wait_that_is_over_swallows_no_later_item(clock: ManualClock) -> None:
     assert (thread.join(1), got, box.get(0)) == (True, [None], "x")
 
 
-def test_a_join_that_runs_out_takes_its_time_and_no_more(clock: ManualClock) -> None:
+def test_a_join_that_times_out_takes_exactly_its_timeout(clock: ManualClock) -> None:
     """A join that times out takes exactly its time-out, and the thread goes on."""
     thread = clock.start_thread(lambda: clock.sleep(10), name="long")
     assert thread.join(4) is False
@@ -133,7 +133,7 @@ def test_a_join_that_runs_out_takes_its_time_and_no_more(clock: ManualClock) -> 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_time_goes_on_after_a_thread_has_failed(clock: ManualClock) -> None:
+def test_a_failed_thread_does_not_stop_time(clock: ManualClock) -> None:
     """Time does not wait for a thread that ended with an exception."""
 
     def fail() -> None:
@@ -146,7 +146,7 @@ def test_time_goes_on_after_a_thread_has_failed(clock: ManualClock) -> None:
     assert clock.monotonic() == 5
 
 
-def test_who_waits_for_a_lock_is_known_to_wait(clock: ManualClock) -> None:
+def test_a_thread_that_waits_for_a_lock_counts_as_waiting(clock: ManualClock) -> None:
     """A thread that waits for a lock counts as waiting; otherwise time would stand still while the holder sleeps."""
     lock, stored = clock.lock(), clock.mailbox()
 
@@ -161,14 +161,14 @@ def test_who_waits_for_a_lock_is_known_to_wait(clock: ManualClock) -> None:
         assert clock.monotonic() == 5
 
 
-def test_the_same_run_is_the_same_again() -> None:
+def test_runs_are_deterministic() -> None:
     """The scheduling of threads does not matter: their deadlines differ, and so fix the order."""
 
     def run() -> list[tuple[float, str]]:
         clock, log = ManualClock(), list[tuple[float, str]]()
         for number in range(5):
             delays = [(number + 1) * 1.01 + step / 7 for step in range(10)]
-            clock.start_thread(at(clock, log, f"t{number}", *delays), name=f"t{number}")
+            clock.start_thread(sleeper(clock, log, f"t{number}", *delays), name=f"t{number}")
         clock.advance(1000)
         return log
 
@@ -178,7 +178,7 @@ def test_the_same_run_is_the_same_again() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux")
-def test_a_thread_that_yields_comes_after_others() -> None:
+def test_a_yielding_thread_has_a_lower_priority() -> None:
     """A thread that yields has a lower priority, and so have the threads that it starts."""
     seen: queue.SimpleQueue[int] = queue.SimpleQueue()
     clock, before = SystemClock(), os.getpriority(os.PRIO_PROCESS, 0)
