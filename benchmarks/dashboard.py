@@ -15,7 +15,8 @@ from typing import Final
 from attrs import evolve
 from harness import HOLDFAST, Row, environ
 
-from client.config.composition import Environment, open_environment
+from client.config.composition import open_environment
+from client.config.environment import Environment
 from client.config.settings import from_environ
 from lifecycle.job_record import JobRecord, Progress
 from lifecycle.ports.store import ABSENT

@@ -18,7 +18,8 @@ from typing import Any, Final
 from attrs import evolve
 from harness import Row, StubServer, stub
 
-from client.config.composition import Environment, open_environment
+from client.config.composition import open_environment
+from client.config.environment import Environment
 from client.config.settings import from_environ
 from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Timestamps
 from lifecycle.record.codec import encode_record
@@ -33,9 +34,11 @@ LOOK: Final = """
 import json, sys, time
 from client.commands import status
 began = time.perf_counter()
-from client.config.composition import open_site
-from client.config.settings import current
-code = status.run(open_site(current()), [], status.query(states=["failed"]), as_json=False, watch=False)
+from client.config.composition import open_environment
+from client.config.settings import current_settings
+from client.records.query import parse_query
+env = open_environment(current_settings())
+code = status.run(env, [], parse_query(states=["failed"]), as_json=False, watch=False)
 took_s = time.perf_counter() - began
 peak = next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"s": took_s, "cpu_s": time.process_time(), "mib": peak}))

@@ -18,9 +18,10 @@ from unittest.mock import patch
 import boto3
 from harness import Row, StubServer, holdfast, stub, write_orders
 
-from client.commands.submit import read_orders, submit
+from client.commands.submit import read_requests
 from client.config.composition import open_environment
 from client.config.settings import from_environ
+from client.operations.submission import submit
 
 JOBS: Final = 1000
 ROUND_TRIP_S: Final = 0.04
@@ -87,7 +88,7 @@ def whole_command(server: StubServer, home: Path, file: Path) -> float:
 def function_alone(server: StubServer, home: Path, file: Path) -> float:
     """Seconds that the command's function takes, with clients that are made already."""
     env = open_environment(from_environ(server.environ(home, PREFIX="function"), None))
-    orders = read_orders([], file=file, workload="series-sum", params=[])
+    orders = read_requests([], file=file, workload="series-sum", params=[])
     began = time.perf_counter()
     outcomes = [outcome.outcome for outcome in submit(env, orders)]
     took_s = time.perf_counter() - began

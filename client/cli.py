@@ -1,16 +1,21 @@
-"""The command line. Every command imports what it needs only when it runs, so `holdfast --help` costs nothing."""
+"""The command line: parses the arguments, runs the command, and turns errors into exit codes.
+
+A command's modules are imported only when it runs, so that `holdfast --help` and every other command start fast.
+"""
 
 import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from client.arguments import parser
 
 if TYPE_CHECKING:
-    from client.config.composition import Environment
+    from client.config.environment import Environment
+    from client.config.settings import Settings
 
 CONFIG: Final = 78  # EX_CONFIG
 INTERRUPTED: Final = 130
@@ -18,19 +23,23 @@ BROKEN_PIPE: Final = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the installed `holdfast` calls this.
+    """Run a command; the entry point of `holdfast`.
+
+    Args:
+        argv: The arguments; None: those of this process.
 
     Returns:
-        The exit code: 0, 1 if something went wrong, 2 for a wrong command line, 78 for wrong settings.
+        The exit code: 0, 1 if something was not done, 2 for a wrong command line, 78 for wrong settings, credentials,
+        queue or bucket.
     """
     args = parser().parse_args(argv)
-    # A command says itself what went wrong; the worker, which has no command line to answer to, logs more.
+    # A command reports its own errors on stderr. A worker has no command line to report to, and sets a lower level.
     logging.getLogger("holdfast").setLevel(logging.ERROR)
     from lifecycle.errors import ConfigError, HoldfastError
 
     try:
-        code = int(globals()[f"_{args.command}"](args))
-        sys.stdout.flush()  # so that a reader who has gone is noticed here, and not in the interpreter's last moments
+        code = COMMANDS[args.command](args)
+        sys.stdout.flush()  # so that a reader that has gone is noticed here, and not while the interpreter exits
     except ConfigError as error:
         print(f"holdfast: {_line(error)}", file=sys.stderr)
         return CONFIG
@@ -49,203 +58,234 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _line(error: Exception) -> str:
-    from client.config.secret_redaction import masked
+    """Return the error's message in one line, without secrets."""
+    from client.config.secret_redaction import redact
 
-    return masked(" ".join(str(error).split()))
+    return redact(" ".join(str(error).split()))
+
+
+def _settings() -> "Settings":
+    from client.config.settings import current_settings
+
+    return current_settings()
 
 
 def _env() -> "Environment":
     from client.config.composition import open_environment
-    from client.config.settings import current
 
-    return open_environment(current())
-
-
-def _demo(args: argparse.Namespace) -> int:
-    from client.commands import demo
-
-    return demo.run(cloud=args.cloud)
+    return open_environment(_settings())
 
 
-def _worker(args: argparse.Namespace) -> int:
-    from client.commands import worker
+def _duration(option: str, text: str) -> timedelta:
+    """Parse the value of an option.
+
+    Raises:
+        ConfigError: It is not a duration; the message names the option.
+    """
     from lifecycle.durations import parse
     from lifecycle.errors import ConfigError
 
     try:
-        idle_exit = parse(args.idle_exit) if args.idle_exit else None
+        return parse(text)
     except ValueError as error:
-        raise ConfigError(f"--idle-exit {error}") from error
-    return worker.run(_env(), idle_exit=idle_exit, max_jobs=args.max_jobs)
+        raise ConfigError(f"{option} {error}") from error
 
 
-def _upload(args: argparse.Namespace) -> int:
-    from client.commands import upload
-
-    return upload.run(_env(), args.directory, force=args.force)
-
-
-def _submit(args: argparse.Namespace) -> int:
-    from client.commands import submit
-
-    orders = submit.read_orders(args.jobs, file=args.file, workload=args.workload, params=args.param, labels=args.label)
-    return submit.run(_env(), orders, as_json=args.json)
-
-
-def _status(args: argparse.Namespace) -> int:
-    from client.commands import status
-
-    query = status.query(
-        states=[*args.state, *(["failed"] if args.failed else [])],
-        stale=args.stale,
-        labels=args.label,
-        since=args.since,
-        sort=args.sort,
-        backwards=args.reverse,
-        limit=args.limit,
-    )
-    return status.run(_env(), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
-
-
-def _show(args: argparse.Namespace) -> int:
-    from client.commands import show
-
-    return show.run(_env(), args.job, as_json=args.json)
-
-
-def _report(args: argparse.Namespace) -> int:
-    from client.commands import report, status
-    from client.views import request_costs as calls
-
-    return report.run(
-        _env(),
-        status.query(labels=args.label, since=args.since),
-        by=args.by,
-        given=report.prices(args.price),
-        as_json=args.json,
-        file=args.csv,
-        plot=args.plot,
-        archived=args.archived,
-        call_prices=calls.prices(args.call_price),
-    )
-
-
-def _queue(args: argparse.Namespace) -> int:
-    from client.commands import storage
-
-    return storage.run_queue(_env(), as_json=args.json)
-
-
-def _storage(args: argparse.Namespace) -> int:
-    from client.commands import storage
-
-    return storage.run(_env(), as_json=args.json)
-
-
-def _download(args: argparse.Namespace) -> int:
-    from client.commands import download
-
-    return download.run(_env(), args.directory, args.jobs, state=args.state)
-
-
-def _logs(args: argparse.Namespace) -> int:
-    from client.commands import logs
-
-    return logs.run(_env(), args.job, console=args.console or args.follow, epoch=args.epoch, follow=args.follow)
-
-
-def _verify(args: argparse.Namespace) -> int:
-    from client.commands import verify
-
-    return verify.run(_env(), args.jobs)
-
-
-def _cancel(args: argparse.Namespace) -> int:
-    from client.operations import job_control as control
-
-    return control.run(_env(), args.jobs, control.cancel)
-
-
-def _retry(args: argparse.Namespace) -> int:
-    from client.operations import job_control as control
-
-    return control.run(_env(), args.jobs, control.retry_from_start if args.from_start else control.retry)
-
-
-def _purge(args: argparse.Namespace) -> int:
-    from client.commands import purge
-
-    return purge.run(_env(), args.what, yes=args.yes)
-
-
-def _reconcile(args: argparse.Namespace) -> int:
-    from client.commands import reconcile
-    from lifecycle.durations import parse
-    from lifecycle.errors import ConfigError
-
-    try:
-        older = parse(args.older)
-    except ValueError as error:
-        raise ConfigError(f"--older {error}") from error
-    return reconcile.run(_env(), older=older, dry_run=args.dry_run, as_json=args.json)
-
-
-def _archive(args: argparse.Namespace) -> int:
+def _run_archive(args: argparse.Namespace) -> int:
     from client.commands import archive
-    from lifecycle.durations import parse
-    from lifecycle.errors import ConfigError
 
-    try:
-        older = parse(args.older)
-    except ValueError as error:
-        raise ConfigError(f"--older {error}") from error
+    older = _duration("--older", args.older)
     return archive.run(_env(), older=older, dry_run=args.dry_run, as_json=args.json)
 
 
-def _states(args: argparse.Namespace) -> int:
-    from client.commands import states
+def _run_cancel(args: argparse.Namespace) -> int:
+    from client.commands import cancel
 
-    return states.run(write=args.write, as_json=args.json, diagram=args.diagram)
-
-
-def _setup(args: argparse.Namespace) -> int:
-    from client.commands import setup
-    from client.config.settings import current
-
-    settings = current()
-    return setup.print_policies(settings) if args.policies else setup.run(settings, yes=args.yes, dry_run=args.dry_run)
+    return cancel.run(_env(), args.jobs)
 
 
-def _doctor(args: argparse.Namespace) -> int:
-    from client.commands import doctor
-
-    return doctor.run(_env(), as_json=args.json)
-
-
-def _dashboard(args: argparse.Namespace) -> int:
+def _run_dashboard(args: argparse.Namespace) -> int:
     from client.commands import dashboard
 
     dashboard.check_extra()
     return dashboard.run(_env(), host=args.host, port=args.port, token=args.token, names=args.allow_host)
 
 
-def _exporter(args: argparse.Namespace) -> int:
+def _run_demo(args: argparse.Namespace) -> int:
+    from client.commands import demo
+
+    return demo.run(cloud=args.cloud)
+
+
+def _run_doctor(args: argparse.Namespace) -> int:
+    from client.commands import doctor
+
+    return doctor.run(_env(), as_json=args.json)
+
+
+def _run_download(args: argparse.Namespace) -> int:
+    from client.commands import download
+
+    return download.run(_env(), args.directory, args.jobs, state=args.state)
+
+
+def _run_exporter(args: argparse.Namespace) -> int:
     from client.commands import exporter
-    from lifecycle.durations import parse
-    from lifecycle.errors import ConfigError
 
-    try:
-        every = parse(args.every)
-    except ValueError as error:
-        raise ConfigError(f"--every {error}") from error
-    return exporter.run(_env(), host=args.host, port=args.port, every=every)
+    return exporter.run(_env(), host=args.host, port=args.port, every=_duration("--every", args.every))
 
 
-def _settings(args: argparse.Namespace) -> int:
-    from client.config.settings import current, print_all
+def _run_logs(args: argparse.Namespace) -> int:
+    from client.commands import logs
 
-    return print_all(current(), as_json=args.json)
+    return logs.run(_env(), args.job, console=args.console or args.follow, epoch=args.epoch, follow=args.follow)
 
+
+def _run_purge(args: argparse.Namespace) -> int:
+    from client.commands import purge
+
+    return purge.run(_env(), args.what, yes=args.yes)
+
+
+def _run_queue(args: argparse.Namespace) -> int:
+    from client.commands import queue
+
+    return queue.run(_env(), as_json=args.json)
+
+
+def _run_reconcile(args: argparse.Namespace) -> int:
+    from client.commands import reconcile
+
+    older = _duration("--older", args.older)
+    return reconcile.run(_env(), older=older, dry_run=args.dry_run, as_json=args.json)
+
+
+def _run_report(args: argparse.Namespace) -> int:
+    from client.commands import report
+    from client.records.query import parse_query
+    from client.views.report import parse_hourly_prices
+    from client.views.request_costs import parse_request_prices
+
+    return report.run(
+        _env(),
+        parse_query(labels=args.label, since=args.since),
+        by=args.by,
+        hourly_prices=parse_hourly_prices(args.price),
+        as_json=args.json,
+        file=args.csv,
+        plot=args.plot,
+        archived=args.archived,
+        request_prices=parse_request_prices(args.call_price),
+    )
+
+
+def _run_retry(args: argparse.Namespace) -> int:
+    from client.commands import retry
+
+    return retry.run(_env(), args.jobs, from_start=args.from_start)
+
+
+def _run_settings(args: argparse.Namespace) -> int:
+    from client.commands import settings
+
+    return settings.run(_settings(), as_json=args.json)
+
+
+def _run_setup(args: argparse.Namespace) -> int:
+    from client.commands import setup
+
+    if args.policies:
+        return setup.print_policies(_settings())
+    return setup.run(_settings(), yes=args.yes, dry_run=args.dry_run)
+
+
+def _run_show(args: argparse.Namespace) -> int:
+    from client.commands import show
+
+    return show.run(_env(), args.job, as_json=args.json)
+
+
+def _run_states(args: argparse.Namespace) -> int:
+    from client.commands import states
+
+    return states.run(write=args.write, as_json=args.json, diagram=args.diagram)
+
+
+def _run_status(args: argparse.Namespace) -> int:
+    from client.commands import status
+    from client.records.query import parse_query
+
+    query = parse_query(
+        states=[*args.state, *(["failed"] if args.failed else [])],
+        stale=args.stale,
+        labels=args.label,
+        since=args.since,
+        sort=args.sort,
+        reverse=args.reverse,
+        limit=args.limit,
+    )
+    return status.run(_env(), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
+
+
+def _run_storage(args: argparse.Namespace) -> int:
+    from client.commands import storage
+
+    return storage.run(_env(), as_json=args.json)
+
+
+def _run_submit(args: argparse.Namespace) -> int:
+    from client.commands import submit
+
+    requests = submit.read_requests(
+        args.jobs, file=args.file, workload=args.workload, params=args.param, labels=args.label
+    )
+    return submit.run(_env(), requests, as_json=args.json)
+
+
+def _run_upload(args: argparse.Namespace) -> int:
+    from client.commands import upload
+
+    return upload.run(_env(), args.directory, force=args.force)
+
+
+def _run_verify(args: argparse.Namespace) -> int:
+    from client.commands import verify
+
+    return verify.run(_env(), args.jobs)
+
+
+def _run_worker(args: argparse.Namespace) -> int:
+    from client.commands import worker
+
+    idle_exit = _duration("--idle-exit", args.idle_exit) if args.idle_exit else None
+    return worker.run(_env(), idle_exit=idle_exit, max_jobs=args.max_jobs)
+
+
+COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "archive": _run_archive,
+    "cancel": _run_cancel,
+    "dashboard": _run_dashboard,
+    "demo": _run_demo,
+    "doctor": _run_doctor,
+    "download": _run_download,
+    "exporter": _run_exporter,
+    "logs": _run_logs,
+    "purge": _run_purge,
+    "queue": _run_queue,
+    "reconcile": _run_reconcile,
+    "report": _run_report,
+    "retry": _run_retry,
+    "settings": _run_settings,
+    "setup": _run_setup,
+    "show": _run_show,
+    "states": _run_states,
+    "status": _run_status,
+    "storage": _run_storage,
+    "submit": _run_submit,
+    "upload": _run_upload,
+    "verify": _run_verify,
+    "worker": _run_worker,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

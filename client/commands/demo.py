@@ -1,11 +1,9 @@
-"""`holdfast demo`: the main job, on this machine: five sums, two workers, one killed with SIGKILL in the middle.
+"""`holdfast demo`: run five jobs on two workers on this machine, and kill one worker with SIGKILL halfway.
 
-It goes the way that a user goes: folders are uploaded and submitted by the same commands, workers are processes, and
-what is shown is read from the job records. It succeeds only if every sum is right and the killed worker's job went on
-from a checkpoint.
+The demo does as a user does: it uploads and submits folders with the same commands, its workers are processes, and it
+reads the job records. It succeeds only if every sum is right and the killed worker's job resumed from a checkpoint.
 """
 
-import os
 import shutil
 import signal
 import subprocess
@@ -19,9 +17,11 @@ from uuid import uuid4
 
 from attrs import define, field
 
-from client.config.composition import Environment, open_environment
+from client.config.composition import open_environment
+from client.config.environment import Environment
 from client.config.settings import from_environ
-from client.views.demo_view import View, view_on
+from client.config.variables import process_variables
+from client.views.demo_view import DemoView, open_view
 from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.job_record import JobRecord
 from lifecycle.record.record_store import StoredRecord
@@ -30,12 +30,20 @@ from lifecycle.states import State
 JOBS: Final = tuple(f"job{number}" for number in range(5))
 START, END = 1, 2880
 EXPECTED: Final = sum(range(START, END + 1))
-STEP_S: Final = 0.003  # long enough to be seen, short enough for a minute
+STEP_S: Final = 0.003  # long enough to watch, short enough for a minute in all
 SAVING_S: Final = 1.0
 WORKERS: Final = 2
-LIMIT: Final = timedelta(minutes=5)
-LOOK_S: Final = 0.25
-EMBEDDED: Final = {"LEASE": "4s", "HEARTBEAT": "1s", "STOP_GRACE": "5s", "MAX_RUNNING_TIME": "2h"}
+TIME_LIMIT: Final = timedelta(minutes=5)
+POLL_S: Final = 0.25
+TERMINATE_S: Final = 15
+SETTINGS: Final = {
+    "LEASE": "4s",
+    "HEARTBEAT": "1s",
+    "STOP_GRACE": "5s",
+    "MAX_RUNNING_TIME": "2h",
+    "LOG_FORMAT": "text",  # for people
+    "METRICS_PORT": "0",  # two workers cannot share a port
+}
 CLOUD: Final = ("QUEUE_URL", "BUCKET", "PREFIX")
 
 
@@ -43,65 +51,64 @@ def run(*, cloud: bool = False) -> int:
     """Run the demo.
 
     Args:
-        cloud: Use the queue and the bucket of the settings, under a prefix of its own, instead of `./.holdfast/demo`.
+        cloud: Use the configured queue and bucket, with a prefix of its own, instead of `./.holdfast/demo`.
 
     Returns:
-        0 if all went as it should, 1 if not.
+        0 if everything went right, 1 if not.
 
     Raises:
-        ConfigError: The settings are wrong.
+        ConfigError: A setting is invalid.
     """
-    home = Path(os.environ.get("HOLDFAST_HOME") or ".holdfast").resolve() / "demo"
+    variables = process_variables()
+    home = Path(variables.get("HOLDFAST_HOME") or ".holdfast").resolve() / "demo"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
-    environ = {**os.environ, **EMBEDDED, "HOLDFAST_HOME": str(home), "WORK_DIR": str(home / "work")}
-    environ |= {"LOG_FORMAT": "text", "METRICS_PORT": "0"}  # its workers are two, and their logs for people
-    for name in CLOUD:
-        if not cloud:
-            environ[name] = ""
+    variables |= {**SETTINGS, "HOLDFAST_HOME": str(home), "WORK_DIR": str(home / "work")}
     if cloud:
-        environ["PREFIX"] = f"holdfast-demo-{uuid4().hex[:8]}"
-    env = open_environment(from_environ(environ, None))
+        variables["PREFIX"] = f"holdfast-demo-{uuid4().hex[:8]}"
+    else:
+        variables |= dict.fromkeys(CLOUD, "")
+    env = open_environment(from_environ(variables, None))
     folder = home / "local_jobs"
     for job in JOBS:
         (folder / job).mkdir(parents=True)
         (folder / job / "input.txt").write_text(f"{START}\n{END}\n")
-    with view_on(sys.stdout, JOBS) as view, DemoWorkers(environ, home, view) as crew:
-        view.say(f"five jobs, each the sum of {START}…{END}; {WORKERS} workers; one will be killed")
-        crew.command("upload", str(folder))
+    with open_view(sys.stdout) as view, DemoProcesses(variables, home, view) as processes:
+        view.print(f"five jobs, each the sum of {START}…{END}; {WORKERS} workers; one will be killed")
+        processes.command("upload", str(folder))
         params = (f"STEP_RUNNING_TIME={STEP_S}", f"STATE_SAVING_INTERVAL={SAVING_S}")
-        crew.command("submit", str(folder), *(part for value in params for part in ("--param", value)))
+        processes.command("submit", str(folder), *(part for value in params for part in ("--param", value)))
         for _ in range(WORKERS):
-            crew.start_worker()
-        killed = carry_to_the_end(env, crew, view)
-    return verdict(env, killed)
+            processes.start_worker()
+        killed = watch_jobs(env, processes, view)
+    return print_results(env, killed)
 
 
-def carry_to_the_end(env: Environment, crew: "DemoWorkers", view: View) -> str | None:
+def watch_jobs(env: Environment, processes: "DemoProcesses", view: DemoView) -> str | None:
     """Show the jobs until all are over; kill one worker once its job has a checkpoint.
 
     Returns:
-        The job whose worker was killed; None if there was no chance to, or time ran out.
+        The job whose worker was killed; None if none was killed before the jobs ended or time ran out.
     """
     killed = None
-    deadline = time.monotonic() + LIMIT.total_seconds()
+    deadline = time.monotonic() + TIME_LIMIT.total_seconds()
     while time.monotonic() < deadline:
         stored = [found for job in JOBS if (found := env.record_store.read(env.layout.job(job).record))]
         view.show(stored)
         if len(stored) == len(JOBS) and all(one.record.is_settled for one in stored):
             return killed
         victim = None if killed else choose_victim(one.record for one in stored)
-        if victim and crew.kill(victim.owner or ""):
+        if victim and processes.kill(victim.owner or ""):
             killed = victim.job
-            view.say(f"SIGKILL to {victim.owner}, in the middle of {killed}; the platform starts another node")
-            crew.start_worker()
-        time.sleep(LOOK_S)
-    view.say(f"not done after {LIMIT}")
+            view.print(f"SIGKILL to {victim.owner}, in the middle of {killed}; the platform starts another node")
+            processes.start_worker()
+        time.sleep(POLL_S)
+    view.print(f"not done after {TIME_LIMIT}")
     return killed
 
 
 def choose_victim(records: Iterable[JobRecord]) -> JobRecord | None:
-    """A job in the middle: running, with a checkpoint committed a good part of the way."""
+    """Return a job that is running and has a checkpoint of more than a fifth of its work; None if there is none."""
     for record in records:
         step = record.checkpoint.step if record.checkpoint else None
         if record.state in {State.RUNNING, State.CHECKPOINTING} and step and step > (END - START) / 5:
@@ -109,8 +116,8 @@ def choose_victim(records: Iterable[JobRecord]) -> JobRecord | None:
     return None
 
 
-def verdict(env: Environment, killed: str | None) -> int:
-    """Say what came out, and whether it is right."""
+def print_results(env: Environment, killed: str | None) -> int:
+    """Print each job's sum and history, and return the exit code."""
     right = 0
     for job in JOBS:
         stored = env.record_store.read(env.layout.job(job).record)
@@ -123,14 +130,14 @@ def verdict(env: Environment, killed: str | None) -> int:
             print(f"{job}: its worker was killed, but it did not resume from a checkpoint")
             right -= 1
     if killed is None:
-        print("no worker was killed: nothing was proven")
+        print("no worker was killed, so the demo proved nothing")
         return 1
-    print(f"{right} of {len(JOBS)} as they should be")
+    print(f"{right} of {len(JOBS)} jobs completed with the right sum")
     return int(right != len(JOBS))
 
 
 def read_sum(env: Environment, stored: StoredRecord | None) -> int | None:
-    """The sum that a job gave, its hash verified; None if it gave none."""
+    """Return a job's sum, after verifying its hash; None if it has no result."""
     if stored is None or stored.record.result is None:
         return None
     into = env.settings.home / "outputs" / stored.record.job
@@ -139,12 +146,19 @@ def read_sum(env: Environment, stored: StoredRecord | None) -> int | None:
 
 
 @define
-class DemoWorkers:
-    """The demo's worker processes, and the commands that it runs; all ended when it is left."""
+class DemoProcesses:
+    """The demo's commands and workers, as processes; leaving the context ends the workers.
 
-    environ: Mapping[str, str]
+    Attributes:
+        variables: The processes' environment variables.
+        home: The demo's folder.
+        view: The display.
+        workers: The workers, in the order of their start.
+    """
+
+    variables: Mapping[str, str]
     home: Path
-    view: View
+    view: DemoView
     workers: list[subprocess.Popen[bytes]] = field(factory=list)
 
     def __enter__(self) -> Self:
@@ -155,37 +169,35 @@ class DemoWorkers:
             worker.terminate()
         for worker in self.workers:
             try:
-                worker.wait(timeout=15)
+                worker.wait(timeout=TERMINATE_S)
             except subprocess.TimeoutExpired:
                 worker.kill()
 
     def command(self, *words: str) -> None:
-        """Run a `holdfast` command to its end, shown as a user would type it."""
-        self.view.say(f"$ holdfast {' '.join(words)}")
+        """Run a `holdfast` command to its end, and show it as a user would type it."""
+        self.view.print(f"$ holdfast {' '.join(words)}")
         done = subprocess.run(  # noqa: S603 - our own command
             [sys.executable, "-P", "-m", "holdfast", *words],
-            env=dict(self.environ),
+            env=dict(self.variables),
             check=False,
             capture_output=True,
             text=True,
         )
         for line in (done.stdout + done.stderr).splitlines():
-            self.view.say(line)
+            self.view.print(line)
         done.check_returncode()
 
     def start_worker(self) -> None:
-        """Start one more worker; its log lies beside the demo's data."""
+        """Start another worker; its log is in the demo's folder."""
         number = len(self.workers) + 1
-        self.view.say(f"$ holdfast worker   (worker {number})")
+        self.view.print(f"$ holdfast worker   (worker {number})")
         with (self.home / f"worker{number}.log").open("wb") as log:
-            self.workers.append(
-                subprocess.Popen(
-                    [sys.executable, "-P", "-m", "holdfast", "worker"], env=dict(self.environ), stderr=log, stdout=log
-                )
-            )
+            command = [sys.executable, "-P", "-m", "holdfast", "worker"]
+            worker = subprocess.Popen(command, env=dict(self.variables), stderr=log, stdout=log)  # noqa: S603 - ours
+            self.workers.append(worker)
 
     def kill(self, owner: str) -> bool:
-        """SIGKILL the worker whose node is called *owner*; False if it is none of ours."""
+        """Send SIGKILL to the worker whose node is *owner*; return False if it is not one of ours."""
         for worker in self.workers:
             if worker.poll() is None and f"-{worker.pid}-" in owner:
                 worker.send_signal(signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""`holdfast show JOB`: all about one job: where it stands, its attempts, where its time went, and what happened."""
+"""`holdfast show JOB`: show one job: its state, its attempts, where its time went, and all events in order."""
 
 import json
 import sys
@@ -7,71 +7,78 @@ from typing import Any
 
 from attrs import asdict
 
-from client.commands.logs import events
-from client.commands.status import as_object, duration, is_stale, printable
-from client.commands.storage import human
-from client.config.composition import Environment
-from client.records.reader import read_one
-from client.views.request_costs import Prices, of_attempt, of_job
-from client.views.time_accounting import CAUSES, TimeEntry, account, entries
-from client.views.timeline import timeline
+from client.config.environment import Environment
+from client.records.attempt_logs import HEAD_FIELDS, read_events
+from client.records.estimates import is_stale
+from client.records.reader import read_job
+from client.views.job_json import job_object
+from client.views.request_costs import RequestPrices, attempt_requests, job_requests
+from client.views.text import format_duration, format_size, printable
+from client.views.time_accounting import CAUSES, AttemptTime, attempt_times, job_time
+from client.views.timeline import Event, timeline
 from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.record.record_store import StoredRecord
 
 
 def run(env: Environment, job: str, *, as_json: bool) -> int:
-    """Print it.
+    """Print everything about *job*.
 
     Returns:
-        0; 1 if the job's record cannot be read, which stderr says.
+        0; 1 if the job's record cannot be read, which stderr explains.
     """
-    found = read_one(env, job)
+    found = read_job(env, job)
     if found.stored is None:
         print(f"holdfast: {found.problem}", file=sys.stderr)
         return 1
-    told = timeline(found.stored.record, events(env, job))
+    events = timeline(found.stored.record, read_events(env, job))
     if as_json:
-        print(json.dumps(as_json_object(found.stored, told)))
+        print(json.dumps(as_object(found.stored, events)))
         return 0
-    for line in lines(found.stored, told):
+    for line in lines(found.stored, events):
         print(printable(line))
     return 0
 
 
-def as_json_object(stored: StoredRecord, told: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What `--json` gives: what `status --json` does, and where the time went, and every event."""
+def as_object(stored: StoredRecord, events: Sequence[Event]) -> dict[str, Any]:
+    """Return the object that `--json` prints: that of `status --json`, with times and events."""
     spent = [
-        {"epoch": entry.attempt.epoch, **asdict(entry.spent), "redone_steps": entry.redone_steps}
-        for entry in entries(stored.record)
+        {"epoch": one.attempt.epoch, **asdict(one.time), "redone_steps": one.redone_steps}
+        for one in attempt_times(stored.record)
     ]
-    return {**as_object(stored), "spent": asdict(account(stored.record)), "attempts_spent": spent, "events": told}
+    return {
+        **job_object(stored),
+        "spent": asdict(job_time(stored.record)),
+        "attempts_spent": spent,
+        "events": list(events),
+    }
 
 
-def lines(stored: StoredRecord, told: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """For people."""
+def lines(stored: StoredRecord, events: Sequence[Event]) -> Iterator[str]:
+    """Yield the lines for people."""
     yield from _facts(stored)
     yield ""
-    yield from _attempts(list(entries(stored.record)))
+    yield from _attempts(list(attempt_times(stored.record)))
     yield ""
-    yield from _spent(stored)
+    yield from _time(stored)
     yield ""
-    yield from _happened(told)
+    yield from _events(events)
 
 
 def _facts(stored: StoredRecord) -> Iterator[str]:
     record, progress = stored.record, stored.record.progress
     stamps = ((name, at) for name, at in asdict(record.timestamps).items() if at)
-    counters = f"failures in a row {record.failures}, deaths in a row {record.deaths}"
+    counters = f"consecutive failures {record.failures}, consecutive lost attempts {record.deaths}"
+    stale = " (stale)" if is_stale(stored) else ""
     facts = {
         "job": record.job,
         "workload": f"{record.workload} {json.dumps(dict(record.params))}",
         "labels": ", ".join(f"{name}={text}" for name, text in record.labels.items()),
-        "state": f"{record.state}{' (stale)' if is_stale(stored) else ''}, written {duration(stored.age_s)} ago",
-        "owner": f"{record.owner}, lease of {duration(record.lease_s)}" if record.owner else "",
+        "state": f"{record.state}{stale}, written {format_duration(stored.age_s)} ago",
+        "owner": f"{record.owner}, lease of {format_duration(record.lease_s)}" if record.owner else "",
         "progress": "" if progress.done is None else f"{progress.done} of {progress.total or '?'}",
         "checkpoint": _checkpoint(record.checkpoint),
         "fallback": _checkpoint(record.fallback),
-        "result": f"{record.result.files} files, {human(record.result.bytes)}" if record.result else "",
+        "result": f"{record.result.files} files, {format_size(record.result.bytes)}" if record.result else "",
         "interruptions": ", ".join(f"{count} x {cause}" for cause, count in record.interruptions.items()),
         "messages": f"{record.dispatch} sent; {counters}",
         "calls": _calls(record),
@@ -83,10 +90,10 @@ def _facts(stored: StoredRecord) -> Iterator[str]:
 
 
 def _calls(record: JobRecord) -> str:
-    made = sum((of_attempt(record, entry) for entry in entries(record)), of_job(record))
+    made = sum((attempt_requests(record, one) for one in attempt_times(record)), job_requests(record))
     return (
         f"about {made.queue:.0f} to the queue, {made.write:.0f} that write or list and {made.read:.0f} that read in the"
-        f" bucket: ${made.cost(Prices()):.6f} at list prices"
+        f" bucket: ${made.cost(RequestPrices()):.6f} at list prices"
     )
 
 
@@ -94,36 +101,37 @@ def _checkpoint(ref: CheckpointRef | None) -> str:
     if ref is None:
         return ""
     step = "" if ref.step is None else f", step {ref.step}"
-    return f"#{ref.seq}{step}, {human(ref.bytes)}, of which {human(ref.sent)} sent, at {ref.at}"
+    return f"#{ref.seq}{step}, {format_size(ref.bytes)}, of which {format_size(ref.sent)} sent, at {ref.at}"
 
 
-def _attempts(found: Sequence[TimeEntry]) -> Iterator[str]:
+def _attempts(found: Sequence[AttemptTime]) -> Iterator[str]:
     yield "attempts"
-    for entry in found:
-        attempt, spent = entry.attempt, entry.spent
-        begun = "from the input" if attempt.resumed_step is None else f"from step {attempt.resumed_step}"
+    for one in found:
+        attempt, time = one.attempt, one.time
+        start = "from the input" if attempt.resumed_step is None else f"from step {attempt.resumed_step}"
         kind = f" ({attempt.kind})" if attempt.kind else ""
-        redone = f", {entry.redone_steps} of them to be done again" if entry.redone_steps else ""
+        redone = f", {one.redone_steps} of them to be repeated" if one.redone_steps else ""
         yield (
-            f"  e{attempt.epoch}  {attempt.started}  {attempt.node}{kind}  {attempt.outcome or 'running'}: {begun},"
-            f" {attempt.steps} steps in {duration(attempt.useful_s)}{redone}, {attempt.commits} checkpoints"
-            + (f"; then {duration(spent.node_loss)} until another took over" if spent.node_loss else "")
+            f"  e{attempt.epoch}  {attempt.started}  {attempt.node}{kind}  {attempt.outcome or 'running'}: {start},"
+            f" {attempt.steps} steps in {format_duration(attempt.useful_s)}{redone}, {attempt.commits} checkpoints"
+            + (f"; then {format_duration(time.node_loss)} until another node took over" if time.node_loss else "")
         )
 
 
-def _spent(stored: StoredRecord) -> Iterator[str]:
-    spent = account(stored.record)
+def _time(stored: StoredRecord) -> Iterator[str]:
+    time = job_time(stored.record)
     yield "time"
-    for name in CAUSES:
-        seconds = getattr(spent, name)
+    for cause in CAUSES:
+        seconds = getattr(time, cause)
         if seconds:
-            yield f"  {name.replace('_', ' '):<10} {duration(seconds):>10}  {seconds / spent.total:6.1%}"
+            yield f"  {cause.replace('_', ' '):<10} {format_duration(seconds):>10}  {seconds / time.total:6.1%}"
 
 
-def _happened(told: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield "what happened"
-    for event in told:
-        known = {"at", "epoch", "node", "event"}
+def _events(events: Sequence[Event]) -> Iterator[str]:
+    yield "events"
+    for event in events:
         node = f"  {event['node']}" if event.get("node") else ""
-        facts = "  ".join(f"{name}={value}" for name, value in event.items() if name not in known and value is not None)
+        facts = "  ".join(
+            f"{name}={value}" for name, value in event.items() if name not in HEAD_FIELDS and value is not None
+        )
         yield f"  {event.get('at')}  e{event.get('epoch')}{node}  {event.get('event')}  {facts}".rstrip()

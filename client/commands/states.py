@@ -1,4 +1,4 @@
-"""`holdfast states`: the state diagram and the tables, from the code that runs."""
+"""`holdfast states`: print the state diagrams and tables, generated from the running code."""
 
 import json
 import sys
@@ -10,7 +10,16 @@ from lifecycle.states_page import document
 
 
 def run(*, write: Path | None = None, as_json: bool = False, diagram: bool = False) -> int:
-    """Print the document, or write it to *write*; or print the edges as JSON lines, or just the diagrams."""
+    """Print the page with diagrams and tables.
+
+    Args:
+        write: Write the page to this file instead.
+        as_json: Print the edges of the state table instead, as JSON lines.
+        diagram: Print only the diagrams, in Mermaid.
+
+    Returns:
+        0.
+    """
     if as_json:
         for edge in EDGES:
             row = {

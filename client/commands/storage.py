@@ -1,4 +1,4 @@
-"""`holdfast storage`: what is in the bucket, by job; and `holdfast queue`: what is in the queue."""
+"""`holdfast storage`: list what each job stores in the bucket."""
 
 import json
 from collections.abc import Iterator
@@ -6,16 +6,23 @@ from typing import Final
 
 from attrs import define, field
 
-from client.config.composition import Environment
+from client.config.environment import Environment
+from client.views.text import format_size
 
 KINDS: Final = ("input", "checkpoints", "output", "log", "other")
 FOLDERS: Final = {"input": "input", "input.txt": "input", "checkpoints": "checkpoints", "packs": "checkpoints"}
-UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @define
 class StorageUse:
-    """One job's share of the bucket: objects and bytes by kind, and seconds since anything changed."""
+    """One job's use of the bucket.
+
+    Attributes:
+        job: The job's id; `.holdfast` for objects that belong to no job, such as records.
+        objects: Number of its objects.
+        bytes: Their sizes, by kind.
+        age_s: Seconds since the last change of any of them.
+    """
 
     job: str
     objects: int = 0
@@ -24,61 +31,44 @@ class StorageUse:
 
 
 def run(env: Environment, *, as_json: bool) -> int:
-    """Print each job's share, and the total."""
+    """Print the use of each job, and the total.
+
+    Returns:
+        0.
+    """
     objects = total = 0
     if not as_json:
         print(f"{'job':<28} {'objects':>8} {'changed':>10}  " + " ".join(f"{kind:>12}" for kind in KINDS))
-    for share in by_job(env):
-        objects += share.objects
-        total += sum(share.bytes.values())
+    for use in use_by_job(env):
+        objects += use.objects
+        total += sum(use.bytes.values())
         if as_json:
-            print(json.dumps({"job": share.job, "objects": share.objects, "age_s": share.age_s, "bytes": share.bytes}))
+            print(json.dumps({"job": use.job, "objects": use.objects, "age_s": use.age_s, "bytes": use.bytes}))
         else:
-            sizes = " ".join(f"{human(share.bytes[kind]):>12}" for kind in KINDS)
-            print(f"{share.job:<28} {share.objects:>8} {_ago(share.age_s):>10}  {sizes}")
+            sizes = " ".join(f"{format_size(use.bytes[kind]):>12}" for kind in KINDS)
+            print(f"{use.job:<28} {use.objects:>8} {_ago(use.age_s):>10}  {sizes}")
     if not as_json:
-        print(f"{objects} objects, {human(total)}, in {env.bucket or env.settings.home}")
+        print(f"{objects} objects, {format_size(total)}, in {env.bucket or env.settings.home}")
     return 0
 
 
-def by_job(env: Environment) -> Iterator[StorageUse]:
-    """The jobs under the prefix, in key order; what is no job's (records, rejected messages) is called `.holdfast`."""
+def use_by_job(env: Environment) -> Iterator[StorageUse]:
+    """Yield the use of each job under the prefix, in key order."""
     prefix = f"{env.layout.prefix}/" if env.layout.prefix else ""
-    share: StorageUse | None = None
+    use: StorageUse | None = None
     for listed in env.store.list(prefix):
         job, _, rest = listed.key.removeprefix(prefix).partition("/")
-        if share is None or share.job != job:
-            if share:
-                yield share
-            share = StorageUse(job)
+        if use is None or use.job != job:
+            if use:
+                yield use
+            use = StorageUse(job)
         folder = rest.partition("/")[0]
         kind = FOLDERS.get(folder, folder)
-        share.objects += 1
-        share.bytes[kind if kind in KINDS else "other"] += listed.size_bytes
-        share.age_s = listed.age_s if share.age_s is None else min(share.age_s, listed.age_s)
-    if share:
-        yield share
-
-
-def run_queue(env: Environment, *, as_json: bool) -> int:
-    """Print how many messages there are; the queue's own numbers, which are approximate."""
-    depth = env.queue.depth()
-    if as_json:
-        numbers = {"available": depth.available, "in_flight": depth.in_flight, "delayed": depth.delayed}
-        print(json.dumps(numbers))
-    else:
-        print(f"{depth.available} available, {depth.in_flight} in flight, {depth.delayed} delayed (approximately)")
-    return 0
-
-
-def human(size_bytes: int) -> str:
-    """A size for people."""
-    size = float(size_bytes)
-    for unit in UNITS[:-1]:
-        if size < 1024:  # noqa: PLR2004 - bytes in a KiB, and so on
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} {UNITS[-1]}"
+        use.objects += 1
+        use.bytes[kind if kind in KINDS else "other"] += listed.size_bytes
+        use.age_s = listed.age_s if use.age_s is None else min(use.age_s, listed.age_s)
+    if use:
+        yield use
 
 
 def _ago(age_s: float | None) -> str:

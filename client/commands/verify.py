@@ -1,13 +1,13 @@
-"""`holdfast verify JOB`: reads what is committed back, all of it, and proves that it is what was committed."""
+"""`holdfast verify JOB…`: read checkpoints and results back, and verify each byte."""
 
 import sys
 from collections.abc import Sequence
 from typing import Final
 
-from client.commands.storage import human
-from client.config.composition import Environment
-from client.records.reader import Found, read_all
-from client.views.progress import bar
+from client.config.environment import Environment
+from client.records.reader import Lookup, read_all
+from client.views.progress import progress_bar
+from client.views.text import format_size
 from lifecycle.checkpoint.restore import fetch_manifest, verify
 from lifecycle.errors import HoldfastError
 from lifecycle.job_record import CheckpointRef
@@ -16,27 +16,27 @@ KINDS: Final = ("checkpoint", "fallback", "result")
 
 
 def run(env: Environment, jobs: Sequence[str]) -> int:
-    """Verify the last checkpoint, the one before, and the result of each job.
+    """Verify the last checkpoint, the one before it, and the result of each job.
 
     Returns:
-        0; 1 if anything is missing, damaged or unreadable, each such thing being named on stderr.
+        0; 1 if anything is missing, damaged or unreadable, which stderr names.
     """
-    wrong = 0
+    problems = 0
     for found in read_all(env, jobs):
         if found.stored is None:
             print(f"holdfast: {found.problem}", file=sys.stderr)
-            wrong += 1
+            problems += 1
             continue
         for kind, ref in _refs(found):
             try:
-                print(f"{found.job}: {kind} {ref.seq} is right: {_verified(env, ref)}")
+                print(f"{found.job}: {kind} {ref.seq} is intact: {_verify(env, ref)}")
             except HoldfastError as error:
                 print(f"holdfast: {found.job}: {kind} {ref.seq}: {error}", file=sys.stderr)
-                wrong += 1
-    return int(bool(wrong))
+                problems += 1
+    return int(bool(problems))
 
 
-def _refs(found: Found) -> list[tuple[str, CheckpointRef]]:
+def _refs(found: Lookup) -> list[tuple[str, CheckpointRef]]:
     record = found.stored.record if found.stored else None
     if record is None:
         return []
@@ -44,8 +44,9 @@ def _refs(found: Found) -> list[tuple[str, CheckpointRef]]:
     return [(kind, ref) for kind, ref in zip(KINDS, refs, strict=True) if ref]
 
 
-def _verified(env: Environment, ref: CheckpointRef) -> str:
+def _verify(env: Environment, ref: CheckpointRef) -> str:
+    """Verify a manifest's files, and return their number and size for people."""
     manifest = fetch_manifest(env.store, ref)
-    with bar("verifying", manifest.bytes) as advance:
+    with progress_bar("verifying", manifest.bytes) as advance:
         verify(env.store, env.clock, manifest, progress=advance)
-    return f"{len(manifest.files)} files, {human(manifest.bytes)}, in {len(manifest.packs)} packs"
+    return f"{len(manifest.files)} files, {format_size(manifest.bytes)}, in {len(manifest.packs)} packs"

@@ -1,71 +1,57 @@
-"""The composition root: which adapters stand behind the ports, by what the settings say."""
+"""The composition root: the one place that chooses the adapters behind the ports, by the settings.
+
+Adapters of the cloud, and all that only a worker needs, are imported when they are used.
+"""
 
 import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
-from attrs import field, frozen
+from attrs import evolve
 
 from adapters.local.clock import SystemClock
 from adapters.retry_listeners import RetryListeners
 from adapters.signing_queue import SigningQueue
-from client.config.settings import Settings
-from client.config.webhook_settings import notification_policy
+from client.config.environment import Environment
+from client.config.settings import SECRETS, Settings
+from client.config.variables import HEADERS
+from client.config.webhook_setup import notification_policy
 from lifecycle.key_layout import KeyLayout
-from lifecycle.limits import Limits
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import JobQueue
+from lifecycle.ports.runner import Workload
 from lifecycle.ports.store import ObjectStore
-from lifecycle.record.notifications import NotificationPolicy
 from lifecycle.record.record_store import RecordStore
 
+if TYPE_CHECKING:
+    from adapters.aws.admin import BucketAdmin, QueueAdmin
+    from lifecycle.attempt.worker import Worker
 
-@frozen
-class Environment:
-    """Where jobs are queued and stored, ready to use.
-
-    Attributes:
-        settings: What it was made from.
-        clock: This process's time.
-        queue: The queue, retrying.
-        store: The bucket, retrying.
-        record_store: The records in it.
-        layout: Where the jobs lie.
-        bucket: The bucket's name; empty for the embedded default.
-        limits: The numbers.
-        retries: Tells of every call that is made again.
-        notification_policy: Who is told of changes of state; None is nobody.
-    """
-
-    settings: Settings
-    clock: Clock
-    queue: JobQueue
-    store: ObjectStore
-    record_store: RecordStore
-    layout: KeyLayout
-    bucket: str
-    limits: Limits
-    retries: RetryListeners = field(factory=RetryListeners)
-    notification_policy: NotificationPolicy | None = None
+__all__ = ["Environment", "build_worker", "open_admins", "open_environment"]
 
 
 def open_environment(settings: Settings) -> Environment:
-    """Put the adapters together. The cloud's are imported only if they are used.
+    """Build an operator's environment. Sends nothing.
 
     Raises:
-        ConfigError: The settings cannot be used.
+        ConfigError: A setting is invalid.
     """
     clock = SystemClock()
     retries = RetryListeners()
     queue, store = _cloud(settings, clock, retries) if settings.is_cloud else _local(settings, clock)
-    bucket, signer = settings["BUCKET"] if settings.is_cloud else "", settings.signer()
+    bucket, signer = settings.bucket if settings.is_cloud else "", settings.signer()
     if signer.is_enabled:
-        queue = SigningQueue(queue, signer, bucket=bucket, prefix=settings["PREFIX"])
+        queue = SigningQueue(queue, signer, bucket=bucket, prefix=settings.prefix)
     return Environment(
         settings=settings,
         clock=clock,
         queue=queue,
         store=store,
         record_store=RecordStore(store, clock, random.SystemRandom()),
-        layout=KeyLayout(settings["PREFIX"]),
+        layout=KeyLayout(settings.prefix),
         bucket=bucket,
         limits=settings.limits(),
         retries=retries,
@@ -84,18 +70,107 @@ def _cloud(settings: Settings, clock: Clock, retries: RetryListeners) -> tuple[J
     from adapters.aws import queue as sqs
     from adapters.aws import store as r2
     from adapters.retrying import RetryingQueue, RetryingStore
-    from client.config.credential_sources import queue_keys, store_keys
+    from client.config.credential_sources import queue_credentials, store_credentials
 
-    queue = sqs.connect(
-        url=settings["QUEUE_URL"],
-        credentials=queue_keys(settings, clock),
-        clock=clock,
-    )
+    queue = sqs.connect(url=settings.queue_url, credentials=queue_credentials(settings, clock), clock=clock)
     store = r2.connect(
-        endpoint=settings["CLOUDFLARE_URL"],
-        region=settings["CLOUDFLARE_REGION"],
-        credentials=store_keys(settings, clock),
-        bucket=settings["BUCKET"],
+        endpoint=settings.store_url,
+        region=settings.store_region,
+        credentials=store_credentials(settings, clock),
+        bucket=settings.bucket,
         clock=clock,
     )
     return RetryingQueue(queue, clock, retries), RetryingStore(store, clock, retries)
+
+
+def open_admins(settings: Settings) -> "tuple[QueueAdmin, BucketAdmin]":
+    """Build the administrative clients of the queue and the bucket, for `setup` and `doctor`. Sends nothing.
+
+    Raises:
+        ConfigError: A setting is invalid.
+    """
+    from adapters.aws.admin import bucket_admin, queue_admin
+    from client.config.credential_sources import queue_credentials, store_credentials
+
+    clock = SystemClock()
+    queues = queue_admin(url=settings.queue_url, credentials=queue_credentials(settings, clock))
+    bucket = bucket_admin(
+        endpoint=settings.store_url,
+        region=settings.store_region,
+        bucket=settings.bucket,
+        credentials=store_credentials(settings, clock),
+    )
+    return queues, bucket
+
+
+@contextmanager
+def build_worker(
+    env: Environment,
+    workloads: Mapping[str, Workload],
+    *,
+    idle_exit: timedelta | None = None,
+    max_jobs: int | None = None,
+) -> "Iterator[Worker]":
+    """Build a worker after checking that it can work; its directory and telemetry last as long as the context.
+
+    Args:
+        env: The environment of its jobs.
+        workloads: The programs that it can run, by name.
+        idle_exit: Overrides IDLE_EXIT, unless None.
+        max_jobs: Exit after this many attempts; None: unlimited.
+
+    Raises:
+        ConfigError: A setting, a credential, the queue or the bucket is wrong; no job was taken.
+    """
+    from adapters.local.node import this_node
+    from adapters.process.runner import ProcessRunner
+    from client.config.telemetry_setup import set_up_telemetry
+    from client.config.trace_setup import tracing
+    from client.config.worker_files import ALIVE, own_directory, touch
+    from lifecycle.attempt.context import WorkerContext
+    from lifecycle.attempt.observers import Observers
+    from lifecycle.attempt.worker import Worker
+
+    settings = env.settings
+    node = this_node(kind=settings.node_kind, salad_machine_id=settings.host.salad_machine_id)
+    observers = set_up_telemetry(env, node)
+    limits = evolve(
+        env.limits,
+        idle_exit=env.limits.idle_exit if idle_exit is None else idle_exit,
+        max_jobs=max_jobs or env.limits.max_jobs,
+    )
+    check_services(env)
+    with tracing(env, node) as traces, own_directory(settings.work_dir, node.name) as directory:
+        yield Worker(
+            WorkerContext(
+                queue=env.queue,
+                store=env.store,
+                record_store=env.record_store,
+                runner=ProcessRunner(withheld=(*SECRETS, *HEADERS)),
+                node=node,
+                clock=env.clock,
+                rng=random.SystemRandom(),
+                limits=limits,
+                workloads=workloads,
+                layout=env.layout,
+                bucket=env.bucket,
+                work_dir=directory,
+                notification_policy=env.notification_policy,
+                alive=lambda: touch(settings.work_dir / ALIVE),
+                observer=Observers(*observers, traces),
+                signer=settings.signer(),
+            )
+        )
+
+
+def check_services(env: Environment) -> None:
+    """Reach the queue, and check that the bucket honours conditional writes.
+
+    Raises:
+        ConfigError: One of them is wrong.
+        RetryableError: One of them cannot be reached.
+    """
+    from lifecycle.record.preflight import check_conditional_writes
+
+    env.queue.depth()
+    check_conditional_writes(env.store, prefix=env.layout.preflight, token=uuid4().hex, clock=env.clock)

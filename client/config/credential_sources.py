@@ -1,37 +1,35 @@
-"""Whose keys the queue and the bucket are used with: those in the settings, or those that a file or a command gives."""
+"""Credentials of the queue and the store, from the settings, or from the file or command that the settings name."""
 
 from adapters.aws.clients import AnyCredentials, Credentials
 from adapters.aws.credentials import RefreshingCredentials, from_command, from_file
 from adapters.aws.error_mapping import S3, SQS, Service
+from client.config.key_settings import KeySettings
 from client.config.settings import Settings
 from lifecycle.ports.clock import Clock
 
 
-def queue_keys(settings: Settings, clock: Clock) -> AnyCredentials:
-    """For SQS. Nothing is read yet.
+def queue_credentials(settings: Settings, clock: Clock) -> AnyCredentials:
+    """Return the credentials for SQS; reads no file and runs no command yet.
 
     Raises:
-        ConfigError: A setting cannot be used.
+        ConfigError: A setting is invalid.
     """
-    return _keys(settings, "AWS", SQS, clock)
+    return _credentials(settings.queue_keys, SQS, clock)
 
 
-def store_keys(settings: Settings, clock: Clock) -> AnyCredentials:
-    """For R2. Nothing is read yet.
+def store_credentials(settings: Settings, clock: Clock) -> AnyCredentials:
+    """Return the credentials for the store; reads no file and runs no command yet.
 
     Raises:
-        ConfigError: A setting cannot be used.
+        ConfigError: A setting is invalid.
     """
-    return _keys(settings, "CLOUDFLARE", S3, clock)
+    return _credentials(settings.store_keys, S3, clock)
 
 
-def _keys(settings: Settings, whose: str, service: Service, clock: Clock) -> AnyCredentials:
-    file, command = f"{whose}_CREDENTIALS_FILE", f"{whose}_CREDENTIALS_COMMAND"
-    if settings[file]:
-        return RefreshingCredentials(from_file(settings[file], file), service=service, origin=file, clock=clock)
-    if settings[command]:
-        return RefreshingCredentials(
-            from_command(settings[command], command), service=service, origin=command, clock=clock
-        )
-    key_id, secret, token = (settings[f"{whose}_{part}"] for part in ("ID", "KEY", "TOKEN"))
-    return Credentials(key_id=key_id, secret=secret, token=token or None)
+def _credentials(keys: KeySettings, service: Service, clock: Clock) -> AnyCredentials:
+    file, command = f"{keys.owner}_CREDENTIALS_FILE", f"{keys.owner}_CREDENTIALS_COMMAND"
+    if keys.file:
+        return RefreshingCredentials(from_file(keys.file, file), service=service, origin=file, clock=clock)
+    if keys.command:
+        return RefreshingCredentials(from_command(keys.command, command), service=service, origin=command, clock=clock)
+    return Credentials(key_id=keys.key_id, secret=keys.secret, token=keys.token or None)

@@ -1,19 +1,22 @@
-"""What a command prints when it failed, without secrets."""
+"""Redacting the secrets of the settings from text."""
 
 from adapters.redaction import Redactor
-from client.config.settings import TABLE, Settings, current
+from client.config.settings import Settings, current_settings
 from lifecycle.errors import ConfigError
 
 
-def mask_of(settings: Settings) -> Redactor:
-    """Masks every secret setting."""
-    return Redactor([str(settings[row.name]) for row in TABLE if row.secret and settings[row.name]])
+def redactor_of(settings: Settings) -> Redactor:
+    """Return a redactor of all secret settings."""
+    return Redactor(settings.secrets)
 
 
-def masked(text: str) -> str:
-    """*text* without the secrets of this process's settings; settings that cannot be read mask what they quote."""
+def redact(text: str) -> str:
+    """Return *text* without the secrets of this process's settings.
+
+    If the settings are invalid, *text* is returned as it is: errors about them quote no secret.
+    """
     try:
-        settings = current()
+        settings = current_settings()
     except ConfigError:
         return text
-    return mask_of(settings)(text)
+    return redactor_of(settings)(text)

@@ -1,340 +1,330 @@
-"""Settings: environment first, `holdfast.toml` second, defaults third; every value knows where it came from.
+"""Settings, read from the environment first, then from `holdfast.toml`, otherwise with their defaults.
 
-`TABLE` is the one list of them: it is parsed, printed by `holdfast settings`, and documented from there.
+`Settings` is the one list of them: each attribute is parsed, printed by `holdfast settings` with its origin, and
+documented from its declaration. Code uses typed attributes and never sees a setting's name.
 """
 
-import json
-import os
-import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import fields, frozen
 
-from client.config.webhook_settings import check, read_key, read_states, read_url
-from lifecycle.durations import parse, show
+from client.config.declaration import Setting, optional_path, secret, setting
+from client.config.key_settings import KeySettings
+from client.config.parsers import (
+    one_of,
+    parse_count,
+    parse_duration,
+    parse_path,
+    parse_port,
+    parse_positive_duration,
+    parse_prefix,
+    parse_rate,
+    parse_signing_key,
+    parse_states,
+    parse_text,
+    parse_url,
+    parse_webhook_key,
+    parse_webhook_url,
+)
+from client.config.settings_file import read_settings_file
+from client.config.variables import HostVariables, host_variables, process_variables
+from lifecycle.durations import show
 from lifecycle.errors import ConfigError
 from lifecycle.limits import Limits
 from lifecycle.record.signing import Signer
+from lifecycle.states import State
 
 FILE: Final = "holdfast.toml"
-UNITS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
-BEATS_IN_A_LEASE: Final = 4
-LAST_PORT: Final = 65535
+HEARTBEATS_PER_LEASE: Final = 4
 LONGEST_LEASE: Final = timedelta(hours=12)
-CLOUD_NEEDS: Final = ("CLOUDFLARE_URL", "BUCKET")
-KEY_OWNERS: Final = ("AWS", "CLOUDFLARE")
-SHORTEST_KEY: Final = 16  # characters
 
 
-_USER: Final = re.compile(r"//.*@")  # of a URL; what comes before the last @ may be a password
-
-
-def _text(value: str) -> str:
-    return value
-
-
-def _path(value: str) -> Path:
-    return Path(value)
-
-
-def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("is no http or https address")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("has a user or a password in it, which belong into settings of their own")
-    return value
-
-
-def _signing_key(value: str) -> str:
-    if len(value) < SHORTEST_KEY or not (value.isascii() and value.isprintable()) or " " in value:
-        raise ValueError(f"must have {SHORTEST_KEY} characters or more, plain ASCII without blanks")
-    return value
-
-
-def _prefix(value: str) -> str:
-    parts = value.strip("/").split("/") if value.strip("/") else []
-    if not value.isascii() or any(part in {"", ".", "..", ".holdfast"} for part in parts):
-        raise ValueError("is no plain ASCII path")
-    return "/".join(parts)
-
-
-def _positive(value: str) -> timedelta:
-    duration = parse(value)
-    if not duration:
-        raise ValueError("must be more than zero")
-    return duration
-
-
-def _count(value: str) -> int:
-    if not value.isdigit() or int(value) < 1:
-        raise ValueError("is no whole number from 1 on")
-    return int(value)
-
-
-def _one_of(*choices: str) -> Callable[[str], str]:
-    def read(value: str) -> str:
-        if value.lower() not in choices:
-            raise ValueError(f"is none of {', '.join(choices)}")
-        return value.lower()
-
-    return read
-
-
-def _port(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or int(value) > LAST_PORT:
-        raise ValueError(f"is no port from 0 to {LAST_PORT}")
-    return int(value)
-
-
-def _rate(value: str) -> int:
-    found = re.fullmatch(r"(\d+)\s*([KMG]?)i?B?(?:/s)?", value.strip(), re.IGNORECASE)
-    if not found:
-        raise ValueError("is no number of bytes, like 500K or 20M")
-    return int(found[1]) << UNITS[found[2].upper()]
-
-
-@frozen
-class Setting:
-    """One row of the table: name, how its text is read, its default as text, whether it is secret, what it is for."""
-
-    name: str
-    read: Callable[[str], Any]
-    default: str
-    meaning: str
-    secret: bool = False
-
-
-TABLE: Final = (
-    Setting("QUEUE_URL", _url, "", "the SQS queue; unset: everything runs in HOLDFAST_HOME"),
-    Setting("AWS_ID", _text, "", "access key id for SQS"),
-    Setting("AWS_KEY", _text, "", "secret access key for SQS", secret=True),
-    Setting("AWS_TOKEN", _text, "", "session token for SQS, with short-lived keys", secret=True),
-    Setting("AWS_CREDENTIALS_FILE", _path, "", "a file with short-lived keys for SQS, read again when it is time"),
-    Setting("AWS_CREDENTIALS_COMMAND", _text, "", "a command that prints such keys, run again", secret=True),
-    Setting("CLOUDFLARE_URL", _url, "", "the R2 (or any S3) endpoint"),
-    Setting("CLOUDFLARE_REGION", _text, "auto", "its region"),
-    Setting("CLOUDFLARE_ID", _text, "", "access key id for it"),
-    Setting("CLOUDFLARE_KEY", _text, "", "secret access key for it", secret=True),
-    Setting("CLOUDFLARE_TOKEN", _text, "", "session token for it, with short-lived keys", secret=True),
-    Setting("CLOUDFLARE_CREDENTIALS_FILE", _path, "", "a file with short-lived keys for it, as for SQS"),
-    Setting("CLOUDFLARE_CREDENTIALS_COMMAND", _text, "", "a command that prints such keys, run again", secret=True),
-    Setting("BUCKET", _text, "", "the bucket"),
-    Setting("PREFIX", _prefix, "", "all jobs lie under it"),
-    Setting("LEASE", _positive, "120s", "how long a silent owner is taken for alive"),
-    Setting("HEARTBEAT", _positive, "30s", "how often an owner says that it lives; at most a quarter of LEASE"),
-    Setting("MAX_RUNNING_TIME", _positive, "2h", "after which an attempt pauses; never past 11 h 30 min"),
-    Setting("STATE_SAVING_INTERVAL", _positive, "10m", "how often state is saved, where the job does not say"),
-    Setting("STOP_GRACE", _positive, "30s", "what a workload has to save and leave, and a worker to hand back"),
-    Setting("MAX_FAILURES", _count, "3", "failures in a row without a new checkpoint that fail a job"),
-    Setting("MAX_DEATHS", _count, "10", "vanished nodes in a row without a new checkpoint that fail a job"),
-    Setting("IDLE_EXIT", parse, "0", "a worker without a job for so long ends; 0: never"),
-    Setting("UPLOAD_LIMIT", _rate, "0", "the most that checkpoints send in a second, like 20M; 0: no limit"),
-    Setting("NODE_KIND", _text, "", "what kind of machine this is, like RTX 4090: reports compare them by it"),
-    Setting(
-        "LOG_FORMAT", _one_of("auto", "json", "text"), "auto", "the worker's log; auto: text on a terminal, else json"
-    ),
-    Setting("LOG_LEVEL", _one_of("debug", "info", "warning", "error"), "info", "the least level that is logged"),
-    Setting("METRICS_PORT", _port, "0", "where a worker shows its metrics to Prometheus; 0: nowhere"),
-    Setting("METRICS_HOST", _text, "127.0.0.1", "the address it does so at; 0.0.0.0 in a container"),
-    Setting("JOB_SIGNING_KEY", _signing_key, "", "signs messages; workers with it take signed ones only", secret=True),
-    Setting("JOB_SIGNING_KEY_OTHER", _signing_key, "", "a key that is taken as well, while keys change", secret=True),
-    Setting("WEBHOOK_URL", read_url, "", "is told of every change of state; unset: nobody is", secret=True),
-    Setting("WEBHOOK_KEY", read_key, "", "signs what it is told", secret=True),
-    Setting("WEBHOOK_KEY_PREVIOUS", read_key, "", "signs it as well, while keys change", secret=True),
-    Setting("WEBHOOK_STATES", read_states, "", "only those states are told, like completed,failed; unset: nearly all"),
-    Setting("DASHBOARD_TOKEN", _text, "", "who looks at `holdfast dashboard` must have it", secret=True),
-    Setting("HOLDFAST_HOME", _path, ".holdfast", "where the embedded queue and store lie"),
-    Setting("WORK_DIR", _path, "", "where jobs run; unset: HOLDFAST_HOME/work"),
-    Setting("WORKLOADS", _path, "", "the file of workloads; unset: workloads.toml, if there is one here"),
-)
-
-
-SECRETS: Final = tuple(row.name for row in TABLE if row.secret)
-"""Names of what no workload, output or log may have."""
-
-
-@frozen
-class Value:
-    """A setting's value, and where it came from."""
-
-    value: Any
-    origin: str
-
-
-@frozen(repr=False)
+@frozen(kw_only=True, repr=False)
 class Settings:
-    """All settings, read and checked. Made by `from_environ`."""
+    """All settings, parsed and checked; made by `from_environ`.
 
-    values: Mapping[str, Value]
+    Attributes:
+        origins: Where each value came from, by the setting's name: `environment`, a file, or `default`.
+        host: Variables of the host that are not settings.
+    """
 
-    def __getitem__(self, name: str) -> Any:
-        """The value of the setting *name*."""
-        return self.values[name].value
+    queue_url: str = setting(
+        "QUEUE_URL", parse_url, "", "the SQS queue (unset: everything runs on files in HOLDFAST_HOME)"
+    )
+    aws_id: str = setting("AWS_ID", parse_text, "", "access key id for SQS")
+    aws_key: str = secret("AWS_KEY", parse_text, "secret access key for SQS")
+    aws_token: str = secret("AWS_TOKEN", parse_text, "session token for SQS, with short-lived keys")
+    aws_credentials_file: Path | None = optional_path(
+        "AWS_CREDENTIALS_FILE",
+        "file with short-lived keys for SQS, read again before they expire; replaces the three above",
+    )
+    aws_credentials_command: str = secret(
+        "AWS_CREDENTIALS_COMMAND", parse_text, "command that prints such keys; replaces the file"
+    )
+    store_url: str = setting("CLOUDFLARE_URL", parse_url, "", "R2 endpoint, or that of another S3-compatible store")
+    store_region: str = setting("CLOUDFLARE_REGION", parse_text, "auto", "region of the store")
+    store_id: str = setting("CLOUDFLARE_ID", parse_text, "", "access key id for the store")
+    store_key: str = secret("CLOUDFLARE_KEY", parse_text, "secret access key for the store")
+    store_token: str = secret("CLOUDFLARE_TOKEN", parse_text, "session token for the store, with short-lived keys")
+    store_credentials_file: Path | None = optional_path(
+        "CLOUDFLARE_CREDENTIALS_FILE", "file with short-lived keys for the store, as for SQS"
+    )
+    store_credentials_command: str = secret(
+        "CLOUDFLARE_CREDENTIALS_COMMAND", parse_text, "command that prints such keys"
+    )
+    bucket: str = setting("BUCKET", parse_text, "", "the bucket")
+    prefix: str = setting("PREFIX", parse_prefix, "", "key prefix of all jobs")
+    lease: timedelta = setting(
+        "LEASE", parse_positive_duration, "120s", "how long an owner may be silent before another worker takes over"
+    )
+    heartbeat: timedelta = setting(
+        "HEARTBEAT",
+        parse_positive_duration,
+        "30s",
+        "how often an owner renews its lease; at most a quarter of LEASE",
+    )
+    max_running_time: timedelta = setting(
+        "MAX_RUNNING_TIME",
+        parse_positive_duration,
+        "2h",
+        "how long an attempt runs before it pauses; never longer than 11 h 30 min",
+    )
+    state_saving_interval: timedelta = setting(
+        "STATE_SAVING_INTERVAL",
+        parse_positive_duration,
+        "10m",
+        "how often state is saved, unless the job or workload sets its own interval",
+    )
+    stop_grace: timedelta = setting(
+        "STOP_GRACE",
+        parse_positive_duration,
+        "30s",
+        "time a workload has to save and exit, and a stopping worker to release its job",
+    )
+    max_failures: int = setting(
+        "MAX_FAILURES", parse_count, "3", "consecutive failures without a new checkpoint after which a job fails"
+    )
+    max_deaths: int = setting(
+        "MAX_DEATHS", parse_count, "10", "consecutive lost attempts without a new checkpoint after which a job fails"
+    )
+    idle_exit: timedelta = setting("IDLE_EXIT", parse_duration, "0", "exit after being idle this long (0: never)")
+    upload_limit: int = setting(
+        "UPLOAD_LIMIT",
+        parse_rate,
+        "0",
+        "maximum upload rate for checkpoints in bytes per second, such as 20M (0: unlimited)",
+    )
+    node_kind: str = setting(
+        "NODE_KIND", parse_text, "", "kind of this machine, such as RTX 4090; reports compare machines by it"
+    )
+    log_format: str = setting(
+        "LOG_FORMAT",
+        one_of("auto", "json", "text"),
+        "auto",
+        "format of the worker's log: text, json, or auto (text on a terminal, otherwise json)",
+    )
+    log_level: str = setting(
+        "LOG_LEVEL", one_of("debug", "info", "warning", "error"), "info", "lowest level that is logged"
+    )
+    metrics_port: int = setting("METRICS_PORT", parse_port, "0", "port of a worker's Prometheus metrics (0: disabled)")
+    metrics_host: str = setting(
+        "METRICS_HOST", parse_text, "127.0.0.1", "address of a worker's metrics; use 0.0.0.0 in a container"
+    )
+    job_signing_key: str = secret(
+        "JOB_SIGNING_KEY",
+        parse_signing_key,
+        "key that signs messages; workers that have it accept only signed messages",
+    )
+    job_signing_key_other: str = secret(
+        "JOB_SIGNING_KEY_OTHER", parse_signing_key, "second key that is accepted during a key change"
+    )
+    webhook_url: str = secret("WEBHOOK_URL", parse_webhook_url, "webhook endpoint for state changes (unset: disabled)")
+    webhook_key: str = secret("WEBHOOK_KEY", parse_webhook_key, "key that signs webhooks")
+    webhook_key_previous: str = secret(
+        "WEBHOOK_KEY_PREVIOUS", parse_webhook_key, "previous key, which also signs webhooks during a key change"
+    )
+    webhook_states: tuple[State, ...] = setting(
+        "WEBHOOK_STATES",
+        parse_states,
+        "",
+        "states that are reported, such as completed,failed (unset: nearly all)",
+        unset=(),
+    )
+    dashboard_token: str = secret("DASHBOARD_TOKEN", parse_text, "token required to open `holdfast dashboard`")
+    holdfast_home: Path = setting("HOLDFAST_HOME", parse_path, ".holdfast", "folder of the local queue and store")
+    configured_work_dir: Path | None = optional_path("WORK_DIR", "folder in which jobs run (unset: HOLDFAST_HOME/work)")
+    configured_workloads: Path | None = optional_path(
+        "WORKLOADS", "workloads file (unset: workloads.toml, if it exists in the current folder)"
+    )
+    origins: Mapping[str, str]
+    host: HostVariables
 
     @property
     def is_cloud(self) -> bool:
-        """Whether SQS and R2 are used, rather than files here."""
-        return bool(self["QUEUE_URL"])
+        """True if SQS and R2 are used, False if local files are."""
+        return bool(self.queue_url)
 
     @property
     def home(self) -> Path:
-        """Where the embedded queue and store lie, absolute."""
-        return Path(self["HOLDFAST_HOME"]).absolute()
+        """The absolute folder of the local queue and store."""
+        return self.holdfast_home.absolute()
 
     @property
     def work_dir(self) -> Path:
-        """Where jobs run, absolute: a workload runs in another directory than we do."""
-        return Path(self["WORK_DIR"]).absolute() if self["WORK_DIR"] else self.home / "work"
+        """The absolute folder in which jobs run; a workload's current folder differs from the worker's."""
+        return self.configured_work_dir.absolute() if self.configured_work_dir else self.home / "work"
 
     @property
     def workloads(self) -> Path | None:
-        """The file of workloads; None if there is none."""
-        if self["WORKLOADS"]:
-            return Path(self["WORKLOADS"])
+        """The workloads file; None if there is none."""
+        if self.configured_workloads:
+            return self.configured_workloads
         usual = Path("workloads.toml")
         return usual if usual.exists() else None
 
+    @property
+    def queue_keys(self) -> KeySettings:
+        """The sources of SQS credentials."""
+        return KeySettings(
+            owner="AWS",
+            key_id=self.aws_id,
+            secret=self.aws_key,
+            token=self.aws_token,
+            file=self.aws_credentials_file,
+            command=self.aws_credentials_command,
+        )
+
+    @property
+    def store_keys(self) -> KeySettings:
+        """The sources of the store's credentials."""
+        return KeySettings(
+            owner="CLOUDFLARE",
+            key_id=self.store_id,
+            secret=self.store_key,
+            token=self.store_token,
+            file=self.store_credentials_file,
+            command=self.store_credentials_command,
+        )
+
+    @property
+    def secrets(self) -> list[str]:
+        """The values of all secret settings that are set."""
+        return [str(value) for declared, value in self._values() if declared.secret and value]
+
     def signer(self) -> Signer:
-        """Who signs messages, and whose are taken."""
-        return Signer(self["JOB_SIGNING_KEY"].encode(), self["JOB_SIGNING_KEY_OTHER"].encode())
+        """Return the signer of messages, with the keys that it accepts."""
+        return Signer(self.job_signing_key.encode(), self.job_signing_key_other.encode())
 
     def limits(self) -> Limits:
-        """The numbers for a worker."""
+        """Return a worker's timeouts, intervals and retry limits."""
         return Limits(
-            lease=self["LEASE"],
-            heartbeat=self["HEARTBEAT"],
-            max_running_time=self["MAX_RUNNING_TIME"],
-            state_saving_interval=self["STATE_SAVING_INTERVAL"],
-            stop_grace=self["STOP_GRACE"],
-            max_failures=self["MAX_FAILURES"],
-            max_lost_attempts=self["MAX_DEATHS"],
-            idle_exit=self["IDLE_EXIT"],
-            upload_limit=self["UPLOAD_LIMIT"],
+            lease=self.lease,
+            heartbeat=self.heartbeat,
+            max_running_time=self.max_running_time,
+            state_saving_interval=self.state_saving_interval,
+            stop_grace=self.stop_grace,
+            max_failures=self.max_failures,
+            max_lost_attempts=self.max_deaths,
+            idle_exit=self.idle_exit,
+            upload_limit=self.upload_limit,
             write_gap=timedelta(seconds=1) if self.is_cloud else timedelta(0),
         )
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Name, value as text with secrets masked, origin and meaning of each, for people."""
+        """Return name, value as text with secrets masked, origin and meaning of each setting."""
         return [
-            (row.name, _shown(row, self.values[row.name].value), self.values[row.name].origin, row.meaning)
-            for row in TABLE
+            (declared.name, declared.show(value), self.origins[declared.name], declared.meaning)
+            for declared, value in self._values()
         ]
+
+    def _values(self) -> list[tuple[Setting, Any]]:
+        return [(declared, getattr(self, attribute)) for attribute, declared in _DECLARED.items()]
 
     def __repr__(self) -> str:
         return f"Settings({', '.join(f'{name}={value}' for name, value, _, _ in self.rows() if value)})"
+
+
+_DECLARED: Final[Mapping[str, Setting]] = {
+    attribute.name: attribute.metadata[Setting] for attribute in fields(Settings) if Setting in attribute.metadata
+}
+TABLE: Final = tuple(_DECLARED.values())
+"""The declarations of all settings, in the order in which they are shown."""
+NAMES: Final = tuple(declared.name for declared in TABLE)
+SECRETS: Final = tuple(declared.name for declared in TABLE if declared.secret)
+"""Names of settings that no workload may see."""
 
 
 def from_environ(environ: Mapping[str, str], file: Path | None) -> Settings:
     """Read the settings.
 
     Args:
-        environ: The environment; an empty value is as good as none.
+        environ: Environment variables; an empty value counts as unset.
         file: A `holdfast.toml`, used if it exists; None: only the environment.
 
     Raises:
-        ConfigError: A setting is wrong or missing; the message names it and where it came from, in one line.
+        ConfigError: A setting is invalid or missing; the message names it and its origin, in one line.
     """
-    written = _read_file(file) if file and file.exists() else {}
-    values = {}
-    for row in TABLE:
-        text, origin = row.default, "default"
-        if environ.get(row.name):
-            text, origin = environ[row.name], "environment"
-        elif row.name in written:
-            text, origin = written[row.name], str(file)
-        try:
-            values[row.name] = Value(row.read(text) if text else "", origin)
-        except ValueError as error:
-            shown = _mask(text) if row.secret else _USER.sub("//…@", text)
-            raise ConfigError(f"{row.name}={shown!r} (from {origin}) {error}") from error
-    settings = Settings(values)
+    written = read_settings_file(file, NAMES) if file and file.exists() else {}
+    values: dict[str, Any] = {}
+    origins = {}
+    for attribute, declared in _DECLARED.items():
+        name, text, origin = declared.name, declared.default, "default"
+        if environ.get(name):
+            text, origin = environ[name], "environment"
+        elif name in written:
+            text, origin = written[name], str(file)
+        values[attribute] = declared.read(text, origin)
+        origins[name] = origin
+    settings = Settings(**values, origins=origins, host=host_variables(environ))
     _check(settings)
     return settings
 
 
-def current() -> Settings:
-    """The settings of this process: its environment, and `holdfast.toml` where it was started."""
-    return from_environ(os.environ, Path(FILE))
+def current_settings() -> Settings:
+    """Read the settings of this process, from its environment and from `holdfast.toml` in the current folder.
 
-
-def _read_file(file: Path) -> dict[str, str]:
-    try:
-        table = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
-    if isinstance(table.get("holdfast"), dict):
-        own = table.pop("holdfast")
-        table.update(own)
-    known = {row.name for row in TABLE}
-    for name, value in table.items():
-        if name not in known:
-            raise ConfigError(f"{file}: there is no setting {name!r}; `holdfast settings` lists them")
-        if not isinstance(value, str | int | float) or isinstance(value, bool):
-            raise ConfigError(f"{file}: {name} must be a text or a number")
-    return {name: str(value) for name, value in table.items()}
+    Raises:
+        ConfigError: A setting is invalid or missing.
+    """
+    return from_environ(process_variables(), Path(FILE))
 
 
 def _check(settings: Settings) -> None:
+    """Check the settings against each other.
+
+    Raises:
+        ConfigError: Some settings contradict others, or are missing.
+    """
     if settings.is_cloud:
         _check_cloud(settings)
-    if settings["JOB_SIGNING_KEY_OTHER"] and not settings["JOB_SIGNING_KEY"]:
+    if settings.job_signing_key_other and not settings.job_signing_key:
         raise ConfigError("JOB_SIGNING_KEY_OTHER is set, so JOB_SIGNING_KEY must be set too: it is the one that signs")
-    check(settings)
-    lease, beat = settings["LEASE"], settings["HEARTBEAT"]
-    if beat * BEATS_IN_A_LEASE > lease:
+    if settings.webhook_url and not settings.webhook_key:
+        raise ConfigError("WEBHOOK_URL is set, so WEBHOOK_KEY must be set too: it signs what is sent there")
+    lease, heartbeat, origins = settings.lease, settings.heartbeat, settings.origins
+    if heartbeat * HEARTBEATS_PER_LEASE > lease:
         raise ConfigError(
-            f"HEARTBEAT={show(beat)} must be at most a quarter of LEASE={show(lease)}: "
-            "one lost beat must not cost the lease "
-            f"(from {settings.values['HEARTBEAT'].origin} and {settings.values['LEASE'].origin})"
+            f"HEARTBEAT={show(heartbeat)} must be at most a quarter of LEASE={show(lease)}, "
+            "so that a missed heartbeat does not lose the lease "
+            f"(from {origins['HEARTBEAT']} and {origins['LEASE']})"
         )
     if lease >= LONGEST_LEASE:
         raise ConfigError(
-            f"LEASE={show(lease)} must be shorter than 12h, for which SQS hides a message at most "
-            f"(from {settings.values['LEASE'].origin})"
+            f"LEASE={show(lease)} must be shorter than 12h, the longest time for which SQS hides a message "
+            f"(from {origins['LEASE']})"
         )
 
 
 def _check_cloud(settings: Settings) -> None:
-    needed = {*CLOUD_NEEDS, *(name for owner in KEY_OWNERS for name in _key_settings(settings, owner))}
-    missing = [row.name for row in TABLE if row.name in needed and not settings[row.name]]
+    missing = {
+        *settings.queue_keys.missing(),
+        *settings.store_keys.missing(),
+        *(["CLOUDFLARE_URL"] if not settings.store_url else []),
+        *(["BUCKET"] if not settings.bucket else []),
+    }
     if missing:
-        raise ConfigError(f"QUEUE_URL is set, so {', '.join(missing)} must be set too")
-
-
-def _key_settings(settings: Settings, owner: str) -> tuple[str, ...]:
-    """Where *owner*'s keys come from: one of three ways."""
-    ways = ((f"{owner}_ID", f"{owner}_KEY"), (f"{owner}_CREDENTIALS_FILE",), (f"{owner}_CREDENTIALS_COMMAND",))
-    given = [way for way in ways if any(settings[name] for name in way)]
-    if len(given) > 1:
-        several = " and ".join(name for way in given for name in way if settings[name])
-        raise ConfigError(f"{several} are set, and it is not clear which keys to use: leave one way of giving them")
-    return given[0] if given else ways[0]
-
-
-def _shown(row: Setting, value: Any) -> str:
-    if isinstance(value, timedelta):
-        return show(value)
-    return _mask(str(value)) if row.secret and value else str(value)
-
-
-def _mask(secret: str) -> str:
-    """Enough to tell two keys apart, and no more."""
-    shown = 4
-    return f"…{secret[-shown:]}" if len(secret) >= 4 * shown else "…"
-
-
-def print_all(settings: Settings, *, as_json: bool) -> int:
-    """Print every setting, its value with secrets masked, and where it came from."""
-    if as_json:
-        for name, value, origin, meaning in settings.rows():
-            print(json.dumps({"name": name, "value": value, "origin": origin, "meaning": meaning}))
-        return 0
-    for name, value, origin, meaning in settings.rows():
-        print(f"{name:<22} {value or '-':<28} {origin:<14} {meaning}")
-    return 0
+        names = ", ".join(name for name in NAMES if name in missing)
+        raise ConfigError(f"QUEUE_URL is set, so {names} must be set too")

@@ -1,42 +1,40 @@
-"""What a long-running command tells the outside: its log, and its metrics if they are asked for."""
-
-import logging
+"""Logs and metrics of a long-running command."""
 
 from adapters.telemetry.log_format import AttemptContextProcessor, configure
-from client.config.composition import Environment
-from client.config.secret_redaction import mask_of
+from client.config.environment import Environment
+from client.config.secret_redaction import redactor_of
 from lifecycle.ports.node import Node
 from lifecycle.ports.observer import Observer
+from lifecycle.structured_log import StructuredLogger
 
-log = logging.getLogger("holdfast.metrics")
+log = StructuredLogger("holdfast.metrics")
 
 
-def watching(env: Environment, node: Node) -> list[Observer]:
-    """Log as the settings say, and show metrics if they say where.
+def set_up_telemetry(env: Environment, node: Node) -> list[Observer]:
+    """Set up the log, and serve metrics if METRICS_PORT is set.
 
     Returns:
-        Who wants to be told what the worker does.
+        The observers of the worker that logs and metrics need.
 
     Raises:
-        ConfigError: Nobody can listen at METRICS_HOST and METRICS_PORT.
+        ConfigError: METRICS_HOST and METRICS_PORT cannot be used.
     """
-    context = log_as_set(env, node.name)
-    host, port = env.settings["METRICS_HOST"], env.settings["METRICS_PORT"]
+    attempt_context = set_up_log(env, node.name)
+    host, port = env.settings.metrics_host, env.settings.metrics_port
     if not port:
-        return [context]
+        return [attempt_context]
     from adapters.telemetry.metrics import Metrics, serve
 
     metrics = Metrics(env.clock, node.name)
     env.retries.add(metrics.retries)
     serve(metrics.registry, host=host, port=port, remedy="choose another METRICS_PORT, or 0 for none")
-    log.info("metrics are at http://%s:%d/metrics", f"[{host}]" if ":" in host else host, port)
-    return [context, metrics]
+    log.info("metrics.served", url=f"http://{f'[{host}]' if ':' in host else host}:{port}/metrics")
+    return [attempt_context, metrics]
 
 
-def log_as_set(env: Environment, node: str) -> AttemptContextProcessor:
-    """Log as LOG_FORMAT and LOG_LEVEL say, with *node* on each line and no secret of the settings on any."""
-    context = AttemptContextProcessor(node)
-    configure(
-        kind=env.settings["LOG_FORMAT"], level=env.settings["LOG_LEVEL"], context=context, redact=mask_of(env.settings)
-    )
-    return context
+def set_up_log(env: Environment, node: str) -> AttemptContextProcessor:
+    """Set up the log as LOG_FORMAT and LOG_LEVEL say, with *node* on each line and without secrets."""
+    attempt_context = AttemptContextProcessor(node)
+    settings = env.settings
+    configure(kind=settings.log_format, level=settings.log_level, context=attempt_context, redact=redactor_of(settings))
+    return attempt_context

@@ -1,14 +1,15 @@
-"""Enable OpenTelemetry traces by OpenTelemetry's own variables; nothing of it is imported otherwise."""
+"""OpenTelemetry traces, enabled by OpenTelemetry's own variables; its packages are imported only then."""
 
 import importlib.util
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from client.config.composition import Environment
+from client.config.environment import Environment
+from client.config.variables import TraceVariables
 from lifecycle import __version__
 from lifecycle.attempt.observers import NO_OBSERVERS
 from lifecycle.errors import ConfigError
@@ -18,29 +19,27 @@ from lifecycle.ports.observer import Observer
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL: Final = "http/protobuf"
-HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")  # where a collector's token is
 NEEDED: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-FLUSH_S: Final = 2.0  # what is not with the collector by then is lost; less than a worker has left after STOP_GRACE
+FLUSH_S: Final = 2.0  # less than a worker has left after STOP_GRACE; spans not sent by then are lost
 
 
 @contextmanager
-def tracing(env: Environment, node: Node, environ: Mapping[str, str]) -> Iterator[Observer]:
-    """Whoever makes traces of what this process does: nobody, unless *environ* names a collector.
+def tracing(env: Environment, node: Node) -> Iterator[Observer]:
+    """Make the observer that sends traces, or one that does nothing if no collector is configured.
 
-    What was not sent yet is sent on leaving, for FLUSH_S at most.
+    Leaving the context sends the remaining spans, for at most FLUSH_S.
 
     Raises:
-        ConfigError: A collector is named, and what sends to it is not installed, or cannot use what is set.
+        ConfigError: A collector is configured, but the packages that send to it are not installed, or refuse its
+            configuration.
     """
-    endpoint = next((name for name in ENDPOINTS if environ.get(name)), None)
-    if endpoint is None or _is_off(environ):
+    variables = env.settings.host.traces
+    if variables.endpoint is None or variables.is_disabled:
         yield NO_OBSERVERS
         return
-    _check(endpoint, environ)
-    logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # its every retry is a warning
+    _check(*variables.endpoint, variables)
+    logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # it logs each retry as a warning
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     from adapters.telemetry.spans import SpanRecorder
@@ -62,35 +61,34 @@ def tracing(env: Environment, node: Node, environ: Mapping[str, str]) -> Iterato
         flush.join(FLUSH_S)
 
 
-def _is_off(environ: Mapping[str, str]) -> bool:
-    disabled = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    return disabled or environ.get("OTEL_TRACES_EXPORTER", "").lower() == "none"
-
-
-def _check(endpoint: str, environ: Mapping[str, str]) -> None:
-    if not all(_is_installed(name) for name in NEEDED):
+def _check(name: str, endpoint: str, variables: TraceVariables) -> None:
+    """Check that traces can be sent to *endpoint*, the value of the variable *name*."""
+    if not all(_is_installed(module) for module in NEEDED):
         raise ConfigError(
-            f"{endpoint} is set, but what sends traces is not installed: pip install 'holdfast-jobs[otel]', or unset it"
+            f"{name} is set, but the packages that send traces are not installed:"
+            " pip install 'holdfast-jobs[otel]', or unset it"
         )
-    parts = urlsplit(environ[endpoint])
+    parts = urlsplit(endpoint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"{endpoint} is no http or https address")
-    protocol = next((name for name in PROTOCOLS if environ.get(name)), None)
-    if protocol and environ[protocol] != PROTOCOL:
-        raise ConfigError(f"{protocol}={environ[protocol]!r}: traces are sent by {PROTOCOL} only; unset it")
+        raise ConfigError(f"{name} is not an http or https URL")
+    if variables.protocol and variables.protocol[1] != PROTOCOL:
+        raise ConfigError(
+            f"{variables.protocol[0]}={variables.protocol[1]!r}: traces are sent by {PROTOCOL} only; unset it"
+        )
 
 
 def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
+    except ModuleNotFoundError:  # raised if the parent package is missing
         return False
 
 
 def _exporter() -> "SpanExporter":
+    """Make the exporter, which reads its OTEL_EXPORTER_OTLP_… variables itself."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     try:
         return OTLPSpanExporter()
     except (ValueError, OSError) as error:
-        raise ConfigError(f"a setting of OTEL_EXPORTER_OTLP_… cannot be used: {type(error).__name__}") from error
+        raise ConfigError(f"an OTEL_EXPORTER_OTLP_… variable cannot be used: {type(error).__name__}") from error

@@ -1,15 +1,15 @@
-"""`holdfast cancel` and `holdfast retry`: what operators may do to a job, by compare-and-swap like everybody else.
+"""Cancelling and retrying a job, by compare-and-swap like every other change of a record.
 
-Whatever an operator does to a job that nobody owns makes a new epoch, so that a node that was only thought to be gone
-cannot undo it.
+A change to a job without an owner starts a new epoch, so a node that was only presumed dead cannot undo it.
 """
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from client.config.composition import Environment
-from client.operations.notices import noticed, tell_quietly
+from attrs import frozen
+
+from client.config.environment import Environment
+from client.operations.notices import add_notice
 from lifecycle.attempt.salad_demo import STATE
 from lifecycle.errors import ConfigError, HoldfastError, IllegalTransitionError, PermanentError, RetryableError
 from lifecycle.job_record import JobRecord
@@ -20,40 +20,49 @@ from lifecycle.record.operator_changes import cancellation_requested, cancelled,
 from lifecycle.record.record_store import StoredRecord, WriteConflict
 from lifecycle.states import State, Trigger, is_legal
 
-UNANNOUNCED: Final = "is queued, but no message was sent ({}): run `holdfast reconcile --older 0`"
-ARCHIVED: Final = "is archived, and an archived job is not opened again: submit its work under another id"
-TRIES: Final = 10  # an owner writes once a heartbeat, so few are ever needed
+NOT_ANNOUNCED: Final = "is queued, but no message was sent ({}): run `holdfast reconcile --older 0`"
+ARCHIVED: Final = "is archived, and an archived job cannot be reopened: submit its work under another id"
+TRIES: Final = 10  # an owner writes once per heartbeat, so a few are enough
 
-Act = Callable[[Environment, str], str]
+JobAction = Callable[[Environment, str], str]
+"""Changes one job, and returns what was done, for people."""
 
 
-def run(env: Environment, jobs: Sequence[str], act: Act) -> int:
-    """Do *act* to each of *jobs*; what cannot be done to one does not stop the others.
+@frozen
+class ActionResult:
+    """The result of an action on one job.
 
-    Returns:
-        0; 1 if it could not be done to one, which stderr names.
+    Attributes:
+        job: The job's id.
+        done: What was done; None if nothing was.
+        problem: Why nothing was done; None if something was.
+    """
+
+    job: str
+    done: str | None = None
+    problem: str | None = None
+
+
+def apply_to_each(env: Environment, jobs: Sequence[str], action: JobAction) -> Iterator[ActionResult]:
+    """Apply *action* to each of *jobs*; a job that cannot be changed does not stop the others.
 
     Raises:
-        ConfigError: Wrong queue, bucket or credentials: the next job would fare no better.
+        ConfigError: The queue, the bucket or the credentials are wrong, so no other job could be changed either.
     """
-    refused = 0
     for job in jobs:
         try:
-            print(f"{job}: {act(env, job)}")
+            yield ActionResult(job, done=action(env, job))
         except ConfigError:
             raise
         except HoldfastError as error:
-            print(f"holdfast: {job}: {error}", file=sys.stderr)
-            refused += 1
-    tell_quietly(env, jobs)
-    return int(bool(refused))
+            yield ActionResult(job, problem=str(error))
 
 
 def cancel(env: Environment, job: str) -> str:
-    """End a job: at once if nobody owns it, otherwise its owner does at its next beat. Safe to repeat.
+    """Cancel a job: at once if it has no owner, otherwise at its owner's next heartbeat. Safe to repeat.
 
     Raises:
-        PermanentError: There is no such job, or it is over.
+        PermanentError: The job does not exist or is over.
         RetryableError: The store cannot be reached.
     """
 
@@ -65,24 +74,27 @@ def cancel(env: Environment, job: str) -> str:
             ended = cancelled(stored, env.clock.now())
         except IllegalTransitionError:  # its owner's lease is fresh
             return cancellation_requested(record)
-        return noticed(env, ended, "cancelled")
+        return add_notice(env, ended, "cancelled")
 
     written = _change(env, job, change)
-    return "cancelled" if written.state is State.CANCELLED else f"{written.owner} is asked to end it at its next beat"
+    if written.state is State.CANCELLED:
+        return "cancelled"
+    return f"cancellation requested; {written.owner} ends the job at its next heartbeat"
 
 
 def retry(env: Environment, job: str) -> str:
-    """Open a failed or cancelled job again; it goes on from its last checkpoint.
+    """Reopen a failed or cancelled job; it continues from its last checkpoint.
 
     Raises:
-        PermanentError: There is no such job, it is neither failed nor cancelled, or it is archived.
-        RetryableError: The store or the queue cannot be reached; `holdfast reconcile` sends a missing message.
+        PermanentError: The job does not exist, is neither failed nor cancelled, or is archived.
+        RetryableError: The store or the queue cannot be reached. If only the message is missing, `holdfast reconcile`
+            sends it.
     """
     return _reopen(env, job, from_start=False)
 
 
 def retry_from_start(env: Environment, job: str) -> str:
-    """The same, but forgetting its checkpoints."""
+    """Reopen a failed or cancelled job without its checkpoints; raises as `retry` does."""
     return _reopen(env, job, from_start=True)
 
 
@@ -92,26 +104,29 @@ def _reopen(env: Environment, job: str, *, from_start: bool) -> str:
         if record.archived or is_archived(env.store, env.layout.job(job)):
             raise PermanentError(ARCHIVED)
         if not is_legal(record.state, Trigger.RETRY):
-            raise PermanentError(f"is {record.state}: only a failed or cancelled job is tried again")
-        if from_start and record.demo:  # before the record: whoever takes the job must not find it any more
+            raise PermanentError(f"is {record.state}: only a failed or cancelled job can be retried")
+        if (
+            from_start and record.demo
+        ):  # before the record is written: the worker that takes the job must not find this state
             env.store.delete([f"{env.layout.job(job).folder}{STATE}"])
-        return noticed(env, reopened(record, from_start=from_start), "retried")
+        return add_notice(env, reopened(record, from_start=from_start), "retried")
 
     record = _change(env, job, change)
     keys = env.layout.job(job)
     try:
         refused = env.queue.send([reannounce(keys, record, record.dispatch + 1, bucket=env.bucket)])
     except RetryableError as error:
-        raise RetryableError(UNANNOUNCED.format(error)) from error
+        raise RetryableError(NOT_ANNOUNCED.format(error)) from error
     if refused:
-        raise RetryableError(UNANNOUNCED.format(refused[0].reason))
+        raise RetryableError(NOT_ANNOUNCED.format(refused[0].reason))
     step = record.checkpoint.step if record.checkpoint else None
     return "queued again" + (f", from step {step}" if step else "")
 
 
 def _change(env: Environment, job: str, change: Callable[[StoredRecord], JobRecord]) -> JobRecord:
+    """Change a job's record by compare-and-swap, and return the written record."""
     if not is_job_id(job):
-        raise PermanentError("is no job id")
+        raise PermanentError("is not a valid job id")
     key = env.layout.job(job).record
     for _ in range(TRIES):
         stored = env.record_store.read(key)
@@ -122,4 +137,4 @@ def _change(env: Environment, job: str, change: Callable[[StoredRecord], JobReco
         answer = env.record_store.write(key, change(stored), stored.version)
         if not isinstance(answer, WriteConflict):
             return answer.record
-    raise RetryableError(f"somebody else wrote its record {TRIES} times in between; try again")
+    raise RetryableError(f"the record was changed by others {TRIES} times in a row; try again")

@@ -1,18 +1,17 @@
-"""Delivering what lies in the outboxes of jobs that no attempt is at: after a cancel or a retry, and at a reconcile.
+"""Delivering the notices in the outboxes of jobs that no attempt works on: after a cancel or retry, and at a reconcile.
 
-What is delivered is taken out by compare-and-swap. A job that an attempt owns, or owned until its node vanished, is
-left alone: the attempt, or the next one, delivers; and a write would renew the lease of whoever is gone.
+Delivered notices are removed by compare-and-swap. A job that an attempt owns, or owned until its node vanished, is left
+unchanged: that attempt or the next one delivers its notices, and a write would renew the lease of a dead owner.
 """
 
-import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
-from client.config.composition import Environment
+from client.config.environment import Environment
 from client.records.reader import READERS
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
 from lifecycle.job_record import JobRecord
@@ -22,134 +21,165 @@ from lifecycle.record.notifications import NotificationPolicy, with_notice, with
 from lifecycle.record.record_store import StoredRecord, WriteConflict
 from lifecycle.states import OWNED
 
-TRIES: Final = 10  # as client.operations.job_control has it
-LEFT: Final = timedelta(minutes=1)
-"""An attempt that ended so long ago has done what it could."""
+TRIES: Final = 10  # an owner writes once per heartbeat, so a few are enough
+ATTEMPT_GRACE: Final = timedelta(minutes=1)
+"""After its last write, an attempt has this long to deliver its own notices before anything else does."""
 
 
 @frozen
-class Told:
-    """What became of one job's notices.
+class DeliveryResult:
+    """The result of delivering one job's notices.
 
     Attributes:
-        job: Its id.
-        delivered: How many were delivered, or refused for good.
-        left: How many are left, for the next time.
-        problem: Why they are, or what else went wrong; None if nothing did.
+        job: The job's id.
+        delivered: Notices that were delivered, or rejected for good.
+        left: Notices that remain in the record.
+        problem: Why notices remain, or another error; None if there was none.
+        rejected: A line for each notice that the receiver rejected for good; it is dropped.
     """
 
     job: str
     delivered: int = 0
     left: int = 0
     problem: str | None = None
+    rejected: tuple[str, ...] = ()
 
 
-def noticed(env: Environment, record: JobRecord, cause: str) -> JobRecord:
-    """*record* with a notice of the state that an operator brings it into, under a new epoch, if that is told."""
+def add_notice(env: Environment, record: JobRecord, cause: str) -> JobRecord:
+    """Return *record* with a notice of its state, if that state is reported.
+
+    Args:
+        env: The environment with the notification policy.
+        record: The record that an operator's action is about to write, with a new epoch.
+        cause: The action.
+    """
     if env.notification_policy is None or record.state not in env.notification_policy.states:
         return record
     return with_notice(record, env.layout.job(record.job), number=1, at=env.clock.now(), cause=cause)
 
 
-def is_untold(stored: StoredRecord, older: timedelta) -> bool:
-    """Whether notices lie in the outbox that nobody is about to deliver."""
-    return _may_tell(stored.record) and stored.age_s >= min(older, LEFT).total_seconds()
+def has_undelivered_notices(stored: StoredRecord, older: timedelta) -> bool:
+    """Return True if notices are in the outbox that no attempt is about to deliver.
+
+    Args:
+        stored: The job's record.
+        older: Ignore records written more recently than this, or than ATTEMPT_GRACE if that is shorter.
+    """
+    return _is_ours_to_deliver(stored.record) and stored.age_s >= min(older, ATTEMPT_GRACE).total_seconds()
 
 
-def _may_tell(record: JobRecord) -> bool:
-    """Whether there is something to tell that neither an attempt will, nor anybody may take out any more."""
+def _is_ours_to_deliver(record: JobRecord) -> bool:
+    """Return True if notices are waiting, no attempt will deliver them, and the record may still be changed."""
     return bool(record.outbox.notices) and record.state not in OWNED and not record.archived
 
 
-def tell(env: Environment, jobs: Sequence[str]) -> list[Told]:
-    """Deliver what lies in the outboxes of *jobs*; nothing where nobody is to be told. Safe to repeat.
+def deliver_notices(env: Environment, jobs: Sequence[str]) -> list[DeliveryResult]:
+    """Deliver the notices in the outboxes of *jobs*; nothing if no webhook is configured. Safe to repeat.
 
-    Once the receiver cannot be reached, what is not begun is left: the next one would fare no better.
+    Once the receiver cannot be reached, jobs that were not begun are left: they would fare no better.
 
     Raises:
-        ConfigError: Wrong bucket or credentials.
+        ConfigError: The bucket or its credentials are wrong.
     """
     if env.notification_policy is None or not jobs:
         return []
-    round_ = _Round(env, env.notification_policy)
+    delivery = NoticeDelivery(env, env.notification_policy)
     with ThreadPoolExecutor(READERS) as pool:
-        return [told for told in pool.map(round_.tell, jobs) if told is not None]
+        return [result for result in pool.map(delivery.deliver, jobs) if result is not None]
 
 
-def tell_quietly(env: Environment, jobs: Sequence[str]) -> None:
-    """The same, after something else that was done and said; what is left is a line on stderr."""
+def deliver_after_change(env: Environment, jobs: Sequence[str]) -> list[str]:
+    """Deliver the notices of *jobs* that were just changed; never fails.
+
+    Returns:
+        A line for each rejected notice, and one for all notices that remain; they stay in their records.
+    """
     try:
-        left = [told for told in tell(env, jobs) if told.problem]
+        results = deliver_notices(env, jobs)
     except ConfigError as error:
-        left = [Told(job, problem=str(error)) for job in jobs[:1]]
-    if left:
-        print(f"holdfast: {summary(left)}", file=sys.stderr)
+        results = [DeliveryResult(job, problem=str(error)) for job in jobs[:1]]
+    left = [result for result in results if result.problem]
+    return [*rejections(results), *([summary(left)] if left else [])]
 
 
-def summary(left: Iterable[Told]) -> str:
-    """One line on what is left, and the first reason why."""
-    all_left = list(left)
-    jobs = f"{len(all_left)} jobs" if len(all_left) > 1 else all_left[0].job
-    reason = next(told.problem for told in all_left if told.problem)
+def rejections(results: Iterable[DeliveryResult]) -> list[str]:
+    """Return a line for each notice that was rejected for good."""
+    return [line for result in results for line in result.rejected]
+
+
+def summary(left: Sequence[DeliveryResult]) -> str:
+    """Return one line on the jobs with notices left, with the first reason."""
+    jobs = f"{len(left)} jobs" if len(left) > 1 else left[0].job
+    reason = next(result.problem for result in left if result.problem)
     return (
-        f"the changes of {jobs} are not told yet ({reason}): they stay in the record; `holdfast reconcile` tells them"
+        f"state changes of {jobs} are not delivered yet ({reason}): they stay in the record, and"
+        " `holdfast reconcile` delivers them"
     )
 
 
 @define
-class _Round:
-    """One round of telling.
+class NoticeDelivery:
+    """One round of deliveries.
 
     Attributes:
-        env: Where.
-        notification_policy: Through whom.
-        trouble: Why the receiver cannot be reached, once that is known.
+        env: The jobs' environment.
+        policy: The notification policy, with the notifier.
+        outage: Why the receiver cannot be reached, once that is known.
     """
 
     env: Environment
-    notification_policy: NotificationPolicy
-    trouble: str | None = None
+    policy: NotificationPolicy
+    outage: str | None = field(default=None, init=False)
 
-    def tell(self, job: str) -> Told | None:
-        """Deliver one job's; None if there is nothing to deliver, or an attempt will."""
+    def deliver(self, job: str) -> DeliveryResult | None:
+        """Deliver the notices of *job*; return None if it has none, or an attempt will deliver them.
+
+        Raises:
+            ConfigError: The bucket or its credentials are wrong.
+        """
         keys = self.env.layout.job(job)
+        rejected: list[str] = []
         try:
             stored = self.env.record_store.read(keys.record)
-            if stored is None or not _may_tell(stored.record):
+            if stored is None or not _is_ours_to_deliver(stored.record):
                 return None
             notices = stored.record.outbox.notices
-            done = self._deliver(keys, notices)
+            done = self._deliver(keys, notices, rejected)
             if done:
-                self._take_out(keys, stored, done)
+                self._remove(keys, stored, done)
         except ConfigError:
             raise
         except HoldfastError as error:
-            return Told(job, problem=str(error))
+            return DeliveryResult(job, problem=str(error), rejected=tuple(rejected))
         left = len(notices) - len(done)
-        return Told(job, len(done), left, self.trouble if left else None)
+        return DeliveryResult(job, len(done), left, self.outage if left else None, tuple(rejected))
 
-    def _deliver(self, keys: JobKeys, notices: Sequence[Notice]) -> list[str]:
+    def _deliver(self, keys: JobKeys, notices: Sequence[Notice], rejected: list[str]) -> list[str]:
+        """Deliver *notices* in order until the receiver cannot be reached; return the ids of those that are done."""
         done: list[str] = []
         for notice in notices:
-            if self.trouble:
+            if self.outage:
                 break
             try:
-                self.notification_policy.notifier.deliver(keys, notice)
+                self.policy.notifier.deliver(keys, notice)
             except RetryableError as error:
-                self.trouble = str(error)
+                self.outage = str(error)
                 break
             except PermanentError as error:
-                print(f"holdfast: {notice.id} is dropped: {error}", file=sys.stderr)
+                rejected.append(f"notice {notice.id} was rejected and is dropped: {error}")
             done.append(notice.id)
         return done
 
-    def _take_out(self, keys: JobKeys, stored: StoredRecord, done: list[str]) -> None:
-        """Take out what was delivered; whoever took the job meanwhile carries them on, and may deliver them again."""
+    def _remove(self, keys: JobKeys, stored: StoredRecord, done: list[str]) -> None:
+        """Remove delivered notices from the record.
+
+        If an attempt takes the job meanwhile, it inherits the notices and may deliver them again.
+        """
         for _ in range(TRIES):
             answer = self.env.record_store.write(keys.record, without_delivered(done)(stored.record), stored.version)
             if not isinstance(answer, WriteConflict):
                 return
-            if answer.found is None or not _may_tell(answer.found.record):
+            if answer.found is None or not _is_ours_to_deliver(answer.found.record):
                 return
             stored = answer.found
-        raise RetryableError("somebody else wrote its record again and again")
+        raise RetryableError(f"the record was changed by others {TRIES} times in a row; try again")

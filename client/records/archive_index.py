@@ -1,7 +1,7 @@
-"""What the archive holds, to be searched like the index of live jobs: by what its segments' contents say.
+"""The archive index: a local copy of the contents of the archive's segments, queried like the record index.
 
-Contents never change, so each is read once, into the same SQLite file; records are read only of jobs that are shown, a
-frame of some dozens at a time. A job that stands in two segments, after an archiving that died half-way, is shown once.
+A segment never changes, so its contents are read once, into the same SQLite file. Records are read only for jobs that
+are shown, a frame of some dozens at a time. A job in two segments, after an interrupted archiving, is shown once.
 """
 
 import json
@@ -14,10 +14,11 @@ from typing import Any, Final
 from attrs import asdict, define, frozen
 from zstandard import ZstdCompressor, ZstdError
 
-from client.config.composition import Environment
+from client.config.environment import Environment
 from client.records.database import Database
-from client.records.reader import READERS, Found
-from client.records.record_index import EVERYTHING, ORDERS, Query, share, where
+from client.records.estimates import share_done
+from client.records.query import EVERYTHING, Query, where
+from client.records.reader import READERS, Lookup
 from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.job_record import JobRecord
 from lifecycle.record.archive_format import LEVEL, ArchivePosition, decompress_frame, read_frame
@@ -34,15 +35,15 @@ UPSERT: Final = """INSERT OR REPLACE INTO archived VALUES (
 
 @frozen
 class ArchiveEntry:
-    """A line of a segment's contents: what a job can be found by, and where its record stands.
+    """A line of a segment's contents: the fields that a job can be found by, and the position of its record.
 
     Attributes:
-        job: Its id.
-        state: How it ended.
-        at: When its record was last written, ISO 8601 UTC.
-        share: Of its steps that were done.
+        job: The job's id.
+        state: Its final state.
+        at: Time of the record's last write, ISO 8601 UTC.
+        share: Share of its work that was done.
         labels: Its labels.
-        spot: Where.
+        spot: Position of its record.
     """
 
     job: str
@@ -53,26 +54,26 @@ class ArchiveEntry:
     spot: ArchivePosition
 
 
-def entry(record: JobRecord, at: str, spot: ArchivePosition) -> ArchiveEntry:
-    """The line for *record*, which stands at *spot*."""
-    return ArchiveEntry(record.job, record.state.value, at, share(record.progress), dict(record.labels), spot)
+def archive_entry(record: JobRecord, at: str, position: ArchivePosition) -> ArchiveEntry:
+    """Return the line for *record*, last written *at*, whose archived copy is at *position*."""
+    return ArchiveEntry(record.job, record.state.value, at, share_done(record.progress), dict(record.labels), position)
 
 
-def contents(entries: Iterable[ArchiveEntry]) -> bytes:
-    """The object that tells what a segment holds."""
+def encode_contents(entries: Iterable[ArchiveEntry]) -> bytes:
+    """Return the body of the object that lists a segment's contents."""
     lines = "".join(json.dumps(asdict(one), separators=(",", ":")) + "\n" for one in entries)
     return ZstdCompressor(level=LEVEL).compress(lines.encode())
 
 
 @define
 class ArchiveIndex:
-    """The archive of *env*, searched by a copy in *db*. Answers the same questions as `RecordIndex`.
+    """A copy of the archive's contents; answers the same queries as `RecordIndex`.
 
     Attributes:
-        env: Whose.
-        db: Where the copy is.
-        jobs_only: Only of these; empty: of all.
-        without_live: Whether jobs that still stand in the copy of the live records are left out.
+        env: The environment whose archive is copied.
+        db: The database that holds the copy.
+        jobs_only: Only these jobs; empty: all.
+        without_live: Leave out jobs that are also in the record index.
     """
 
     env: Environment
@@ -81,64 +82,65 @@ class ArchiveIndex:
     without_live: bool = False
 
     def refresh(self, advance: Callable[[int], None] = lambda _: None) -> None:
-        """Read what segments' contents have not been read.
+        """Read the contents of segments that are not in the copy yet. If this fails, contents already read are kept.
+
+        Args:
+            advance: Called with the number of jobs added since its last call.
 
         Raises:
-            RetryableError: The bucket cannot be read; what was read is kept.
-            PermanentError: What a segment holds is not to be understood.
-            ConfigError: Wrong bucket or credentials.
+            RetryableError: The bucket cannot be read.
+            PermanentError: A segment's contents are damaged.
+            ConfigError: The bucket or its credentials are wrong.
         """
         known = {key for (key,) in self.db.rows("SELECT key FROM segments", {})}
         there = [one.key for one in self.env.store.list(self.env.layout.archive_index)]
         self._forget(known.difference(there))
-        news = iter(key for key in there if key not in known)
+        new = iter(key for key in there if key not in known)
         with ThreadPoolExecutor(READ_AT_ONCE, thread_name_prefix="archive") as pool:
-            while keys := list(islice(news, READ_AT_ONCE)):
+            while keys := list(islice(new, READ_AT_ONCE)):
                 for key, rows in zip(keys, pool.map(self._rows_of, keys), strict=True):
                     self.db.change((UPSERT, rows), ("INSERT OR REPLACE INTO segments VALUES (?)", [(key,)]))
                     advance(len(rows))
 
     def count(self, query: Query = EVERYTHING) -> dict[str, int]:
-        """How many jobs of *query* there are in each state, most first."""
+        """Count the jobs of *query* by state, largest first."""
         condition, values = self._where(query)
-        order = f"SELECT state, count(*) FROM archived WHERE {condition} GROUP BY 1 ORDER BY 2 DESC, 1"
-        return dict(self.db.rows(order, values))
+        statement = f"SELECT state, count(*) FROM archived WHERE {condition} GROUP BY 1 ORDER BY 2 DESC, 1"
+        return dict(self.db.rows(statement, values))
 
-    def jobs(self, query: Query = EVERYTHING) -> Iterator[Found]:
-        """The jobs of *query*, or why a job's record cannot be shown."""
+    def jobs(self, query: Query = EVERYTHING) -> Iterator[Lookup]:
+        """Yield the jobs of *query*, each with its record or the reason why that cannot be read."""
         condition, values = self._where(query)
-        order = f"{ORDERS[query.sort]} {'DESC' if query.backwards else 'ASC'} NULLS LAST, job"
-        statement = f"SELECT rowid FROM archived WHERE {condition} ORDER BY {order} LIMIT :limit OFFSET :offset"
-        chosen = [row for (row,) in self.db.rows(statement, values)]
+        statement = f"SELECT rowid FROM archived WHERE {condition} ORDER BY {query.order} LIMIT :limit OFFSET :offset"
+        selected = [row for (row,) in self.db.rows(statement, values)]
         with ThreadPoolExecutor(READERS, thread_name_prefix="archive") as pool:
-            for start in range(0, len(chosen), PAGE):
-                yield from self._page(chosen[start : start + PAGE], pool)
+            for start in range(0, len(selected), PAGE):
+                yield from self._page(selected[start : start + PAGE], pool)
 
     def problems(self) -> list[str]:
-        """Why records cannot be shown: of an archive, that is only known when they are."""
+        """Return an empty list: a problem with an archived record is found only when `jobs` reads it."""
         return []
 
-    def _page(self, page: Sequence[int], pool: ThreadPoolExecutor) -> Iterator[Found]:
+    def _page(self, page: Sequence[int], pool: ThreadPoolExecutor) -> Iterator[Lookup]:
         columns = "rowid, job, written_at, segment, offset, length, line"
-        wanted = ",".join(map(str, page))
-        found = {
-            row: rest for row, *rest in self.db.rows(f"SELECT {columns} FROM archived WHERE rowid IN ({wanted})", {})
-        }
-        places = {row: ArchivePosition(rest[2], rest[3], rest[4], rest[5]) for row, rest in found.items()}
-        frames = list(dict.fromkeys((spot.segment, spot.offset, spot.length) for spot in places.values()))
+        ids = ",".join(map(str, page))
+        found = {row: rest for row, *rest in self.db.rows(f"SELECT {columns} FROM archived WHERE rowid IN ({ids})", {})}
+        positions = {row: ArchivePosition(rest[2], rest[3], rest[4], rest[5]) for row, rest in found.items()}
+        frames = list(dict.fromkeys((one.segment, one.offset, one.length) for one in positions.values()))
         read = dict(zip(frames, pool.map(self._frame, frames), strict=True))
         now = self._now_s()
         for row in page:
             if row in found:
                 job, written_at, *_ = found[row]
-                spot = places[row]
-                records = read[spot.segment, spot.offset, spot.length]
+                position = positions[row]
+                records = read[position.segment, position.offset, position.length]
                 if isinstance(records, str):
-                    yield Found(job, None, f"{job}: {records}")
+                    yield Lookup(job, None, f"{job}: {records}")
                 else:
-                    yield Found(job, StoredRecord(records[spot.line], "", max(now - written_at, 0.0)), None)
+                    yield Lookup(job, StoredRecord(records[position.line], "", max(now - written_at, 0.0)), None)
 
     def _frame(self, frame: tuple[str, int, int]) -> list[JobRecord] | str:
+        """Return the records of a frame, or the reason why it cannot be read."""
         segment, offset, length = frame
         try:
             return read_frame(self.env.store, self.env.layout, ArchivePosition(segment, offset, length, 0))
@@ -158,7 +160,7 @@ class ArchiveIndex:
         return self.env.clock.now().timestamp()
 
     def _forget(self, keys: Iterable[str]) -> None:
-        """The archive was purged since."""
+        """Delete the rows of segments that are gone, because the bucket was purged."""
         gone = [(key,) for key in keys]
         names = [(self._name(key),) for (key,) in gone]
         self.db.change(("DELETE FROM archived WHERE segment = ?", names), ("DELETE FROM segments WHERE key = ?", gone))
@@ -169,13 +171,13 @@ class ArchiveIndex:
     def _rows_of(self, key: str) -> list[dict[str, Any]]:
         stored = self.env.store.get(key)
         if stored is None:
-            raise PermanentError(f"{key} is gone since it was listed; try again")
+            raise PermanentError(f"{key} was deleted after it was listed; try again")
         try:
             lines = decompress_frame(stored.body, LARGEST_CONTENTS).splitlines()
             converter = strict_converter()
             return [_row(converter.structure(json.loads(line), ArchiveEntry)) for line in lines]
         except (ZstdError, ValueError, TypeError, ExceptionGroup) as error:
-            raise PermanentError(f"{key} does not tell what a segment of the archive holds: {error}") from error
+            raise PermanentError(f"{key} is not a valid list of an archive segment's contents: {error}") from error
 
 
 def _row(one: ArchiveEntry) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""The SQLite file in which copies of what the bucket holds are kept, or the same in memory."""
+"""The SQLite database of the record index and the archive index, in a file or in memory."""
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -9,20 +8,20 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-from client.config.composition import Environment
+from client.config.environment import Environment
 
 SCHEMA: Final = 2
-PATIENCE_S: Final = 30.0  # another process changes the same copy
+BUSY_TIMEOUT_S: Final = 30.0  # while another process changes the same file
 
 COLUMNS: Final = """
     key TEXT PRIMARY KEY,
-    version TEXT NOT NULL,     -- as listed; empty: to be read again
+    version TEXT NOT NULL,     -- as listed; empty: read again at the next refresh
     written_at REAL NOT NULL,  -- by this machine's clock
     job TEXT NOT NULL,
     state TEXT,
-    lease_s REAL,              -- while it is owned
-    share REAL,                -- of its steps that are done
-    eta_s REAL,                -- when it was written
+    lease_s REAL,              -- NULL unless the job is owned
+    share REAL,                -- share of the work that is done
+    eta_s REAL,                -- as of written_at
     labels TEXT NOT NULL,
     body BLOB,
     problem TEXT"""
@@ -38,14 +37,14 @@ TABLES: Final = {
 }
 
 Changes = tuple[str, Sequence[Sequence[Any] | Mapping[str, Any]]]
-"""A statement, and the values of each time that it is to be carried out."""
+"""A statement, and the values for each of its executions."""
 
 
 class Database:
-    """A connection; safe to use from several threads.
+    """A thread-safe connection.
 
     Args:
-        path: The file; None: in memory. One that cannot be used is made anew, or done without.
+        path: The file; None: in memory. An unusable file is replaced; if that fails too, memory is used.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -53,51 +52,50 @@ class Database:
         self._db = _open(path)
 
     def rows(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
-        """What a question is answered with."""
+        """Return all rows of a SELECT."""
         with self._lock:
             return self._db.execute(statement, values).fetchall()
 
     def change(self, *changes: Changes) -> int:
-        """Carry out all of *changes* or none; returns how many rows the last of them changed."""
+        """Execute *changes* in one transaction, and return the number of rows that the last of them changed."""
         with self._lock, self._db:
             counts = [self._db.executemany(statement, values).rowcount for statement, values in changes]
         return counts[-1]
 
     def close(self) -> None:
-        """Use it no more."""
+        """Close the connection."""
         self._db.close()
 
 
 def cache_path(env: Environment) -> Path | None:
-    """Where the copy of a site's records is kept; None for the embedded default, whose records are here already."""
+    """Return the file of the record index; None without a cloud queue, as the records are local files then."""
     settings = env.settings
     if not settings.is_cloud:
         return None
-    whose = "\n".join((settings["CLOUDFLARE_URL"], settings["BUCKET"], settings["PREFIX"]))
-    name = hashlib.sha256(whose.encode()).hexdigest()[:16]
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home, "holdfast", f"{name}.sqlite3")
+    identity = f"{settings.store_url}\n{settings.bucket}\n{settings.prefix}"
+    name = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return settings.host.cache_dir / "holdfast" / f"{name}.sqlite3"
 
 
 def _open(path: Path | None) -> sqlite3.Connection:
-    """The database, its tables made; in memory if the file cannot be used even when it is made anew."""
-    for layout in (path, path, None) if path else (None,):
+    """Open the database and create its tables; fall back to a new file, then to memory."""
+    for file in (path, path, None) if path else (None,):
         try:
-            if layout:
-                layout.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return _connect(str(layout or ":memory:"))
+            if file:
+                file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return _connect(str(file or ":memory:"))
         except (OSError, sqlite3.Error):
-            if layout:
+            if file:
                 with suppress(OSError):
-                    layout.unlink()
+                    file.unlink()
     raise AssertionError("SQLite cannot work in memory")
 
 
-def _connect(layout: str) -> sqlite3.Connection:
-    db = sqlite3.connect(layout, timeout=PATIENCE_S, check_same_thread=False)
+def _connect(file: str) -> sqlite3.Connection:
+    db = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = OFF")  # what is lost is read again
+        db.execute("PRAGMA synchronous = OFF")  # rows lost in a crash are read again from the bucket
         with db:
             db.execute("BEGIN IMMEDIATE")
             if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA:

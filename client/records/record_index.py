@@ -1,85 +1,47 @@
-"""A copy of all job records, kept up to date: what is asked of many jobs is answered from it.
+"""The record index: a local copy of all job records, for questions about many jobs.
 
-A refresh lists the records, a request for each thousand, and reads those whose version is not the one that was read
-last; so it costs what has changed. The copy is an SQLite file in the user's cache folder, one for each bucket and
-prefix, or only in memory. It is never the truth: whoever decides anything reads the record.
+A refresh lists the records, one request per thousand, and reads only those whose version has changed since they were
+last read, so its cost is proportional to what has changed. The copy is an SQLite file in the user's cache folder, one
+per bucket and prefix, or in memory only. It is never authoritative: code that decides anything reads the record.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, Self
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from client.config.composition import Environment
+from client.config.environment import Environment
 from client.records.database import Database
-from client.records.reader import READERS, Found, read_live, read_one
-from lifecycle.job_record import JobRecord, Progress
+from client.records.estimates import eta_s, share_done
+from client.records.query import EVERYTHING, Query, where
+from client.records.reader import READERS, Lookup, read_job, read_live
 from lifecycle.ports.store import ListedObject
 from lifecycle.record.codec import decode_record, encode_record
 from lifecycle.record.record_store import StoredRecord
-from lifecycle.states import OWNED, State
+from lifecycle.states import OWNED
 
 PAGE: Final = 1000
-DRIFT_S: Final = 2.0  # two listings may tell a record's age so differently
-GRANTED_S: Final = 1.0  # ages are whole seconds: see JobRecord.is_owned
+DRIFT_S: Final = 2.0  # ages in two listings of the same version differ by up to this much
 
 UPSERT: Final = """INSERT OR REPLACE INTO jobs VALUES (
     :key, :version, :written_at, :job, :state, :lease_s, :share, :eta_s, :labels, :body, :problem)"""
-CONTAINS: Final = """(instr(lower(job), :text) OR instr(lower(labels), :text) OR EXISTS (
-    SELECT 1 FROM json_each(CAST(body AS TEXT))
-    WHERE key IN ('owner', 'workload', 'error') AND instr(lower(value), :text)))"""
-MARKED: Final = """instr(CAST(body AS TEXT), '"archived":"')"""
-STALE: Final = f"lease_s IS NOT NULL AND written_at + lease_s + {GRANTED_S} < :now"
-ORDERS: Final = {
-    "job": "job",
-    "state": "state",
-    "updated": "-written_at",
-    "progress": "-share",
-    "eta": "eta_s - (:now - written_at)",
-}
-"""What jobs may be sorted by."""
-
-
-@frozen(kw_only=True)
-class Query:
-    """Which jobs, and in which order.
-
-    Attributes:
-        states: In one of these; empty: in any.
-        labels: With all of these.
-        stale: Only those whose owner's lease ran out.
-        since_s: Only those whose record was written within so many seconds.
-        before_s: Only those whose record was written longer ago than so many seconds, or is marked as archived.
-        text: Only those with this in their id, label, owner, workload or error, in small letters or capitals.
-        sort: One of ORDERS.
-        backwards: The other way round.
-        limit: So many at most; None: all.
-        offset: Without the first so many.
-    """
-
-    states: Sequence[State] = ()
-    labels: Mapping[str, str] = field(factory=dict)
-    stale: bool = False
-    since_s: float | None = None
-    before_s: float | None = None
-    text: str = ""
-    sort: str = "job"
-    backwards: bool = False
-    limit: int | None = None
-    offset: int = 0
-
-
-EVERYTHING: Final = Query()
 
 
 @define
-class Refreshed:
-    """What a refresh did: records listed, read, and gone; and the jobs whose records are not what they were."""
+class RefreshResult:
+    """Counts of a refresh.
+
+    Attributes:
+        listed: Records in the listing.
+        read: Records that were new or changed, and were read.
+        gone: Records that are no longer there.
+        changed: Jobs of the records that were read.
+    """
 
     listed: int = 0
     read: int = 0
@@ -88,19 +50,21 @@ class Refreshed:
 
 
 class RecordIndex:
-    """See the module. Safe to use from several threads, which need not wait for a refresh; a context manager.
+    """A copy of job records that can be queried; see the module. Thread-safe, and a context manager.
+
+    Queries do not wait for a refresh that another thread is doing.
 
     Args:
-        env: Whose records.
-        path: The file; None: in memory. One that cannot be used is made anew, or done without.
-        jobs: Only of these, whether they exist or not; empty: of all that are listed.
+        env: The environment whose records are copied.
+        path: The SQLite file; None: in memory. An unusable file is replaced, or else memory is used.
+        jobs: Copy only these jobs, whether they exist or not; empty: all jobs that are listed.
     """
 
     def __init__(self, env: Environment, path: Path | None, jobs: Sequence[str] = ()) -> None:
         self._env = env
         self._only = tuple(dict.fromkeys(jobs))
-        self._read = read_one if jobs else read_live
-        self._refreshing = Lock()
+        self._read = read_job if jobs else read_live
+        self._refresh_lock = Lock()
         self.db = Database(path)
 
     def __enter__(self) -> Self:
@@ -109,113 +73,114 @@ class RecordIndex:
     def __exit__(self, *_: object) -> None:
         self.db.close()
 
-    def refresh(self, advance: Callable[[int], None] = lambda _: None) -> Refreshed:
-        """Make it what the bucket holds now. What was read before a failure is kept.
+    def refresh(self, advance: Callable[[int], None] = lambda _: None) -> RefreshResult:
+        """Bring the copy up to date with the bucket. If this fails, records already read are kept.
 
         Args:
-            advance: Told of so many more records that have been looked at.
+            advance: Called with the number of records processed since its last call.
 
         Raises:
             RetryableError: The bucket cannot be listed.
-            ConfigError: Wrong bucket or credentials.
+            ConfigError: The bucket or its credentials are wrong.
         """
-        done, after = Refreshed(), ""
+        result, after = RefreshResult(), ""
         listing = iter(self._named() if self._only else self._env.store.list(self._env.layout.records))
-        with self._refreshing, ThreadPoolExecutor(READERS, thread_name_prefix="index") as pool:
+        with self._refresh_lock, ThreadPoolExecutor(READERS, thread_name_prefix="index") as pool:
             while page := list(islice(listing, PAGE)):
-                self._take(page, after, done, pool)
+                self._update(page, after, result, pool)
                 after = page[-1].key
                 advance(len(page))
-            done.gone += self._forget_after(after)
-        return done
+            result.gone += self._delete_after(after)
+        return result
 
     def _named(self) -> Iterator[ListedObject]:
-        """As if they had been listed, and changed."""
+        """Return a listing of the jobs given by name, without versions, so that each is read."""
         keys = sorted(f"{self._env.layout.records}{job}.json" for job in self._only)
         return (ListedObject(key, 0, "", 0.0) for key in keys)
 
     def problems(self) -> list[str]:
-        """Why records cannot be read, in the order of their jobs."""
+        """Return the reasons why records cannot be read, in the order of their jobs."""
         return [why for (why,) in self.db.rows("SELECT problem FROM jobs WHERE problem IS NOT NULL ORDER BY job", {})]
 
     def count(self, query: Query = EVERYTHING) -> dict[str, int]:
-        """How many jobs of *query* there are in each state, most first; `unknown` for those that cannot be read."""
+        """Count the jobs of *query* by state, largest first; unreadable records count as `unknown`."""
         condition, values = where(query, self._now_s())
-        order = f"SELECT ifnull(state, 'unknown'), count(*) FROM jobs WHERE {condition} GROUP BY 1 ORDER BY 2 DESC, 1"
-        return dict(self.db.rows(order, values))
-
-    def jobs(self, query: Query = EVERYTHING) -> Iterator[Found]:
-        """The jobs of *query*, or why a job's record cannot be shown."""
-        condition, values = where(query, self._now_s())
-        order = f"{ORDERS[query.sort]} {'DESC' if query.backwards else 'ASC'} NULLS LAST, job"
-        rows = self.db.rows(
-            f"SELECT rowid FROM jobs WHERE {condition} ORDER BY {order} LIMIT :limit OFFSET :offset", values
+        statement = (
+            f"SELECT ifnull(state, 'unknown'), count(*) FROM jobs WHERE {condition} GROUP BY 1 ORDER BY 2 DESC, 1"
         )
-        chosen, now = [row for (row,) in rows], self._now_s()
-        for start in range(0, len(chosen), PAGE):
-            page = chosen[start : start + PAGE]
-            wanted = ",".join(map(str, page))
-            rows = self.db.rows(f"SELECT rowid, job, written_at, body, problem FROM jobs WHERE rowid IN ({wanted})", {})
-            found = {row: _found(now, *rest) for row, *rest in rows}
+        return dict(self.db.rows(statement, values))
+
+    def jobs(self, query: Query = EVERYTHING) -> Iterator[Lookup]:
+        """Yield the jobs of *query*, each with its record or the reason why that cannot be read."""
+        condition, values = where(query, self._now_s())
+        statement = f"SELECT rowid FROM jobs WHERE {condition} ORDER BY {query.order} LIMIT :limit OFFSET :offset"
+        selected, now = [row for (row,) in self.db.rows(statement, values)], self._now_s()
+        for start in range(0, len(selected), PAGE):
+            page = selected[start : start + PAGE]
+            ids = ",".join(map(str, page))
+            rows = self.db.rows(f"SELECT rowid, job, written_at, body, problem FROM jobs WHERE rowid IN ({ids})", {})
+            found = {row: _lookup(now, *rest) for row, *rest in rows}
             yield from (found[row] for row in page if row in found)
 
     def _now_s(self) -> float:
         return self._env.clock.now().timestamp()
 
-    def _take(self, page: Sequence[ListedObject], after: str, done: Refreshed, pool: ThreadPoolExecutor) -> None:
-        """Bring what is known of the keys from past *after* to the end of *page* up to what *page* says."""
+    def _update(
+        self, page: Sequence[ListedObject], after: str, result: RefreshResult, pool: ThreadPoolExecutor
+    ) -> None:
+        """Bring the rows of all keys later than *after*, up to the end of *page*, up to date with *page*."""
         last, now = page[-1].key, self._now_s()
         rows = self.db.rows(
             "SELECT key, version, written_at FROM jobs WHERE key > :after AND key <= :last",
             {"after": after, "last": last},
         )
         known = {key: (version, written_at) for key, version, written_at in rows}
-        here = {one.key for one in page}
-        gone = [(key,) for key in known if key not in here]
-        news = [one for one in page if not one.version or known.get(one.key, ("",))[0] != one.version]
+        listed_keys = {one.key for one in page}
+        gone = [(key,) for key in known if key not in listed_keys]
+        changed = [one for one in page if not one.version or known.get(one.key, ("",))[0] != one.version]
         drifted = [
             (now - one.age_s, one.key)
             for one in page
             if one.key in known and abs(known[one.key][1] - (now - one.age_s)) > DRIFT_S
         ]
         layout = self._env.layout
-        read = list(pool.map(lambda one: self._read_row(one, now), news))
+        read = list(pool.map(lambda one: self._read_row(one, now), changed))
         if gone or drifted or read:
             self.db.change(
                 ("DELETE FROM jobs WHERE key = ?", gone),
                 ("UPDATE jobs SET written_at = ? WHERE key = ?", drifted),
                 (UPSERT, read),
             )
-        done.listed += len(page)
-        done.read += len(news)
-        done.gone += len(gone)
-        done.changed += (layout.job_of_record(one.key) for one in news)
+        result.listed += len(page)
+        result.read += len(changed)
+        result.gone += len(gone)
+        result.changed += (layout.job_of_record(one.key) for one in changed)
 
     def _read_row(self, listed: ListedObject, listed_at: float) -> dict[str, Any]:
-        """A record as it is kept.
+        """Read a record and return its row.
 
-        Its age is of the moment at which it was read, which may be long after the listing: taken for that one's, it
-        would make all that was read slowly look changed at the next.
+        A record's age is as of the moment of reading, which may be long after the listing. If it were taken as of the
+        listing, each record that was read slowly would look changed at the next refresh.
         """
         found = self._read(self._env, self._env.layout.job_of_record(listed.key))
         return _row(listed, self._now_s() if found.stored else listed_at, found)
 
-    def _forget_after(self, key: str) -> int:
+    def _delete_after(self, key: str) -> int:
         return self.db.change(("DELETE FROM jobs WHERE key > ?", [(key,)]))
 
 
-def _row(listed: ListedObject, now: float, found: Found) -> dict[str, Any]:
-    """What is kept of a record that was just read."""
+def _row(listed: ListedObject, now: float, found: Lookup) -> dict[str, Any]:
+    """Return the row for a record that was just read."""
     record = found.stored.record if found.stored else None
-    passing = found.problem is not None and found.is_passing
+    read_again = found.problem is not None and found.is_transient
     return {
         "key": listed.key,
-        "version": "" if passing else listed.version,
+        "version": "" if read_again else listed.version,
         "written_at": now - (found.stored.age_s if found.stored else listed.age_s),
         "job": found.job,
         "state": record and record.state.value,
         "lease_s": record.lease_s if record and record.state in OWNED else None,
-        "share": record and share(record.progress),
+        "share": record and share_done(record.progress),
         "eta_s": record and eta_s(record),
         "labels": json.dumps(dict(record.labels) if record else {}),
         "body": encode_record(record) if record else None,
@@ -223,44 +188,7 @@ def _row(listed: ListedObject, now: float, found: Found) -> dict[str, Any]:
     }
 
 
-def _found(now: float, job: str, written_at: float, body: bytes | None, problem: str | None) -> Found:
+def _lookup(now: float, job: str, written_at: float, body: bytes | None, problem: str | None) -> Lookup:
     if body is None:
-        return Found(job, None, problem)
-    return Found(job, StoredRecord(decode_record(body), "", max(now - written_at, 0.0)), problem)
-
-
-def share(progress: Progress) -> float | None:
-    """How much is done, of 1; None if nobody can know."""
-    return progress.done / progress.total if progress.done is not None and progress.total else None
-
-
-def eta_s(record: JobRecord) -> float | None:
-    """Seconds from its last write to its end, if it goes on as it did; None if it does not run, or nobody can know."""
-    progress = record.progress
-    if record.state not in OWNED or not progress.rate or progress.done is None or not progress.total:
-        return None
-    return max(progress.total - progress.done, 0) / progress.rate
-
-
-def where(query: Query, now: float) -> tuple[str, dict[str, Any]]:
-    """The condition for SQLite, in a table whose columns are those of `jobs`, and its values."""
-    parts = ["1"]
-    limit = -1 if query.limit is None else query.limit
-    values: dict[str, Any] = {"now": now, "limit": limit, "offset": query.offset}
-    if query.states:
-        parts.append(f"state IN ({','.join(repr(state.value) for state in query.states)})")
-    if query.stale:
-        parts.append(STALE)
-    if query.since_s is not None:
-        parts.append("written_at >= :now - :since")
-        values["since"] = query.since_s
-    if query.before_s is not None:
-        parts.append(f"(written_at < :now - :before OR {MARKED})")
-        values["before"] = query.before_s
-    if query.text:
-        parts.append(CONTAINS)
-        values["text"] = query.text.lower()
-    for number, (name, text) in enumerate(query.labels.items()):
-        parts.append(f"EXISTS (SELECT 1 FROM json_each(labels) WHERE key = :name{number} AND value = :text{number})")
-        values |= {f"name{number}": name, f"text{number}": text}
-    return " AND ".join(parts), values
+        return Lookup(job, None, problem)
+    return Lookup(job, StoredRecord(decode_record(body), "", max(now - written_at, 0.0)), problem)

@@ -1,27 +1,27 @@
-"""What `holdfast doctor` finds: a line each."""
+"""Results of `holdfast doctor`."""
 
 from attrs import frozen
 
-FINE, WRONG, SKIPPED = "\u2713", "\u2717", "\u2013"
+OK, WRONG, SKIPPED = "\u2713", "\u2717", "\u2013"
 
 
 @frozen
 class CheckResult:
-    """One line.
+    """The result of one check.
 
     Attributes:
-        what: What was looked at.
-        is_fine: None if it could not be looked at, or is worth knowing and stops nothing yet.
-        said: What was found.
-        remedy: What to do; empty if nothing is.
+        subject: The thing that was checked.
+        ok: True or False; None if it could not be checked, or deserves attention but stops nothing yet.
+        finding: What the check found.
+        remedy: What to do about it; empty if nothing.
     """
 
-    what: str
-    is_fine: bool | None
-    said: str
+    subject: str
+    ok: bool | None
+    finding: str
     remedy: str = ""
 
     def line(self) -> str:
-        """For people."""
-        mark = {True: FINE, False: WRONG, None: SKIPPED}[self.is_fine]
-        return f"{mark} {self.what}: {self.said}" + (f"; {self.remedy}" if self.remedy else "")
+        """Return the result as a line for people."""
+        mark = {True: OK, False: WRONG, None: SKIPPED}[self.ok]
+        return f"{mark} {self.subject}: {self.finding}" + (f"; {self.remedy}" if self.remedy else "")

@@ -1,4 +1,4 @@
-"""What `holdfast demo` shows: a live table on a terminal, plain lines elsewhere."""
+"""The display of `holdfast demo`: a live table on a terminal, plain lines elsewhere."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 
-class View(Protocol):
-    """Shows what goes on."""
+class DemoView(Protocol):
+    """A display of the demo's jobs."""
 
-    def say(self, line: str) -> None:
-        """Say something that happens once."""
+    def print(self, line: str) -> None:
+        """Show a line of text."""
 
     def show(self, stored: Sequence[StoredRecord]) -> None:
-        """Show where the jobs stand."""
+        """Show the current state of the jobs."""
 
 
 @contextmanager
-def view_on(out: TextIO, jobs: Sequence[str]) -> Iterator[View]:
-    """A view on *out*: live if that is a terminal."""
+def open_view(out: TextIO) -> Iterator[DemoView]:
+    """Open a display on *out*: live if that is a terminal."""
     if not out.isatty():
         yield PlainView(out)
         return
@@ -32,18 +32,18 @@ def view_on(out: TextIO, jobs: Sequence[str]) -> Iterator[View]:
     from rich.live import Live
 
     with Live(console=Console(file=out), refresh_per_second=8) as live:
-        yield LiveView(live, jobs)
+        yield LiveView(live)
 
 
 @define
 class PlainView:
-    """A line for every change of a job's state, attempt or checkpoint."""
+    """A line for each change of a job's state, attempt or checkpoint."""
 
     out: TextIO
-    seen: dict[str, str] = field(factory=dict)
+    shown: dict[str, str] = field(factory=dict)
 
-    def say(self, line: str) -> None:
-        """Print it."""
+    def print(self, line: str) -> None:
+        """Print a line of text."""
         print(line, file=self.out, flush=True)
 
     def show(self, stored: Sequence[StoredRecord]) -> None:
@@ -51,9 +51,9 @@ class PlainView:
         for one in stored:
             job, *cells = row(one)
             line = "  ".join(cell for cell in cells if cell)
-            if self.seen.get(job) != line:
-                self.seen[job] = line
-                self.say(f"{job}: {line}")
+            if self.shown.get(job) != line:
+                self.shown[job] = line
+                self.print(f"{job}: {line}")
 
 
 @define
@@ -61,14 +61,13 @@ class LiveView:
     """A table that follows the jobs."""
 
     live: "Live"
-    jobs: Sequence[str]
 
-    def say(self, line: str) -> None:
-        """Print it above the table."""
+    def print(self, line: str) -> None:
+        """Print a line of text above the table."""
         self.live.console.print(line, highlight=False, markup=False)
 
     def show(self, stored: Sequence[StoredRecord]) -> None:
-        """Draw the table anew."""
+        """Draw the table again."""
         from rich.table import Table
 
         table = Table("job", "state", "done", "of", "epoch", "owner", "checkpoint", "resumed at")
@@ -78,7 +77,7 @@ class LiveView:
 
 
 def row(stored: StoredRecord) -> tuple[str, ...]:
-    """One job's cells: job, state, steps done, steps in all, epoch, owner, checkpointed step, where it resumed."""
+    """Return a job's cells: job, state, steps done, steps in all, epoch, owner, checkpointed step, resumed steps."""
     record = stored.record
     resumed = [str(attempt.resumed_step) for attempt in record.attempts if attempt.resumed_step]
     return (

@@ -1,11 +1,11 @@
-"""Where time went, as a drawing: a bar for each line, in parts."""
+"""A report as an SVG drawing: a bar per line, divided by cause."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
-from client.commands.status import printable
-from client.views.time_accounting import Spent
+from client.views.text import printable
+from client.views.time_accounting import TimeBreakdown
 
 COLORS: Final = {
     "useful": "#2a9d63",
@@ -15,18 +15,18 @@ COLORS: Final = {
     "node_loss": "#30638e",
     "idle": "#b0b7bf",
 }
-WIDTH, LEFT, RIGHT, TOP, ROW, BAR, LEGEND = 960, 240, 90, 40, 28, 20, 115
+WIDTH, LEFT, RIGHT, TOP, ROW, BAR, LEGEND = 960, 240, 90, 40, 28, 20, 115  # pixels
 LONGEST_NAME: Final = 32
 HOUR_S: Final = 3600.0
 
 
-def as_svg(lines: Sequence[tuple[str, Spent]]) -> str:
-    """The drawing: names, and the seconds of each, as long as they are beside the longest."""
-    longest = max((spent.total for _, spent in lines), default=0.0) or 1.0
+def as_svg(lines: Sequence[tuple[str, TimeBreakdown]]) -> str:
+    """Return the drawing of *lines*, each a name and its time; the longest bar fills the width."""
+    longest = max((time.total for _, time in lines), default=0.0) or 1.0
     scale = (WIDTH - LEFT - RIGHT) / longest
     parts = list(_legend())
-    for number, (name, spent) in enumerate(lines):
-        parts += _bar(printable(name)[:LONGEST_NAME], spent, TOP + number * ROW, scale)
+    for number, (name, time) in enumerate(lines):
+        parts += _bar(printable(name)[:LONGEST_NAME], time, TOP + number * ROW, scale)
     height = TOP + len(lines) * ROW + 10
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
@@ -42,12 +42,12 @@ def _legend() -> Iterator[str]:
         yield f'<text x="{x + 18}" y="21">{name.replace("_", " ")}</text>'
 
 
-def _bar(name: str, spent: Spent, y: int, scale: float) -> Iterator[str]:
+def _bar(name: str, time: TimeBreakdown, y: int, scale: float) -> Iterator[str]:
     yield f'<text x="{LEFT - 10}" y="{y + 15}" text-anchor="end">{escape(name)}</text>'
     x = float(LEFT)
-    for part, color in COLORS.items():
-        seconds: float = getattr(spent, part)
-        told = f"<title>{part.replace('_', ' ')}: {seconds / HOUR_S:.2f} h</title>"
-        yield f'<rect x="{x:.1f}" y="{y}" width="{seconds * scale:.1f}" height="{BAR}" fill="{color}">{told}</rect>'
+    for cause, color in COLORS.items():
+        seconds: float = getattr(time, cause)
+        title = f"<title>{cause.replace('_', ' ')}: {seconds / HOUR_S:.2f} h</title>"
+        yield f'<rect x="{x:.1f}" y="{y}" width="{seconds * scale:.1f}" height="{BAR}" fill="{color}">{title}</rect>'
         x += seconds * scale
-    yield f'<text x="{x + 6:.1f}" y="{y + 15}">{spent.total / HOUR_S:.1f} h</text>'
+    yield f'<text x="{x + 6:.1f}" y="{y + 15}">{time.total / HOUR_S:.1f} h</text>'

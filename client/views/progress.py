@@ -1,4 +1,4 @@
-"""A progress bar for long work: on a terminal; nothing elsewhere."""
+"""A progress bar for long work, shown only on a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,8 +6,13 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how much of *total* (None: nobody knows) is done; what this yields adds to it, from any thread."""
+def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on stderr, and yield a thread-safe function that advances it by a number of steps.
+
+    Args:
+        title: Text beside the bar.
+        total: All steps; None if unknown.
+    """
     if not sys.stderr.isatty() or total == 0:
         yield lambda _: None
         return
@@ -16,4 +21,4 @@ def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda step: progress.advance(task, step)
+        yield lambda steps: progress.advance(task, steps)

@@ -1,6 +1,6 @@
-"""What happened to a job, in the order of time: what its attempts wrote down, and what they could not.
+"""A job's timeline: the events that its attempts logged, and those that only the record shows.
 
-A node that vanished tells of nothing; neither do a submit and an operator. That is told from the record.
+A node that vanished logs nothing about it, and neither do a submit and an operator's actions; the record shows them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,12 +13,12 @@ from lifecycle.job_record import AttemptSummary, JobRecord, iso
 from lifecycle.states import State
 
 Event = dict[str, Any]
-"""`{"at", "epoch", "node", "event", …}`, as an attempt's log has it."""
+"""`{"at", "epoch", "node", "event", …}`, as in an attempt's event log."""
 
 
-def timeline(record: JobRecord, told: Iterable[Event]) -> list[Event]:
-    """*told* by the attempts, and what the record adds; by time, as far as the nodes' clocks agree."""
-    events = [*told, *_from_record(record)]
+def timeline(record: JobRecord, logged: Iterable[Event]) -> list[Event]:
+    """Return the *logged* events and those in the record, by time, as far as the nodes' clocks agree."""
+    events = [*logged, *_from_record(record)]
     return sorted(events, key=lambda event: str(event.get("at") or ""))
 
 
@@ -37,8 +37,8 @@ def _from_record(record: JobRecord) -> Iterator[Event]:
             )
     last = record.attempts[-1].epoch if record.attempts else 0
     if record.epoch > last and stamps.updated:
-        what = "cancelled" if record.state is State.CANCELLED else "queued"
-        yield _event(stamps.finished or stamps.updated, record.epoch, None, what, why="by an operator")
+        name = "cancelled" if record.state is State.CANCELLED else "queued"
+        yield _event(stamps.finished or stamps.updated, record.epoch, None, name, why="by an operator")
 
 
 def _event(at: str, epoch: int, node: str | None, event: str, **facts: Any) -> Event:
@@ -46,7 +46,7 @@ def _event(at: str, epoch: int, node: str | None, event: str, **facts: Any) -> E
 
 
 def _last_sign(attempt: AttemptSummary) -> str | None:
-    """When the node's last beat said that it lived."""
+    """Return the time of the node's last heartbeat, ISO 8601; None if the attempt's start is no time."""
     try:
         began = datetime.fromisoformat(attempt.started)
     except ValueError:

@@ -1,1 +1,4 @@
-"""The web page (`holdfast dashboard`): needs the extra `dashboard`, and nothing else imports it."""
+"""The dashboard: pages, their data, and their protection; it needs the extra `dashboard`.
+
+Only `client.commands.dashboard` may import it, and it imports no command.
+"""

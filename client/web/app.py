@@ -1,4 +1,4 @@
-"""The page as an ASGI application: its addresses, and what all its templates share."""
+"""The dashboard as an ASGI application: its routes, and the globals and filters of its templates."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from client.commands.status import duration
-from client.commands.storage import human
-from client.web.diagram import GROUPS, LAYOUTS, SILENT, arrows
+from client.views.text import format_duration, format_size
+from client.web.diagram import GROUPS, LAYOUTS, UNLABELLED, arrows
 from client.web.pages import Pages
 from client.web.refresher import Refresher
-from client.web.security import Guard, Rules
+from client.web.security import SecurityMiddleware, SecurityRules
 from client.web.sse import EventStream
 from lifecycle import __version__
 from lifecycle.errors import HoldfastError
@@ -29,28 +28,28 @@ from lifecycle.states_page import STATE_NOTES
 HERE: Final = Path(__file__).parent
 
 
-def make_app(refresher: Refresher, rules: Rules) -> Starlette:
-    """The application, ready to be served.
+def make_app(refresher: Refresher, rules: SecurityRules) -> Starlette:
+    """Return the application, ready to be served.
 
     Args:
-        refresher: What it shows.
-        rules: To whom.
+        refresher: The source of its data.
+        rules: The rules that requests must satisfy.
     """
-    pages, stream = Pages(refresher, rules, templates(refresher)), EventStream(refresher)
+    pages, stream = Pages(refresher, rules, make_templates(refresher)), EventStream(refresher)
 
     @asynccontextmanager
-    async def keeping(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with anyio.create_task_group() as group:
-            group.start_soon(refresher.keep)
+            group.start_soon(refresher.run)
             yield
             refresher.close()
             group.cancel_scope.cancel()
 
-    async def trouble(_: Request, error: Exception) -> Response:
-        return pages.trouble(503, str(error))
+    async def on_error(_: Request, error: Exception) -> Response:
+        return pages.error(503, str(error))
 
-    async def nowhere(_: Request, __: Exception) -> Response:
-        return pages.trouble(404, "There is no such page.")
+    async def on_not_found(_: Request, __: Exception) -> Response:
+        return pages.not_found()
 
     return Starlette(
         routes=[
@@ -58,43 +57,43 @@ def make_app(refresher: Refresher, rules: Rules) -> Starlette:
             Route("/jobs", pages.jobs),
             Route("/jobs/{job}", pages.job),
             Route("/jobs/{job}/plot.json", pages.plot),
-            Route("/jobs/{job}/{act}", pages.confirm, methods=["GET"]),
-            Route("/jobs/{job}/{act}", pages.act, methods=["POST"]),
+            Route("/jobs/{job}/{action}", pages.confirm, methods=["GET"]),
+            Route("/jobs/{job}/{action}", pages.act, methods=["POST"]),
             Route("/nodes", pages.nodes),
             Route("/events", stream.answer),
             Mount("/assets", StaticFiles(directory=HERE / "assets")),
         ],
-        middleware=[Middleware(Guard, rules=rules)],
-        exception_handlers={HoldfastError: trouble, 404: nowhere},
-        lifespan=keeping,
+        middleware=[Middleware(SecurityMiddleware, rules=rules)],
+        exception_handlers={HoldfastError: on_error, 404: on_not_found},
+        lifespan=lifespan,
     )
 
 
-def templates(refresher: Refresher) -> Environment:
-    """The templates; every text that they show is escaped."""
-    made = Environment(
+def make_templates(refresher: Refresher) -> Environment:
+    """Return the templates; all text in them is escaped."""
+    templates = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"human": human, "lasting": duration}
-    made.globals |= {
+    templates.filters |= {"size": format_size, "duration": format_duration}
+    templates.globals |= {
         "arrows": arrows(),
         "groups": GROUPS,
         "layouts": LAYOUTS,
-        "silent": SILENT,
+        "unlabelled": UNLABELLED,
         "meanings": STATE_NOTES,
         "states": list(State),
         "version": __version__,
-        "where": where(refresher),
+        "location": location(refresher),
     }
-    return made
+    return templates
 
 
-def where(refresher: Refresher) -> str:
-    """Which jobs are shown, in a word or two."""
+def location(refresher: Refresher) -> str:
+    """Return the bucket or folder, and the prefix, of the jobs."""
     env = refresher.env
     parts = [env.bucket or str(env.settings.home), env.layout.prefix]
     return "/".join(part for part in parts if part)

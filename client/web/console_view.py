@@ -1,4 +1,7 @@
-"""What the workload writes, read from the bucket bit by bit: a place in it is a text that a browser can hand back."""
+"""A workload's output, read from the bucket piece by piece.
+
+A position in it is a text that a browser returns to continue from there.
+"""
 
 import codecs
 import re
@@ -7,18 +10,18 @@ from typing import Final, Self
 
 from attrs import frozen
 
-from client.commands.logs import CONSOLE
-from client.config.composition import Environment
-from lifecycle.ports.store import ListedObject, Range
+from client.config.environment import Environment
+from client.records.attempt_logs import LogObject, console_segments
+from lifecycle.ports.store import Range
 
-TAIL_BYTES: Final = 64 << 10  # of what there is already; `holdfast logs JOB --console` has all
+TAIL_BYTES: Final = 64 << 10  # of earlier output; `holdfast logs JOB --console` prints all of it
 ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-LAYOUT: Final = re.compile(r"(\d{1,9})-(\d{1,9})-(\d{1,9})")
+POSITION: Final = re.compile(r"(\d{1,9})-(\d{1,9})-(\d{1,9})")
 
 
 @frozen(order=True)
 class ConsolePosition:
-    """A place in a job's console: attempt, segment, and bytes into it."""
+    """A position in a job's output: attempt, segment, and bytes into the segment."""
 
     epoch: int = 0
     number: int = 0
@@ -29,71 +32,54 @@ class ConsolePosition:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """What `str` made; None for anything else."""
-        found = LAYOUT.fullmatch(text)
+        """Read a position in the form of `str`; return None for any other text."""
+        found = POSITION.fullmatch(text)
         return cls(*map(int, found.groups())) if found else None
 
 
 @frozen
 class ConsolePart:
-    """Text of one attempt, and the place after it."""
+    """Output of one attempt, and the position after it."""
 
     epoch: int
     text: str
     end: ConsolePosition
 
 
-@frozen
-class _Segment:
-    epoch: int
-    number: int
-    key: str
-    size: int
-
-
-def read_on(env: Environment, job: str, after: ConsolePosition | None) -> list[ConsolePart]:
-    """What was written since *after*; since TAIL_BYTES before the end, if None.
+def read_console(env: Environment, job: str, after: ConsolePosition | None) -> list[ConsolePart]:
+    """Read the output after a position; if that is None, the last TAIL_BYTES.
 
     Raises:
         RetryableError: The bucket cannot be read.
-        ConfigError: Wrong bucket or credentials.
+        ConfigError: The bucket or its credentials are wrong.
     """
-    segments = sorted(
-        (_Segment(int(match[1]), int(match[2]), listed.key, listed.size_bytes) for listed, match in _listed(env, job)),
-        key=lambda one: (one.epoch, one.number),
-    )
+    segments = console_segments(env, job)
     start = _tail(segments) if after is None else after
     newest = segments[-1].epoch if segments else 0
-    pieces: list[ConsolePart] = []
+    parts: list[ConsolePart] = []
     for one in segments:
         here = max(start, ConsolePosition(one.epoch, one.number))
-        if (here.epoch, here.number) != (one.epoch, one.number) or here.offset >= one.size:
+        if (here.epoch, here.number) != (one.epoch, one.number) or here.offset >= one.size_bytes:
             continue
-        body = env.store.get_range(Range(one.key, here.offset, one.size - here.offset)) or b""
+        body = env.store.get_range(Range(one.key, here.offset, one.size_bytes - here.offset)) or b""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         text = decoder.decode(body, final=one.epoch < newest)
-        left = len(decoder.getstate()[0])  # the first bytes of a character whose others are still to come
-        pieces.append(
-            ConsolePart(one.epoch, clean(text), ConsolePosition(one.epoch, one.number, here.offset + len(body) - left))
-        )
-    return pieces
+        pending = len(decoder.getstate()[0])  # first bytes of a character whose last ones are not there yet
+        end = ConsolePosition(one.epoch, one.number, here.offset + len(body) - pending)
+        parts.append(ConsolePart(one.epoch, clean(text), end))
+    return parts
 
 
-def _listed(env: Environment, job: str) -> list[tuple[ListedObject, re.Match[str]]]:
-    return [
-        (listed, match) for listed in env.store.list(env.layout.job(job).logs) if (match := CONSOLE.search(listed.key))
-    ]
-
-
-def _tail(segments: Sequence[_Segment]) -> ConsolePosition:
-    room = TAIL_BYTES
+def _tail(segments: Sequence[LogObject]) -> ConsolePosition:
+    """Return the position TAIL_BYTES before the end."""
+    left = TAIL_BYTES
     for one in reversed(segments):
-        if one.size >= room:
-            return ConsolePosition(one.epoch, one.number, one.size - room)
-        room -= one.size
+        if one.size_bytes >= left:
+            return ConsolePosition(one.epoch, one.number, one.size_bytes - left)
+        left -= one.size_bytes
     return ConsolePosition()
 
 
 def clean(text: str) -> str:
-    """Without what steers a terminal; a line that was overwritten becomes a line of its own."""
+    """Return *text* without terminal escapes; a line that was overwritten becomes a line of its own."""
     return ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")

@@ -1,7 +1,6 @@
-"""The state diagram as it is drawn: its arrows from the table of states, its places by hand, wide and narrow.
+"""The dashboard's state diagram: arrows from the state table, positions set by hand, for wide and narrow screens.
 
-The table says what there is; this says only where it lies. A state or an arrow of the table that has no place here
-fails a test, so the drawing cannot fall behind.
+A test fails if a state or an arrow of the table has no position here, so the drawing cannot fall behind.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,20 +18,20 @@ GROUPS: Final[Mapping[str, frozenset[State]]] = {
     "working": WORKING,
     "over": FINAL | {SUPERSEDED},
 }
-LONGEST_LINE: Final = 14  # characters of a state's name that fit into a narrow box
+LONGEST_LINE: Final = 14  # characters of a state's name that fit in a narrow box
 
 Pair = tuple[State, State]
 
 
 @frozen
 class Arrow:
-    """One arrow: edges of the table with the same two ends.
+    """An arrow: all edges of the table with the same two ends.
 
     Attributes:
         source: A state, or a group of GROUPS if the edge leaves each of its states.
         destination: The state it enters.
-        triggers: What fires it.
-        pairs: The ends of the edges that it stands for.
+        triggers: The triggers of its edges.
+        pairs: Source and destination of each of its edges.
     """
 
     source: str
@@ -42,17 +41,17 @@ class Arrow:
 
     @property
     def name(self) -> str:
-        """For the page's marks."""
+        """Its name in the page."""
         return f"{self.source}-{self.destination}"
 
     @property
     def label(self) -> str:
-        """Its triggers, for people."""
+        """Its triggers, as text."""
         return ", ".join(self.triggers)
 
 
 def arrows() -> list[Arrow]:
-    """Every edge of the table, in as few arrows as say the same."""
+    """Return the edges of the table as the fewest arrows."""
     sources: dict[tuple[Trigger, State], dict[State, None]] = {}
     for edge in EDGES:
         sources.setdefault((edge.trigger, edge.destination), {})[edge.source] = None
@@ -66,10 +65,10 @@ def arrows() -> list[Arrow]:
 
 
 def _grouped(ends: Iterable[State], destination: State) -> list[tuple[str, list[State]]]:
-    """The sources of one trigger and destination: whole groups first, then what is left, one by one."""
+    """Return the sources of a trigger and destination: whole groups first, then the remaining states one by one."""
     left, found = list(ends), []
     for name, group in GROUPS.items():
-        within = destination in group and name != "owned"  # `take` enters `received` from all that are owned
+        within = destination in group and name != "owned"  # `take` enters `received` from all owned states
         if group <= set(left) and not within:
             found.append((name, sorted(group)))
             left = [state for state in left if state not in group]
@@ -78,7 +77,7 @@ def _grouped(ends: Iterable[State], destination: State) -> list[tuple[str, list[
 
 @frozen
 class Box:
-    """A rectangle: its middle, and its size."""
+    """A rectangle: its centre and its size."""
 
     x: float
     y: float
@@ -97,8 +96,8 @@ class Box:
 
 
 @frozen
-class Way:
-    """How an arrow runs: an SVG path, and where its label stands (its middle)."""
+class ArrowPath:
+    """The path of an arrow in SVG, and the centre of its label."""
 
     path: str
     x: float
@@ -107,15 +106,15 @@ class Way:
 
 @frozen
 class DiagramLayout:
-    """Where everything lies.
+    """The positions of everything in a drawing.
 
     Attributes:
-        name: For the page.
-        width: Of the drawing.
-        height: Of it.
-        boxes: Of the states.
-        groups: Of the groups.
-        ways: Of the arrows, by `Arrow.name`.
+        name: The layout's name in the page.
+        width: Width of the drawing.
+        height: Height of the drawing.
+        boxes: Boxes of the states.
+        groups: Boxes of the groups.
+        paths: Paths of the arrows, by `Arrow.name`.
     """
 
     name: str
@@ -123,10 +122,10 @@ class DiagramLayout:
     height: int
     boxes: Mapping[State, Box]
     groups: Mapping[str, Box]
-    ways: Mapping[str, Way]
+    paths: Mapping[str, ArrowPath]
 
     def lines(self, state: State) -> list[str]:
-        """The state's name, in two lines where one would not fit."""
+        """Return the state's name, in two lines if one would not fit."""
         if self.boxes[state].width > 8 * LONGEST_LINE or len(state) <= LONGEST_LINE:
             return [state.value]
         head, _, tail = state.rpartition("_")
@@ -165,31 +164,31 @@ WIDE: Final = DiagramLayout(
         "working": Box(775, 233, 180, 292),
         "over": Box(1030, 237, 184, 360),
     },
-    ways={
-        "waiting-received": Way("M202 180 C260 180 250 232 304 236", 248, 178),
-        "owned-received": Way("M295 372 C350 372 385 330 385 278", 338, 384),
-        "owned-released": Way("M295 290 C250 290 245 260 191 256", 246, 306),
-        "received-input_loaded": Way("M420 217 C445 160 460 132 494 130", 428, 158),
-        "received-resumed": Way("M420 273 C445 330 460 358 494 360", 470, 318),
-        "input_loaded-running": Way("M651 130 L694 130", 671, 118),
-        "resumed-running": Way("M630 332 C660 250 650 150 694 142", 628, 268),
-        "running-checkpointing": Way("M730 158 L730 273", 730, 190),
-        "checkpointing-running": Way("M812 278 L812 163", 812, 246),
-        "checkpointing-checkpointing": Way("M740 334 C740 362 810 362 810 339", 775, 368),
-        "working-completed": Way("M865 120 L949 120", 906, 108),
-        "working-paused_for_timeout": Way(
+    paths={
+        "waiting-received": ArrowPath("M202 180 C260 180 250 232 304 236", 248, 178),
+        "owned-received": ArrowPath("M295 372 C350 372 385 330 385 278", 338, 384),
+        "owned-released": ArrowPath("M295 290 C250 290 245 260 191 256", 246, 306),
+        "received-input_loaded": ArrowPath("M420 217 C445 160 460 132 494 130", 428, 158),
+        "received-resumed": ArrowPath("M420 273 C445 330 460 358 494 360", 470, 318),
+        "input_loaded-running": ArrowPath("M651 130 L694 130", 671, 118),
+        "resumed-running": ArrowPath("M630 332 C660 250 650 150 694 142", 628, 268),
+        "running-checkpointing": ArrowPath("M730 158 L730 273", 730, 190),
+        "checkpointing-running": ArrowPath("M812 278 L812 163", 812, 246),
+        "checkpointing-checkpointing": ArrowPath("M740 334 C740 362 810 362 810 339", 775, 368),
+        "working-completed": ArrowPath("M865 120 L949 120", 906, 108),
+        "working-paused_for_timeout": ArrowPath(
             "M720 379 C720 470 720 455 680 455 L150 455 C110 455 110 440 110 403", 440, 443
         ),
-        "owned-failed": Way("M875 205 L949 205", 911, 193),
-        "owned-superseded": Way("M875 290 L949 290", 909, 278),
-        "owned-cancelled": Way("M875 375 L949 375", 911, 363),
-        "waiting-cancelled": Way("M60 417 C60 482 60 482 100 482 L990 482 C1030 482 1030 460 1030 408", 440, 470),
-        "failed-queued": Way(
+        "owned-failed": ArrowPath("M875 205 L949 205", 911, 193),
+        "owned-superseded": ArrowPath("M875 290 L949 290", 909, 278),
+        "owned-cancelled": ArrowPath("M875 375 L949 375", 911, 363),
+        "waiting-cancelled": ArrowPath("M60 417 C60 482 60 482 100 482 L990 482 C1030 482 1030 460 1030 408", 440, 470),
+        "failed-queued": ArrowPath(
             "M1106 205 C1134 205 1134 205 1134 180 L1134 60 C1134 24 1134 24 1100 24 L150 24 C110 24 110 30 110 87",
             585,
             12,
         ),
-        "cancelled-queued": Way("M1106 375 C1134 375 1134 375 1134 350 L1134 180", 1134, 0),
+        "cancelled-queued": ArrowPath("M1106 375 C1134 375 1134 375 1134 350 L1134 180", 1134, 0),
     },
 )
 
@@ -227,35 +226,35 @@ NARROW: Final = DiagramLayout(
         "working": Box(169, 401, 288, 124),
         "over": Box(171, 562, 334, 96),
     },
-    ways={
-        "waiting-received": Way("M222 118 C222 150 190 150 182 182", 226, 162),
-        "owned-received": Way("M18 236 C50 252 85 244 115 228", 64, 226),
-        "owned-released": Way("M276 179 L276 110", 254, 138),
-        "received-input_loaded": Way("M140 241 C130 260 110 262 96 272", 84, 258),
-        "received-resumed": Way("M198 241 C208 260 228 262 242 272", 254, 258),
-        "input_loaded-running": Way("M80 331 L80 364", 96, 348),
-        "resumed-running": Way("M230 331 C210 356 150 345 118 366", 170, 342),
-        "running-checkpointing": Way("M129 388 L204 388", 168, 378),
-        "checkpointing-running": Way("M209 408 L134 408", 168, 431),
-        "checkpointing-checkpointing": Way("M230 423 C230 448 286 448 286 428", 236, 452),
-        "working-completed": Way("M48 463 L48 528", 50, 494),
-        "working-paused_for_timeout": Way(
+    paths={
+        "waiting-received": ArrowPath("M222 118 C222 150 190 150 182 182", 226, 162),
+        "owned-received": ArrowPath("M18 236 C50 252 85 244 115 228", 64, 226),
+        "owned-released": ArrowPath("M276 179 L276 110", 254, 138),
+        "received-input_loaded": ArrowPath("M140 241 C130 260 110 262 96 272", 84, 258),
+        "received-resumed": ArrowPath("M198 241 C208 260 228 262 242 272", 254, 258),
+        "input_loaded-running": ArrowPath("M80 331 L80 364", 96, 348),
+        "resumed-running": ArrowPath("M230 331 C210 356 150 345 118 366", 170, 342),
+        "running-checkpointing": ArrowPath("M129 388 L204 388", 168, 378),
+        "checkpointing-running": ArrowPath("M209 408 L134 408", 168, 431),
+        "checkpointing-checkpointing": ArrowPath("M230 423 C230 448 286 448 286 428", 236, 452),
+        "working-completed": ArrowPath("M48 463 L48 528", 50, 494),
+        "working-paused_for_timeout": ArrowPath(
             "M25 401 C10 401 10 401 10 380 L10 150 C10 136 10 136 26 136 L150 136 C169 136 169 130 169 110", 110, 146
         ),
-        "owned-failed": Way("M212 475 L212 528", 212, 504),
-        "owned-superseded": Way("M130 475 L130 528", 128, 504),
-        "owned-cancelled": Way("M282 475 L282 528", 280, 494),
-        "waiting-cancelled": Way("M332 96 C341 96 341 96 341 110 L341 490 C341 508 312 505 306 528", 322, 146),
-        "failed-queued": Way(
+        "owned-failed": ArrowPath("M212 475 L212 528", 212, 504),
+        "owned-superseded": ArrowPath("M130 475 L130 528", 128, 504),
+        "owned-cancelled": ArrowPath("M282 475 L282 528", 280, 494),
+        "waiting-cancelled": ArrowPath("M332 96 C341 96 341 96 341 110 L341 490 C341 508 312 505 306 528", 322, 146),
+        "failed-queued": ArrowPath(
             "M212 587 C212 620 212 622 232 622 L330 622 C354 622 354 622 354 600 L354 40 "
             "C354 14 354 14 330 14 L82 14 C62 14 62 14 62 46",
             200,
             10,
         ),
-        "cancelled-queued": Way("M294 587 L294 622", 294, 0),
+        "cancelled-queued": ArrowPath("M294 587 L294 622", 294, 0),
     },
 )
 
 LAYOUTS: Final = (WIDE, NARROW)
-SILENT: Final = frozenset({"cancelled-queued"})
-"""Arrows that run into another's way, whose label says what they are too."""
+UNLABELLED: Final = frozenset({"cancelled-queued"})
+"""Arrows that join another arrow with the same label."""

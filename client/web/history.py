@@ -1,7 +1,6 @@
-"""What became of a job, from its record and its attempts' logs: events, the way through the diagram, plots."""
+"""A job's history, from its record and its attempts' logs: events, its path through the state diagram, plots."""
 
 import json
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -11,30 +10,29 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from client.config.composition import Environment
+from client.config.environment import Environment
+from client.records.attempt_logs import HEAD_FIELDS, event_logs
 from client.web.diagram import Pair
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.job_record import AttemptSummary, JobRecord
 from lifecycle.states import FINAL, OWNED, State
 
-LOG: Final = re.compile(r"/e(\d+)\.jsonl$")
-MOST_LOGS: Final = 50  # of a job: the newest
-KEPT_LOGS: Final = 256  # of all jobs, in memory
-FIXED: Final = ("at", "epoch", "node", "event")
+MOST_LOGS: Final = 50  # per job; the newest
+KEPT_LOGS: Final = 256  # in memory, of all jobs
 NEEDS_RUNNING: Final = frozenset({State.RUNNING, State.COMPLETED, State.PAUSED_FOR_TIMEOUT})
 STARTS: Final = frozenset({"resumed", "input_loaded"})
 
 
 @frozen
-class Happening:
-    """A line of an attempt's log.
+class LogEvent:
+    """A line of an attempt's event log.
 
     Attributes:
-        at: When, by the node's clock.
-        epoch: In which attempt.
-        node: Where.
-        event: What.
-        facts: What else the line says.
+        at: Time by the node's clock.
+        epoch: The attempt.
+        node: The node.
+        event: The event's name.
+        facts: The event's other fields.
     """
 
     at: datetime
@@ -44,94 +42,91 @@ class Happening:
     facts: Mapping[str, Any]
 
     def number(self, name: str) -> float | None:
-        """The fact *name*, if it is a number."""
+        """Return the field *name* if it is a number; None otherwise."""
         value = self.facts.get(name)
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-class Logs:
-    """Reads attempts' logs; one that has not changed since is not read again. Safe to use from several threads.
+class LogCache:
+    """Reads attempts' event logs, and keeps those that have not changed in memory. Thread-safe.
 
     Args:
-        env: Whose.
+        env: The environment of the jobs.
     """
 
     def __init__(self, env: Environment) -> None:
         self._env = env
-        self._kept: OrderedDict[tuple[str, str], list[Happening]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], list[LogEvent]] = OrderedDict()
         self._lock = Lock()
 
-    def of(self, job: str) -> list[Happening]:
-        """What happened to *job*, by attempt; of its newest MOST_LOGS attempts. Lines that say nothing are left out.
+    def events(self, job: str) -> list[LogEvent]:
+        """Return the events of the newest MOST_LOGS attempts of *job*, by attempt, without damaged lines.
 
         Raises:
             RetryableError: The bucket cannot be read.
-            ConfigError: Wrong bucket or credentials.
+            ConfigError: The bucket or its credentials are wrong.
         """
-        found = [
-            (int(match[1]), listed.key, listed.version)
-            for listed in self._env.store.list(self._env.layout.job(job).logs)
-            if (match := LOG.search(listed.key))
-        ]
-        return [one for _, key, version in sorted(found)[-MOST_LOGS:] for one in self._log(key, version)]
+        logs = event_logs(self._env, job)[-MOST_LOGS:]
+        return [event for log in logs for event in self._read(log.key, log.version)]
 
-    def _log(self, key: str, version: str) -> list[Happening]:
+    def _read(self, key: str, version: str) -> list[LogEvent]:
         with self._lock:
             if (key, version) in self._kept:
                 self._kept.move_to_end((key, version))
                 return self._kept[key, version]
         stored = self._env.store.get(key)
         lines = stored.body.decode(errors="replace").splitlines() if stored else []
-        happened = [one for line in lines if (one := _happening(line))]
+        events = [event for line in lines if (event := _parse_event(line))]
         with self._lock:
-            self._kept[key, version] = happened
+            self._kept[key, version] = events
             while len(self._kept) > KEPT_LOGS:
                 self._kept.popitem(last=False)
-        return happened
+        return events
 
 
-def logs_or_why(logs: Logs, job: str) -> tuple[list[Happening], str | None]:
-    """What happened to *job*, or why that is not known: the page shows the record all the same."""
+def events_or_problem(logs: LogCache, job: str) -> tuple[list[LogEvent], str | None]:
+    """Return the events of *job*, or the reason why they cannot be read; the page shows the record in any case."""
     try:
-        return logs.of(job), None
+        return logs.events(job), None
     except (RetryableError, PermanentError) as error:
         return [], str(error)
 
 
-def _happening(line: str) -> Happening | None:
+def _parse_event(line: str) -> LogEvent | None:
+    """Parse a line of an event log; return None if it is damaged."""
     try:
         entry = json.loads(line)
-        at, epoch, node, event = (entry.pop(name) for name in FIXED)
-        return Happening(moment(at), int(epoch), str(node), str(event), entry)
+        at, epoch, node, event = (entry.pop(name) for name in HEAD_FIELDS)
+        return LogEvent(parse_time(at), int(epoch), str(node), str(event), entry)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def moment(text: str | None) -> datetime:
-    """A time of the record or a log.
+def parse_time(text: str | None) -> datetime:
+    """Parse a time of a record or a log.
 
     Raises:
-        ValueError: It is none.
+        ValueError: *text* is not a time.
     """
     at = datetime.fromisoformat(text or "")
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def moment_or_none(text: str | None) -> datetime | None:
-    """The same; None for what is none."""
+def parse_time_or_none(text: str | None) -> datetime | None:
+    """Parse a time of a record or a log; return None if *text* is not a time."""
     try:
-        return moment(text)
+        return parse_time(text)
     except ValueError:
         return None
 
 
-# ---- its way through the diagram ----
+# ---- path through the state diagram ----
 
 
-def way(record: JobRecord, happened: Sequence[Happening]) -> set[Pair]:
-    """The edges that the job took, as far as record and logs tell: both ends of each."""
+def path(record: JobRecord, logged: Sequence[LogEvent]) -> set[Pair]:
+    """Return the edges that the job took, as far as record and logs show: source and destination of each."""
     events: dict[int, set[str]] = {}
-    for one in happened:
+    for one in logged:
         events.setdefault(one.epoch, set()).add(one.event)
     taken: set[Pair] = set()
     before = State.QUEUED
@@ -144,20 +139,20 @@ def way(record: JobRecord, happened: Sequence[Happening]) -> set[Pair]:
         if State.CHECKPOINTING in reached and now is not State.CHECKPOINTING:
             taken.add((State.CHECKPOINTING, State.RUNNING))
         before = _leave(taken, reached, now)
-    if record.state is State.QUEUED and record.attempts:  # whichever it was, `retry` opened it again
+    if record.state is State.QUEUED and record.attempts:  # a retry reopened it
         taken.update((pair[1], State.QUEUED) for pair in list(taken) if pair[1] in {State.FAILED, State.CANCELLED})
     return taken
 
 
 def _ended_as(attempt: AttemptSummary) -> State:
-    """The state that an attempt left behind, which was not the last one."""
+    """Return the state in which an attempt left the job; for all attempts but the last."""
     named = {"timeout": State.PAUSED_FOR_TIMEOUT, "cancelled": State.CANCELLED, "vanished": State.RUNNING}
     failed = dict.fromkeys(("invalid", "deaths", "wall_time"), State.FAILED)
     return {**named, **failed}.get(attempt.outcome or "vanished", State.RELEASED)
 
 
 def _reached(attempt: AttemptSummary, events: set[str], now: State) -> list[State]:
-    """The owned states that an attempt went through, in order."""
+    """Return the owned states of an attempt, in order."""
     reached = [State.RECEIVED]
     saved = attempt.commits > 0 or "checkpoint" in events or now is State.CHECKPOINTING
     ran = saved or attempt.useful_s > 0 or "running" in events or now in NEEDS_RUNNING
@@ -174,7 +169,7 @@ def _reached(attempt: AttemptSummary, events: set[str], now: State) -> list[Stat
 
 
 def _leave(taken: set[Pair], reached: Sequence[State], now: State) -> State:
-    """Add the edge that ended an attempt; where the next one starts from."""
+    """Add the edge that ended an attempt, and return the state from which the next one starts."""
     at = State.RUNNING if State.RUNNING in reached else reached[-1]
     if now in OWNED:
         return at
@@ -188,11 +183,11 @@ def _leave(taken: set[Pair], reached: Sequence[State], now: State) -> State:
 # ---- plots ----
 
 
-def progress_plot(record: JobRecord, happened: Iterable[Happening]) -> list[tuple[float, float, float | None]]:
-    """Seconds since 1970, steps done, and steps a second since the point before, by time."""
+def progress_plot(record: JobRecord, logged: Iterable[LogEvent]) -> list[tuple[float, float, float | None]]:
+    """Return points in order of time: seconds since 1970, steps done, and steps per second since the previous point."""
     points: list[tuple[float, float, float | None]] = []
     before: tuple[int, float, float] | None = None
-    for one in happened:
+    for one in logged:
         step = one.number("step") if one.event in STARTS | {"checkpoint"} else None
         if one.event in STARTS and step is None:
             step = 0
@@ -201,7 +196,7 @@ def progress_plot(record: JobRecord, happened: Iterable[Happening]) -> list[tupl
         at = one.at.timestamp()
         points.append((at, step, _rate(before, one.epoch, at, step)))
         before = (one.epoch, at, step)
-    now, done = moment_or_none(record.timestamps.updated), record.progress.done
+    now, done = parse_time_or_none(record.timestamps.updated), record.progress.done
     if now and done is not None:
         points.append((now.timestamp(), done, record.progress.rate))
     return sorted(points)
@@ -213,14 +208,21 @@ def _rate(before: tuple[int, float, float] | None, epoch: int, at: float, step: 
     return (step - before[2]) / (at - before[1])
 
 
-def checkpoints(happened: Iterable[Happening]) -> list[Happening]:
-    """The checkpoints that were committed, by time."""
-    return sorted((one for one in happened if one.event == "checkpoint"), key=lambda one: one.at)
+def checkpoints(logged: Iterable[LogEvent]) -> list[LogEvent]:
+    """Return the committed checkpoints, in order of time."""
+    return sorted((one for one in logged if one.event == "checkpoint"), key=lambda one: one.at)
 
 
 @frozen
-class Bar:
-    """An attempt on the timeline: shares of its width, 0 to 1; and its checkpoints there."""
+class AttemptBar:
+    """An attempt on the timeline.
+
+    Attributes:
+        attempt: The attempt.
+        start: Its start, as a share of the timeline's width.
+        length: Its length, likewise.
+        ticks: Its checkpoints, likewise.
+    """
 
     attempt: AttemptSummary
     start: float
@@ -228,13 +230,13 @@ class Bar:
     ticks: Sequence[float]
 
 
-def bars(record: JobRecord, happened: Iterable[Happening], now: datetime) -> list[Bar]:
-    """The attempts on one line of time, from the first one's start to the last one's end, or to now."""
+def attempt_bars(record: JobRecord, logged: Iterable[LogEvent], now: datetime) -> list[AttemptBar]:
+    """Place the attempts on a timeline, from the start of the first one to the end of the last one, or to now."""
     spans = []
     for number, attempt in enumerate(record.attempts):
         following = record.attempts[number + 1].started if number + 1 < len(record.attempts) else None
-        start = moment_or_none(attempt.started)
-        end = moment_or_none(attempt.ended) or moment_or_none(following) or now
+        start = parse_time_or_none(attempt.started)
+        end = parse_time_or_none(attempt.ended) or parse_time_or_none(following) or now
         if start:
             spans.append((attempt, start.timestamp(), max(end, start).timestamp()))
     if not spans:
@@ -242,9 +244,9 @@ def bars(record: JobRecord, happened: Iterable[Happening], now: datetime) -> lis
     first, last = min(start for _, start, _ in spans), max(end for _, _, end in spans)
     whole = max(last - first, 1e-3)
     ticks: dict[int, list[float]] = {}
-    for one in checkpoints(happened):
+    for one in checkpoints(logged):
         ticks.setdefault(one.epoch, []).append(min(max((one.at.timestamp() - first) / whole, 0.0), 1.0))
     return [
-        Bar(attempt, (start - first) / whole, (end - start) / whole, ticks.get(attempt.epoch, []))
+        AttemptBar(attempt, (start - first) / whole, (end - start) / whole, ticks.get(attempt.epoch, []))
         for attempt, start, end in spans
     ]

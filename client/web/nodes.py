@@ -1,18 +1,29 @@
-"""The nodes, as far as records tell of them: those that own a job. An idle worker writes nothing."""
+"""The nodes that own jobs, from the records. An idle worker writes nothing, so it is not seen here."""
+
+from typing import Final
 
 from attrs import define, field, frozen
 
-from client.commands.status import is_stale
-from client.records.record_index import Query, RecordIndex
+from client.records.estimates import is_stale
+from client.records.query import Query
+from client.records.record_index import RecordIndex
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import OWNED, State
 
-OWNED_JOBS: Query = Query(states=[state for state in State if state in OWNED])
+OWNED_JOBS: Final = Query(states=[state for state in State if state in OWNED])
 
 
 @define
 class NodeSummary:
-    """A node: what kind of machine, its jobs, seconds since it was last heard of, and whether it is within a lease."""
+    """A node and its jobs.
+
+    Attributes:
+        name: The node's name.
+        kind: Its kind of machine; empty if unknown.
+        jobs: The jobs that it owns.
+        heard_s: Seconds since its last sign of life.
+        is_alive: The lease of at least one of its jobs is fresh.
+    """
 
     name: str
     kind: str = ""
@@ -22,30 +33,30 @@ class NodeSummary:
 
     @property
     def rate(self) -> float | None:
-        """Steps a second of all its jobs; None if none of them says."""
+        """Steps per second of all its jobs; None if unknown or the node is not alive."""
         rates = [stored.record.progress.rate for stored in self.jobs if stored.record.progress.rate is not None]
         return sum(rates) if rates and self.is_alive else None
 
 
 @frozen
 class Nodes:
-    """All of them, those that are alive first; how many are, and their steps a second."""
+    """All nodes that own jobs, those alive first."""
 
     found: list[NodeSummary]
 
     @property
     def alive(self) -> int:
-        """How many are within a lease."""
+        """Number of nodes that are alive."""
         return sum(node.is_alive for node in self.found)
 
     @property
     def rate(self) -> float:
-        """Steps a second of all."""
+        """Steps per second of all nodes."""
         return sum(node.rate or 0.0 for node in self.found)
 
     @property
     def kinds(self) -> list[tuple[str, int, float]]:
-        """Of each kind of machine that is said: its name, how many are alive, and their steps a second a node."""
+        """For each kind of machine: its name, the number of nodes that are alive, and their mean steps per second."""
         alive: dict[str, list[float]] = {}
         for node in self.found:
             if node.is_alive and node.kind:
@@ -54,7 +65,7 @@ class Nodes:
 
 
 def nodes_of(index: RecordIndex) -> Nodes:
-    """Who owns jobs, by the index."""
+    """Return the nodes that own jobs, by the index."""
     nodes: dict[str, NodeSummary] = {}
     for found in index.jobs(OWNED_JOBS):
         if found.stored is None or found.stored.record.owner is None:

@@ -1,5 +1,6 @@
-"""The pages: each is whole as it is, and its script only brings it up to date."""
+"""The pages of the dashboard: each is complete without JavaScript; its script only keeps it up to date."""
 
+import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
@@ -11,15 +12,17 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from client.commands.status import as_object, is_stale
-from client.operations import job_control as control
-from client.operations.notices import tell_quietly
-from client.records.reader import Found, read_one
-from client.records.record_index import ORDERS, Query, eta_s
+from client.config.environment import Environment as JobEnvironment
+from client.operations.job_control import JobAction, cancel, retry, retry_from_start
+from client.operations.notices import deliver_after_change
+from client.records.estimates import eta_s, is_stale, share_done
+from client.records.query import ORDERS, Query
+from client.records.reader import Lookup, read_job
+from client.views.job_json import job_object
 from client.web import history
 from client.web.nodes import nodes_of
 from client.web.refresher import Refresher
-from client.web.security import Rules, read_form
+from client.web.security import SecurityRules, read_form
 from lifecycle.errors import ConfigError, HoldfastError, RetryableError
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import OWNED, State, Trigger, is_legal
@@ -30,20 +33,20 @@ PAGE: Final = 50
 LATEST: Final = 10
 MOST_EVENTS: Final = 200
 LONGEST_TEXT: Final = 200
-ACTS: Final = {"cancel": Trigger.CANCEL, "retry": Trigger.RETRY}
+ACTIONS: Final = {"cancel": Trigger.CANCEL, "retry": Trigger.RETRY}
 
 
 @frozen
 class JobRow:
-    """A job in a table.
+    """A row of a table of jobs.
 
     Attributes:
-        job: Its id.
+        job: The job's id.
         stored: Its record.
-        problem: Why there is none to show.
-        stale: Whether its owner's lease ran out.
-        share: Of its steps that are done; None if nobody can know.
-        eta_s: Seconds to its end; None likewise.
+        problem: Why there is no record to show.
+        stale: Its owner's lease has expired.
+        share: Share of its work that is done; None if unknown.
+        eta_s: Seconds to its end; None if unknown.
     """
 
     job: str
@@ -54,32 +57,31 @@ class JobRow:
     eta_s: float | None
 
 
-def row(found: Found) -> JobRow:
-    """A job as a table shows it."""
+def row(found: Lookup) -> JobRow:
+    """Return the row of a job."""
     if found.stored is None:
         return JobRow(found.job, None, found.problem, stale=False, share=None, eta_s=None)
     record = found.stored.record
-    progress = record.progress
-    share = progress.done / progress.total if progress.done is not None and progress.total else None
+    share = share_done(record.progress)
     stale, left = is_stale(found.stored), eta_s(record)
     eta = None if left is None or stale else max(left - found.stored.age_s, 0.0)
     return JobRow(found.job, found.stored, found.problem, stale, share, eta)
 
 
 @frozen
-class Choice:
-    """Which jobs a page shows, as its address says."""
+class JobFilter:
+    """The jobs that a page shows, as its address says."""
 
     state: State | None
     stale: bool
     text: str
     sort: str
-    backwards: bool
+    reverse: bool
     page: int
 
     @classmethod
-    def of(cls, request: Request) -> "Choice":
-        """What the address says; what it says wrongly is as if it were not there."""
+    def of(cls, request: Request) -> "JobFilter":
+        """Read the filter from the address; invalid parts are ignored."""
         given = request.query_params
         state, sort, page = given.get("state", ""), given.get("sort", ""), given.get("page", "")
         return cls(
@@ -87,67 +89,67 @@ class Choice:
             stale=bool(given.get("stale")),
             text=given.get("text", "").strip()[:LONGEST_TEXT],
             sort=sort if sort in ORDERS else "job",
-            backwards=bool(given.get("reverse")),
+            reverse=bool(given.get("reverse")),
             page=int(page) if page.isascii() and page.isdigit() and 0 < len(page) < 10 else 1,  # noqa: PLR2004 - pages
         )
 
     def query(self) -> Query:
-        """For the index: one page."""
+        """Return the query for one page."""
         return Query(
             states=(self.state,) if self.state else (),
             stale=self.stale,
             text=self.text,
             sort=self.sort,
-            backwards=self.backwards,
+            reverse=self.reverse,
             limit=PAGE,
             offset=(max(self.page, 1) - 1) * PAGE,
         )
 
     def address(self, **changes: Any) -> str:
-        """The address of the same jobs, with *changes*."""
+        """Return the address of the same page with *changes*."""
         now = evolve(self, **changes)
         parts = {
             "state": now.state.value if now.state else "",
             "stale": "1" if now.stale else "",
             "text": now.text,
             "sort": "" if now.sort == "job" else now.sort,
-            "reverse": "1" if now.backwards else "",
+            "reverse": "1" if now.reverse else "",
             "page": "" if now.page <= 1 else str(now.page),
         }
         words = urlencode({name: text for name, text in parts.items() if text})
         return f"/jobs?{words}" if words else "/jobs"
 
     def sorted_by(self, sort: str) -> str:
-        """The address of a table's head: that order, or the other way round if it is that order already."""
-        return self.address(sort=sort, backwards=sort == self.sort and not self.backwards, page=1)
+        """Return the address of a column's heading: its order, or the reverse if the page is in that order already."""
+        return self.address(sort=sort, reverse=sort == self.sort and not self.reverse, page=1)
 
 
 class Pages:
-    """Answers to browsers.
+    """The handlers of all pages.
 
     Args:
-        refresher: What is shown.
-        rules: For forms.
-        templates: How.
+        refresher: The source of the data.
+        rules: The rules that forms must satisfy.
+        templates: The HTML templates.
     """
 
-    def __init__(self, refresher: Refresher, rules: Rules, templates: Environment) -> None:
+    def __init__(self, refresher: Refresher, rules: SecurityRules, templates: Environment) -> None:
         self._refresher = refresher
         self._rules = rules
         self._templates = templates
-        self._logs = history.Logs(refresher.env)
+        self._logs = history.LogCache(refresher.env)
 
     async def overview(self, request: Request) -> Response:
-        """The diagram with the jobs in each state, and what changed last."""
-        await self._refresher.look()
+        """Show the diagram with the number of jobs in each state, and the latest changes."""
+        await self._refresher.fresh()
         query = Query(sort="updated", limit=LATEST)
         rows = await _in_thread(lambda: self._rows(query))
         return self._page("overview.html", request, rows=rows, taken=set(), here=None, choice=None)
 
     async def jobs(self, request: Request) -> Response:
-        """A page of the jobs that the address asks for."""
-        await self._refresher.look()
-        choice = Choice.of(request)
+        """Show a page of the jobs that the address selects."""
+        await self._refresher.fresh()
+        choice = JobFilter.of(request)
         total = await _in_thread(lambda: sum(self._refresher.index.count(choice.query()).values()))
         last = max(-(-total // PAGE), 1)
         choice = evolve(choice, page=min(choice.page, last))
@@ -155,47 +157,51 @@ class Pages:
         return self._page("jobs.html", request, rows=rows, choice=choice, total=total, last=last)
 
     async def job(self, request: Request) -> Response:
-        """All about one job, from its record itself."""
+        """Show one job, from its record."""
         job = request.path_params["job"]
         return await _in_thread(lambda: self._job(request, job))
 
     async def plot(self, request: Request) -> Response:
-        """What a job's plots are drawn from."""
+        """Return the data of a job's plots, as JSON."""
         job = request.path_params["job"]
         return await _in_thread(lambda: self._plot(job))
 
     async def nodes(self, request: Request) -> Response:
-        """Who owns jobs."""
-        await self._refresher.look()
+        """Show the nodes that own jobs."""
+        await self._refresher.fresh()
         found = await _in_thread(lambda: nodes_of(self._refresher.index))
         return self._page("nodes.html", request, nodes=found)
 
     async def confirm(self, request: Request) -> Response:
-        """Ask before anything is done."""
-        job, act = request.path_params["job"], request.path_params["act"]
-        if act not in ACTS:
-            return self.trouble(404, "There is no such page.")
-        return await _in_thread(lambda: self._confirm(request, job, act))
+        """Ask for confirmation of an action."""
+        job, action = request.path_params["job"], request.path_params["action"]
+        if action not in ACTIONS:
+            return self.not_found()
+        return await _in_thread(lambda: self._confirm(request, job, action))
 
     async def act(self, request: Request) -> Response:
-        """Do what was confirmed; then back to the job."""
-        job, act = request.path_params["job"], request.path_params["act"]
-        if act not in ACTS:
-            return self.trouble(404, "There is no such page.")
+        """Carry out a confirmed action, and return to the job."""
+        job, action = request.path_params["job"], request.path_params["action"]
+        if action not in ACTIONS:
+            return self.not_found()
         fields = await read_form(request, self._rules)
         if isinstance(fields, Response):
             return fields
-        do = control.cancel if act == "cancel" else control.retry_from_start if "anew" in fields else control.retry
-        return await _in_thread(lambda: self._act(request, job, act, do))
+        do = cancel if action == "cancel" else retry_from_start if "from_start" in fields else retry
+        return await _in_thread(lambda: self._act(request, job, action, do))
 
-    def trouble(self, status: int, why: str) -> Response:
-        """A page that says what is wrong."""
-        body = self._templates.get_template("trouble.html").render(news=self._refresher.news, why=why, path="")
-        return HTMLResponse(body, status)
+    def error(self, status: int, reason: str) -> Response:
+        """Return a page that explains an error."""
+        template = self._templates.get_template("error.html")
+        return HTMLResponse(template.render(summary=self._refresher.summary, reason=reason, path=""), status)
+
+    def not_found(self) -> Response:
+        """Return the page for an unknown address."""
+        return self.error(404, "There is no such page.")
 
     def _page(self, name: str, request: Request, *, status: int = 200, **values: Any) -> Response:
         body = self._templates.get_template(name).render(
-            news=self._refresher.news, form_token=request.state.form_token, path=request.url.path, **values
+            summary=self._refresher.summary, form_token=request.state.form_token, path=request.url.path, **values
         )
         return HTMLResponse(body, status)
 
@@ -203,34 +209,34 @@ class Pages:
         return [row(found) for found in self._refresher.index.jobs(query)]
 
     def _job(self, request: Request, job: str) -> Response:
-        found = read_one(self._refresher.env, job)
+        found = read_job(self._refresher.env, job)
         if found.stored is None:
-            return self.trouble(503 if found.is_passing else 404, found.problem or "")
+            return self.error(503 if found.is_transient else 404, found.problem or "")
         record = found.stored.record
-        happened, why_not = history.logs_or_why(self._logs, job)
+        events, log_problem = history.events_or_problem(self._logs, job)
         return self._page(
             "job.html",
             request,
             row=row(found),
             record=record,
-            told=as_object(found.stored),
+            shown=job_object(found.stored),
             age_s=found.stored.age_s,
-            acts=[name for name, trigger in ACTS.items() if is_legal(record.state, trigger)],
-            taken=history.way(record, happened),
+            actions=[name for name, trigger in ACTIONS.items() if is_legal(record.state, trigger)],
+            taken=history.path(record, events),
             here=record.state,
-            bars=history.bars(record, happened, self._refresher.env.clock.now()),
-            events=sorted(happened, key=lambda one: one.at, reverse=True)[:MOST_EVENTS],
-            saved=history.checkpoints(happened)[::-1][:PAGE],
-            why_not=why_not,
+            bars=history.attempt_bars(record, events, self._refresher.env.clock.now()),
+            events=sorted(events, key=lambda one: one.at, reverse=True)[:MOST_EVENTS],
+            saved=history.checkpoints(events)[::-1][:PAGE],
+            log_problem=log_problem,
         )
 
     def _plot(self, job: str) -> Response:
-        found = read_one(self._refresher.env, job)
+        found = read_job(self._refresher.env, job)
         if found.stored is None:
-            return JSONResponse({"problem": found.problem}, 503 if found.is_passing else 404)
-        happened, _ = history.logs_or_why(self._logs, job)
-        points = history.progress_plot(found.stored.record, happened)
-        saved = history.checkpoints(happened)
+            return JSONResponse({"problem": found.problem}, 503 if found.is_transient else 404)
+        events, _ = history.events_or_problem(self._logs, job)
+        points = history.progress_plot(found.stored.record, events)
+        saved = history.checkpoints(events)
         return JSONResponse(
             {
                 "total": found.stored.record.progress.total,
@@ -243,29 +249,40 @@ class Pages:
             }
         )
 
-    def _confirm(self, request: Request, job: str, act: str, *, status: int = 200, problem: str = "") -> Response:
-        found = read_one(self._refresher.env, job)
+    def _confirm(self, request: Request, job: str, action: str, *, status: int = 200, problem: str = "") -> Response:
+        found = read_job(self._refresher.env, job)
         if found.stored is None:
-            return self.trouble(503 if found.is_passing else 404, found.problem or "")
+            return self.error(503 if found.is_transient else 404, found.problem or "")
         record = found.stored.record
         owned = record.state in OWNED and not is_stale(found.stored)
-        legal = is_legal(record.state, ACTS[act])
+        legal = is_legal(record.state, ACTIONS[action])
         return self._page(
-            "confirm.html", request, status=status, record=record, act=act, owned=owned, legal=legal, problem=problem
+            "confirm.html",
+            request,
+            status=status,
+            record=record,
+            action=action,
+            owned=owned,
+            legal=legal,
+            problem=problem,
         )
 
-    def _act(self, request: Request, job: str, act: str, do: control.Act) -> Response:
+    def _act(self, request: Request, job: str, action: str, do: JobAction) -> Response:
         try:
             do(self._refresher.env, job)
         except HoldfastError as error:
             status = 503 if isinstance(error, RetryableError | ConfigError) else 409
-            return self._confirm(request, job, act, status=status, problem=f"{job}: {error}")
-        notification_policy = BackgroundTask(
-            tell_quietly, self._refresher.env, [job]
-        )  # a receiver may hang: the operator need not
-        return RedirectResponse(f"/jobs/{job}", 303, background=notification_policy)
+            return self._confirm(request, job, action, status=status, problem=f"{job}: {error}")
+        delivery = BackgroundTask(_deliver, self._refresher.env, job)  # so that a slow receiver does not delay the page
+        return RedirectResponse(f"/jobs/{job}", 303, background=delivery)
+
+
+def _deliver(env: JobEnvironment, job: str) -> None:
+    """Deliver the notices of a job that was just changed; report failures on stderr."""
+    for line in deliver_after_change(env, [job]):
+        print(f"holdfast: {line}", file=sys.stderr)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """What reads the bucket or the index must not hold up the event loop."""
+    """Run *work* in a thread: reading the bucket or the index must not block the event loop."""
     return await anyio.to_thread.run_sync(work)

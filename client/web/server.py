@@ -1,4 +1,4 @@
-"""Serving the page: uvicorn, told to end pages' open streams when it is to end itself."""
+"""Serving the dashboard with uvicorn; a signal ends the open event streams, too."""
 
 import socket
 from types import FrameType
@@ -10,23 +10,23 @@ from client.web.refresher import Refresher
 
 
 class DashboardServer(uvicorn.Server):
-    """Closes *refresher* on a signal: a stream that nobody ends would be waited for."""
+    """A server that closes its refresher on a signal, because it would otherwise wait for the event streams."""
 
     def __init__(self, config: uvicorn.Config, refresher: Refresher) -> None:
         super().__init__(config)
         self._refresher = refresher
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take in SIGINT or SIGTERM: end, and with 0, so the signal is not raised again afterwards."""
+        """Handle SIGINT and SIGTERM: stop with exit code 0, without raising the signal again."""
         del sig, frame
         self.force_exit = self.should_exit
         self.should_exit = self._refresher.is_closed = True
 
 
 def serve(app: Starlette, refresher: Refresher, listening: socket.socket, *, stop_s: int) -> None:
-    """Serve until a signal comes; then answer what was asked, for *stop_s* seconds at most.
+    """Serve until a signal arrives, then finish open requests, for at most *stop_s* seconds.
 
-    Addresses are not logged: the first one that a browser asks for has the token in it.
+    Addresses are not logged, because the first one that a browser requests contains the token.
     """
     config = uvicorn.Config(
         app,

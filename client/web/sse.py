@@ -1,4 +1,4 @@
-"""What a page is told while it is open, as server-sent events: the news of each refresh, and a job's console."""
+"""Server-sent events for open pages: the summary of each refresh, and the output of a job."""
 
 import json
 import time
@@ -9,81 +9,87 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from client.records.reader import read_one
-from client.web.console_view import ConsolePosition, read_on
-from client.web.refresher import News, Refresher
+from client.records.reader import read_job
+from client.web.console_view import ConsolePosition, read_console
+from client.web.refresher import Refresher, Summary
 from lifecycle.errors import HoldfastError
 
 WAIT_S: Final = 1.0
-QUIET_S: Final = 15.0  # then a comment goes out, so that a connection that is gone is noticed
-LOCAL_LOOK_S: Final = 1.0
-CLOUD_LOOK_S: Final = 5.0  # workers bring what is new every 20 s
+KEEPALIVE_S: Final = 15.0  # then a comment is sent, so that a broken connection is noticed
+LOCAL_POLL_S: Final = 1.0
+CLOUD_POLL_S: Final = 5.0  # workers upload new output every 20 s
 
 
 class EventStream:
-    """Tells pages.
+    """The event stream of a page.
 
     Args:
-        refresher: What it tells of.
+        refresher: The source of its data.
     """
 
     def __init__(self, refresher: Refresher) -> None:
         self._refresher = refresher
-        self._look_s = CLOUD_LOOK_S if refresher.env.settings.is_cloud else LOCAL_LOOK_S
+        self._poll_s = CLOUD_POLL_S if refresher.env.settings.is_cloud else LOCAL_POLL_S
 
     async def answer(self, request: Request) -> Response:
-        """`/events`, with `?job=` for that job's console too. A browser that was cut off goes on where it was."""
-        job = request.query_params.get("job")
-        spot = ConsolePosition.parse(request.headers.get("last-event-id") or request.query_params.get("after", ""))
-        return StreamingResponse(self._events(job, spot), media_type="text/event-stream")
+        """Answer `/events`; with `?job=`, also send that job's output.
 
-    async def _events(self, job: str | None, spot: ConsolePosition | None) -> AsyncIterator[str]:
-        number, said_at, looked_at, is_over = -1, time.monotonic(), 0.0, job is None
+        A browser that reconnects continues where it was.
+        """
+        job = request.query_params.get("job")
+        after = request.headers.get("last-event-id") or request.query_params.get("after", "")
+        return StreamingResponse(self._events(job, ConsolePosition.parse(after)), media_type="text/event-stream")
+
+    async def _events(self, job: str | None, position: ConsolePosition | None) -> AsyncIterator[str]:
+        number, sent_at, polled_at, is_over = -1, time.monotonic(), 0.0, job is None
         yield "retry: 2000\n\n"
         while not self._refresher.is_closed:
-            news = await self._refresher.after(number, WAIT_S)
-            if news.number != number and news.at:
-                yield event("news", as_object(news))
-                said_at = time.monotonic()
-            number = news.number
-            if job and not is_over and time.monotonic() - looked_at >= self._look_s:
-                pieces, is_over = await anyio.to_thread.run_sync(self._console, job, spot)
-                for text, end in pieces:
+            summary = await self._refresher.next(number, WAIT_S)
+            if summary.number != number and summary.at:
+                yield event("summary", summary_object(summary))
+                sent_at = time.monotonic()
+            number = summary.number
+            if job and not is_over and time.monotonic() - polled_at >= self._poll_s:
+                parts, is_over = await anyio.to_thread.run_sync(self._console, job, position)
+                for text, end in parts:
                     yield text
-                    spot, said_at = end, time.monotonic()
-                looked_at = time.monotonic()
-            if time.monotonic() - said_at > QUIET_S:
-                yield ": still here\n\n"
-                said_at = time.monotonic()
+                    position, sent_at = end, time.monotonic()
+                polled_at = time.monotonic()
+            if time.monotonic() - sent_at > KEEPALIVE_S:
+                yield ": keepalive\n\n"
+                sent_at = time.monotonic()
 
-    def _console(self, job: str, spot: ConsolePosition | None) -> tuple[list[tuple[str, ConsolePosition]], bool]:
-        """What is new in a job's console, and whether that was all: the last bit comes after the job is over."""
-        found = read_one(self._refresher.env, job)
-        is_over = found.stored is not None and found.stored.record.is_settled and found.stored.age_s > CLOUD_LOOK_S
+    def _console(self, job: str, position: ConsolePosition | None) -> tuple[list[tuple[str, ConsolePosition]], bool]:
+        """Return new output of a job as events, and True if the output is complete.
+
+        The last part of the output is uploaded after the job is over.
+        """
+        found = read_job(self._refresher.env, job)
+        is_over = found.stored is not None and found.stored.record.is_settled and found.stored.age_s > CLOUD_POLL_S
         if found.stored is None:
-            return [], not found.is_passing
+            return [], not found.is_transient
         try:
-            pieces = read_on(self._refresher.env, job, spot)
+            parts = read_console(self._refresher.env, job, position)
         except HoldfastError:
             return [], False
-        told = [(event("console", {"epoch": one.epoch, "text": one.text}, one.end), one.end) for one in pieces]
-        return told, is_over
+        events = [(event("console", {"epoch": one.epoch, "text": one.text}, one.end), one.end) for one in parts]
+        return events, is_over
 
 
-def as_object(news: News) -> dict[str, Any]:
-    """The news as the page's script takes it."""
+def summary_object(summary: Summary) -> dict[str, Any]:
+    """Return a summary in the form that the page's script reads."""
     return {
-        "at": news.at.timestamp() if news.at else None,
-        "counts": dict(news.counts),
-        "total": news.total,
-        "stale": news.stale,
-        "unknown": news.unknown,
-        "changed": news.changed,
-        "trouble": news.trouble,
+        "at": summary.at.timestamp() if summary.at else None,
+        "counts": dict(summary.counts),
+        "total": summary.total,
+        "stale": summary.stale,
+        "unknown": summary.unknown,
+        "changed": summary.changed,
+        "problem": summary.problem,
     }
 
 
-def event(name: str, data: Any, spot: ConsolePosition | None = None) -> str:
-    """One server-sent event; JSON has no line ends that could end it early."""
-    head = f"id: {spot}\n" if spot else ""
+def event(name: str, data: Any, position: ConsolePosition | None = None) -> str:
+    """Return a server-sent event; JSON contains no line ends that could end it early."""
+    head = f"id: {position}\n" if position else ""
     return f"{head}event: {name}\ndata: {json.dumps(data)}\n\n"

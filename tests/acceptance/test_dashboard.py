@@ -100,10 +100,10 @@ def test_counts_change_as_a_job_moves(files: ProcessCluster, serve: Callable[...
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_contain_text("completed")
     page.get_by_role("link", name="a", exact=True).press("Enter")
-    expect(page.locator("#way .diagram.wide .state.here")).to_contain_text("completed")
+    expect(page.locator("#path .diagram.wide .state.here")).to_contain_text("completed")
     for way in ("waiting-received", "received-input_loaded", "input_loaded-running", "working-completed"):
-        expect(page.locator(f'.diagram.wide .taken[data-way="{way}"]')).to_have_count(1)
-    expect(page.locator(".diagram.wide .taken[data-way=owned-failed]")).to_have_count(0)
+        expect(page.locator(f'.diagram.wide .taken[data-arrow="{way}"]')).to_have_count(1)
+    expect(page.locator(".diagram.wide .taken[data-arrow=owned-failed]")).to_have_count(0)
     expect(page.locator("#plot-progress canvas")).to_be_visible()
     expect(page.locator("#plot-checkpoints canvas")).to_be_visible()
 

@@ -27,7 +27,7 @@ def test_the_main_job(request: pytest.FixtureRequest, tmp_path: Path, kind: str)
     assert done.stdout.count("4 148 640") == 5
     assert "SIGKILL" in done.stdout
     assert "resumed at step" in done.stdout
-    assert done.stdout.splitlines()[-1] == "5 of 5 as they should be"
+    assert done.stdout.splitlines()[-1] == "5 of 5 jobs completed with the right sum"
 
 
 @pytest.mark.parametrize("fifo", [False, True])

@@ -16,7 +16,7 @@ from support.process_cluster import ProcessCluster
 from acceptance.conftest import cloud
 from client.arguments import parser
 from client.config.settings import TABLE
-from client.config.trace_setup import HEADERS
+from client.config.variables import HEADERS
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.queue import Message
 from lifecycle.record.message import announce

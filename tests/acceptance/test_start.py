@@ -90,7 +90,7 @@ def test_a_server_that_is_not_there_is_waited_for_and_then_said(request: pytest.
 def test_sigterm_to_an_idle_worker(cluster: ProcessCluster) -> None:
     """It ends by itself, with 0."""
     worker: Any = cluster.worker()
-    while "works:" not in cluster.log_of(worker):
+    while "worker.started" not in cluster.log_of(worker):
         assert worker.poll() is None
     worker.terminate()
     assert worker.wait(20) == 0

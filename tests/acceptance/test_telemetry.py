@@ -120,12 +120,12 @@ def test_a_service_that_quotes_the_key_gives_nothing_away(
 BROKEN = """
 import sys
 from client import cli
-from client.commands import worker
+from client.config import composition
 
-def prove(site):
-    raise ValueError(f"Invalid header value {site.settings['CLOUDFLARE_KEY']!r}")
+def check_services(env):
+    raise ValueError(f"Invalid header value {env.settings.store_key!r}")
 
-worker.prove = prove
+composition.check_services = check_services
 sys.exit(cli.main(["worker"]))
 """
 
@@ -153,7 +153,7 @@ def test_a_terminal_gets_lines_to_read(files: ProcessCluster) -> None:
             text += chunk
     os.close(ours)
     assert worker.returncode == 0
-    assert b" works: " in text
+    assert b"worker.started" in text
     assert b"\x1b[" in text
     assert not text.startswith(b"{")
 

@@ -24,7 +24,7 @@ from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
 from adapters.process import workloads_file as workloads
-from client.commands.submit import read_orders
+from client.commands.submit import read_requests
 from client.config.settings import TABLE, from_environ
 from lifecycle.checkpoint import manifest as manifests
 from lifecycle.checkpoint.chunks import chunk_digests
@@ -272,7 +272,7 @@ def test_any_file_of_settings_workloads_or_jobs_is_read_or_refused(text: str) ->
         uses: list[Callable[[], object]] = [
             lambda: from_environ({}, file),
             lambda: workloads.load(file),
-            lambda: read_orders([], file=file, workload="w", params=[]),
+            lambda: read_requests([], file=file, workload="w", params=[]),
         ]
         for use in uses:
             with suppress(ConfigError):

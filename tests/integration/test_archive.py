@@ -13,11 +13,13 @@ from adapters.aws import queue as sqs
 from adapters.aws import store as r2
 from adapters.local.clock import SystemClock
 from adapters.retrying import RetryingQueue, RetryingStore
-from client.commands import archive, status, submit
-from client.config.composition import Environment
+from client.commands import archive, status
+from client.config.environment import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
-from client.records.reader import read_one
+from client.operations.submission import JobRequest, submit
+from client.records.query import parse_query
+from client.records.reader import read_job
 from lifecycle.errors import PermanentError
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import KeyLayout
@@ -65,11 +67,11 @@ def test_many_jobs_over_the_wire(env: Environment, capsys: pytest.CaptureFixture
     assert archive.run(past, older=timedelta(days=30), dry_run=False, as_json=False) == 0
     assert f"{JOBS} jobs archived" in capsys.readouterr().out
     assert list(env.store.list(env.layout.records)) == []
-    assert status.run(env, [], status.query(labels=["tens=27"]), as_json=True, watch=False, archived=True) == 0
+    assert status.run(env, [], parse_query(labels=["tens=27"]), as_json=True, watch=False, archived=True) == 0
     told = [json.loads(line)["job"] for line in capsys.readouterr().out.splitlines()]
     assert told == [f"job027{digit}" for digit in range(10)]
-    assert read_one(env, "job0250").stored.record.labels == {"tens": "25"}  # type: ignore[union-attr]
+    assert read_job(env, "job0250").stored.record.labels == {"tens": "25"}  # type: ignore[union-attr]
     with pytest.raises(PermanentError, match="is archived"):
         control.retry(env, "job0001")
-    (told_of,) = submit.submit(env, [submit.Order("job0001", "s", {})])
+    (told_of,) = submit(env, [JobRequest("job0001", "s", {})])
     assert (told_of.outcome, "is archived" in (told_of.reason or "")) == ("already submitted", True)

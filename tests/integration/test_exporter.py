@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from adapters.aws.queue import SqsQueue
-from client.commands.exporter import dead_letter_reader
 from client.config.composition import open_environment
 from client.config.settings import from_environ
+from client.operations.exporter_sources import dead_letter_reader
 from lifecycle.ports.queue import Message
 
 KEY_ID, SECRET = "AKIATESTTESTTESTTEST", "not-a-secret"

@@ -18,8 +18,12 @@ from support.stub import Reply, Stub, s3_error, sqs_error
 from adapters.aws.admin import redrive_of
 from client.cli import main
 from client.commands import doctor, setup
-from client.config.composition import open_environment
+from client.config.composition import open_admins, open_environment
 from client.config.settings import Settings, from_environ
+from client.operations.provisioning import plan_steps, policies
+from client.operations.queue_checks import check_queue
+from client.operations.store_checks import check_checksums, check_clock, check_continue, check_store
+from client.views.check_result import CheckResult
 
 Make = Callable[..., Settings]
 KEYS = {"AWS_ID": "AKIATEST", "AWS_KEY": "not-a-secret", "CLOUDFLARE_ID": "AKIATEST", "CLOUDFLARE_KEY": "not-a-secret"}
@@ -47,12 +51,12 @@ def make(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make
 
 
 def attributes(settings: Settings) -> dict[str, str]:
-    queues, _ = setup.admins(settings)
+    queues, _ = open_admins(settings)
     return dict(queues.attributes(queues.url) or {})
 
 
-def told(settings: Settings) -> dict[str, doctor.CheckResult]:
-    return {finding.what: finding for finding in doctor.findings(open_environment(settings))}
+def told(settings: Settings) -> dict[str, CheckResult]:
+    return {result.subject: result for result in doctor.check_everything(open_environment(settings))}
 
 
 @pytest.mark.parametrize("fifo", [False, True])
@@ -60,7 +64,7 @@ def test_from_nothing_to_a_place_where_nothing_is_wrong(make: Make, fifo: bool, 
     """And once more changes nothing; nothing is left in the bucket."""
     settings = make(fifo=fifo)
     assert setup.run(settings, yes=False, dry_run=True) == 1
-    assert "to be made" in capsys.readouterr().out
+    assert "to be created" in capsys.readouterr().out
     assert attributes(settings) == {}
     assert setup.run(settings, yes=True, dry_run=False) == 0
     made = attributes(settings)
@@ -70,26 +74,26 @@ def test_from_nothing_to_a_place_where_nothing_is_wrong(make: Make, fifo: bool, 
     assert (redrive[0].endswith("-dead.fifo" if fifo else "-dead"), redrive[1]) == (True, 1000)
     capsys.readouterr()
     assert setup.run(settings, yes=False, dry_run=False) == 0
-    assert "are as they should be" in capsys.readouterr().out
+    assert "need no changes" in capsys.readouterr().out
     env = open_environment(settings)
     assert doctor.run(env, as_json=False) == 0
-    assert "nothing is wrong" in capsys.readouterr().out
+    assert "no problems found" in capsys.readouterr().out
     assert list(env.store.list("")) == []
 
 
 def test_a_queue_of_somebody_else_is_mended_and_no_more(make: Make, sqs_client: Any, capsys: Any) -> None:
     """Four days and three receives: doctor tells, setup shows and mends; what is right already stays."""
     settings = make(fifo=True)
-    name = settings["QUEUE_URL"].rpartition("/")[2]
+    name = settings.queue_url.rpartition("/")[2]
     dead = sqs_client.create_queue(QueueName=f"mine-{name}", Attributes={"FifoQueue": "true"})["QueueUrl"]
     arn = sqs_client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
     given = {"FifoQueue": "true", "MessageRetentionPeriod": "345600", "RedrivePolicy": policy, "DelaySeconds": "7"}
     sqs_client.create_queue(QueueName=name, Attributes=given)
     found = told(settings)
-    assert (found["retention"].is_fine, found["dead letters"].is_fine) == (False, False)
-    assert "keeps messages for 4 days" in found["retention"].said
-    assert "healthy jobs are buried" in found["dead letters"].said
+    assert (found["retention"].ok, found["dead letters"].ok) == (False, False)
+    assert "keeps messages for 4 days" in found["retention"].finding
+    assert "healthy jobs lose their messages" in found["dead letters"].finding
     assert doctor.run(open_environment(settings), as_json=True) == 1
     capsys.readouterr()
     assert setup.run(settings, yes=True, dry_run=False) == 0
@@ -106,19 +110,20 @@ def test_more_receives_than_ours_are_left_alone(make: Make, sqs_client: Any) -> 
     redrive = redrive_of(attributes(settings))
     assert redrive is not None
     policy = json.dumps({"deadLetterTargetArn": redrive[0], "maxReceiveCount": 5000})
-    queues, _ = setup.admins(settings)
+    queues, bucket = open_admins(settings)
     queues.change(queues.url, {"RedrivePolicy": policy})
-    assert list(setup.queue_steps(queues, settings)) == []
+    assert plan_steps(queues, bucket, settings.lease) == []
 
 
 def test_without_a_person_nothing_is_changed(make: Make, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says how to mean it; as the command."""
     settings = make()
-    for name in ("QUEUE_URL", "CLOUDFLARE_URL", "BUCKET", *KEYS):
-        monkeypatch.setenv(name, str(settings[name]))
+    given = {"QUEUE_URL": settings.queue_url, "CLOUDFLARE_URL": settings.store_url, "BUCKET": settings.bucket, **KEYS}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     assert main(["setup"]) == 78
-    assert "say --yes if you mean it" in capsys.readouterr().err
+    assert "pass --yes to go ahead" in capsys.readouterr().err
     assert attributes(settings) == {}
 
 
@@ -148,17 +153,17 @@ def test_no_queue_and_no_bucket(make: Make) -> None:
 def test_wrong_keys_of_the_queue(make: Make, stub: Stub, reply: Reply, said: str) -> None:
     """Told by the setting's name."""
     stub.script(reply)
-    [finding] = doctor.queue_findings(open_environment(make(QUEUE_URL=f"{stub.url}/1/q")))
-    assert finding.is_fine is False
-    assert said in finding.said
+    [result] = check_queue(open_environment(make(QUEUE_URL=f"{stub.url}/1/q")))
+    assert result.ok is False
+    assert said in result.finding
 
 
 def test_wrong_keys_of_the_bucket(make: Make, stub: Stub) -> None:
     """Told by the setting's name."""
     stub.script(s3_error(403, "SignatureDoesNotMatch"))
-    [finding] = doctor.store_findings(open_environment(make(CLOUDFLARE_URL=stub.url)))
-    assert finding.is_fine is False
-    assert "check CLOUDFLARE_ID and CLOUDFLARE_KEY" in finding.said
+    [result] = check_store(open_environment(make(CLOUDFLARE_URL=stub.url)))
+    assert result.ok is False
+    assert "check CLOUDFLARE_ID and CLOUDFLARE_KEY" in result.finding
 
 
 def test_a_clock_that_is_wrong(make: Make, stub: Stub) -> None:
@@ -166,29 +171,29 @@ def test_a_clock_that_is_wrong(make: Make, stub: Stub) -> None:
     date = format_datetime(datetime.now(UTC) - timedelta(hours=3), usegmt=True)
     page = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
     stub.script(Reply(200, page, {"Date": date, "Content-Type": "application/xml"}))
-    finding = doctor.clock(open_environment(make(CLOUDFLARE_URL=stub.url)))
-    assert finding.is_fine is False
-    assert re.search(r"is \+108\d\d s off", finding.said)
+    result = check_clock(open_environment(make(CLOUDFLARE_URL=stub.url)))
+    assert result.ok is False
+    assert re.search(r"is \+108\d\d s off", result.finding)
 
 
 def test_a_bucket_that_takes_wrong_bytes_is_told(make: Make, stub: Stub) -> None:
     """Whoever refuses them is well; whoever takes them loses nothing, since all that is read is verified."""
-    bucket = setup.admins(make(CLOUDFLARE_URL=stub.url))[1]
+    bucket = open_admins(make(CLOUDFLARE_URL=stub.url))[1]
     stub.script(s3_error(400, "BadDigest"))
-    assert doctor.checksums(bucket, "k").is_fine
+    assert check_checksums(bucket, "k").ok
     sent = stub.requests[-1]
     assert base64.b64decode(sent.headers["content-md5"]) != hashlib.md5(sent.body, usedforsecurity=False).digest()
     stub.script(Reply(200, b"", {"ETag": '"e"'}))
-    assert doctor.checksums(bucket, "k").is_fine is None
+    assert check_checksums(bucket, "k").ok is None
 
 
 def test_a_store_that_never_says_continue_is_told(make: Make, stub: Stub) -> None:
     """Who waits for it, as boto3 does, loses a second a put; what we send afterwards does not ask for it."""
-    bucket = setup.admins(make(CLOUDFLARE_URL=stub.url))[1]
+    bucket = open_admins(make(CLOUDFLARE_URL=stub.url))[1]
     stub.script(Reply(200, b"", {"ETag": '"e"'}))
-    assert "costs nothing" in doctor.expecting(bucket, "k").said
+    assert "costs nothing" in check_continue(bucket, "k").finding
     stub.says_continue = False
-    assert "never comes: boto3 by itself loses 1.0 s a put" in doctor.expecting(bucket, "k").said
+    assert "never sent: boto3 by itself loses 1.0 s per put" in check_continue(bucket, "k").finding
     assert stub.requests[-1].headers["expect"] == "100-continue"
     stub.script(s3_error(400, "BadDigest"))
     bucket.refuses_wrong_bytes("k")
@@ -198,7 +203,7 @@ def test_a_store_that_never_says_continue_is_told(make: Make, stub: Stub) -> Non
 def test_policies_allow_what_the_docs_say(make: Make) -> None:
     """The worker's, action by action; and valid JSON for IAM."""
     settings = make()
-    made = setup.policies(settings["QUEUE_URL"], settings["BUCKET"])
+    made = policies(settings.queue_url, settings.bucket)
     assert json.loads(json.dumps(made)) == made
     documented = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     [line] = re.findall(r"the worker needs sqs:([^(]*)\(", documented.replace("\n  ", " "))
@@ -212,6 +217,6 @@ def test_the_embedded_default_needs_none(capsys: Any, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     settings = from_environ({}, None)
     assert setup.run(settings, yes=False, dry_run=False) == 0
-    assert "needs no setup" in capsys.readouterr().out
+    assert "need no setup" in capsys.readouterr().out
     assert doctor.run(open_environment(settings), as_json=True) == 0
     assert all(json.loads(line)["ok"] for line in capsys.readouterr().out.splitlines())

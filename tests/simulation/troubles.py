@@ -15,10 +15,10 @@ from simulation.world import Process, WorldClock
 from adapters.retrying import RetryingQueue, RetryingStore
 from adapters.webhook import RetryingNotifier
 from client.commands import reconcile
-from client.config.composition import Environment
+from client.config.environment import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
-from client.operations.notices import _Round
+from client.operations.notices import NoticeDelivery
 from lifecycle.errors import HoldfastError
 from lifecycle.key_layout import epoch_of
 from lifecycle.record.notifications import NotificationPolicy
@@ -109,7 +109,7 @@ class Troubles:
             self._world.tell(OPERATOR, f"{what} {job}: {ACTS[what](env, job)}")
             self._checker.unannounced.discard(job)
             if env.notification_policy:
-                _Round(env, env.notification_policy).tell(job)
+                NoticeDelivery(env, env.notification_policy).deliver(job)
         except HoldfastError as error:
             self._world.tell(OPERATOR, f"{what} {job}: {error}")
 
@@ -121,7 +121,7 @@ class Troubles:
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
             patch("client.records.reader.ThreadPoolExecutor", _Inline),
-            patch("client.commands.reconcile.ThreadPoolExecutor", _Inline),
+            patch("client.operations.reconciliation.ThreadPoolExecutor", _Inline),
             patch("client.operations.notices.ThreadPoolExecutor", _Inline),
         ):
             reconcile.run(self._env(None), older=self._history.limits.lease, dry_run=False, as_json=False)

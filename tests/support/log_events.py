@@ -12,7 +12,7 @@ from attrs import frozen
 from adapters.telemetry.log_format import ATTEMPT_INFO_EVENTS, ATTEMPT_WARNING_EVENTS
 
 ROOT: Final = Path(__file__).parents[2]
-RINGS: Final = ("lifecycle", "adapters")
+RINGS: Final = ("lifecycle", "adapters", "client")
 """Folders whose log calls are checked and documented."""
 LEVELS: Final = {name: name for name in ("debug", "info", "warning", "error")} | {"exception": "error"}
 CRASH_HELPER: Final = "_log_crash"  # logs at level critical, in adapters/telemetry/log_format.py

@@ -9,12 +9,12 @@ from starlette.testclient import TestClient
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client.config.composition import Environment
+from client.config.environment import Environment
 from client.config.settings import from_environ
 from client.records.record_index import RecordIndex
 from client.web.app import make_app
 from client.web.refresher import Refresher
-from client.web.security import Rules, names_of
+from client.web.security import SecurityRules, names_of
 from lifecycle.errors import RetryableError
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import KeyLayout
@@ -49,9 +49,9 @@ def new_site() -> Environment:
     return Environment(settings, clock, MemoryQueue(clock), store, record_store, KeyLayout(""), "", settings.limits())
 
 
-def client_of(env: Environment, rules: Rules | None = None) -> Iterator[TestClient]:
+def client_of(env: Environment, rules: SecurityRules | None = None) -> Iterator[TestClient]:
     with RecordIndex(env, None) as index:
-        app = make_app(Refresher(env, index), rules or Rules(names_of("127.0.0.1")))
+        app = make_app(Refresher(env, index), rules or SecurityRules(names_of("127.0.0.1")))
         with TestClient(app, base_url=HERE, follow_redirects=False) as client:
             yield client
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from attrs import define, field
 
-from client.config.composition import Environment, open_environment
+from client.config.composition import open_environment
+from client.config.environment import Environment
 from client.config.settings import from_environ
 from lifecycle.job_record import JobRecord
 from lifecycle.record.record_store import StoredRecord

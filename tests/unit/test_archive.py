@@ -17,13 +17,16 @@ from support.fault_injection import Died, FaultInjection
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client.commands import archive, download, logs, reconcile, report, show, status, submit, verify
-from client.config.composition import Environment
+from client.commands import archive, download, logs, reconcile, report, show, status, verify
+from client.config.environment import Environment
 from client.config.settings import from_environ
+from client.operations import archiving
 from client.operations import job_control as control
+from client.operations.submission import JobRequest, submit
 from client.records.archive_index import ArchiveIndex
-from client.records.reader import from_archive, read_one
-from client.records.record_index import EVERYTHING, Query, RecordIndex
+from client.records.query import EVERYTHING, Query, parse_query
+from client.records.reader import read_archived, read_job
+from client.records.record_index import RecordIndex
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result
 from lifecycle.key_layout import KeyLayout
@@ -120,7 +123,7 @@ def test_a_record_comes_back_as_it_was(env: Environment, clock: ManualClock) -> 
     put(env, record)
     clock.advance(SECONDS + 1)
     run(env)
-    found = read_one(env, "a").stored
+    found = read_job(env, "a").stored
     tombstone = read_tombstone(env.store, env.layout.job("a"))
     assert found is not None
     assert tombstone is not None
@@ -136,13 +139,13 @@ def test_what_is_still_to_be_told_stays(env: Environment) -> None:
     told = evolve(env, notification_policy=NotificationPolicy(notifier=None))  # type: ignore[arg-type]
     stored = env.record_store.read(env.layout.job("a").record)
     assert stored is not None
-    assert not archive.is_ripe(told, stored, timedelta(0))
-    assert archive.is_ripe(env, stored, timedelta(0))
+    assert not archiving.is_ripe(told, stored, timedelta(0))
+    assert archiving.is_ripe(env, stored, timedelta(0))
 
 
 def test_a_day_at_least(env: Environment) -> None:
     """A worker that sleeps between finding no tombstone and taking the job is asleep for less."""
-    with pytest.raises(ConfigError, match="a day at least"):
+    with pytest.raises(ConfigError, match="at least one day"):
         run(env, timedelta(hours=23))
 
 
@@ -166,21 +169,21 @@ def test_all_about_an_archived_job_can_still_be_asked(
     assert (tmp_path / "got/a/output/o.txt").read_text() == "1"
     assert verify.run(env, ["a"]) == 0
     assert logs.run(env, "a", console=False) == 0
-    assert status.run(env, ["a"], status.query(), as_json=False, watch=False) == 0
+    assert status.run(env, ["a"], parse_query(), as_json=False, watch=False) == 0
     capsys.readouterr()
-    assert status.run(env, [], status.query(), as_json=False, watch=False) == 0
+    assert status.run(env, [], parse_query(), as_json=False, watch=False) == 0
     assert capsys.readouterr().out == "0 jobs\n"
     for wanted, jobs, names in (
-        (status.query(), [], ["a", "b"]),
-        (status.query(states=["failed"]), [], ["b"]),
-        (status.query(labels=["set=x"]), [], ["b"]),
-        (status.query(since="29d"), [], []),
-        (status.query(sort="state", backwards=True, limit=1), [], ["b"]),
-        (status.query(), ["a"], ["a"]),
+        (parse_query(), [], ["a", "b"]),
+        (parse_query(states=["failed"]), [], ["b"]),
+        (parse_query(labels=["set=x"]), [], ["b"]),
+        (parse_query(since="29d"), [], []),
+        (parse_query(sort="state", reverse=True, limit=1), [], ["b"]),
+        (parse_query(), ["a"], ["a"]),
     ):
         assert status.run(env, jobs, wanted, as_json=True, watch=False, archived=True) == 0
         assert [json.loads(line)["job"] for line in capsys.readouterr().out.splitlines()] == names
-    assert status.run(env, [], status.query(), as_json=False, watch=False, archived=True) == 0
+    assert status.run(env, [], parse_query(), as_json=False, watch=False, archived=True) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 jobs, 1 completed, 1 failed"
 
 
@@ -194,8 +197,8 @@ def test_a_report_counts_each_job_once(
     put(env, over("b", archived="s"), over("new"))  # as if its removal had not happened yet
     capsys.readouterr()
     for too, jobs in ((False, 2), (True, 3)):
-        given: dict[str, Any] = {"by": "all", "given": {}, "as_json": True, "file": None, "plot": None}
-        assert report.run(env, status.query(), archived=too, **given) == 0
+        given: dict[str, Any] = {"by": "all", "hourly_prices": {}, "as_json": True, "file": None, "plot": None}
+        assert report.run(env, parse_query(), archived=too, **given) == 0
         assert json.loads(capsys.readouterr().out)["jobs"] == jobs
 
 
@@ -208,8 +211,8 @@ def test_many_jobs_go_a_batch_at_a_time(env: Environment, clock: ManualClock, mo
         stored[0] = max(stored[0], len(records))
         return real(records)
 
-    real = archive.contents
-    monkeypatch.setattr(archive, "contents", lambda entries: count(list(entries)))
+    real = archiving.encode_contents
+    monkeypatch.setattr(archiving, "encode_contents", lambda entries: count(list(entries)))
     put(env, *(over(f"job{number:04d}", params={"p": "x" * 2000}) for number in range(1000)))
     clock.advance(SECONDS + 1)
     run(env)
@@ -218,7 +221,7 @@ def test_many_jobs_go_a_batch_at_a_time(env: Environment, clock: ManualClock, mo
     segments = list(env.store.list(".holdfast/archive/segments/"))
     assert len(segments) == 16
     assert len(archived(env)) == 1000
-    frames = {from_archive(env, f"job{number:04d}").stored.record.params["p"] for number in (0, 40, 63, 64, 999)}  # type: ignore[union-attr]
+    frames = {read_archived(env, f"job{number:04d}").stored.record.params["p"] for number in (0, 40, 63, 64, 999)}  # type: ignore[union-attr]
     assert frames == {"x" * 2000}
 
 
@@ -254,11 +257,11 @@ def test_a_damaged_segment_is_named(env: Environment, clock: ManualClock, capsys
     for spoilt in (b"x" * len(body), body[:5], vast, None):
         capsys.readouterr()
         env.store.delete([key]) if spoilt is None else env.store.put(key, spoilt)
-        assert status.run(env, [], status.query(), as_json=True, watch=False, archived=True) == 1
+        assert status.run(env, [], parse_query(), as_json=True, watch=False, archived=True) == 1
         said = capsys.readouterr()
         assert json.loads(said.out)["job"] == "b"
         assert "a: the archive's segment" in said.err
-        assert "segment" in (read_one(env, "a").problem or "")
+        assert "segment" in (read_job(env, "a").problem or "")
 
 
 # ---- races and crashes: at every call of the store that an archiving makes ----
@@ -301,7 +304,7 @@ def _one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
         def map(self, do: Callable[..., Any], *what: Any) -> Iterator[Any]:
             return iter([do(*each) for each in zip(*what, strict=True)])
 
-    monkeypatch.setattr(archive, "ThreadPoolExecutor", Here)
+    monkeypatch.setattr(archiving, "ThreadPoolExecutor", Here)
     monkeypatch.setattr("client.records.record_index.ThreadPoolExecutor", Here)
 
 
@@ -328,12 +331,12 @@ def test_race_archiving_dies(clock: ManualClock, when: str) -> None:
         env = ready(clock)
         with pytest.raises(Died):
             run(meddled(env, **{"before": lambda *_, **__: None, when: at_call(nth, die)}))
-        assert [read_one(env, job).problem for job in JOBS] == [None] * 3
+        assert [read_job(env, job).problem for job in JOBS] == [None] * 3
         assert run(env) == 0
         assert live(env) == []
         assert archived(env) == list(JOBS)
         assert all(is_archived(env.store, env.layout.job(job)) for job in JOBS)
-        assert [read_one(env, job).problem for job in JOBS] == [None] * 3
+        assert [read_job(env, job).problem for job in JOBS] == [None] * 3
 
 
 def test_race_answers_of_an_archiving_are_lost(clock: ManualClock) -> None:
@@ -346,7 +349,7 @@ def test_race_answers_of_an_archiving_are_lost(clock: ManualClock) -> None:
         env = ready(clock)
         with suppress(RetryableError):
             run(meddled(env, lambda *_, **__: None, at_call(nth, lose)))
-        assert [read_one(env, job).problem for job in JOBS] == [None] * 3
+        assert [read_job(env, job).problem for job in JOBS] == [None] * 3
         assert run(env) == 0
         assert (live(env), archived(env)) == ([], list(JOBS))
 
@@ -369,7 +372,7 @@ def test_race_retry_against_archiving(clock: ManualClock) -> None:
         if said:
             opened += 1
             assert live(env) == ["b"]
-            assert read_one(env, "b").stored.record.state is State.QUEUED  # type: ignore[union-attr]
+            assert read_job(env, "b").stored.record.state is State.QUEUED  # type: ignore[union-attr]
             assert archived(env) == ["a", "c"]
             assert not is_archived(env.store, env.layout.job("b"))
         else:
@@ -386,7 +389,7 @@ def test_race_two_archivings(clock: ManualClock) -> None:
         assert run(meddled(env, at_call(nth, lambda env=env: run(env)))) == 0  # type: ignore[misc]
         run(env)
         assert (live(env), archived(env)) == ([], list(JOBS))
-        assert [read_one(env, job).problem for job in JOBS] == [None] * 3
+        assert [read_job(env, job).problem for job in JOBS] == [None] * 3
 
 
 def test_race_removal_comes_late(clock: ManualClock, tmp_path: Path) -> None:
@@ -399,7 +402,7 @@ def test_race_removal_comes_late(clock: ManualClock, tmp_path: Path) -> None:
             put(env, JobRecord("b", "series-sum", dispatch=1))  # a submit that looked before it was archived
             env.queue.send([announce(JobRecord("b", "series-sum"), 1)])
             worker_of(env, tmp_path).run()
-            record = read_one(env, "b").stored.record  # type: ignore[union-attr]
+            record = read_job(env, "b").stored.record  # type: ignore[union-attr]
             assert (record.state, record.epoch) == (State.QUEUED, 0)
 
     assert run(meddled(env, meanwhile)) == 0
@@ -446,7 +449,7 @@ def test_race_message_at_any_step_of_an_archiving(clock: ManualClock, tmp_path: 
         run(meddled(env, at_call(nth, worker_of(env, tmp_path / str(nth)).run)))
         run(env)
         assert (live(env), archived(env)) == ([], list(JOBS))
-        assert read_one(env, "b").stored.record.epoch == 1  # type: ignore[union-attr]
+        assert read_job(env, "b").stored.record.epoch == 1  # type: ignore[union-attr]
 
 
 def test_submit_of_an_archived_job_says_so(env: Environment, clock: ManualClock) -> None:
@@ -454,8 +457,8 @@ def test_submit_of_an_archived_job_says_so(env: Environment, clock: ManualClock)
     put(env, over("a"))
     clock.advance(SECONDS + 1)
     run(env)
-    orders = [submit.Order(job, "relax", {}) for job in ("a", "new")]
-    told = {outcome.job: outcome for outcome in submit.submit(env, orders)}
+    requests = [JobRequest(job, "relax", {}) for job in ("a", "new")]
+    told = {outcome.job: outcome for outcome in submit(env, requests)}
     assert (told["a"].outcome, told["new"].outcome) == ("already submitted", "submitted")
     assert "is archived" in (told["a"].reason or "")
     assert live(env) == ["new"]
@@ -472,17 +475,17 @@ def test_a_submit_that_looked_too_early_is_found_out(
     env.queue.send([announce(JobRecord("b", "series-sum"), 1)])
     worker_of(env, tmp_path).run()
     assert reconcile.run(env, older=timedelta(0), dry_run=True, as_json=False) == 1
-    assert read_one(env, "b").stored.record.state is State.QUEUED  # type: ignore[union-attr]
+    assert read_job(env, "b").stored.record.state is State.QUEUED  # type: ignore[union-attr]
     assert reconcile.run(env, older=timedelta(0), dry_run=False, as_json=False) == 1
     assert "this id is archived" in capsys.readouterr().err
-    assert read_one(env, "b").stored.record.state is State.CANCELLED  # type: ignore[union-attr]
+    assert read_job(env, "b").stored.record.state is State.CANCELLED  # type: ignore[union-attr]
     assert env.queue.depth().available == 0
     with pytest.raises(PermanentError, match="is archived"):
         control.retry(env, "b")
     clock.advance(SECONDS + 1)
     assert run(env) == 0
     assert live(env) == []
-    assert read_one(env, "b").stored.record.state is State.FAILED  # type: ignore[union-attr]
+    assert read_job(env, "b").stored.record.state is State.FAILED  # type: ignore[union-attr]
     assert archived(env, Query(states=(State.FAILED,))) == ["b"]
 
 
@@ -516,7 +519,7 @@ def test_a_mark_without_a_condition_is_found_out(clock: ManualClock, monkeypatch
         env.store.put(env.layout.job(one.job).record, encode_record(evolve(one.stored.record, archived=name)))
         return True
 
-    monkeypatch.setattr(archive, "_mark", mark)
+    monkeypatch.setattr(archiving, "_mark", mark)
     with pytest.raises(AssertionError):
         test_race_retry_against_archiving(clock)
 
@@ -525,12 +528,12 @@ def test_records_that_go_before_their_tombstones_are_found_out(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A death in between would leave a job that nobody can find."""
-    real = archive.put_tombstone
+    real = archiving.put_tombstone
 
     def too_late(store: Any, keys: Any, tombstone: Any) -> None:
         store.delete([keys.record])
         real(store, keys, tombstone)
 
-    monkeypatch.setattr(archive, "put_tombstone", too_late)
+    monkeypatch.setattr(archiving, "put_tombstone", too_late)
     with pytest.raises(AssertionError):
         test_race_archiving_dies(clock, "after")

@@ -14,12 +14,15 @@ from adapters.local.clock import SystemClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client.cli import main
-from client.commands import download, logs, purge, reconcile, status, submit, upload
-from client.config.composition import Environment, open_environment
+from client.commands import cancel, download, logs, purge, reconcile, status, submit, upload
+from client.config.composition import open_environment
+from client.config.environment import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
+from client.operations.submission import JobRequest
+from client.records.query import EVERYTHING, parse_query
 from client.records.reader import read_all
-from client.records.record_index import EVERYTHING, RecordIndex
+from client.records.record_index import RecordIndex
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, UnknownOutcomeError
 from lifecycle.job_record import CheckpointRef, JobRecord, Result
 from lifecycle.key_layout import KeyLayout
@@ -70,8 +73,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, *, onl
     monkeypatch.setattr(RecordStore, name, fail)
 
 
-def orders(*jobs: str) -> list[submit.Order]:
-    return [submit.Order(job, "w", {}) for job in jobs]
+def requests(*jobs: str) -> list[JobRequest]:
+    return [JobRequest(job, "w", {}) for job in jobs]
 
 
 # ---- what keys and links say is not believed ----
@@ -100,7 +103,7 @@ def test_a_key_that_names_no_job_is_told_and_left_alone(
     put(env, "good")
     assert download.run(env, tmp_path / "deep" / "out", [], state=False) == 1
     assert not list(tmp_path.rglob("*.jsonl"))
-    assert "is no job id" in capsys.readouterr().err
+    assert "is not a valid job id" in capsys.readouterr().err
     assert [found.job for found in read_all(env) if found.stored] == ["good"]
 
 
@@ -108,7 +111,7 @@ def test_a_record_that_bears_another_id_is_left_alone(env: Environment, capsys: 
     """Neither its messages nor its files could be the right ones."""
     put(env, "a", JobRecord("../b", "series-sum"))
     assert reconcile.run(env, older=timedelta(0), dry_run=False, as_json=False) == 1
-    assert "says that it is '../b'" in capsys.readouterr().err
+    assert "names another job, '../b'" in capsys.readouterr().err
     assert env.queue.depth().available == 0
 
 
@@ -134,10 +137,10 @@ def test_a_damaged_result_does_not_keep_the_logs_away(env: Environment, tmp_path
 
 
 @pytest.mark.parametrize("act", [control.cancel, control.retry])
-def test_what_is_no_job_id_reaches_no_key(env: Environment, act: control.Act) -> None:
+def test_what_is_no_job_id_reaches_no_key(env: Environment, act: control.JobAction) -> None:
     """Not even one that exists."""
     put(env, "../a")
-    with pytest.raises(PermanentError, match="no job id"):
+    with pytest.raises(PermanentError, match="not a valid job id"):
         act(env, "../a")
     with pytest.raises(PermanentError, match="there is no job"):
         logs.run(env, "../a", console=False)
@@ -153,7 +156,7 @@ def test_an_unreachable_job_does_not_keep_the_next_from_being_cancelled(
     put(env, "a")
     put(env, "b")
     failing(monkeypatch, "read", RetryableError("down"), only="/a.json")
-    assert control.run(env, ["a", "b"], control.cancel) == 1
+    assert cancel.run(env, ["a", "b"]) == 1
     assert "holdfast: a: down" in capsys.readouterr().err
     assert record_of(env, "b").state is State.CANCELLED
 
@@ -190,10 +193,10 @@ def test_wrong_credentials_are_one_error_and_not_one_for_each_job(
     """Nothing was submitted, and exit 78 follows."""
     failing(monkeypatch, "write", DENIED)
     with pytest.raises(ConfigError, match="wrong key"):
-        submit.run(env, orders(*(f"j{number}" for number in range(200))), as_json=False)
+        submit.run(env, requests(*(f"j{number}" for number in range(200))), as_json=False)
     assert capsys.readouterr() == ("", "")
     failing(monkeypatch, "read", DENIED)
-    for look in (lambda: control.run(env, ["a"], control.cancel), lambda: list(read_all(env, ["a"]))):
+    for look in (lambda: cancel.run(env, ["a"]), lambda: list(read_all(env, ["a"]))):
         with pytest.raises(ConfigError, match="wrong key"):
             look()
 
@@ -208,7 +211,7 @@ def test_a_wrong_queue_is_told_with_what_is_not_announced(
 
     monkeypatch.setattr(env.queue, "send", send)
     with pytest.raises(ConfigError, match="wrong key"):
-        submit.run(env, orders("a", "b"), as_json=False)
+        submit.run(env, requests("a", "b"), as_json=False)
     said = capsys.readouterr()
     assert said.out == "2 not announced\n"
     assert "reconcile --older 0" in said.err
@@ -219,36 +222,36 @@ def test_a_submit_of_unknown_outcome_says_how_to_go_on(
 ) -> None:
     """The record may be there, without a message."""
     failing(monkeypatch, "write", UnknownOutcomeError("lost"))
-    assert submit.run(env, orders("a"), as_json=False) == 1
+    assert submit.run(env, requests("a"), as_json=False) == 1
     assert "reconcile --older 0" in capsys.readouterr().err
 
 
 # ---- submit: what is asked for ----
 
 
-def read_lines(tmp_path: Path, text: str) -> list[submit.Order]:
+def read_lines(tmp_path: Path, text: str) -> list[JobRequest]:
     file = tmp_path / "jobs.jsonl"
     file.write_text(text, encoding="utf-8")
-    return submit.read_orders([], file=file, workload="w", params=[])
+    return submit.read_requests([], file=file, workload="w", params=[])
 
 
 def test_a_job_asked_for_twice_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And submitted once."""
     found = read_lines(tmp_path, '{"job":"a"}\n{"job":"b"}\n{"job":"a"}\n{"job":"a"}')
-    assert [order.job for order in found] == ["a", "b"]
-    assert capsys.readouterr().err == "a: asked for 3 times, submitted once\n"
+    assert [request.job for request in found] == ["a", "b"]
+    assert capsys.readouterr().err == "a: requested 3 times, submitted once\n"
 
 
 def test_a_job_asked_for_with_different_work_is_refused(tmp_path: Path) -> None:
     """Neither can be chosen for the user."""
-    with pytest.raises(ConfigError, match="a is asked for twice, with different work"):
+    with pytest.raises(ConfigError, match="a is requested twice with different work"):
         read_lines(tmp_path, '{"job":"a","params":{"x":1}}\n{"job":"a","params":{"x":2}}\n')
 
 
 def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
     """U+2028 may stand in JSON as it is."""
-    (order,) = read_lines(tmp_path, '{"job":"a","params":{"x":"p\u2028q"}}\r\n')
-    assert order.params == {"x": "p\u2028q"}
+    (request,) = read_lines(tmp_path, '{"job":"a","params":{"x":"p\u2028q"}}\r\n')
+    assert request.params == {"x": "p\u2028q"}
 
 
 @pytest.mark.parametrize(
@@ -268,14 +271,14 @@ def test_a_line_that_no_worker_could_use_is_named(tmp_path: Path, line: str) -> 
 
 def test_a_parameter_that_is_no_json_is_a_text() -> None:
     """NaN is none, whatever Python's reader says."""
-    (order,) = submit.read_orders(["a"], file=None, workload="w", params=["x=NaN", "y=1e3", "z=-Infinity"])
-    assert order.params == {"x": "NaN", "y": 1000.0, "z": "-Infinity"}
+    (request,) = submit.read_requests(["a"], file=None, workload="w", params=["x=NaN", "y=1e3", "z=-Infinity"])
+    assert request.params == {"x": "NaN", "y": 1000.0, "z": "-Infinity"}
 
 
 def test_a_saving_interval_that_is_no_time_is_refused() -> None:
     """At the command, not hours later by a node."""
     with pytest.raises(ConfigError, match=r"invalid STATE_SAVING_INTERVAL 'often'.* nothing was submitted"):
-        submit.read_orders(["a"], file=None, workload="w", params=["STATE_SAVING_INTERVAL=often"])
+        submit.read_requests(["a"], file=None, workload="w", params=["STATE_SAVING_INTERVAL=often"])
 
 
 # ---- upload ----
@@ -334,7 +337,7 @@ def test_status_shows_only_the_failed_if_asked(env: Environment, capsys: pytest.
     """The others are not in the way."""
     put(env, "a", JobRecord("a", "s", state=State.FAILED))
     put(env, "b")
-    assert status.run(env, [], status.query(states=["failed"]), as_json=True, watch=False) == 0
+    assert status.run(env, [], parse_query(states=["failed"]), as_json=True, watch=False) == 0
     assert [json.loads(line)["job"] for line in capsys.readouterr().out.splitlines()] == ["a"]
 
 
@@ -353,7 +356,7 @@ def test_purge_names_what_it_removes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """BUCKET without QUEUE_URL is not used, so it is not what is asked about."""
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
-    monkeypatch.setattr(purge, "confirmed", asked.append)
+    monkeypatch.setattr(purge, "confirm", asked.append)
     purge.purge_storage(open_environment(from_environ({"BUCKET": "of-the-cloud"}, None)), yes=False)
     assert "of-the-cloud" not in asked[0]
     assert str(tmp_path) in asked[0]
@@ -367,7 +370,7 @@ def test_an_end_of_input_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", end)
-    assert not purge.confirmed("sure?")
+    assert not purge.confirm("sure?")
 
 
 @pytest.mark.parametrize("words", [("download", "file"), ("states", "--write", "none/such")])
@@ -396,7 +399,7 @@ def test_settings_may_lie_in_a_table_of_their_own(tmp_path: Path) -> None:
     """In a file that others use too."""
     file = tmp_path / "holdfast.toml"
     file.write_text('[holdfast]\nLEASE = "60s"\nHEARTBEAT = 5\n')
-    assert from_environ({}, file)["LEASE"] == timedelta(seconds=60)
+    assert from_environ({}, file).lease == timedelta(seconds=60)
     file.write_text("[holdfast]\nCOLOUR = 1\n")
     with pytest.raises(ConfigError, match="COLOUR"):
         from_environ({}, file)

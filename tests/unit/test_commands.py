@@ -11,8 +11,9 @@ from attrs import evolve
 from support.checkpoint_fixture import keep
 
 from client.cli import main
-from client.config.composition import Environment, open_environment
-from client.config.settings import current
+from client.config.composition import open_environment
+from client.config.environment import Environment
+from client.config.settings import current_settings
 from lifecycle.job_record import JobRecord, Result
 from lifecycle.record.codec import encode_record
 from lifecycle.record.message import parse_message
@@ -27,7 +28,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     monkeypatch.chdir(tmp_path)
     for name in ("QUEUE_URL", "BUCKET", "PREFIX", "HOLDFAST_HOME", "WORKLOADS"):
         monkeypatch.delenv(name, raising=False)
-    return open_environment(current())
+    return open_environment(current_settings())
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_upload_names_what_is_wrong_and_uploads_the_rest(env: Environment, run: 
     code, out, err = run("upload", "jobs")
     assert code == 1
     assert "jobs/empty: is empty" in err
-    assert "jobs/not an id: is no job id" in err
+    assert "jobs/not an id: the name is not a valid job id" in err
     assert "1 files of 1 jobs" in out
     assert [listed.key for listed in env.store.list("")] == ["good/input/x"]
 
@@ -259,7 +260,7 @@ def test_logs_prints_every_attempt_in_order(env: Environment, run: Run) -> None:
     assert run("logs", "a") == (
         1,
         "",
-        "holdfast: a has no log yet: one is stored every 20 s, and at an attempt's end\n",
+        "holdfast: a has no log yet: logs are uploaded every 20 s, and when an attempt ends\n",
     )
     for epoch in (9, 10):
         line = {"at": "t", "epoch": epoch, "node": "n", "event": "checkpoint", "step": epoch}
@@ -297,7 +298,7 @@ def test_download_does_not_mix_checkpoints(env: Environment, run: Run, tmp_path:
     (tmp_path / "out/a/state/output/old.chk").write_text("of before")
     code, out, err = run("download", "out", "--state")
     assert code == 1
-    assert "out/a/state/output/old.chk is not of this checkpoint: remove out/a/state, and download again" in err
+    assert "out/a/state/output/old.chk does not belong to this checkpoint: remove out/a/state and download again" in err
     assert "1 completed jobs, 2 files" in out
     assert (tmp_path / "out/a/state/output/old.chk").read_text() == "of before"
 
@@ -330,7 +331,7 @@ def test_cancel_ends_a_waiting_job_at_once_and_under_a_new_epoch(env: Environmen
 def test_cancel_asks_the_owner_of_a_running_job(env: Environment, run: Run) -> None:
     """The owner ends it; nothing else of its record changes."""
     put(env, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", epoch=3, lease_s=120))
-    assert run("cancel", "a")[1] == "a: n is asked to end it at its next beat\n"
+    assert run("cancel", "a")[1] == "a: cancellation requested; n ends the job at its next heartbeat\n"
     assert record_of(env, "a").control.cancel
     assert record_of(env, "a").epoch == 3
 
@@ -379,7 +380,7 @@ def test_retry_refuses_what_is_not_over_or_is_done(env: Environment, run: Run) -
     run("submit", "a")
     code, _, err = run("retry", "a")
     assert code == 1
-    assert "a: is queued: only a failed or cancelled job is tried again" in err
+    assert "a: is queued: only a failed or cancelled job can be retried" in err
 
 
 def test_purge_asks_and_takes_no_answer_for_a_no(env: Environment, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

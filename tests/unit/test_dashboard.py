@@ -8,8 +8,8 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 from support.page import EVERYWHERE, HERE, TOKEN, client_of, new_site, put, state_of, token_of
 
-from client.config.composition import Environment
-from client.web.security import Rules, is_loopback, names_of
+from client.config.environment import Environment
+from client.web.security import SecurityRules, is_loopback, names_of
 from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.states import State
 
@@ -28,7 +28,7 @@ def web(env: Environment) -> Iterator[TestClient]:
 @pytest.fixture
 def locked(env: Environment) -> Iterator[TestClient]:
     """One that wants a token."""
-    yield from client_of(env, Rules(names_of("127.0.0.1"), token=TOKEN))
+    yield from client_of(env, SecurityRules(names_of("127.0.0.1"), token=TOKEN))
 
 
 # ---- who may use it ----
@@ -50,11 +50,11 @@ def test_our_names_are_ours(web: TestClient, host: str) -> None:
 
 def test_names_for_an_address_of_the_network() -> None:
     """A bare address cannot be rebound; a name must be the machine's own or allowed."""
-    rules = Rules(names_of(EVERYWHERE, ["Jobs.example"]), any_address=True)
-    assert rules.knows("192.168.7.7:8765")
-    assert rules.knows("[fe80::1]:8765")
-    assert rules.knows("jobs.example")
-    assert not rules.knows("evil.example:8765")
+    rules = SecurityRules(names_of(EVERYWHERE, ["Jobs.example"]), any_address=True)
+    assert rules.accepts_host("192.168.7.7:8765")
+    assert rules.accepts_host("[fe80::1]:8765")
+    assert rules.accepts_host("jobs.example")
+    assert not rules.accepts_host("evil.example:8765")
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9")] == [True] * 4
     assert not any(is_loopback(host) for host in (EVERYWHERE, "::", "10.0.0.1", "jobs.example"))
 
@@ -62,7 +62,7 @@ def test_names_for_an_address_of_the_network() -> None:
 def test_without_the_token_nothing_is_shown(locked: TestClient, env: Environment) -> None:
     """Neither pages nor assets nor events; nor with a part of it, or with the token as the cookie."""
     put(env, JobRecord("hidden", "s"))
-    name = Rules(frozenset(), token=TOKEN).pass_name
+    name = SecurityRules(frozenset(), token=TOKEN).cookie_name
     for path in ("/", "/jobs", "/jobs/hidden", "/nodes", "/events", "/assets/holdfast.js", f"/?token={TOKEN[:-1]}"):
         assert locked.get(path).status_code == 401, path
     assert locked.get("/", headers={"Cookie": f"{name}={TOKEN}"}).status_code == 401
@@ -119,7 +119,12 @@ def test_the_operator_does_not_wait_for_who_is_told(
     put(env, JobRecord("a", "s"))
     form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
     order: list[str] = []
-    monkeypatch.setattr("client.web.pages.tell_quietly", lambda _, jobs: order.append(f"told of {jobs}"))
+
+    def deliver(_: Environment, jobs: list[str]) -> list[str]:
+        order.append(f"delivery of {jobs}")
+        return []
+
+    monkeypatch.setattr("client.web.pages.deliver_after_change", deliver)
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
         async def sent(message: Message) -> None:
@@ -130,7 +135,7 @@ def test_the_operator_does_not_wait_for_who_is_told(
 
     seen = TestClient(watched, base_url=HERE, follow_redirects=False, cookies=web.cookies)
     assert seen.post("/jobs/a/cancel", data=form, headers={"Origin": HERE}).status_code == 303
-    assert order == ["http.response.start", "http.response.body", "told of ['a']"]
+    assert order == ["http.response.start", "http.response.body", "delivery of ['a']"]
 
 
 def test_retry_from_the_start_forgets_the_checkpoints(web: TestClient, env: Environment) -> None:
@@ -145,7 +150,7 @@ def test_retry_from_the_start_forgets_the_checkpoints(web: TestClient, env: Envi
     assert "step 7" in page
     form = {"form_token": token_of(page)}
     web.post("/jobs/a/retry", data=form, headers={"Origin": HERE})
-    web.post("/jobs/b/retry", data={**form, "anew": "1"}, headers={"Origin": HERE})
+    web.post("/jobs/b/retry", data={**form, "from_start": "1"}, headers={"Origin": HERE})
     kept = [env.record_store.read(env.layout.job(job).record) for job in "ab"]
     assert [one.record.checkpoint for one in kept if one] == [ref, None]
 

@@ -12,11 +12,11 @@ from support.page import AT, EVIL, FailingStore, client_of, new_site, put
 
 from client import cli
 from client.commands import dashboard
-from client.config.composition import Environment
+from client.config.environment import Environment
 from client.web import history
-from client.web.console_view import TAIL_BYTES, ConsolePosition, clean, read_on
+from client.web.console_view import TAIL_BYTES, ConsolePosition, clean, read_console
 from client.web.diagram import LAYOUTS, arrows
-from client.web.refresher import News
+from client.web.refresher import Summary
 from client.web.sse import event
 from lifecycle.errors import ConfigError, PermanentError
 from lifecycle.job_record import AttemptSummary, JobRecord, Progress
@@ -75,9 +75,9 @@ def test_every_text_is_escaped(web: TestClient, env: Environment) -> None:
 
 def test_an_event_is_one_event_whatever_is_in_it() -> None:
     """A line end in what the workload writes cannot begin another."""
-    told = event("console", {"text": "a\n\nevent: news\ndata: {}\n\r\u2028"})
+    told = event("console", {"text": "a\n\nevent: summary\ndata: {}\n\r\u2028"})
     assert told.count("\n") == 3
-    assert json.loads(told.splitlines()[1].removeprefix("data: "))["text"].startswith("a\n\nevent: news")
+    assert json.loads(told.splitlines()[1].removeprefix("data: "))["text"].startswith("a\n\nevent: summary")
 
 
 def test_the_diagram_has_the_live_count_of_each_state(web: TestClient, env: Environment) -> None:
@@ -98,7 +98,7 @@ def test_what_changed_last_comes_first(web: TestClient, env: Environment) -> Non
         env.clock.sleep(20)
     page = web.get("/").text
     assert jobs_on(page) == ["new", "mid", "old"]
-    to_go = re.findall(r'data-label="To go">([^<]*)<', page)
+    to_go = re.findall(r'data-label="Remaining">([^<]*)<', page)
     assert [bool(text) for text in to_go] == [True, False, False]
 
 
@@ -158,14 +158,14 @@ def test_every_edge_of_the_table_is_on_every_drawing() -> None:
     assert drawn == {((edge.source, edge.destination), edge.trigger) for edge in EDGES}
     for layout in LAYOUTS:
         assert set(layout.boxes) == set(State)
-        assert set(layout.ways) == {arrow.name for arrow in arrows()}
+        assert set(layout.paths) == {arrow.name for arrow in arrows()}
         for box in (*layout.boxes.values(), *layout.groups.values()):
             assert 0 <= box.left <= box.left + box.width <= layout.width
             assert 0 <= box.top <= box.top + box.height <= layout.height
 
 
-def happening(at: int, event_: str, epoch: int = 1, **facts: object) -> history.Happening:
-    return history.Happening(history.moment(AT.format(at)), epoch, "n", event_, facts)
+def log_event(at: int, event_: str, epoch: int = 1, **facts: object) -> history.LogEvent:
+    return history.LogEvent(history.parse_time(AT.format(at)), epoch, "n", event_, facts)
 
 
 def test_the_way_of_a_job() -> None:
@@ -174,7 +174,7 @@ def test_the_way_of_a_job() -> None:
     last = AttemptSummary(2, "n2", AT.format(5), AT.format(9), "completed", resumed_step=7, useful_s=4)
     record = JobRecord("a", "s", state=State.COMPLETED, epoch=2, attempts=(gone, last))
     s = State
-    assert history.way(record, []) == {
+    assert history.path(record, []) == {
         (s.QUEUED, s.RECEIVED),
         (s.RECEIVED, s.INPUT_LOADED),
         (s.INPUT_LOADED, s.RUNNING),
@@ -194,23 +194,23 @@ def test_every_step_of_a_way_is_an_edge_of_the_table(state: State, outcome: str 
     edges = {(edge.source, edge.destination) for edge in EDGES}
     attempts = tuple(AttemptSummary(n, "n", AT.format(n), outcome=outcome, useful_s=n % 2) for n in range(1, 4))
     record = JobRecord("a", "s", state=state, epoch=3, attempts=attempts)
-    for happened in ([], [happening(1, "resumed", 3), happening(2, "checkpoint", 3)]):
-        taken = history.way(record, happened)
+    for logged in ([], [log_event(1, "resumed", 3), log_event(2, "checkpoint", 3)]):
+        taken = history.path(record, logged)
         assert taken <= edges, taken - edges
 
 
 def test_progress_and_rate_over_time() -> None:
     """From the logs, up to what the record says now; no rate across attempts."""
-    happened = [
-        happening(0, "input_loaded"),
-        happening(2, "checkpoint", step=20),
-        happening(3, "checkpoint", step="odd"),
-        happening(4, "resumed", 2, step=20),
-        happening(6, "checkpoint", 2, step=60),
+    logged = [
+        log_event(0, "input_loaded"),
+        log_event(2, "checkpoint", step=20),
+        log_event(3, "checkpoint", step="odd"),
+        log_event(4, "resumed", 2, step=20),
+        log_event(6, "checkpoint", 2, step=60),
     ]
     record = JobRecord("a", "s", progress=Progress(70, 100, 5.0))
     record = evolve(record, timestamps=evolve(record.timestamps, updated=AT.format(8)))
-    points = history.progress_plot(record, happened)
+    points = history.progress_plot(record, logged)
     assert [(done, rate) for _, done, rate in points] == [(0, None), (20, 10), (20, None), (60, 20), (70, 5)]
     assert [at - points[0][0] for at, _, _ in points] == [0, 2, 4, 6, 8]
 
@@ -223,20 +223,20 @@ def test_the_console_goes_on_where_it_was(env: Environment) -> None:
     keys = env.layout.job("a")
     euro = "€".encode()
     env.store.put(keys.console(1, 0), b"one\n" + euro[:2])
-    pieces = read_on(env, "a", None)
+    pieces = read_console(env, "a", None)
     assert [(one.text, str(one.end)) for one in pieces] == [("one\n", "1-0-4")]
     env.store.put(keys.console(1, 0), b"one\n" + euro)
     env.store.put(keys.console(1, 1), b"two")
     env.store.put(keys.console(2, 0), b"\x1b[31mred\x1b[0m\r50 %\r\n")
-    pieces = read_on(env, "a", ConsolePosition.parse("1-0-4"))
+    pieces = read_console(env, "a", ConsolePosition.parse("1-0-4"))
     assert [(one.epoch, one.text) for one in pieces] == [(1, "€"), (1, "two"), (2, "red\n50 %\n")]
-    assert read_on(env, "a", pieces[-1].end) == []
+    assert read_console(env, "a", pieces[-1].end) == []
 
 
 def test_of_a_long_console_the_end_is_shown(env: Environment) -> None:
     """A place that is none is as good as none."""
     env.store.put(env.layout.job("a").console(1, 0), b"x" * (3 * TAIL_BYTES))
-    assert sum(len(one.text) for one in read_on(env, "a", None)) == TAIL_BYTES
+    assert sum(len(one.text) for one in read_console(env, "a", None)) == TAIL_BYTES
     assert [ConsolePosition.parse(text) for text in ("", "1-2", "a-b-c", "1-2-3-4", "9" * 40 + "-1-1")] == [None] * 5
     assert clean("\x1b]0;title\x07plain") == "plain"
 
@@ -256,9 +256,9 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 def test_what_nobody_can_listen_at_is_one_line(env: Environment) -> None:
     """So is a token that is short."""
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PermanentError, match="cannot listen at"):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PermanentError, match="cannot listen on"):
         dashboard.run(env, host="127.0.0.1", port=taken.getsockname()[1], token=None, names=[])
-    with pytest.raises(ConfigError, match="--port 99999 is none"):
+    with pytest.raises(ConfigError, match="--port 99999 is not a port"):
         dashboard.run(env, host="127.0.0.1", port=99999, token=None, names=[])
     with pytest.raises(ConfigError, match="has 3 characters"):
         dashboard.run(env, host="127.0.0.1", port=0, token="abc", names=[])
@@ -266,5 +266,5 @@ def test_what_nobody_can_listen_at_is_one_line(env: Environment) -> None:
 
 def test_news_before_the_first_refresh_has_no_time() -> None:
     """Nothing was read yet, and the page says so rather than zero jobs as of now."""
-    assert News().at is None
-    assert News().total == 0
+    assert Summary().at is None
+    assert Summary().total == 0

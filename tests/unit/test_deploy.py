@@ -16,9 +16,9 @@ from prometheus_client.registry import Collector
 from adapters.memory.clock import ManualClock
 from adapters.telemetry.metric_definitions import EXPORTER, WORKER, MetricDefinition
 from adapters.telemetry.metrics import Metrics
-from client.commands.exporter import Exporter
 from client.config.composition import open_environment
 from client.config.settings import TABLE, from_environ
+from client.operations.exporter import Exporter
 from client.records.record_index import RecordIndex
 from lifecycle.states import State
 

@@ -13,9 +13,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client.commands.exporter import Exporter, unsaved_s
-from client.config.composition import Environment
+from client.config.environment import Environment
 from client.config.settings import from_environ
+from client.operations.exporter import Exporter
+from client.operations.exporter_sources import unsaved_s
 from client.records.record_index import RecordIndex
 from lifecycle.errors import RetryableError
 from lifecycle.job_record import AttemptSummary, Backlog, CheckpointRef, JobRecord, iso

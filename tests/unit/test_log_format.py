@@ -21,7 +21,7 @@ from urllib3.exceptions import HeaderParsingError
 
 from adapters.redaction import Redactor
 from adapters.telemetry.log_format import AttemptContextProcessor, configure
-from client.config.secret_redaction import mask_of
+from client.config.secret_redaction import redactor_of
 from client.config.settings import from_environ
 from lifecycle.errors import ConfigError
 from lifecycle.structured_log import StructuredLogger
@@ -151,7 +151,7 @@ def test_every_secret_setting_is_masked() -> None:
         "BUCKET": "b",
         "QUEUE_URL": "https://sqs.us-east-2.x.com/1/q",
     }
-    mask = mask_of(from_environ({**cloud, **places}, None))
+    mask = redactor_of(from_environ({**cloud, **places}, None))
     assert mask("value-of-AWS_KEY value-of-CLOUDFLARE_KEY value-of-AWS_TOKEN value-of-AWS_ID") == (
         "… … … value-of-AWS_ID"
     )

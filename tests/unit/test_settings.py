@@ -69,8 +69,8 @@ def test_a_rate_is_read_as_people_write_it(text: str, limit: int) -> None:
         ("HEARTBEAT", "31s", "at most a quarter"),
         ("MAX_FAILURES", "0", "whole number from 1"),
         ("MAX_FAILURES", "many", "whole number from 1"),
-        ("UPLOAD_LIMIT", "fast", "no number of bytes"),
-        ("QUEUE_URL", "jobs", "no http or https address"),
+        ("UPLOAD_LIMIT", "fast", "not a number of bytes"),
+        ("QUEUE_URL", "jobs", "not an http or https URL"),
         ("PREFIX", "a/../b", "plain ASCII path"),
         ("PREFIX", "ü", "plain ASCII path"),
         ("PREFIX", "a/.holdfast", "plain ASCII path"),
@@ -137,10 +137,10 @@ def test_keys_are_given_in_one_way(way: str) -> None:
     """A file or a command stands for id and key; both at once would leave it to chance which are used."""
     without = {name: value for name, value in CLOUD.items() if name not in {"AWS_ID", "AWS_KEY"}}
     assert from_environ({**without, way: "/bin/true"}, None).is_cloud
-    with pytest.raises(ConfigError, match=f"AWS_ID and AWS_KEY and {way} are set.*leave one way"):
+    with pytest.raises(ConfigError, match=f"AWS_ID and AWS_KEY and {way} are set.*one source only"):
         from_environ({**CLOUD, way: "/bin/true"}, None)
     both = {"AWS_CREDENTIALS_FILE": "x", "AWS_CREDENTIALS_COMMAND": "x"}
-    with pytest.raises(ConfigError, match="leave one way"):
+    with pytest.raises(ConfigError, match="one source only"):
         from_environ({**without, **both}, None)
 
 

@@ -169,7 +169,7 @@ def test_every_command_that_sends_signs(tmp_path: Path) -> None:
         env.queue.delete(delivery)
         return parse_message(delivery.body, layout=LAYOUT, bucket="", signer=SIGNER).sequence
 
-    submit.run(env, submit.read_orders(["a"], file=None, workload="w", params=[]), as_json=False)
+    submit.run(env, submit.read_requests(["a"], file=None, workload="w", params=[]), as_json=False)
     assert took() == 1
     reconcile.run(env, older=timedelta(0), dry_run=False, as_json=False)
     assert took() == 2

@@ -4,7 +4,7 @@ import pytest
 
 from adapters.local.clock import SystemClock
 from client.config.settings import from_environ
-from client.config.webhook_settings import notification_policy
+from client.config.webhook_setup import notification_policy
 from lifecycle.errors import ConfigError
 from lifecycle.outbox import NOTIFIABLE_STATES
 from lifecycle.record.notifications import DEFAULT_NOTIFIED_STATES
@@ -41,18 +41,18 @@ def test_usually_nearly_all_states_are_told() -> None:
 @pytest.mark.parametrize("wrong", ["done", "completed;failed", "superseded", ",", "COMPLETED"])
 def test_a_wrong_state_is_answered_with_the_right_ones(wrong: str) -> None:
     """All of them."""
-    with pytest.raises(ConfigError, match=f"they are {', '.join(NOTIFIABLE_STATES)}"):
+    with pytest.raises(ConfigError, match=f"the states are {', '.join(NOTIFIABLE_STATES)}"):
         from_environ({"WEBHOOK_STATES": wrong}, None)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("WEBHOOK_URL", "ftp://example.com/secret-path", "is no http or https address"),
-        ("WEBHOOK_URL", "hooks.example.com/secret-path", "is no http or https address"),
-        ("WEBHOOK_URL", "https://u:secret-path@example.com/", "has a user or a password in it"),
+        ("WEBHOOK_URL", "ftp://example.com/secret-path", "is not an http or https URL"),
+        ("WEBHOOK_URL", "hooks.example.com/secret-path", "is not an http or https URL"),
+        ("WEBHOOK_URL", "https://u:secret-path@example.com/", "contains a user or password"),
         ("WEBHOOK_URL", "https://example.com:99999/secret-path", "Port out of range"),
-        ("WEBHOOK_URL", "https://example.com/secret-path x", "has a blank"),
+        ("WEBHOOK_URL", "https://example.com/secret-path x", "contains a space"),
         ("WEBHOOK_KEY", "secret-path", "16 characters or more"),
         ("WEBHOOK_KEY", "whsec_secret-path-of-no-base64", "no base64"),
         ("WEBHOOK_KEY", "whsec_c2hvcnQ=", "16 characters or more"),

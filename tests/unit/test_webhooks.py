@@ -12,10 +12,12 @@ from support.cluster import LAYOUT, Cluster
 from support.fault_injection import FaultInjection, FaultyNode, unless_dead
 from support.receiver import Receiver
 
-from client.config.composition import Environment
+from client.commands import cancel, retry
+from client.config.environment import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
-from client.operations import notices
+from client.operations.notices import DeliveryResult, deliver_notices, has_undelivered_notices
+from client.records.reader import READERS
 from lifecycle.attempt.webhook_dispatcher import LAST_S
 from lifecycle.attempt.worker import Worker
 from lifecycle.errors import PermanentError, RetryableError
@@ -193,7 +195,7 @@ def test_a_receiver_that_is_down_does_not_delay_a_job(cluster: Cluster, receiver
     assert receiver.deliveries == []
     assert len(cluster.record("a").outbox.notices) == 4
     cluster.clock.sleep(3600)
-    assert notices.tell(operator_environment(cluster, receiver), ["a"]) == [notices.Told("a", 4, 0)]
+    assert deliver_notices(operator_environment(cluster, receiver), ["a"]) == [DeliveryResult("a", 4, 0)]
     assert receiver.states == WHOLE
     assert cluster.record("a").outbox.notices == ()
 
@@ -310,7 +312,7 @@ def test_race_death_between_the_end_and_its_delivery(cluster: Cluster, receiver:
     assert receiver.states == WHOLE[:3]
     cluster.clock.sleep(100)
     again = Receiver()
-    assert notices.tell(operator_environment(cluster, again), ["a"])[0].left == 0
+    assert deliver_notices(operator_environment(cluster, again), ["a"])[0].left == 0
     assert again.states[-1] == "completed"
     assert {notice.id for notice in [*receiver.deliveries, *again.deliveries]} >= {again.deliveries[-1].id}
     assert cluster.record("a").outbox.notices == ()
@@ -330,7 +332,7 @@ def test_race_death_between_delivery_and_removal(cluster: Cluster, receiver: Rec
     assert start(cluster, worker).join(5000)
     receiver.after = lambda _: None
     cluster.clock.sleep(100)
-    notices.tell(operator_environment(cluster, receiver), ["a"])
+    deliver_notices(operator_environment(cluster, receiver), ["a"])
     completed = [notice.id for notice in receiver.deliveries if notice.state is State.COMPLETED]
     assert len(completed) == 2
     assert len(set(completed)) == 1
@@ -379,7 +381,7 @@ def test_race_zombie_repeats_its_last_write(cluster: Cluster, receiver: Receiver
     while not node.suspended:
         cluster.clock.sleep(1)
     cluster.clock.sleep(100)
-    assert notices.tell(operator_environment(cluster, receiver), ["a"])[0].left == 0
+    assert deliver_notices(operator_environment(cluster, receiver), ["a"])[0].left == 0
     assert receiver.states == [*WHOLE[:3], "failed"]
     assert cluster.record("a").outbox.notices == ()
     node.suspended = False
@@ -494,7 +496,7 @@ def test_race_operator_writes_between_with_notices(cluster: Cluster, receiver: R
     cluster.submit("a")
     thread = start(cluster, cluster.worker(notification_policy=NotificationPolicy(receiver)))
     cluster.clock.sleep(50)
-    assert "is asked to end it" in control.cancel(operator_environment(cluster, receiver), "a")
+    assert "cancellation requested" in control.cancel(operator_environment(cluster, receiver), "a")
     assert thread.join(5000)
     assert receiver.states == [*WHOLE[:3], "cancelled"]
     assert receiver.deliveries[-1].node == "node1"
@@ -509,7 +511,7 @@ def test_the_cancellation_of_an_unowned_job_is_reported(
 ) -> None:
     """The command itself reports the cancellation or retry of an unowned job, under the new epoch."""
     cluster.submit("a")
-    assert control.run(operator_environment(cluster, receiver), ["a"], control.cancel) == 0
+    assert cancel.run(operator_environment(cluster, receiver), ["a"]) == 0
     notice = receiver.deliveries[0]
     assert (notice.state, notice.epoch, notice.number, notice.node, notice.cause) == (
         "cancelled",
@@ -520,7 +522,7 @@ def test_the_cancellation_of_an_unowned_job_is_reported(
     )
     assert len(receiver.deliveries) == 1
     assert cluster.record("a").outbox.notices == ()
-    assert control.run(operator_environment(cluster, receiver), ["a"], control.retry) == 0
+    assert retry.run(operator_environment(cluster, receiver), ["a"]) == 0
     assert [(notice.state, notice.epoch, notice.cause) for notice in receiver.deliveries[1:]] == [
         ("queued", 2, "retried")
     ]
@@ -541,15 +543,15 @@ def test_an_unreported_cancellation_is_reported_later(
         raise RetryableError("https://receiver answers 503")
 
     receiver.before = refuse
-    assert control.run(operator_environment(cluster, receiver), jobs, control.cancel) == 0
+    assert cancel.run(operator_environment(cluster, receiver), jobs) == 0
     assert {cluster.record(job).state for job in jobs} == {State.CANCELLED}
-    assert len(tries) <= notices.READERS
+    assert len(tries) <= READERS
     assert capsys.readouterr().err == (
-        "holdfast: the changes of 40 jobs are not told yet (https://receiver answers 503): "
-        "they stay in the record; `holdfast reconcile` tells them\n"
+        "holdfast: state changes of 40 jobs are not delivered yet (https://receiver answers 503): "
+        "they stay in the record, and `holdfast reconcile` delivers them\n"
     )
     receiver.before = lambda _: None
-    assert sum(result.delivered for result in notices.tell(operator_environment(cluster, receiver), jobs)) == 40
+    assert sum(result.delivered for result in deliver_notices(operator_environment(cluster, receiver), jobs)) == 40
     assert receiver.states == ["cancelled"] * 40
 
 
@@ -563,8 +565,8 @@ def test_notices_of_an_owned_job_are_left_to_its_attempt(cluster: Cluster, recei
     assert thread.join(100)
     cluster.clock.sleep(5000)
     before = cluster.stored("a")
-    assert not notices.is_untold(before, timedelta(0))
-    assert notices.tell(operator_environment(cluster, receiver), ["a"]) == []
+    assert not has_undelivered_notices(before, timedelta(0))
+    assert deliver_notices(operator_environment(cluster, receiver), ["a"]) == []
     assert cluster.stored("a").version == before.version
     assert receiver.deliveries == []
 
@@ -580,5 +582,5 @@ def test_a_job_taken_during_reconcile_keeps_its_notices(cluster: Cluster, receiv
             RECORD, evolve(stored.record, state=State.RECEIVED, epoch=9, owner="n"), stored.version
         ),
     )[0]
-    notices.tell(operator_environment(cluster, receiver), ["a"])
+    deliver_notices(operator_environment(cluster, receiver), ["a"])
     assert ids(cluster.record("a")) == [receiver.deliveries[0].id]

@@ -1,20 +1,20 @@
-// Brings an open page up to date. Every page is whole without it, but for the plots and what the workload writes.
+// Keeps an open page up to date. Without it, a page lacks only the plots and the workload's output.
 "use strict";
 
 const body = document.body;
 const byId = (id) => document.getElementById(id);
 const job = document.querySelector("[data-job]")?.dataset.job;
 const isLive = document.querySelector("[data-live]") !== null;
-const LEAST_MS = 1000;
-const MOST_CONSOLE = 400000;
+const MIN_RELOAD_MS = 1000;
+const MAX_CONSOLE = 400000;
 let source = null;
 let reloadedAt = 0;
 let reloading = null;
-let console_at = null;
+let consoleEpoch = null;
 
-// ---- the news: counts at once, the rest of the page as the server draws it ----
+// ---- the summary of a refresh: counts at once, the rest of the page as the server draws it ----
 
-function say(state, text) {
+function showConnection(state, text) {
   byId("live").className = `live ${state}`;
   if (byId("live-text").textContent !== text) byId("live-text").textContent = text;
 }
@@ -25,20 +25,20 @@ function count(name, value) {
   }
 }
 
-function onNews(news) {
-  say("on", "live");
-  for (const [state, value] of Object.entries(news.counts)) count(state, value);
-  for (const name of ["total", "stale", "unknown"]) count(name, news[name]);
-  for (const name of ["stale", "unknown"]) byId(`${name}-line`)?.toggleAttribute("hidden", !news[name]);
-  byId("trouble").textContent = news.trouble ?? "";
-  byId("trouble").hidden = !news.trouble;
-  const concerns = news.changed === null || (job ? news.changed.includes(job) : news.changed.length > 0);
-  if (concerns || Date.now() - reloadedAt > 10000) reloadSoon();
+function onSummary(summary) {
+  showConnection("on", "live");
+  for (const [state, value] of Object.entries(summary.counts)) count(state, value);
+  for (const name of ["total", "stale", "unknown"]) count(name, summary[name]);
+  for (const name of ["stale", "unknown"]) byId(`${name}-line`)?.toggleAttribute("hidden", !summary[name]);
+  byId("problem").textContent = summary.problem ?? "";
+  byId("problem").hidden = !summary.problem;
+  const affected = summary.changed === null || (job ? summary.changed.includes(job) : summary.changed.length > 0);
+  if (affected || Date.now() - reloadedAt > 10000) reloadSoon();
 }
 
 function reloadSoon() {
   if (!isLive || reloading) return;
-  reloading = setTimeout(reload, Math.max(0, reloadedAt + LEAST_MS - Date.now()));
+  reloading = setTimeout(reload, Math.max(0, reloadedAt + MIN_RELOAD_MS - Date.now()));
 }
 
 async function reload() {
@@ -47,7 +47,7 @@ async function reload() {
     if (answer.ok) swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
     await draw();
   } catch {
-    // the next news tries again
+    // the next summary tries again
   } finally {
     reloadedAt = Date.now();
     reloading = null;
@@ -72,30 +72,30 @@ function swap(fresh) {
   }
 }
 
-// ---- what the workload writes ----
+// ---- the workload's output ----
 
-function onConsole(piece) {
+function onConsole(part) {
   const box = byId("console");
   if (!box) return;
   const follows = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-  if (piece.epoch !== console_at) {
+  if (part.epoch !== consoleEpoch) {
     const before = box.textContent && !box.textContent.endsWith("\n") ? "\n" : "";
-    box.append(`${before}--- attempt ${piece.epoch} ---\n`);
-    console_at = piece.epoch;
+    box.append(`${before}--- attempt ${part.epoch} ---\n`);
+    consoleEpoch = part.epoch;
   }
-  box.append(piece.text);
-  if (box.textContent.length > MOST_CONSOLE) box.textContent = box.textContent.slice(-MOST_CONSOLE / 2);
+  box.append(part.text);
+  if (box.textContent.length > MAX_CONSOLE) box.textContent = box.textContent.slice(-MAX_CONSOLE / 2);
   if (follows) box.scrollTop = box.scrollHeight;
 }
 
 // ---- plots ----
 
 const plots = {};
-const seen = new Map();  // progress as it was each time that we looked: finer than the checkpoints
+const seen = new Map();  // progress at each look: finer than the checkpoints
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
-function human(bytes) {
+function size(bytes) {
   let unit = 0;
   while (bytes >= 1024 && unit < UNITS.length - 1) { bytes /= 1024; unit += 1; }
   return `${Number(bytes.toPrecision(3))} ${UNITS[unit]}`;
@@ -119,8 +119,8 @@ async function draw() {
   const sorted = [...all].sort((a, b) => a[0] - b[0]);
   plot(box, [sorted.map((one) => one[0]), sorted.map((one) => one[1][0]), sorted.map((one) => one[1][1])],
     [["steps", "--plot-1", "y", (v) => v], ["steps/s", "--plot-2", "rate", (v) => Number(v.toPrecision(4))]],
-    "The workload does not say how far it is.");
-  plot(byId("plot-checkpoints"), data.checkpoints, [["size", "--plot-1", "y", human], ["sent", "--plot-2", "y", human]], "No checkpoint yet.");
+    "The workload does not report its progress.");
+  plot(byId("plot-checkpoints"), data.checkpoints, [["size", "--plot-1", "y", size], ["sent", "--plot-2", "y", size]], "No checkpoint yet.");
 }
 
 function plot(box, data, lines, none) {
@@ -147,14 +147,14 @@ function redraw() {
   draw();
 }
 
-// ---- the stream: one for each page that is seen, as browsers allow few to one server ----
+// ---- the event stream: only for a visible page, because browsers limit connections per server ----
 
 function listen() {
   if (source || document.hidden) return;
   source = new EventSource(address());
-  source.addEventListener("news", (event) => onNews(JSON.parse(event.data)));
+  source.addEventListener("summary", (event) => onSummary(JSON.parse(event.data)));
   source.addEventListener("console", (event) => { lastId = event.lastEventId; onConsole(JSON.parse(event.data)); });
-  source.onerror = () => say("off", "not connected: trying again");
+  source.onerror = () => showConnection("off", "not connected: trying again");
 }
 
 let lastId = "";

@@ -17,10 +17,12 @@ from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client.commands import status
-from client.config.composition import Environment
+from client.config.environment import Environment
 from client.config.settings import from_environ
 from client.records.database import cache_path
-from client.records.record_index import EVERYTHING, Query, RecordIndex, eta_s
+from client.records.estimates import eta_s
+from client.records.query import EVERYTHING, Query, parse_query
+from client.records.record_index import RecordIndex
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.job_record import JobRecord, Progress
 from lifecycle.key_layout import KeyLayout
@@ -178,7 +180,7 @@ def test_filters_and_orders(env: Environment) -> None:
         assert names(index, Query(labels={"set": "x"})) == ["a", "c", "d"]
         assert names(index, Query(labels={"it's": 'a "b"', "set": "x"})) == ["d"]
         assert names(index, Query(sort="progress")) == ["b", "c", "a", "d"]
-        assert names(index, Query(sort="progress", backwards=True)) == ["a", "c", "b", "d"]
+        assert names(index, Query(sort="progress", reverse=True)) == ["a", "c", "b", "d"]
         assert names(index, Query(sort="eta")) == ["b", "c", "a", "d"]
         assert names(index, Query(sort="state", limit=1)) == ["d"]
         assert [eta_s(found.stored.record) for found in index.jobs() if found.stored] == [45, 5, 25, None]
@@ -205,12 +207,12 @@ def test_where_nothing_can_be_written_it_works_in_memory(env: Environment, tmp_p
         assert names(index) == ["job00000"]
 
 
-def test_each_bucket_and_prefix_has_its_own_file(monkeypatch: pytest.MonkeyPatch, env: Environment) -> None:
+def test_each_bucket_and_prefix_has_its_own_file(env: Environment) -> None:
     """And the embedded default has none: its records are here already."""
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert cache_path(env) is None
     cloud = {"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q", "CLOUDFLARE_URL": "https://r2.example"}
     cloud |= dict.fromkeys(("AWS_ID", "AWS_KEY", "CLOUDFLARE_ID", "CLOUDFLARE_KEY"), "x")
+    cloud["XDG_CACHE_HOME"] = "/somewhere"
     paths = set()
     for more in ({"BUCKET": "a"}, {"BUCKET": "b"}, {"BUCKET": "a", "PREFIX": "p"}):
         paths.add(cache_path(evolve(env, settings=from_environ({**cloud, **more}, None))))
@@ -221,29 +223,29 @@ def test_each_bucket_and_prefix_has_its_own_file(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"states": ["runing"]}, "--state runing: there is no such state; there are queued"),
+        ({"states": ["runing"]}, "--state runing: unknown state; the states are queued"),
         ({"labels": ["x"]}, "--label 'x' is not NAME=VALUE"),
         ({"since": "yesterday"}, "--since "),
-        ({"sort": "size"}, "--sort size: is none of job"),
+        ({"sort": "size"}, "--sort size: must be one of job"),
     ],
 )
 def test_a_wrong_filter_is_said_in_a_line(wrong: dict[str, object], said: str) -> None:
     """Before anything is read."""
     with pytest.raises(ConfigError, match=said):
-        status.query(**wrong)  # type: ignore[arg-type]
+        parse_query(**wrong)  # type: ignore[arg-type]
 
 
 def test_status_of_filtered_jobs(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
     """As JSON, and for people with a summary of just those."""
     put(env, JobRecord("a", "s", state=State.RUNNING, lease_s=0, progress=Progress(1, 7201, 1.0), owner="n"))
     put(env, JobRecord("b", "s"))
-    assert status.run(env, [], status.query(states=["running,queued"]), as_json=True, watch=False) == 0
+    assert status.run(env, [], parse_query(states=["running,queued"]), as_json=True, watch=False) == 0
     assert [json.loads(line)["eta_s"] for line in capsys.readouterr().out.splitlines()] == [7200, None]
-    assert status.run(env, ["a", "b"], status.query(states=["running"]), as_json=False, watch=False) == 0
+    assert status.run(env, ["a", "b"], parse_query(states=["running"]), as_json=False, watch=False) == 0
     told = capsys.readouterr().out
     assert "2h 0m" in told
     assert told.splitlines()[-1] == "1 jobs, 1 running"
-    assert status.run(env, ["nowhere"], status.query(), as_json=False, watch=False) == 1
+    assert status.run(env, ["nowhere"], parse_query(), as_json=False, watch=False) == 1
     assert "there is no job 'nowhere'" in capsys.readouterr().err
 
 
@@ -270,7 +272,7 @@ def test_watching_goes_on_when_the_bucket_does_not_answer(env: Environment, stor
     """What was read before is still shown, and that it is old is said."""
     many(env, 3)
     with RecordIndex(env, None) as index:
-        assert status._refreshed(index) == ""
+        assert status._refresh(index) == ""
         store.listing_breaks_after = 1
-        assert status._refreshed(index) == "; not refreshed: the listing broke"
+        assert status._refresh(index) == "; not refreshed: the listing broke"
         assert len(names(index)) == 3

@@ -11,10 +11,12 @@ import pytest
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client.commands import report, show, status
-from client.config.composition import Environment
+from client.commands import report, show
+from client.config.environment import Environment
 from client.config.settings import from_environ
-from client.views.time_accounting import Spent, account, entries
+from client.records.query import parse_query
+from client.views.report import parse_hourly_prices
+from client.views.time_accounting import TimeBreakdown, attempt_times, job_time
 from client.views.timeline import timeline
 from lifecycle.errors import ConfigError
 from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Timestamps
@@ -42,14 +44,14 @@ JOB = JobRecord(
 
 def test_every_second_has_a_cause() -> None:
     """A third of the first attempt was done again; nobody noticed its death for two minutes."""
-    found = [(entry.spent, entry.redone_steps) for entry in entries(JOB)]
+    found = [(entry.time, entry.redone_steps) for entry in attempt_times(JOB)]
     assert found == [
-        (Spent(useful=360, redo=180, restore=60, node_loss=120), 30),
-        (Spent(useful=300, restore=30, upload=30, idle=300), 0),
-        (Spent(useful=180), 0),
+        (TimeBreakdown(useful=360, redo=180, restore=60, node_loss=120), 30),
+        (TimeBreakdown(useful=300, restore=30, upload=30, idle=300), 0),
+        (TimeBreakdown(useful=180), 0),
     ]
-    whole = account(JOB)
-    assert (whole.total, whole.idle, whole.stored) == (31 * 60, 600, 1140)
+    whole = job_time(JOB)
+    assert (whole.total, whole.idle, whole.owned) == (31 * 60, 600, 1140)
 
 
 def test_what_is_not_saved_yet_is_not_lost_yet() -> None:
@@ -58,10 +60,10 @@ def test_what_is_not_saved_yet_is_not_lost_yet() -> None:
     running = JobRecord(
         "j", "s", state=State.RUNNING, checkpoint=ref, attempts=(AttemptSummary(1, "n", at(1), steps=30),)
     )
-    assert [entry.redone_steps for entry in entries(running)] == [0]
+    assert [entry.redone_steps for entry in attempt_times(running)] == [0]
     refused = AttemptSummary(2, "n", at(9), ended=at(9), outcome="invalid")
     failed = JobRecord("j", "s", state=State.FAILED, checkpoint=ref, attempts=(*running.attempts, refused))
-    assert [entry.redone_steps for entry in entries(failed)] == [10, 0]
+    assert [entry.redone_steps for entry in attempt_times(failed)] == [10, 0]
 
 
 def test_clocks_that_disagree_make_nothing_negative() -> None:
@@ -75,10 +77,8 @@ def test_clocks_that_disagree_make_nothing_negative() -> None:
             AttemptSummary(3, "n", at(2), ended=at(1)),
         ),
     )
-    for entry in entries(odd):
-        assert (
-            min(entry.spent.__getattribute__(name) for name in ("useful", "redo", "upload", "node_loss", "idle")) >= 0
-        )
+    for entry in attempt_times(odd):
+        assert min(entry.time.__getattribute__(name) for name in ("useful", "redo", "upload", "node_loss", "idle")) >= 0
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_show_tells_all_of_a_job(env: Environment, capsys: pytest.CaptureFixture
         "e1  2030-01-01T00:10:00.000+00:00  n1 (A)  vanished: from the input, 90 steps in 9m 0s, 30 of them to be"
         in told
     )
-    assert "then 2m 0s until another took over" in told
+    assert "then 2m 0s until another node took over" in told
     assert "node loss       2m 0s    6.5%" in told
     assert "e2  n2  resumed  step=60" in told
     assert "\x1b" not in told
@@ -129,15 +129,15 @@ def test_what_operators_did_is_told_from_the_record() -> None:
 def test_report_adds_up_by_what_is_asked(env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As JSON, CSV and a drawing; money at the price of each kind."""
     files = {"file": tmp_path / "r.csv", "plot": tmp_path / "r.svg"}
-    given = report.prices(["A=6", "0.5"])
-    assert report.run(env, status.query(), by="kind", given=given, as_json=True, **files) == 0
+    hourly_prices = parse_hourly_prices(["A=6", "0.5"])
+    assert report.run(env, parse_query(), by="kind", hourly_prices=hourly_prices, as_json=True, **files) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["name"], row["attempts"], row["cost"]) for row in rows] == [("A", 2, 1.3), ("B", 1, 0.05)]
     assert rows[0]["redo_h"] == 0.05
     assert [row["name"] for row in csv.DictReader((tmp_path / "r.csv").read_text().splitlines())] == ["A", "B"]
     drawn = ET.parse(tmp_path / "r.svg")  # noqa: S314 - our own
     assert "redo: 0.05 h" in [each.text for each in drawn.iter() if each.tag.endswith("title")]
-    assert report.run(env, status.query(), by="all", given={}, as_json=False, file=None, plot=None) == 0
+    assert report.run(env, parse_query(), by="all", hourly_prices={}, as_json=False, file=None, plot=None) == 0
     assert "all jobs     1         3  0.23 h  0.05 h   0.03 h  0.01 h     0.03 h  0.17 h" in capsys.readouterr().out
 
 
@@ -145,4 +145,4 @@ def test_report_adds_up_by_what_is_asked(env: Environment, tmp_path: Path, capsy
 def test_a_price_that_is_none_is_said(text: str) -> None:
     """In a line."""
     with pytest.raises(ConfigError, match="--price"):
-        report.prices([text])
+        parse_hourly_prices([text])

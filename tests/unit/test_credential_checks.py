@@ -8,25 +8,25 @@ import pytest
 
 from adapters.memory.clock import ManualClock
 from client.config.settings import from_environ
-from client.views.credential_checks import guarding
+from client.operations.credential_checks import check_credentials
 
 KEYS = {"AWS_ID": "a", "AWS_KEY": "hush", "CLOUDFLARE_ID": "a", "CLOUDFLARE_KEY": "hush"}
 LAYOUT = {"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q", "CLOUDFLARE_URL": "https://x", "BUCKET": "b"}
 
 
 def told(environ: dict[str, str], clock: ManualClock | None = None) -> dict[str, tuple[bool | None, str]]:
-    found = guarding(from_environ(environ, None), clock or ManualClock())
-    return {finding.what: (finding.is_fine, finding.line()) for finding in found}
+    found = check_credentials(from_environ(environ, None), clock or ManualClock())
+    return {result.subject: (result.ok, result.line()) for result in found}
 
 
 def test_whether_messages_are_signed_is_told() -> None:
     """Off, on, and on with a second key that is taken."""
     key = {"JOB_SIGNING_KEY": "0123456789-abcdef"}
-    assert "off: whoever may send" in told({})["signing"][1]
+    assert "off: anyone who may send" in told({})["signing"][1]
     assert "on: workers" in told(key)["signing"][1]
     assert "JOB_SIGNING_KEY_OTHER" not in told(key)["signing"][1]
     assert (
-        "JOB_SIGNING_KEY_OTHER are taken too"
+        "JOB_SIGNING_KEY_OTHER are accepted too"
         in told({**key, "JOB_SIGNING_KEY_OTHER": "fedcba-9876543210"})["signing"][1]
     )
 
@@ -47,7 +47,7 @@ def test_keys_that_expire_with_nobody_to_renew_them_are_told() -> None:
     [
         (timedelta(minutes=55), True, "expire in 55 min; read again before that"),
         (timedelta(seconds=-90), False, "expired 90 s ago"),
-        (None, True, "does not say when they expire: read again when refused"),
+        (None, True, "without an expiry time: read again when refused"),
     ],
 )
 def test_when_keys_of_a_file_expire_is_told(tmp_path: Path, left: timedelta | None, says: str, *, fine: bool) -> None:

@@ -8,8 +8,14 @@ from attrs import evolve
 from support.cluster import Cluster
 from support.fault_injection import FaultInjection
 
-from client.views.request_costs import Calls, Prices, of_attempt, of_job, prices
-from client.views.time_accounting import entries
+from client.views.request_costs import (
+    RequestCounts,
+    RequestPrices,
+    attempt_requests,
+    job_requests,
+    parse_request_prices,
+)
+from client.views.time_accounting import attempt_times
 from lifecycle.errors import ConfigError
 from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Result
 from lifecycle.states import State
@@ -21,8 +27,8 @@ KINDS = {
 }
 
 
-def whole(record: JobRecord) -> Calls:
-    return sum((of_attempt(record, entry) for entry in entries(record)), of_job(record))
+def whole(record: JobRecord) -> RequestCounts:
+    return sum((attempt_requests(record, one) for one in attempt_times(record)), job_requests(record))
 
 
 def test_the_estimate_is_near_what_is_counted(tmp_path: Path) -> None:
@@ -50,7 +56,7 @@ def test_what_costs_calls(tmp_path: Path) -> None:
     attempt = AttemptSummary(1, "n", at(0), ended=at(1), useful_s=3600, steps=5)
     base = JobRecord("j", "s", state=State.FAILED, lease_s=120, dispatch=1, attempts=(attempt,))
     plain = whole(base)
-    assert plain == Calls(queue=1 + 2 + 120, write=1 + 3 + 120 + 180 + 1, read=1 + 2)
+    assert plain == RequestCounts(queue=1 + 2 + 120, write=1 + 3 + 120 + 180 + 1, read=1 + 2)
     assert whole(evolve(base, beat=360)).queue == plain.queue + 240
     assert whole(evolve(base, dispatch=4)).queue == plain.queue + 3
     saving = evolve(base, attempts=(evolve(attempt, commits=2),), checkpoint=ref)
@@ -58,21 +64,21 @@ def test_what_costs_calls(tmp_path: Path) -> None:
     resumed = evolve(base, attempts=(evolve(attempt, resumed_step=3),), checkpoint=ref)
     assert whole(resumed).read == plain.read + 1 + 4
     done = evolve(base, result=Result(ref, 7, 1))
-    assert whole(done) == plain + Calls(write=2 + 4 + 7, read=1 + 4)
+    assert whole(done) == plain + RequestCounts(write=2 + 4 + 7, read=1 + 4)
     assert whole(evolve(base, archived="s")).write == plain.write + 2
     never = JobRecord("j", "s")
-    assert whole(never) == Calls(queue=1, write=1, read=1)
+    assert whole(never) == RequestCounts(queue=1, write=1, read=1)
 
 
 def test_prices_of_a_million() -> None:
     """The list prices where nothing is said."""
-    calls = Calls(queue=1e6, write=2e6, read=3e6)
-    assert calls.cost(Prices()) == pytest.approx(0.40 + 9.0 + 1.08)
-    assert calls.cost(prices(["queue=1", "write=0"])) == pytest.approx(1 + 1.08)
+    calls = RequestCounts(queue=1e6, write=2e6, read=3e6)
+    assert calls.cost(RequestPrices()) == pytest.approx(0.40 + 9.0 + 1.08)
+    assert calls.cost(parse_request_prices(["queue=1", "write=0"])) == pytest.approx(1 + 1.08)
 
 
 @pytest.mark.parametrize("wrong", ["1", "queue=much", "write=-1", "class-a=4.5", "read=inf", "read=nan"])
 def test_a_price_that_is_none(wrong: str) -> None:
     """Is said in a line."""
     with pytest.raises(ConfigError, match="--call-price"):
-        prices([wrong])
+        parse_request_prices([wrong])

@@ -1,0 +1,29 @@
+"""`holdfast cancel JOB…`: cancel jobs, at once or at their owner's next heartbeat."""
+
+import sys
+from collections.abc import Sequence
+
+from client.config.environment import Environment
+from client.operations.job_control import apply_to_each, cancel
+from client.operations.notices import deliver_after_change
+
+
+def run(env: Environment, jobs: Sequence[str]) -> int:
+    """Cancel each of *jobs*; a job that cannot be cancelled does not stop the others.
+
+    Returns:
+        0; 1 if a job was not cancelled, which stderr names.
+
+    Raises:
+        ConfigError: The queue, the bucket or the credentials are wrong.
+    """
+    problems = 0
+    for result in apply_to_each(env, jobs, cancel):
+        if result.problem is None:
+            print(f"{result.job}: {result.done}")
+        else:
+            print(f"holdfast: {result.job}: {result.problem}", file=sys.stderr)
+            problems += 1
+    for line in deliver_after_change(env, jobs):
+        print(f"holdfast: {line}", file=sys.stderr)
+    return int(bool(problems))

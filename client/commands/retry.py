@@ -1,0 +1,29 @@
+"""`holdfast retry JOB…`: reopen failed or cancelled jobs, from their last checkpoint or from the start."""
+
+import sys
+from collections.abc import Sequence
+
+from client.config.environment import Environment
+from client.operations.job_control import apply_to_each, retry, retry_from_start
+from client.operations.notices import deliver_after_change
+
+
+def run(env: Environment, jobs: Sequence[str], *, from_start: bool = False) -> int:
+    """Reopen each of *jobs*; a job that cannot be reopened does not stop the others.
+
+    Returns:
+        0; 1 if a job was not reopened, or its message was not sent, which stderr names.
+
+    Raises:
+        ConfigError: The queue, the bucket or the credentials are wrong.
+    """
+    problems = 0
+    for result in apply_to_each(env, jobs, retry_from_start if from_start else retry):
+        if result.problem is None:
+            print(f"{result.job}: {result.done}")
+        else:
+            print(f"holdfast: {result.job}: {result.problem}", file=sys.stderr)
+            problems += 1
+    for line in deliver_after_change(env, jobs):
+        print(f"holdfast: {line}", file=sys.stderr)
+    return int(bool(problems))

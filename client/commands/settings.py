@@ -1,0 +1,19 @@
+"""`holdfast settings`: print each setting, its value with secrets masked, and its origin."""
+
+import json
+
+from client.config.settings import Settings
+
+
+def run(settings: Settings, *, as_json: bool) -> int:
+    """Print all settings.
+
+    Returns:
+        0.
+    """
+    for name, value, origin, meaning in settings.rows():
+        if as_json:
+            print(json.dumps({"name": name, "value": value, "origin": origin, "meaning": meaning}))
+        else:
+            print(f"{name:<22} {value or '-':<28} {origin:<14} {meaning}")
+    return 0
