@@ -68,14 +68,15 @@ class Webhook:
         url: Address, http or https.
         keys: Keys that sign; the first is the current one.
         clock: Source of the signed time.
+        certificates: Value of REQUESTS_CA_BUNDLE, used on a machine without CA certificates.
     """
 
-    def __init__(self, url: str, *, keys: Sequence[str], clock: Clock) -> None:
+    def __init__(self, url: str, *, keys: Sequence[str], clock: Clock, certificates: str = "") -> None:
         parts = urlsplit(url)
         self._host, self._port = str(parts.hostname), parts.port
         self._target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
         self._name = f"{parts.scheme}://{parts.hostname}"  # for messages: the rest of the address may be secret
-        self._tls = _tls_context() if parts.scheme == "https" else None
+        self._tls = _tls_context(certificates) if parts.scheme == "https" else None
         self._keys = keys
         self._clock = clock
 
@@ -171,13 +172,13 @@ def _payload(keys: JobKeys, notice: Notice) -> dict[str, object]:
     }
 
 
-def _tls_context() -> ssl.SSLContext:
+def _tls_context(certificates: str) -> ssl.SSLContext:
     """Return a context with this machine's CA certificates; if it has none, as in a bare image, with boto3's."""
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"]:
         from adapters.aws.clients import ca_bundle  # noqa: PLC0415 - takes 0.3 s, and most machines do not need it
 
-        context.load_verify_locations(ca_bundle())
+        context.load_verify_locations(ca_bundle(certificates))
     return context
 
 

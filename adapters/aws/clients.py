@@ -8,7 +8,6 @@ ignores the endpoint.
 transfers, whose parts are safe to repeat one by one, does botocore retry.
 """
 
-import os
 import re
 from collections.abc import Callable
 from functools import cache, partial
@@ -198,10 +197,14 @@ def check_credentials(service: Service, credentials: AnyCredentials) -> None:
             )
 
 
-def ca_bundle() -> str:
-    """Return the file or folder of the CA certificates that boto3 trusts on this machine."""
+def ca_bundle(fallback: str = "") -> str:
+    """Return the file or folder of the CA certificates that boto3 trusts on this machine.
+
+    Args:
+        fallback: Value of REQUESTS_CA_BUNDLE; boto3 uses it if AWS_CA_BUNDLE and its configuration name none.
+    """
     configured = _session()._session.get_config_variable("ca_bundle")  # noqa: SLF001 - boto3 has no public way
-    return str(configured or os.environ.get("REQUESTS_CA_BUNDLE") or get_cert_path(True))
+    return str(configured or fallback or get_cert_path(True))
 
 
 @frozen

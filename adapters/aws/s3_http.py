@@ -62,10 +62,18 @@ class S3Http:
         credentials: A call that is refused is sent again if these have changed meanwhile.
         bucket: The bucket's name.
         kind: The time-outs, and whether to hash bodies for the signature; without TLS they are always hashed.
+        certificates: Value of REQUESTS_CA_BUNDLE; see `clients.ca_bundle`.
     """
 
     def __init__(
-        self, *, endpoint: str, region: str, credentials: AnyCredentials, bucket: str, kind: ClientKind
+        self,
+        *,
+        endpoint: str,
+        region: str,
+        credentials: AnyCredentials,
+        bucket: str,
+        kind: ClientKind,
+        certificates: str = "",
     ) -> None:
         self._bucket_url = f"{endpoint.rstrip('/')}/{bucket}/"
         self._endpoint = urlsplit(endpoint)
@@ -75,7 +83,7 @@ class S3Http:
         self._credentials = credentials
         self._region = region
         self._signs_body = kind.signs_body or self._endpoint.scheme != "https"
-        self._tls = _tls_context(ca_bundle()) if self._endpoint.scheme == "https" else None
+        self._tls = _tls_context(ca_bundle(certificates)) if self._endpoint.scheme == "https" else None
         self._idle: deque[HTTPConnection] = deque()
         self.close = finalize(self, _close_all, self._idle)
 

@@ -293,8 +293,18 @@ def _require_whole(response: Mapping[str, Any], content: bytes, key: str) -> Non
         raise RetryableError(f"get {key}: got {len(content)} of {response['ContentLength']} bytes")
 
 
-def connect(*, endpoint: str, region: str, credentials: AnyCredentials, bucket: str, clock: Clock) -> R2Store:
+def connect(
+    *, endpoint: str, region: str, credentials: AnyCredentials, bucket: str, clock: Clock, certificates: str = ""
+) -> R2Store:
     """Create an `R2Store` with clients of its own; nothing is sent.
+
+    Args:
+        endpoint: URL of the store.
+        region: Region of the store.
+        credentials: Credentials for the store.
+        bucket: Name of the bucket.
+        clock: Clock of this process.
+        certificates: Value of REQUESTS_CA_BUNDLE; see `clients.ca_bundle`.
 
     Raises:
         ConfigError: The endpoint, the bucket's name or a key is invalid.
@@ -306,7 +316,14 @@ def connect(*, endpoint: str, region: str, credentials: AnyCredentials, bucket: 
     small_http = large_http = None
     if not is_proxied(url):
         small_http, large_http = (
-            S3Http(endpoint=url, region=region, credentials=credentials, bucket=bucket, kind=kind)
+            S3Http(
+                endpoint=url,
+                region=region,
+                credentials=credentials,
+                bucket=bucket,
+                kind=kind,
+                certificates=certificates,
+            )
             for kind in (CONTROL, BULK)
         )
     return R2Store(small_http=small_http, large_http=large_http, control=control, bulk=bulk, bucket=bucket, clock=clock)

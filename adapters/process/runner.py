@@ -37,11 +37,15 @@ class ProcessRunner:
     """Starts workloads as processes.
 
     Args:
+        environment: Environment variables of this process, which workloads inherit.
         python: Interpreter that replaces `{python}` in a command and runs the process supervisor.
         withheld: Names of variables that workloads do not get, besides those with a prefix in SECRET_PREFIXES.
     """
 
-    def __init__(self, python: str = sys.executable, *, withheld: Iterable[str] = ()) -> None:
+    def __init__(
+        self, *, environment: Mapping[str, str], python: str = sys.executable, withheld: Iterable[str] = ()
+    ) -> None:
+        self._inherited = environment
         self._python = python
         self._withheld = frozenset(withheld)
 
@@ -98,7 +102,7 @@ class ProcessRunner:
             "snapshot": str(snapshot or ""),
         }
         filled = [_fill(word, values, launch) for word in words]
-        path = os.pathsep.join((launch.workload.environment.get("PATH", ""), os.environ.get("PATH", os.defpath)))
+        path = os.pathsep.join((launch.workload.environment.get("PATH", ""), self._inherited.get("PATH", os.defpath)))
         if shutil.which(filled[0], path=path) is None:
             raise PermanentError(f"workload {launch.workload.name!r}: this image has no program {filled[0]!r}")
         return filled
@@ -107,7 +111,7 @@ class ProcessRunner:
         dirs = launch.dirs
         inherited = {
             name: value
-            for name, value in os.environ.items()
+            for name, value in self._inherited.items()
             if not name.startswith(SECRET_PREFIXES) and name not in self._withheld
         }
         return {

@@ -79,6 +79,7 @@ def _cloud(settings: Settings, clock: Clock, retries: RetryListeners) -> tuple[J
         credentials=store_credentials(settings, clock),
         bucket=settings.bucket,
         clock=clock,
+        certificates=settings.host.ca_bundle,
     )
     return RetryingQueue(queue, clock, retries), RetryingStore(store, clock, retries)
 
@@ -146,7 +147,7 @@ def build_worker(
                 queue=env.queue,
                 store=env.store,
                 record_store=env.record_store,
-                runner=ProcessRunner(withheld=(*SECRETS, *HEADERS)),
+                runner=ProcessRunner(environment=settings.host.everything, withheld=(*SECRETS, *HEADERS)),
                 node=node,
                 clock=env.clock,
                 rng=random.SystemRandom(),

@@ -17,7 +17,7 @@ def notification_policy(settings: Settings, clock: Clock) -> "NotificationPolicy
     from lifecycle.record.notifications import DEFAULT_NOTIFIED_STATES, NotificationPolicy
 
     keys = [key for key in (settings.webhook_key, settings.webhook_key_previous) if key]
-    webhook = Webhook(settings.webhook_url, keys=keys, clock=clock)
+    webhook = Webhook(settings.webhook_url, keys=keys, clock=clock, certificates=settings.host.ca_bundle)
     return NotificationPolicy(
         RetryingNotifier(webhook, clock), frozenset(settings.webhook_states) or DEFAULT_NOTIFIED_STATES
     )

@@ -4,6 +4,7 @@ Both run the same jobs: `series-sum` comes with the worker, and the fakes add up
 are commands of the shell, with parameters that make a fake do the same.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from enum import Enum, auto
@@ -125,7 +126,7 @@ def objection(snapshot: Path) -> str | None:
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapter]:
     """Each runner in turn."""
     if request.param == "process":
-        made = Adapter(ProcessRunner(), SystemClock(), tmp_path)
+        made = Adapter(ProcessRunner(environment=os.environ), SystemClock(), tmp_path)
     else:
         clock = ManualClock()
         runner = FakeRunner(clock, step_s=0.02, script=scripted, check=objection, missing=["no-such-program"])

@@ -44,7 +44,7 @@ def start(dirs: JobDirs) -> Iterator[Start]:
             saving_interval=timedelta(seconds=60),
             dirs=dirs,
         )
-        started.append(ProcessRunner().start(launch))
+        started.append(ProcessRunner(environment=os.environ).start(launch))
         return started[-1]
 
     yield run
@@ -253,13 +253,13 @@ def test_a_workload_has_its_signals_as_they_come(start: Start, dirs: JobDirs) ->
 def test_nothing_outlives_a_worker_that_is_killed(dirs: JobDirs) -> None:
     """When the worker dies, the process supervisor kills the whole group."""
     script = """
-        import sys, time, pathlib, datetime
+        import datetime, os, pathlib, sys, time
         from adapters.process.runner import ProcessRunner
         from lifecycle.ports.runner import JobDirs, Launch, Workload
         dirs = JobDirs(pathlib.Path(sys.argv[1]))
         launch = Launch(workload=Workload("w", ("sh", "-c", sys.argv[2])), job="j", epoch=1, params={}, resumed=False,
                         saving_interval=datetime.timedelta(60), dirs=dirs)
-        child = ProcessRunner().start(launch)
+        child = ProcessRunner(environment=os.environ).start(launch)
         time.sleep(1000)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(dirs.root), f"{GRANDCHILD} wait"]
@@ -326,7 +326,9 @@ def test_a_workloads_own_check(dirs: JobDirs, tmp_path: Path) -> None:
 
     def verdict(check: tuple[str, ...] | None) -> str | None:
         workload = Workload("w", ("true",), check=check)
-        return ProcessRunner().check(Launch(workload, "j", 1, {}, False, timedelta(60), dirs), snapshot)
+        return ProcessRunner(environment=os.environ).check(
+            Launch(workload, "j", 1, {}, False, timedelta(60), dirs), snapshot
+        )
 
     (snapshot / "checkpoint/state").write_text("half")
     check = tuple(word.replace("{ echo", "{{ echo").replace("; }", "; }}") for word in check)

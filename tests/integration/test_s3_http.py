@@ -15,6 +15,7 @@ from urllib3.util import wait_for_read
 from adapters.aws.clients import BULK, CONTROL, Credentials
 from adapters.aws.s3_http import IDLE_CONNECTIONS, SEND_BYTES, S3Http, is_proxied
 from adapters.aws.s3_listing import ListingRow, parse_page
+from client.config.variables import host_variables, process_variables
 
 KEYS = Credentials(key_id="a", secret="b")
 STORED = Reply(200, headers={"ETag": '"v"'})
@@ -27,7 +28,17 @@ def put_to() -> Iterator[MakePut]:
     made: list[S3Http] = []
 
     def make(endpoint: str) -> S3Http:
-        made.append(S3Http(endpoint=endpoint, region="auto", credentials=KEYS, bucket="b", kind=CONTROL))
+        certificates = host_variables(process_variables()).ca_bundle
+        made.append(
+            S3Http(
+                endpoint=endpoint,
+                region="auto",
+                credentials=KEYS,
+                bucket="b",
+                kind=CONTROL,
+                certificates=certificates,
+            )
+        )
         return made[-1]
 
     yield make
