@@ -98,9 +98,9 @@ def run_worker(env: Mapping[str, str], home: Path, *, core: int | None) -> None:
     )
     if core is not None:
         os.sched_setaffinity(worker.pid, {core})
-    _, said = worker.communicate()
+    _, stderr = worker.communicate()
     if worker.returncode:
-        raise RuntimeError(f"the worker exited with {worker.returncode}: {said.decode()[-500:]}")
+        raise RuntimeError(f"the worker exited with {worker.returncode}: {stderr.decode()[-500:]}")
 
 
 def rows(results: Sequence[Mapping[str, Any]], where: str, *, promised: bool) -> Iterator[Row]:

@@ -112,36 +112,36 @@ class Sqs:
         """Perform *action* and return the response."""
         asked = json.loads(body)
         queue = self._queues.setdefault(asked["QueueUrl"], Queue())
-        said = await self._do(action, queue, asked)
-        if said is None:
+        result = await self._do(action, queue, asked)
+        if result is None:
             problem = {
                 "__type": "com.amazonaws.sqs#UnsupportedOperation",
                 "message": f"the stub does not support {action}",
             }
             return 400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(problem).encode()
-        return 200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(said).encode()
+        return 200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(result).encode()
 
     async def _do(self, action: str, queue: Queue, asked: dict[str, Any]) -> dict[str, Any] | None:
-        said: dict[str, Any] | None = {}
+        result: dict[str, Any] | None = {}
         match action:
             case "SendMessage":
-                said = dict(queue.send(asked["MessageBody"]))
+                result = dict(queue.send(asked["MessageBody"]))
             case "SendMessageBatch":
                 sent = [{"Id": entry["Id"], **queue.send(entry["MessageBody"])} for entry in asked["Entries"]]
-                said = {"Successful": sent, "Failed": []}
+                result = {"Successful": sent, "Failed": []}
             case "ReceiveMessage":
                 hidden_s, wait_s = asked.get("VisibilityTimeout", 30), asked.get("WaitTimeSeconds", 0)
                 given = await queue.receive(asked.get("MaxNumberOfMessages", 1), hidden_s, wait_s)
-                said = {"Messages": given}
+                result = {"Messages": given}
             case "DeleteMessage":
                 queue.delete(asked["ReceiptHandle"])
             case "ChangeMessageVisibility":
                 queue.hide(asked["ReceiptHandle"], asked["VisibilityTimeout"])
             case "GetQueueAttributes":
-                said = {"Attributes": queue.depth()}
+                result = {"Attributes": queue.depth()}
             case _:
-                said = None
-        return said
+                result = None
+        return result
 
 
 class S3:
@@ -193,15 +193,15 @@ class S3:
         if found is None:
             return _error(404, "NoSuchKey")
         body, etag, written = found
-        said = {"ETag": etag, "Last-Modified": formatdate(written, usegmt=True)}
+        response_headers = {"ETag": etag, "Last-Modified": formatdate(written, usegmt=True)}
         if "range" not in headers:
-            return 200, said, body
+            return 200, response_headers, body
         first, _, last = headers["range"].removeprefix("bytes=").partition("-")
         if int(first) >= len(body):
             return _error(416, "InvalidRange")
         piece = body[int(first) : int(last) + 1 if last else None]
         content_range = f"bytes {first}-{int(first) + len(piece) - 1}/{len(body)}"
-        return 206, {**said, "Content-Range": content_range}, piece
+        return 206, {**response_headers, "Content-Range": content_range}, piece
 
     def _delete_many(self, bucket: str, body: bytes) -> Answer:
         for piece in body.decode().split("<Key>")[1:]:
