@@ -1,4 +1,4 @@
-"""`holdfast setup` and `holdfast doctor`, beside a server: what a newcomer gets wrong is told, and mended."""
+"""`holdfast setup` and `holdfast doctor` with a server: common mistakes are reported, and corrected."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ KEYS = {"AWS_ID": "AKIATEST", "AWS_KEY": "not-a-secret", "CLOUDFLARE_ID": "AKIAT
 
 @pytest.fixture
 def make(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Settings of a queue and a bucket that are not there yet."""
+    """Return a function that builds settings for a queue and a bucket that do not exist yet."""
     monkeypatch.chdir(tmp_path)
 
     def of(*, fifo: bool = False, **more: str) -> Settings:
@@ -52,12 +52,13 @@ def attributes(settings: Settings) -> dict[str, str]:
 
 
 def told(settings: Settings) -> dict[str, doctor.CheckResult]:
+    """Run all checks of doctor, and return the results by subject."""
     return {finding.what: finding for finding in doctor.findings(open_environment(settings))}
 
 
 @pytest.mark.parametrize("fifo", [False, True])
-def test_from_nothing_to_a_place_where_nothing_is_wrong(make: Make, fifo: bool, capsys: Any) -> None:  # noqa: FBT001
-    """And once more changes nothing; nothing is left in the bucket."""
+def test_setup_creates_everything_that_doctor_checks(make: Make, fifo: bool, capsys: Any) -> None:  # noqa: FBT001
+    """After setup, doctor finds no problem; a second setup changes nothing, and no object is left."""
     settings = make(fifo=fifo)
     assert setup.run(settings, yes=False, dry_run=True) == 1
     assert "to be made" in capsys.readouterr().out
@@ -77,8 +78,8 @@ def test_from_nothing_to_a_place_where_nothing_is_wrong(make: Make, fifo: bool, 
     assert list(env.store.list("")) == []
 
 
-def test_a_queue_of_somebody_else_is_mended_and_no_more(make: Make, sqs_client: Any, capsys: Any) -> None:
-    """Four days and three receives: doctor tells, setup shows and mends; what is right already stays."""
+def test_setup_corrects_an_existing_queue(make: Make, sqs_client: Any, capsys: Any) -> None:
+    """Doctor reports wrong attributes of an existing queue; setup shows and corrects them, and leaves the others."""
     settings = make(fifo=True)
     name = settings["QUEUE_URL"].rpartition("/")[2]
     dead = sqs_client.create_queue(QueueName=f"mine-{name}", Attributes={"FifoQueue": "true"})["QueueUrl"]
@@ -99,8 +100,8 @@ def test_a_queue_of_somebody_else_is_mended_and_no_more(make: Make, sqs_client: 
     assert made["DelaySeconds"] == "7"
 
 
-def test_more_receives_than_ours_are_left_alone(make: Make, sqs_client: Any) -> None:
-    """They lose nothing."""
+def test_a_higher_receive_limit_is_kept(make: Make, sqs_client: Any) -> None:
+    """A higher receive limit than Holdfast's loses no message, so setup keeps it."""
     settings = make()
     setup.run(settings, yes=True, dry_run=False)
     redrive = redrive_of(attributes(settings))
@@ -111,8 +112,8 @@ def test_more_receives_than_ours_are_left_alone(make: Make, sqs_client: Any) -> 
     assert list(setup.queue_steps(queues, settings)) == []
 
 
-def test_without_a_person_nothing_is_changed(make: Make, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line says how to mean it; as the command."""
+def test_without_confirmation_nothing_is_changed(make: Make, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal and `--yes`, setup changes nothing, and one line says how to confirm."""
     settings = make()
     for name in ("QUEUE_URL", "CLOUDFLARE_URL", "BUCKET", *KEYS):
         monkeypatch.setenv(name, str(settings[name]))
@@ -122,16 +123,18 @@ def test_without_a_person_nothing_is_changed(make: Make, capsys: Any, monkeypatc
     assert attributes(settings) == {}
 
 
-def test_a_lease_longer_than_the_cap(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQS would show the message to a second worker: told before anything else is looked at."""
+def test_a_lease_longer_than_the_limit_is_an_error(
+    capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease of 12 h or more, during which SQS would show the message to a second worker, is an error at once."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LEASE", "13h")
     assert main(["doctor"]) == 78
     assert "LEASE=13h must be shorter than 12h" in capsys.readouterr().err
 
 
-def test_no_queue_and_no_bucket(make: Make) -> None:
-    """Each with what to do; another jurisdiction is thought of."""
+def test_a_missing_queue_and_bucket_are_reported(make: Make) -> None:
+    """A missing queue or bucket is reported with a remedy, including the URL of another jurisdiction."""
     found = told(make())
     assert "holdfast setup" in found["queue"].remedy
     assert ".eu.r2.cloudflarestorage.com" in found["bucket"].remedy
@@ -145,24 +148,24 @@ def test_no_queue_and_no_bucket(make: Make) -> None:
         (sqs_error(400, "ExpiredTokenException"), "check AWS_ID and AWS_KEY"),
     ],
 )
-def test_wrong_keys_of_the_queue(make: Make, stub: Stub, reply: Reply, said: str) -> None:
-    """Told by the setting's name."""
+def test_wrong_queue_keys_are_reported(make: Make, stub: Stub, reply: Reply, said: str) -> None:
+    """Wrong keys of the queue are reported with the names of the settings."""
     stub.script(reply)
     [finding] = doctor.queue_findings(open_environment(make(QUEUE_URL=f"{stub.url}/1/q")))
     assert finding.is_fine is False
     assert said in finding.said
 
 
-def test_wrong_keys_of_the_bucket(make: Make, stub: Stub) -> None:
-    """Told by the setting's name."""
+def test_wrong_bucket_keys_are_reported(make: Make, stub: Stub) -> None:
+    """Wrong keys of the bucket are reported with the names of the settings."""
     stub.script(s3_error(403, "SignatureDoesNotMatch"))
     [finding] = doctor.store_findings(open_environment(make(CLOUDFLARE_URL=stub.url)))
     assert finding.is_fine is False
     assert "check CLOUDFLARE_ID and CLOUDFLARE_KEY" in finding.said
 
 
-def test_a_clock_that_is_wrong(make: Make, stub: Stub) -> None:
-    """By the store's own `Date`."""
+def test_a_wrong_clock_is_reported(make: Make, stub: Stub) -> None:
+    """The node's clock is compared with the `Date` of the store's response."""
     date = format_datetime(datetime.now(UTC) - timedelta(hours=3), usegmt=True)
     page = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
     stub.script(Reply(200, page, {"Date": date, "Content-Type": "application/xml"}))
@@ -171,8 +174,8 @@ def test_a_clock_that_is_wrong(make: Make, stub: Stub) -> None:
     assert re.search(r"is \+108\d\d s off", finding.said)
 
 
-def test_a_bucket_that_takes_wrong_bytes_is_told(make: Make, stub: Stub) -> None:
-    """Whoever refuses them is well; whoever takes them loses nothing, since all that is read is verified."""
+def test_a_store_that_accepts_wrong_bytes_is_reported(make: Make, stub: Stub) -> None:
+    """A store that accepts a wrong Content-MD5 is reported, but not as a problem: data is verified when read."""
     bucket = setup.admins(make(CLOUDFLARE_URL=stub.url))[1]
     stub.script(s3_error(400, "BadDigest"))
     assert doctor.checksums(bucket, "k").is_fine
@@ -182,8 +185,8 @@ def test_a_bucket_that_takes_wrong_bytes_is_told(make: Make, stub: Stub) -> None
     assert doctor.checksums(bucket, "k").is_fine is None
 
 
-def test_a_store_that_never_says_continue_is_told(make: Make, stub: Stub) -> None:
-    """Who waits for it, as boto3 does, loses a second a put; what we send afterwards does not ask for it."""
+def test_a_store_that_never_sends_continue_is_reported(make: Make, stub: Stub) -> None:
+    """A store that never sends "100 Continue" is reported: boto3 waits for it, although Holdfast's puts do not."""
     bucket = setup.admins(make(CLOUDFLARE_URL=stub.url))[1]
     stub.script(Reply(200, b"", {"ETag": '"e"'}))
     assert "costs nothing" in doctor.expecting(bucket, "k").said
@@ -195,8 +198,8 @@ def test_a_store_that_never_says_continue_is_told(make: Make, stub: Stub) -> Non
     assert "expect" not in stub.requests[-1].headers
 
 
-def test_policies_allow_what_the_docs_say(make: Make) -> None:
-    """The worker's, action by action; and valid JSON for IAM."""
+def test_policies_allow_the_documented_actions(make: Make) -> None:
+    """The worker's policy allows exactly the documented actions, and every policy is valid JSON for IAM."""
     settings = make()
     made = setup.policies(settings["QUEUE_URL"], settings["BUCKET"])
     assert json.loads(json.dumps(made)) == made
@@ -207,8 +210,8 @@ def test_policies_allow_what_the_docs_say(make: Make) -> None:
     assert all(role["iam"]["Version"] == "2012-10-17" for role in made.values())
 
 
-def test_the_embedded_default_needs_none(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is looked at all the same."""
+def test_the_local_default_needs_no_setup(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local queue and store need no setup, and doctor checks them too."""
     monkeypatch.chdir(tmp_path)
     settings = from_environ({}, None)
     assert setup.run(settings, yes=False, dry_run=False) == 0
