@@ -1,8 +1,8 @@
-"""An S3 server for bulk bytes, in its own process: it takes and gives them as fast as Python can, and counts.
+"""S3 server for bulk data, in its own process: accepts and returns bytes as fast as Python can, and counts.
 
-Puts, ranged gets, heads, listings and multipart uploads, from memory; nothing is checked. With `--swallow` it keeps
-only lengths; with `--round-trip` every answer takes so long. `GET /__counts` gives requests and bytes received since
-the last time.
+It serves puts, ranged gets, heads, listings and multipart uploads from memory, and checks nothing. With `--swallow` it
+keeps only lengths; with `--round-trip` every response is delayed. `GET /__counts` returns the requests and bytes
+received since the last call.
 """
 
 import argparse
@@ -21,8 +21,8 @@ PIECE = 1 << 20
 Bodies = list[bytearray]
 
 
-class Bulk:
-    """What is stored, and what has been counted."""
+class Storage:
+    """The stored objects, and the counters."""
 
     def __init__(self, *, swallow: bool, round_trip_s: float) -> None:
         self.round_trip_s = round_trip_s
@@ -34,7 +34,7 @@ class Bulk:
         self.lock = threading.Lock()
 
     def counts(self) -> bytes:
-        """Requests and bytes since the last time."""
+        """Return the requests and bytes received since the last call, as JSON."""
         with self.lock:
             counted = {"requests": self.requests, "received": self.received}
             self.requests = self.received = 0
@@ -44,14 +44,14 @@ class Bulk:
 class Connection:
     """One connection, served in a thread."""
 
-    def __init__(self, bulk: Bulk, sock: socket.socket) -> None:
-        self._bulk = bulk
+    def __init__(self, storage: Storage, sock: socket.socket) -> None:
+        self._storage = storage
         self._sock = sock
         self._rest = b""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def serve(self) -> None:
-        """Answer until the other side closes."""
+        """Answer requests until the client closes."""
         with self._sock:
             try:
                 while self._answer():
@@ -73,56 +73,56 @@ class Connection:
             self._sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         place = urlsplit(target)
         if place.path == "/__counts":
-            self._say(200, self._bulk.counts())
+            self._respond(200, self._storage.counts())
             return True
-        size, body = self._take(int(headers.get("content-length", 0)))
-        with self._bulk.lock:
-            self._bulk.requests += 1
-            self._bulk.received += size
-        time.sleep(self._bulk.round_trip_s)
-        self._do(method, unquote(place.path), parse_qs(place.query, keep_blank_values=True), headers, (size, body))
+        size, body = self._receive(int(headers.get("content-length", 0)))
+        with self._storage.lock:
+            self._storage.requests += 1
+            self._storage.received += size
+        time.sleep(self._storage.round_trip_s)
+        self._handle(method, unquote(place.path), parse_qs(place.query, keep_blank_values=True), headers, (size, body))
         return True
 
-    def _take(self, length: int) -> tuple[int, Bodies]:
-        body = bytearray(min(length, PIECE) if self._bulk.swallow else length)
+    def _receive(self, length: int) -> tuple[int, Bodies]:
+        body = bytearray(min(length, PIECE) if self._storage.swallow else length)
         view = memoryview(body)
         taken = min(len(self._rest), length)
         view[: min(taken, len(view))] = self._rest[: min(taken, len(view))]
         self._rest = self._rest[taken:]
         while taken < length:
-            into = view[: min(len(view), length - taken)] if self._bulk.swallow else view[taken:]
+            into = view[: min(len(view), length - taken)] if self._storage.swallow else view[taken:]
             count = self._sock.recv_into(into)
             if not count:
-                raise OSError("cut short")
+                raise OSError("the connection broke off")
             taken += count
-        return length, [] if self._bulk.swallow else [body]
+        return length, [] if self._storage.swallow else [body]
 
-    def _do(
+    def _handle(
         self, method: str, path: str, query: dict[str, list[str]], headers: dict[str, str], body: tuple[int, Bodies]
     ) -> None:
-        bulk = self._bulk
+        storage = self._storage
         if method == "PUT" and "partNumber" in query:
-            bulk.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = body
-            self._say(200)
+            storage.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = body
+            self._respond(200)
         elif method == "PUT":
-            bulk.objects[path] = body
-            self._say(200)
+            storage.objects[path] = body
+            self._respond(200)
         elif method == "POST" and "uploads" in query:
-            upload = f"u{len(bulk.uploads)}"
-            bulk.uploads[upload] = {}
-            self._say(200, _xml("InitiateMultipartUploadResult", f"<UploadId>{upload}</UploadId>"))
+            upload = f"u{len(storage.uploads)}"
+            storage.uploads[upload] = {}
+            self._respond(200, _xml("InitiateMultipartUploadResult", f"<UploadId>{upload}</UploadId>"))
         elif method == "POST" and "uploadId" in query:
-            parts = [part for _, part in sorted(bulk.uploads.pop(query["uploadId"][0]).items())]
-            bulk.objects[path] = sum(size for size, _ in parts), [piece for _, pieces in parts for piece in pieces]
-            self._say(200, _xml("CompleteMultipartUploadResult", f"<ETag>{ETAG}</ETag>"))
+            parts = [part for _, part in sorted(storage.uploads.pop(query["uploadId"][0]).items())]
+            storage.objects[path] = sum(size for size, _ in parts), [piece for _, pieces in parts for piece in pieces]
+            self._respond(200, _xml("CompleteMultipartUploadResult", f"<ETag>{ETAG}</ETag>"))
         elif method == "POST":
-            self._say(200, _xml("DeleteResult", ""))
+            self._respond(200, _xml("DeleteResult", ""))
         elif "list-type" in query or path.count("/") == 1:
             self._list(path, query)
-        elif path not in bulk.objects:
-            self._say(404, _xml("Error", "<Code>NoSuchKey</Code>"))
+        elif path not in storage.objects:
+            self._respond(404, _xml("Error", "<Code>NoSuchKey</Code>"))
         else:
-            self._give(method, *bulk.objects[path], headers.get("range"))
+            self._send_object(method, *storage.objects[path], headers.get("range"))
 
     def _list(self, path: str, query: dict[str, list[str]]) -> None:
         bucket = path.strip("/").partition("/")[0]
@@ -130,12 +130,12 @@ class Connection:
         rows = "".join(
             f"<Contents><Key>{escape(key.removeprefix(f'/{bucket}/'))}</Key><Size>{size}</Size>"
             f"<ETag>{ETAG}</ETag><LastModified>2030-01-01T00:00:00.000Z</LastModified></Contents>"
-            for key, (size, _) in sorted(self._bulk.objects.items())
+            for key, (size, _) in sorted(self._storage.objects.items())
             if key.startswith(prefix)
         )
-        self._say(200, _xml("ListBucketResult", f"<IsTruncated>false</IsTruncated>{rows}"))
+        self._respond(200, _xml("ListBucketResult", f"<IsTruncated>false</IsTruncated>{rows}"))
 
-    def _give(self, method: str, size: int, bodies: Bodies, wanted: str | None) -> None:
+    def _send_object(self, method: str, size: int, bodies: Bodies, wanted: str | None) -> None:
         begin, end, status, more = 0, size, 200, ""
         if wanted:
             first, _, last = wanted.removeprefix("bytes=").partition("-")
@@ -148,7 +148,7 @@ class Connection:
                 self._sock.sendall(memoryview(body)[max(begin - at, 0) : end - at])
             at += len(body)
 
-    def _say(self, status: int, body: bytes = b"") -> None:
+    def _respond(self, status: int, body: bytes = b"") -> None:
         self._head(status, len(body), "")
         self._sock.sendall(body)
 
@@ -163,19 +163,19 @@ def _xml(name: str, inside: str) -> bytes:
 
 
 def main() -> None:
-    """Serve until stdin ends."""
+    """Serve until stdin is closed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--swallow", action="store_true")
     parser.add_argument("--round-trip", type=float, default=0.0, metavar="SECONDS")
     args = parser.parse_args()
-    bulk = Bulk(swallow=args.swallow, round_trip_s=args.round_trip)
+    storage = Storage(swallow=args.swallow, round_trip_s=args.round_trip)
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
     print(listening.getsockname()[1], flush=True)
 
     def accept() -> None:
         while True:
             sock, _ = listening.accept()
-            threading.Thread(target=Connection(bulk, sock).serve, daemon=True).start()
+            threading.Thread(target=Connection(storage, sock).serve, daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     sys.stdin.read()

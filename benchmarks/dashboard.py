@@ -1,4 +1,4 @@
-"""The web page over 10,000 local jobs, a fifth of them owned: pages, and when an open one hears of a change."""
+"""The dashboard over 10,000 local jobs, a fifth of them owned: load times, and the delay of updates to an open page."""
 
 import json
 import statistics
@@ -33,35 +33,37 @@ PAGES: Final = ("", "jobs", "jobs?page=150&sort=progress", "jobs?text=job-0777",
 
 
 def measure() -> Iterator[Row]:
-    """Make the records, serve them, look at each page, and change a record now and then."""
+    """Write the records, serve them, load each page, and change some records."""
     with TemporaryDirectory() as folder:
         home = Path(folder)
-        env = environ(home)
-        env = open_environment(from_environ(env, None))
+        variables = environ(home)
+        env = open_environment(from_environ(variables, None))
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda number: put(env, number), range(JOBS)))
-        with served(env, home) as (address, began), urllib.request.urlopen(f"{address}events") as stream:  # noqa: S310 - our own
-            while news(stream)["total"] < JOBS:
+        with served(variables, home) as (address, began), urllib.request.urlopen(f"{address}events") as stream:  # noqa: S310 - our own
+            while next_news(stream)["total"] < JOBS:
                 pass
-            yield Row(f"dashboard, {JOBS} jobs: start until all are counted", f"{time.perf_counter() - began:.1f} s")
+            yield Row(
+                f"dashboard, {JOBS} jobs: start until all jobs are counted", f"{time.perf_counter() - began:.1f} s"
+            )
             for path in PAGES:
                 took_ms = 1000 * statistics.median(timed(address + path) for _ in range(ROUNDS))
                 yield Row(
                     f"  GET /{path}", f"{took_ms:.0f} ms", f"median of {ROUNDS}", f"<= {PAGE_MS} ms", took_ms <= PAGE_MS
                 )
-            latencies = [until_told(env, stream, number) for number in range(CHANGES)]
+            latencies = [update_delay(env, stream, number) for number in range(CHANGES)]
             worst = max(latencies)
             yield Row(
-                "  a record changes until an open page is told",
+                "  change of a record until an open page is notified",
                 f"{statistics.median(latencies):.1f} s",
-                f"the slowest of {CHANGES}: {worst:.1f} s",
+                f"slowest of {CHANGES}: {worst:.1f} s",
                 f"<= {UPDATE_S:.0f} s",
                 worst <= UPDATE_S,
             )
 
 
 def record_of(number: int) -> JobRecord:
-    """One of the jobs."""
+    """Return the record of a job."""
     state = STATES[number % len(STATES)]
     owner = f"node-{number:05d}" if state is State.RUNNING else None
     progress = Progress(number, JOBS, 2.0)
@@ -69,17 +71,17 @@ def record_of(number: int) -> JobRecord:
 
 
 def put(env: Environment, number: int) -> None:
-    """Store one of them."""
+    """Store the record of a job."""
     record = record_of(number)
     env.store.put(env.layout.job(record.job).record, encode_record(record), expected=ABSENT)
 
 
 @contextmanager
-def served(env: dict[str, str], home: Path) -> Iterator[tuple[str, float]]:
-    """Run the command: the address that it prints, and when it was started."""
+def served(variables: dict[str, str], home: Path) -> Iterator[tuple[str, float]]:
+    """Run the command, and yield the address that it prints and its start time."""
     began = time.perf_counter()
     with subprocess.Popen(
-        [HOLDFAST, "dashboard", "--port", "0"], env=env, cwd=home, stdout=subprocess.PIPE, text=True
+        [HOLDFAST, "dashboard", "--port", "0"], env=variables, cwd=home, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None  # noqa: S101 - tells the type checker
         try:
@@ -89,31 +91,31 @@ def served(env: dict[str, str], home: Path) -> Iterator[tuple[str, float]]:
 
 
 def timed(address: str) -> float:
-    """Seconds to load a page whole."""
+    """Return the seconds to load a page completely."""
     began = time.perf_counter()
     with urllib.request.urlopen(address) as answer:  # noqa: S310 - our own server
         answer.read()
     return time.perf_counter() - began
 
 
-def news(stream: Iterator[bytes]) -> dict[str, object]:
-    """The next news of an open stream."""
+def next_news(stream: Iterator[bytes]) -> dict[str, object]:
+    """Return the data of the stream's next `news` event."""
     is_news = False
     for line in stream:
         if line.startswith(b"event:"):
             is_news = line.strip() == b"event: news"
         elif is_news and line.startswith(b"data: "):
-            found: dict[str, object] = json.loads(line.removeprefix(b"data: "))
-            return found
+            data: dict[str, object] = json.loads(line.removeprefix(b"data: "))
+            return data
     raise RuntimeError("the stream has ended")
 
 
-def until_told(env: Environment, stream: Iterator[bytes], number: int) -> float:
-    """Seconds from a write to the news of it."""
+def update_delay(env: Environment, stream: Iterator[bytes], number: int) -> float:
+    """Return the seconds from a write to its `news` event."""
     record = record_of(number)
     changed = evolve(record, progress=evolve(record.progress, done=1_000_000))
     env.store.put(env.layout.job(record.job).record, encode_record(changed))
     began = time.perf_counter()
-    while record.job not in (news(stream)["changed"] or ()):
+    while record.job not in (next_news(stream)["changed"] or ()):
         pass
     return time.perf_counter() - began

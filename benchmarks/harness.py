@@ -1,4 +1,4 @@
-"""What the benchmarks share: the stub as a process, settings that lead to it, and rows of the table."""
+"""Shared parts of the benchmarks: the stub as a process, settings that lead to it, and rows of the table."""
 
 import json
 import os
@@ -21,19 +21,19 @@ BUCKET: Final = "bench"
 
 @frozen
 class Row:
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
-        what: What was measured.
-        value: What came out, with its unit.
-        beside: The peer's figure from the same run, or how the two compare.
-        target: What it is to be; empty if nothing is promised.
-        is_met: Whether it is.
+        what: The measurement.
+        value: The result, with its unit.
+        comparison: The peer's result from the same run, or the ratio.
+        target: The promised result; empty if nothing is promised.
+        is_met: True if the target is met.
     """
 
     what: str
     value: str
-    beside: str = ""
+    comparison: str = ""
     target: str = ""
     is_met: bool = True
 
@@ -46,17 +46,17 @@ class StubServer:
 
     @property
     def queue_url(self) -> str:
-        """Its queue."""
+        """URL of a queue."""
         return f"{self.url}/1/jobs"
 
     def counts(self) -> dict[str, int]:
-        """Calls so far, by kind."""
+        """Return the calls so far, by kind."""
         with urllib.request.urlopen(f"{self.url}/__counts") as answer:  # noqa: S310 - our own server
             counts: dict[str, int] = json.load(answer)
         return counts
 
     def environ(self, home: Path, **more: str) -> dict[str, str]:
-        """An environment in which `holdfast` uses it."""
+        """Return environment variables with which `holdfast` uses this server."""
         return environ(
             home,
             QUEUE_URL=self.queue_url,
@@ -69,7 +69,7 @@ class StubServer:
 
 @contextmanager
 def stub(round_trip_s: float) -> Iterator[StubServer]:
-    """Run a stub server whose every answer takes *round_trip_s*."""
+    """Run a stub server that delays every response by *round_trip_s*."""
     with subprocess.Popen(
         [sys.executable, STUB, "--round-trip", str(round_trip_s)],
         stdin=subprocess.PIPE,
@@ -84,16 +84,16 @@ def stub(round_trip_s: float) -> Iterator[StubServer]:
 
 
 def environ(home: Path, **more: str) -> dict[str, str]:
-    """An environment with these settings, and none of the host's."""
+    """Return environment variables with these settings and none of the host's."""
     host = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
     return {**host, "HOLDFAST_HOME": str(home), **more}
 
 
 def holdfast(env: Mapping[str, str], home: Path, *words: str) -> str:
-    """Run a command to its end in *home*; returns what it printed.
+    """Run a command in *home*, and return its output.
 
     Raises:
-        RuntimeError: It failed.
+        RuntimeError: The command failed.
     """
     done = subprocess.run([HOLDFAST, *words], env=env, cwd=home, check=False, capture_output=True, text=True)
     if done.returncode:
@@ -101,7 +101,7 @@ def holdfast(env: Mapping[str, str], home: Path, *words: str) -> str:
     return done.stdout
 
 
-def write_orders(file: Path, count: int) -> Path:
-    """A file of *count* jobs, for `holdfast submit --from`."""
+def write_requests(file: Path, count: int) -> Path:
+    """Write a file of *count* jobs for `holdfast submit --from`."""
     file.write_text("".join(f'{{"job": "job-{number:04d}", "params": {{"seed": 1}}}}\n' for number in range(count)))
     return file

@@ -1,7 +1,7 @@
-"""`holdfast status` of 1,000, 10,000 and 100,000 jobs: the first look, another after 50 changes, and their memory.
+"""`holdfast status` of 1,000, 10,000 and 100,000 jobs: the first run, another after 50 changes, and their memory.
 
-Beside them, what a look without an index would cost: a GET for each record, which is what the first look does; and what
-the listing alone takes. SIZES=1000,10000 measures fewer.
+For comparison: a run without an index needs a GET for each record, as the first one does; and the time of the bare
+listing. SIZES=1000,10000 measures fewer.
 """
 
 import json
@@ -30,7 +30,7 @@ CHANGES: Final = 50
 WRITERS: Final = 32
 REFRESH_S: Final = 5.0
 
-LOOK: Final = """
+STATUS_SCRIPT: Final = """
 import json, sys, time
 from client.commands import status
 began = time.perf_counter()
@@ -46,40 +46,40 @@ print(json.dumps({"s": took_s, "cpu_s": time.process_time(), "mib": peak}))
 
 
 def measure() -> Iterator[Row]:
-    """For each size."""
+    """Measure each size."""
     for count in SIZES:
         with stub(0.0) as server, TemporaryDirectory() as folder:
             env = open_environment(from_environ(server.environ(Path(folder)), None))
-            fill(env, [a_record(number) for number in range(count)])
-            first = look(server, Path(folder))
-            changed = [evolve(a_record(number), beat=1) for number in range(0, count, count // CHANGES)]
+            fill(env, [make_record(number) for number in range(count)])
+            first = run_status(server, Path(folder))
+            changed = [evolve(make_record(number), beat=1) for number in range(0, count, count // CHANGES)]
             fill(env, changed)
-            again = look(server, Path(folder))
-            bare_s = bare(env)
+            again = run_status(server, Path(folder))
+            listing_s = list_only(env)
         what = f"status of {count:,} jobs"
         rate = f"{count / first['s']:,.0f} records/s"
         yield Row(f"{what}: first", f"{first['s']:.1f} s, {first['mib']:.0f} MiB", rate)
         yield Row(
             f"{what}: again, {len(changed)} changed",
-            f"{again['s']:.2f} s, {again['cpu_s']:.2f} s of it computing, {again['mib']:.0f} MiB",
-            f"{first['s'] / again['s']:.0f} x as fast as the first; a bare listing takes {bare_s:.2f} s",
+            f"{again['s']:.2f} s, {again['cpu_s']:.2f} s of it CPU, {again['mib']:.0f} MiB",
+            f"{first['s'] / again['s']:.0f} x as fast as the first; the bare listing takes {listing_s:.2f} s",
             f"<= {REFRESH_S:g} s",
             again["s"] <= REFRESH_S,
         )
 
 
-def look(server: StubServer, home: Path) -> dict[str, Any]:
-    """One look, in a process of its own."""
+def run_status(server: StubServer, home: Path) -> dict[str, Any]:
+    """Run the command in a process of its own, and return its measurements."""
     environ = {**server.environ(home), "XDG_CACHE_HOME": str(home / "cache")}
     done = subprocess.run(
-        [sys.executable, "-c", LOOK], env=environ, cwd=home, check=True, capture_output=True, text=True
+        [sys.executable, "-c", STATUS_SCRIPT], env=environ, cwd=home, check=True, capture_output=True, text=True
     )
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
-def bare(env: Environment) -> float:
-    """Seconds that nothing but the listing takes."""
+def list_only(env: Environment) -> float:
+    """Return the seconds of the listing alone."""
     began = time.perf_counter()
     for _ in env.store.list(env.layout.records):
         pass
@@ -92,8 +92,8 @@ def fill(env: Environment, records: list[JobRecord]) -> None:
         list(pool.map(lambda record: env.store.put(env.layout.job(record.job).record, encode_record(record)), records))
 
 
-def a_record(number: int) -> JobRecord:
-    """One of a job in the middle of its life, or at its end."""
+def make_record(number: int) -> JobRecord:
+    """Return the record of a job that is running or has ended."""
     now = time.strftime("%Y-%m-%dT%H:%M:%S.000+00:00", time.gmtime())
     ref = CheckpointRef(f"{number}/checkpoints/e3/000007.json", "blake3:" + "0" * 64, 7, 700, 1 << 30, 1 << 24, now)
     attempts = tuple(AttemptSummary(epoch, f"node-{number}-{epoch}", now, now, "vanished") for epoch in (1, 2, 3))

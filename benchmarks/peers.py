@@ -1,7 +1,7 @@
-"""A peer at a time, in a process of its own: prints JSON, as saver.py does.
+"""Run one peer in a process of its own, and print JSON as saver.py does.
 
 Usage: peers.py URL BUCKET WHAT DIR [DIR], with WHAT one of boto3-up, boto3-down, obstore-16, obstore-256, awscrt, raw.
-Over HTTPS each trusts the file that AWS_CA_BUNDLE and SSL_CERT_FILE name.
+Over HTTPS, each peer trusts the file that AWS_CA_BUNDLE and SSL_CERT_FILE name.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ Took = dict[str, float]
 
 
 def timed(at_once: int, work: Callable[[ThreadPoolExecutor], object]) -> Took:
-    """Seconds by the clock, and of CPU, that *work* takes with a pool of so many threads."""
+    """Return the elapsed and CPU seconds of *work* with a pool of *at_once* threads."""
     began, used = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(at_once) as pool:
         work(pool)
@@ -38,19 +38,19 @@ def timed(at_once: int, work: Callable[[ThreadPoolExecutor], object]) -> Took:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """What is to go up."""
+    """Return the files to upload."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def boto3_client(url: str) -> Any:
-    """As most people make it."""
+    """Return a client with default settings."""
     import boto3  # noqa: PLC0415 - a peer's
 
     return boto3.client("s3", endpoint_url=url, region_name=REGION, aws_access_key_id=KEY, aws_secret_access_key=KEY)
 
 
 def boto3_up(url: str, bucket: str, folders: Sequence[Path]) -> Took:
-    """`upload_file` for each file, ten at once."""
+    """Run `upload_file` for each file, ten at a time."""
     client, paths = boto3_client(url), files_of(folders[0])
     return timed(
         10, lambda pool: list(pool.map(lambda path: client.upload_file(str(path), bucket, f"b/{path.name}"), paths))
@@ -58,7 +58,7 @@ def boto3_up(url: str, bucket: str, folders: Sequence[Path]) -> Took:
 
 
 def boto3_down(url: str, bucket: str, folders: Sequence[Path]) -> Took:
-    """`download_file` for each."""
+    """Run `download_file` for each file."""
     client, paths = boto3_client(url), files_of(folders[0])
     folders[1].mkdir(parents=True, exist_ok=True)
 
@@ -69,7 +69,7 @@ def boto3_down(url: str, bucket: str, folders: Sequence[Path]) -> Took:
 
 
 def obstore_up(url: str, bucket: str, folders: Sequence[Path], *, at_once: int) -> Took:
-    """Each file, unsigned, so many at once."""
+    """Upload each file with an unsigned payload, *at_once* at a time."""
     import obstore  # noqa: PLC0415 - a peer's
     from obstore.store import S3Store  # noqa: PLC0415
 
@@ -98,7 +98,7 @@ def obstore_up(url: str, bucket: str, folders: Sequence[Path], *, at_once: int) 
 
 
 def awscrt_up(url: str, bucket: str, folders: Sequence[Path]) -> Took:
-    """Each file; the client decides how many at once."""
+    """Upload each file; the client chooses the concurrency."""
     from awscrt import auth, http, io, s3  # noqa: PLC0415 - a peer's
 
     place = urlsplit(url)
@@ -128,7 +128,7 @@ def awscrt_up(url: str, bucket: str, folders: Sequence[Path]) -> Took:
 
 
 def raw_up(url: str, bucket: str, folders: Sequence[Path]) -> Took:
-    """No peer: as many bytes, from one piece of memory that is used again, in packs over few connections."""
+    """Send as many bytes from one buffer, in packs over few connections, as a bound for all clients."""
     left = sum(path.stat().st_size for path in files_of(folders[0]))
     packs = [min(PACK, left - start) for start in range(0, left, PACK)]
     body = memoryview(mmap.mmap(-1, PACK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))

@@ -1,6 +1,6 @@
-"""`make bench`: measure, and print a table. Ratios are of one run; absolute figures are this machine's.
+"""`make bench`: measure, and print a table. Ratios compare within one run; absolute figures depend on the machine.
 
-Usage: python benchmarks/run.py [dashboard] [felt] [listing] [saving] [small] [startup] [submitting] [working]
+Usage: python benchmarks/run.py [dashboard] [listing] [saving] [slowdown] [small] [startup] [submitting] [working]
 """
 
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import dashboard
-import felt
 import listing
 import saving
+import slowdown
 import small
 import startup
 import submitting
@@ -25,9 +25,9 @@ from rich.table import Table
 
 PARTS: Final[dict[str, Callable[[], Iterator[Row]]]] = {
     "dashboard": dashboard.measure,
-    "felt": felt.measure,
     "listing": listing.measure,
     "saving": saving.measure,
+    "slowdown": slowdown.measure,
     "small": small.measure,
     "startup": startup.measure,
     "submitting": submitting.measure,
@@ -36,33 +36,33 @@ PARTS: Final[dict[str, Callable[[], Iterator[Row]]]] = {
 
 
 def main(names: Sequence[str]) -> int:
-    """Measure the parts that are named, or all.
+    """Measure the named parts, or all.
 
     Returns:
-        0 if every target is met, 1 if one is not, 2 for a name that is none.
+        0 if every target is met, 1 if one is missed, 2 for an unknown name.
     """
     unknown = [name for name in names if name not in PARTS]
     if unknown:
-        print(f"there is no {unknown[0]!r}; there are {', '.join(PARTS)}", file=sys.stderr)
+        print(f"unknown part {unknown[0]!r}: use {', '.join(PARTS)}", file=sys.stderr)
         return 2
     print(machine())
     rows = [row for name in names or PARTS for row in PARTS[name]()]
-    table = Table("what", "measured", "beside it", "target", "")
+    table = Table("measurement", "result", "comparison", "target", "")
     for row in rows:
-        table.add_row(row.what, row.value, row.beside, row.target, verdict(row))
+        table.add_row(row.what, row.value, row.comparison, row.target, verdict(row))
     Console(width=None if sys.stdout.isatty() else 140, markup=False).print(table)
     return int(not all(row.is_met for row in rows))
 
 
 def verdict(row: Row) -> str:
-    """Whether the target is met, in a word."""
+    """Return "met" or "MISSED", or nothing for a row without a target."""
     if not row.target:
         return ""
     return "met" if row.is_met else "MISSED"
 
 
 def machine() -> str:
-    """What this was measured on, in a line."""
+    """Describe this machine in one line."""
     model = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -1,7 +1,7 @@
-"""One thing at a time, in a process of its own, so that its memory is its own: prints JSON.
+"""Save or restore in a process of its own, to measure its memory alone, and print JSON.
 
-Usage: saver.py URL BUCKET WHAT DIR, with WHAT one of save, restore; peers.py does it with the peers.
-`save` takes several DIRs, one after the other, each as a snapshot of one job; `restore` brings the last of them back.
+Usage: saver.py URL BUCKET WHAT DIR, with WHAT one of save, restore; peers.py does the same with the peers. `save` takes
+several DIRs and uploads each as a snapshot of one job; `restore` restores the last of them.
 """
 
 import json
@@ -29,7 +29,7 @@ REF = "ref.json"
 
 
 def memory_mib(field: str) -> float:
-    """A line of this process's status: `VmRSS`, its memory now, or `VmHWM`, the most that it has had.
+    """Return a field of this process's status: `VmRSS`, its memory now, or `VmHWM`, its peak.
 
     `getrusage` would not do: its maximum is inherited from the process that started this one.
     """
@@ -38,19 +38,19 @@ def memory_mib(field: str) -> float:
 
 
 def store(url: str, bucket: str) -> RetryingStore:
-    """The store, as a worker uses it."""
+    """Return the store, as a worker uses it."""
     clock = SystemClock()
     return RetryingStore(r2.connect(endpoint=url, region="auto", credentials=KEYS, bucket=bucket, clock=clock), clock)
 
 
 def warm(used: RetryingStore) -> None:
-    """Make clients and connections, as a worker does once in its life."""
+    """Create clients and connections, as a worker does once in its life."""
     used.get("nothing")
     list(used.list("nothing"))
 
 
 def save(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
-    """Upload folders as successive snapshots; times and bytes of each."""
+    """Upload folders as successive snapshots, and return time and bytes of each."""
     clock, used = SystemClock(), store(url, bucket)
     writer = CheckpointWriter(
         used,
@@ -62,32 +62,32 @@ def save(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
         limiter=RateLimiter(clock, 0),
     )
     warm(used)
-    idle_mib, known, told = memory_mib("VmRSS"), None, []
+    idle_mib, base, results = memory_mib("VmRSS"), None, []
     for seq, folder in enumerate(folders, 1):
-        known, row = save_one(writer, folder, seq, known)
-        told.append(row)
-    return {"idle_mib": idle_mib, "peak_mib": memory_mib("VmHWM"), "saved": told}
+        base, row = save_one(writer, folder, seq, base)
+        results.append(row)
+    return {"idle_mib": idle_mib, "peak_mib": memory_mib("VmHWM"), "saved": results}
 
 
 def save_one(
-    writer: CheckpointWriter, folder: Path, seq: int, known: BaseCheckpoint | None
+    writer: CheckpointWriter, folder: Path, seq: int, base: BaseCheckpoint | None
 ) -> tuple[BaseCheckpoint | None, dict[str, Any]]:
-    """Upload one."""
+    """Upload one folder as the next snapshot."""
     files = tuple(
         SnapshotFile(f"checkpoint/{path.relative_to(folder)}", path, seen.st_size, 0o644, seen.st_mtime_ns)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and (seen := path.stat())
     )
     began, used = time.perf_counter(), time.process_time()
-    saved = writer.upload(Snapshot(seq, None, folder, files), known, check_interrupted=lambda: None)
+    saved = writer.upload(Snapshot(seq, None, folder, files), base, check_interrupted=lambda: None)
     took = {"s": time.perf_counter() - began, "cpu_s": time.process_time() - used}
     if saved:
         Path(REF).write_text(json.dumps([saved.ref.manifest, saved.ref.digest]))
-    return saved.base if saved else known, {**took, "sent": saved.ref.sent if saved else 0}
+    return saved.base if saved else base, {**took, "sent": saved.ref.sent if saved else 0}
 
 
-def bring_back(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
-    """Restore what was saved last."""
+def restore_last(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """Restore the snapshot that was saved last."""
     manifest, digest = json.loads(Path(REF).read_text())
     used, clock = store(url, bucket), SystemClock()
     warm(used)
@@ -106,7 +106,7 @@ def bring_back(url: str, bucket: str, folders: Sequence[Path]) -> dict[str, Any]
 
 WHAT: dict[str, Callable[[str, str, Sequence[Path]], dict[str, Any]]] = {
     "save": save,
-    "restore": bring_back,
+    "restore": restore_last,
 }
 
 

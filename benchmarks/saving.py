@@ -1,6 +1,6 @@
-"""Checkpoints: what is sent, how fast, and with how much memory; beside the peers.
+"""Checkpoints: bytes sent, speed and memory, in comparison with the peers.
 
-`make bench` installs the peers; rclone is used if the distribution's is there.
+`make bench` installs the peers; rclone is used if the distribution's package is installed.
 """
 
 import json
@@ -30,28 +30,28 @@ HUGE_GIB: Final = 10
 
 @frozen
 class Bench:
-    """A server and a place for files."""
+    """A server and a folder for files."""
 
     url: str
     place: Path
 
     def do(self, what: str, *folders: Path) -> dict[str, Any]:
-        """Have one thing done in a process of its own."""
+        """Run one task in a process of its own, and return its result."""
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         script = PEERS if what.startswith("boto3") else SAVER
         words = [sys.executable, str(script), self.url, BUCKET, what, *map(str, folders)]
         done = subprocess.run(words, env=environ, cwd=self.place, check=True, capture_output=True, text=True)
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
 
     def counts(self) -> dict[str, int]:
-        """Requests and bytes received since the last time."""
+        """Return the requests and bytes received since the last call."""
         with urllib.request.urlopen(f"{self.url}/__counts") as answer:  # noqa: S310 - our own server
             counted: dict[str, int] = json.load(answer)
         return counted
 
     def run(self, *words: str) -> float:
-        """Run a peer's program; seconds."""
+        """Run a peer's program, and return its seconds."""
         environ = {**os.environ, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "us-east-1"}
         began = os.times().elapsed
         subprocess.run(words, env=environ, cwd=self.place, check=True, capture_output=True)
@@ -60,7 +60,7 @@ class Bench:
 
 @contextmanager
 def bench(*, swallow: bool = False) -> Iterator[Bench]:
-    """Run the server, and make a place for files."""
+    """Run the server, and create a folder for files."""
     words = [sys.executable, str(SERVER), *(["--swallow"] if swallow else [])]
     with (
         tempfile.TemporaryDirectory(prefix="holdfast-bench-") as place,
@@ -74,14 +74,14 @@ def bench(*, swallow: bool = False) -> Iterator[Bench]:
 
 
 def measure() -> Iterator[Row]:
-    """All of it; about five minutes."""
+    """Measure everything; takes about five minutes."""
     yield from deltas()
     yield from speed()
     yield from memory()
 
 
 def deltas() -> Iterator[Row]:
-    """What is sent when something, or nothing, has changed."""
+    """Measure the bytes sent for changed and unchanged files."""
     with bench() as at:
         first, grown = noise(at.place / "a1", {"state": GIB}), at.place / "a2"
         copy(first, grown)
@@ -90,7 +90,9 @@ def deltas() -> Iterator[Row]:
         saved = at.do("save", first, grown, grown)["saved"]
         share = saved[1]["sent"] / (16 * MIB)
         peers = ", ".join(f"{name} {sent / (16 * MIB):.0f} x" for name, sent in appended_by_peers(at, grown))
-        yield Row("1 GiB grown by 16 MiB: sent", f"{share:.3f} x 16 MiB", peers, "at most 1.1 x", share <= 1.1)
+        yield Row(
+            "1 GiB file grown by 16 MiB: bytes sent", f"{share:.3f} x 16 MiB", peers, "at most 1.1 x", share <= 1.1
+        )
     with bench() as at:
         whole = noise(at.place / "a", {"state": GIB})
         at.counts()
@@ -99,19 +101,23 @@ def deltas() -> Iterator[Row]:
         at.do("save", whole, whole)
         more = at.counts()["requests"] - once
         yield Row("nothing changed: requests", str(more), "", "at most 3", more <= 3)
-    for name, limit in (("clustered", 1.2), ("at random", 5.0)):
+    for name, limit in (("side by side", 1.2), ("scattered", 5.0)):
         with bench() as at:
             first, second = noise(at.place / "c1", {"state": 256 * MIB}), at.place / "c2"
             copy(first, second)
-            changed = change(second / "state", clustered=name == "clustered")
+            changed = change(second / "state", clustered=name == "side by side")
             sent = at.do("save", first, second)["saved"][1]["sent"] / changed
             yield Row(
-                f"1 % of 4 KiB pages of 256 MiB, {name}: sent", f"{sent:.2f} x", "", f"at most {limit} x", sent <= limit
+                f"1 % of 4 KiB pages of 256 MiB changed, {name}: bytes sent",
+                f"{sent:.2f} x",
+                "",
+                f"at most {limit} x",
+                sent <= limit,
             )
 
 
 def appended_by_peers(at: Bench, grown: Path) -> Iterator[tuple[str, int]]:
-    """What peers send for the file that has grown."""
+    """Yield the bytes that each peer sends for the file that has grown."""
     path = str(grown / "state")
     ways: list[tuple[str, list[str]]] = [
         ("s5cmd", ["s5cmd", "--endpoint-url", at.url, "cp", path, f"s3://{BUCKET}/s"]),
@@ -134,16 +140,16 @@ def appended_by_peers(at: Bench, grown: Path) -> Iterator[tuple[str, int]]:
 
 
 def speed() -> Iterator[Row]:
-    """A first upload and a restore of 1 GiB: the best of three of each, in turns."""
+    """Measure the first upload and the restore of 1 GiB: the best of three, in turns."""
     with bench() as at:
         folder = noise(at.place / "one", {"state": GIB})
-        ups: dict[str, list[float]] = {"us": [], "boto3": [], "s5cmd": []}
-        downs: dict[str, list[float]] = {"us": [], "boto3": [], "s5cmd": []}
+        ups: dict[str, list[float]] = {"holdfast": [], "boto3": [], "s5cmd": []}
+        downs: dict[str, list[float]] = {"holdfast": [], "boto3": [], "s5cmd": []}
         s5cmd = program_of("s5cmd")
         for turn in range(3):
             into = [at.place / f"{name}{turn}" for name in ups]
-            ups["us"].append(at.do("save", folder)["saved"][0]["s"])
-            downs["us"].append(at.do("restore", into[0])["s"])
+            ups["holdfast"].append(at.do("save", folder)["saved"][0]["s"])
+            downs["holdfast"].append(at.do("restore", into[0])["s"])
             ups["boto3"].append(at.do("boto3-up", folder)["s"])
             downs["boto3"].append(at.do("boto3-down", folder, into[1])["s"])
             if s5cmd:
@@ -158,19 +164,19 @@ def speed() -> Iterator[Row]:
 
 
 def memory() -> Iterator[Row]:
-    """What saving 10 GiB takes."""
+    """Measure the memory of saving 10 GiB."""
     with bench(swallow=True) as at:
         folder = noise(at.place / "huge", {"state": HUGE_GIB * GIB})
-        told = at.do("save", folder)
-        more = told["peak_mib"] - told["idle_mib"]
-        took = f"{HUGE_GIB / told['saved'][0]['s']:.2f} GiB/s"
+        result = at.do("save", folder)
+        more = result["peak_mib"] - result["idle_mib"]
+        took = f"{HUGE_GIB / result['saved'][0]['s']:.2f} GiB/s"
         yield Row(f"saving {HUGE_GIB} GiB: memory above idle", f"{more:.0f} MiB", took, "at most 200 MiB", more <= 200)
 
 
 def compared(what: str, took: dict[str, list[float]], target: float) -> Row:
-    """The best of ours beside the best of each peer's."""
+    """Compare our best time with the best of each peer."""
     best = {name: min(times) for name, times in took.items() if times}
-    ours = best.pop("us")
+    ours = best.pop("holdfast")
     ratio = min(best.values()) / ours
     peers = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in best.items())
     value = f"{ours:.2f} s, {ratio:.2f} x the best"
@@ -178,7 +184,7 @@ def compared(what: str, took: dict[str, list[float]], target: float) -> Row:
 
 
 def noise(folder: Path, sizes: dict[str, int]) -> Path:
-    """A folder of files that cannot be compressed."""
+    """Create a folder of files that cannot be compressed."""
     folder.mkdir(parents=True)
     for name, size in sizes.items():
         with (folder / name).open("wb") as file:
@@ -188,12 +194,12 @@ def noise(folder: Path, sizes: dict[str, int]) -> Path:
 
 
 def copy(source: Path, target: Path) -> None:
-    """The same files again."""
+    """Copy a folder."""
     shutil.copytree(source, target)
 
 
 def change(path: Path, *, clustered: bool) -> int:
-    """Write 1 % of a file's pages anew, side by side or anywhere; how many bytes that was."""
+    """Rewrite 1 % of a file's pages, side by side or scattered, and return the number of bytes."""
     pages = path.stat().st_size // PAGE
     count = pages // 100
     chosen: Sequence[int] = range(pages // 2, pages // 2 + count) if clustered else random.sample(range(pages), count)
@@ -205,6 +211,6 @@ def change(path: Path, *, clustered: bool) -> int:
 
 
 def program_of(name: str) -> str | None:
-    """A peer's program, if it is installed."""
+    """Return the path of a peer's program, or None if it is not installed."""
     beside = BIN / name
     return str(beside) if beside.exists() else shutil.which(name)

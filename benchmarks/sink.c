@@ -1,10 +1,11 @@
-/* An S3 server that swallows bodies, for benchmarks/sink.py: as cheap as a server can be on the client's own cores.
+/* S3 server that discards bodies, for benchmarks/sink.py: as little CPU as possible on the client's own cores.
 
-Puts above 64 KiB, parts and multipart uploads are taken, counted and forgotten; a plain body is discarded inside the
-kernel. What is smaller, a job's record say, is kept, with an ETag, and changed under conditions. Listings are empty.
-Every answer takes the round trip. `GET /__counts`: requests and bytes since the last time.
+Puts above 64 KiB, parts and multipart uploads are received, counted and discarded; without TLS, the kernel discards the
+body. Smaller objects, such as a job's record, are kept with an ETag and changed conditionally. Listings are empty. Every
+response is delayed by the round trip. `GET /__counts` returns the requests and bytes since the last call.
 
-Usage: sink ROUND_TRIP_MS [CERTIFICATE KEY], until stdin ends; prints the port. Built by sink.py with `-lssl -lcrypto`.
+Usage: sink ROUND_TRIP_MS [CERTIFICATE KEY]. It prints the port and runs until stdin is closed. sink.py compiles it with
+`-lssl -lcrypto`.
 */
 #define _GNU_SOURCE
 #include <netinet/in.h>
@@ -30,7 +31,7 @@ static SSL_CTX *tls;
 typedef struct {
     int sock;
     SSL *ssl;
-    size_t held; /* bytes in buffer that are not taken yet */
+    size_t held; /* bytes in buffer that are not consumed yet */
     char buffer[HEAD];
     char *piece;
 } Conn;
@@ -56,7 +57,7 @@ static void drop(Conn *c, size_t count) {
     c->buffer[c->held] = 0;
 }
 
-/* Discard so many bytes of a body. */
+/* Discard *length* bytes of a body. */
 static int swallow(Conn *c, long long length) {
     size_t here = (long long)c->held < length ? c->held : (size_t)length;
     drop(c, here);
@@ -70,7 +71,7 @@ static int swallow(Conn *c, long long length) {
     return 1;
 }
 
-/* Have a whole text that ends with *end* at the start of the buffer; returns where it ends. */
+/* Receive until the buffer contains *end*; return the position after it, or NULL if the connection ends. */
 static char *until(Conn *c, const char *end) {
     char *found;
     while (!(found = strstr(c->buffer, end))) {
@@ -125,7 +126,7 @@ static Object *objects;
 static unsigned versions;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Where the object is, or would be. */
+/* Return the link to the object, or the end of the list. */
 static Object **place_of(const char *path) {
     Object **at = &objects;
     while (*at && strcmp((*at)->path, path))
@@ -157,7 +158,7 @@ static int say_object(Conn *c, int status, const char *said, const Object *it, i
     return say(c, text, (size_t)length) && say(c, it && with_body ? it->body : said, size);
 }
 
-/* Keep a small body, if the conditions hold. */
+/* Store a small body if the conditions hold. */
 static int keep(Conn *c, const char *head, const char *path, size_t size) {
     char *body = malloc(size + 1), expected[64];
     const char *match = value_of(head, "If-Match");

@@ -1,4 +1,4 @@
-"""sink.c as a process, over TLS as R2 is, with a certificate of its own authority; built where a C compiler is."""
+"""sink.c as a process, over TLS like R2, with a certificate of its own authority; compiled on demand."""
 
 import os
 import shutil
@@ -16,11 +16,11 @@ SOURCE: Final = Path(__file__).with_name("sink.c")
 
 @frozen
 class Sink:
-    """A running one.
+    """A running server.
 
     Attributes:
-        url: Where.
-        trust: What a client's environment needs, so that it trusts it: each reads another name.
+        url: Its address.
+        trust: Environment variables that make clients trust it; each client reads another name.
     """
 
     url: str
@@ -29,16 +29,16 @@ class Sink:
 
 @contextmanager
 def sink(place: Path, *, round_trip_s: float = 0.0, core: int | None = None) -> Iterator[Sink]:
-    """Build it in *place*, and run it there; on one core, if one is named.
+    """Compile the server in *place* and run it, pinned to *core* if given.
 
     Raises:
-        RuntimeError: It cannot be built.
+        RuntimeError: It cannot be compiled.
     """
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(place / "ca.pem"))
     certificate = authority.issue_cert("localhost", "127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(str(place / "server.pem"))
-    words = [str(built(place)), str(round_trip_s * 1000), *[str(place / "server.pem")] * 2]
+    words = [str(compile_sink(place)), str(round_trip_s * 1000), *[str(place / "server.pem")] * 2]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         if core is not None:
             os.sched_setaffinity(server.pid, {core})
@@ -52,13 +52,15 @@ def sink(place: Path, *, round_trip_s: float = 0.0, core: int | None = None) -> 
         server.wait(timeout=10)
 
 
-def built(place: Path) -> Path:
-    """The program, built now."""
+def compile_sink(place: Path) -> Path:
+    """Compile the program, and return its path."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise RuntimeError("benchmarks/sink.c needs a C compiler: apt-get install gcc libssl-dev")
     words = [compiler, "-O2", "-o", str(place / "sink"), str(SOURCE), "-lssl", "-lcrypto", "-lpthread"]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"benchmarks/sink.c was not built; apt-get install libssl-dev? {done.stderr.strip()[:500]}")
+        raise RuntimeError(
+            f"benchmarks/sink.c does not compile; try apt-get install libssl-dev: {done.stderr.strip()[:500]}"
+        )
     return place / "sink"

@@ -1,4 +1,4 @@
-"""How long commands take from start to end, beside an interpreter that does nothing."""
+"""Run time of commands from start to end, in comparison with an interpreter that does nothing."""
 
 import statistics
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from harness import HOLDFAST, Row, environ, holdfast, write_orders
+from harness import HOLDFAST, Row, environ, holdfast, write_requests
 
 ROUNDS: Final = 15
 JOBS: Final = 1000
@@ -18,11 +18,11 @@ STATUS_MS: Final = 1000
 
 
 def measure() -> Iterator[Row]:
-    """Run each command in turn, several times; medians."""
+    """Run each command in turn, several times, and report medians."""
     with TemporaryDirectory() as folder:
         home = Path(folder)
         env = environ(home)
-        holdfast(env, home, "submit", "--from", str(write_orders(home / "jobs.jsonl", JOBS)))
+        holdfast(env, home, "submit", "--from", str(write_requests(home / "jobs.jsonl", JOBS)))
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "holdfast --help": [HOLDFAST, "--help"],
@@ -42,12 +42,12 @@ def measure() -> Iterator[Row]:
 
 
 def row(what: str, took_ms: float, bare_ms: float, limit_ms: int) -> Row:
-    """A line for a command."""
+    """Return the row of a command."""
     return Row(what, f"{took_ms:.0f} ms", f"{took_ms / bare_ms:.1f} x python", f"<= {limit_ms} ms", took_ms <= limit_ms)
 
 
 def timed(command: Sequence[str], env: Mapping[str, str], home: Path) -> float:
-    """Seconds from start to end."""
+    """Return the seconds from start to end of a command."""
     began = time.perf_counter()
     subprocess.run(command, env=env, cwd=home, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - began

@@ -1,8 +1,8 @@
-"""A server that speaks as much SQS and S3 as Holdfast uses, in its own process, with a round trip to order.
+"""Stub server for the parts of SQS and S3 that Holdfast uses, in its own process, with an adjustable round trip.
 
-It answers from dictionaries and queues in memory, each request in O(1) but for listings, so what is measured beside it
-is the client. Conditional PUTs, ETags and visibility are kept as the services keep them; signatures are not checked. It
-counts calls by kind: `GET /__counts`.
+It answers from memory, each request but listings in O(1), so that the client is what is measured. Conditional PUTs,
+ETags and visibility timeouts behave as in the services; signatures are not checked. It counts calls by kind: `GET
+/__counts`.
 """
 
 import argparse
@@ -29,7 +29,7 @@ Answer = tuple[int, Headers, bytes]
 
 
 class Queue:
-    """One queue: what is available, what is in flight, and who waits."""
+    """A queue: available messages, messages in flight, and waiting receivers."""
 
     def __init__(self) -> None:
         self._bodies: dict[str, str] = {}
@@ -39,14 +39,14 @@ class Queue:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def send(self, body: str) -> Headers:
-        """Take a message."""
+        """Add a message."""
         message = str(uuid.uuid4())
         self._bodies[message] = body
         self._show(message)
         return {"MessageId": message, "MD5OfMessageBody": _md5(body.encode())}
 
     async def receive(self, count: int, hidden_s: float, wait_s: float) -> list[dict[str, Any]]:
-        """Hand out up to *count* messages, having waited for the first."""
+        """Return up to *count* messages, after waiting for the first."""
         if not self._available and wait_s:
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
@@ -70,13 +70,13 @@ class Queue:
         self._timers[message] = asyncio.get_running_loop().call_later(hidden_s, self._show, message)
 
     def delete(self, message: str) -> None:
-        """Forget *message*."""
+        """Delete *message*."""
         self._bodies.pop(message, None)
         if timer := self._timers.pop(message, None):
             timer.cancel()
 
     def depth(self) -> dict[str, str]:
-        """How many there are."""
+        """Return the numbers of messages."""
         return {
             "ApproximateNumberOfMessages": str(len(self._bodies) - len(self._timers)),
             "ApproximateNumberOfMessagesNotVisible": str(len(self._timers)),
@@ -103,53 +103,56 @@ class Queue:
 
 
 class Sqs:
-    """The SQS JSON protocol. Any queue URL names a queue."""
+    """The SQS JSON protocol. Every queue URL names a queue."""
 
     def __init__(self) -> None:
         self._queues: dict[str, Queue] = {}
 
     async def answer(self, action: str, body: bytes) -> Answer:
-        """Do what *action* says."""
+        """Perform *action* and return the response."""
         asked = json.loads(body)
         queue = self._queues.setdefault(asked["QueueUrl"], Queue())
-        said = await self._do(action, queue, asked)
-        if said is None:
-            problem = {"__type": "com.amazonaws.sqs#UnsupportedOperation", "message": f"the stub has no {action}"}
+        result = await self._do(action, queue, asked)
+        if result is None:
+            problem = {
+                "__type": "com.amazonaws.sqs#UnsupportedOperation",
+                "message": f"the stub does not support {action}",
+            }
             return 400, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(problem).encode()
-        return 200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(said).encode()
+        return 200, {"Content-Type": "application/x-amz-json-1.0"}, json.dumps(result).encode()
 
     async def _do(self, action: str, queue: Queue, asked: dict[str, Any]) -> dict[str, Any] | None:
-        said: dict[str, Any] | None = {}
+        result: dict[str, Any] | None = {}
         match action:
             case "SendMessage":
-                said = dict(queue.send(asked["MessageBody"]))
+                result = dict(queue.send(asked["MessageBody"]))
             case "SendMessageBatch":
                 sent = [{"Id": entry["Id"], **queue.send(entry["MessageBody"])} for entry in asked["Entries"]]
-                said = {"Successful": sent, "Failed": []}
+                result = {"Successful": sent, "Failed": []}
             case "ReceiveMessage":
                 hidden_s, wait_s = asked.get("VisibilityTimeout", 30), asked.get("WaitTimeSeconds", 0)
                 given = await queue.receive(asked.get("MaxNumberOfMessages", 1), hidden_s, wait_s)
-                said = {"Messages": given}
+                result = {"Messages": given}
             case "DeleteMessage":
                 queue.delete(asked["ReceiptHandle"])
             case "ChangeMessageVisibility":
                 queue.hide(asked["ReceiptHandle"], asked["VisibilityTimeout"])
             case "GetQueueAttributes":
-                said = {"Attributes": queue.depth()}
+                result = {"Attributes": queue.depth()}
             case _:
-                said = None
-        return said
+                result = None
+        return result
 
 
 class S3:
-    """Buckets in one dictionary of paths; any bucket is there."""
+    """Buckets in one dictionary of paths. Every bucket exists."""
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, str, float]] = {}
-        self._keys: list[str] = []  # sorted, once somebody lists; empty when a key has come or gone since
+        self._keys: list[str] = []  # sorted at a listing; empty after a key is added or removed
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], headers: Headers, body: bytes) -> Answer:
-        """Answer one request."""
+        """Return the response to a request."""
         if method == "PUT":
             return self._put(path, headers, body)
         if method == "DELETE":
@@ -190,15 +193,15 @@ class S3:
         if found is None:
             return _error(404, "NoSuchKey")
         body, etag, written = found
-        said = {"ETag": etag, "Last-Modified": formatdate(written, usegmt=True)}
+        response_headers = {"ETag": etag, "Last-Modified": formatdate(written, usegmt=True)}
         if "range" not in headers:
-            return 200, said, body
+            return 200, response_headers, body
         first, _, last = headers["range"].removeprefix("bytes=").partition("-")
         if int(first) >= len(body):
             return _error(416, "InvalidRange")
         piece = body[int(first) : int(last) + 1 if last else None]
         content_range = f"bytes {first}-{int(first) + len(piece) - 1}/{len(body)}"
-        return 206, {**said, "Content-Range": content_range}, piece
+        return 206, {**response_headers, "Content-Range": content_range}, piece
 
     def _delete_many(self, bucket: str, body: bytes) -> Answer:
         for piece in body.decode().split("<Key>")[1:]:
@@ -230,7 +233,7 @@ class S3:
 
 
 class Connection(asyncio.Protocol):
-    """One connection, its requests answered one after the other; each answer waits for the round trip."""
+    """One connection; its requests are answered in order, each after the round trip."""
 
     def __init__(self, server: "Server") -> None:
         self._server = server
@@ -250,7 +253,7 @@ class Connection(asyncio.Protocol):
             self._take()
 
     def _take(self) -> None:
-        """Start on the first whole request in the buffer."""
+        """Start on the first complete request in the buffer."""
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
             return
@@ -280,7 +283,7 @@ class Connection(asyncio.Protocol):
 
 
 class Server:
-    """Both services behind one port, the round trip, and the counts."""
+    """Both services behind one port, with the round trip and the counts."""
 
     def __init__(self, round_trip_s: float) -> None:
         self._round_trip_s = round_trip_s
@@ -289,7 +292,7 @@ class Server:
         self._counts: Counter[str] = Counter()
 
     async def answer(self, method: str, target: str, headers: Headers, body: bytes) -> Answer:
-        """Answer one request, a round trip later."""
+        """Return the response to a request, a round trip later."""
         parts = urlsplit(target)
         if parts.path == "/__counts":
             return 200, {"Content-Type": "application/json"}, json.dumps(self._counts).encode()
@@ -313,7 +316,7 @@ def _md5(body: bytes) -> str:
 
 
 def _error(status: int, code: str) -> Answer:
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>the stub says so</Message></Error>"
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>from the stub</Message></Error>"
     return status, {"Content-Type": "application/xml"}, body.encode()
 
 
@@ -327,7 +330,7 @@ async def serve(round_trip_s: float, announce: Callable[[int], None]) -> None:
 
 
 def main() -> None:
-    """Serve; prints the port first."""
+    """Serve, after printing the port."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--round-trip", type=float, default=0.04, metavar="SECONDS")
     asyncio.run(serve(parser.parse_args().round_trip, lambda port: print(port, flush=True)))

@@ -1,8 +1,8 @@
-"""A real worker beside the stub: the memory it keeps while idle, and the calls it makes in an hour of a job.
+"""A real worker with the stub: its memory while idle, and its calls in an hour of a job.
 
-An hour is not waited for. The worker's heartbeat and saving interval and the round trip are made 20 times shorter, in
-their default proportion, and calls are counted from one commit to a later one, so what is counted is whole intervals.
-What an attempt costs besides, to begin and to end, is counted apart, and spread over MAX_RUNNING_TIME.
+The hour is simulated: the worker's heartbeat, saving interval and round trip are 20 times shorter, in their default
+proportion, and calls are counted from one commit to a later one, in whole intervals. The calls at the start and end of
+an attempt are counted separately, and spread over MAX_RUNNING_TIME.
 """
 
 import signal
@@ -20,8 +20,8 @@ from harness import HOLDFAST, Row, StubServer, holdfast, stub
 IDLE_MIB: Final = 80
 SETTLED_S: Final = 3.0
 PATIENCE_S: Final = 180.0
-LOOK_S: Final = 0.1
-COMMITTED_S: Final = 3.0  # after its manifest a commit is in the record, and what it replaced is collected
+POLL_S: Final = 0.1
+COMMITTED_S: Final = 3.0  # from the manifest to the end of the garbage collection
 
 SHORTER: Final = 20  # R2's one write a second to a key forbids more
 ROUND_TRIP_S: Final = 0.04 / SHORTER
@@ -50,32 +50,32 @@ def measure() -> Iterator[Row]:
             wait_for(lambda: server.counts().get("sqs ReceiveMessage", 0) > 0)
             time.sleep(SETTLED_S)
             fresh_mib = rss_mib(process.pid)
-            hourly, besides = calls(server, env, home)
+            hourly, per_attempt = calls(server, env, home)
             time.sleep(SETTLED_S)
             used_mib = rss_mib(process.pid)
     yield Row("worker, idle: memory", f"{fresh_mib:.0f} MiB", "", f"<= {IDLE_MIB} MiB", fresh_mib <= IDLE_MIB)
     yield Row("  after its first job", f"{used_mib:.0f} MiB", "", f"<= {IDLE_MIB} MiB", used_mib <= IDLE_MIB)
-    yield from call_rows(hourly, besides)
+    yield from call_rows(hourly, per_attempt)
 
 
-def call_rows(hourly: Counter[str], besides: Counter[str]) -> Iterator[Row]:
-    """The lines for calls per job-hour, by whom they go to."""
-    whole = {kind: hourly[kind] + besides[kind] / HOURS_PER_ATTEMPT for kind in hourly | besides}
+def call_rows(hourly: Counter[str], per_attempt: Counter[str]) -> Iterator[Row]:
+    """Yield the rows for calls per job-hour, by service."""
+    whole = {kind: hourly[kind] + per_attempt[kind] / HOURS_PER_ATTEMPT for kind in hourly | per_attempt}
     for service, demo, what in (
         ("sqs", DEMO_RENEWALS, "a renewal every 150 s"),
         ("s3", DEMO_PUTS, "two uploads every 10 minutes"),
     ):
         total = sum(count for kind, count in whole.items() if kind.startswith(service))
         title = {"sqs": "queue", "s3": "store"}[service]
-        yield Row(f"calls to the {title} per job-hour", f"{total:.0f}", f"{demo} of the demo's: {what}")
+        yield Row(f"calls to the {title} per job-hour", f"{total:.0f}", f"the demo: {demo}, {what}")
         for kind in sorted(whole, key=lambda kind: -whole[kind]):
             if kind.startswith(service):
-                note = f"{hourly[kind]:.0f} while it runs, {besides[kind]:.0f} an attempt besides"
+                note = f"{hourly[kind]:.0f} while running, {per_attempt[kind]:.0f} more per attempt"
                 yield Row(f"  {kind.partition(' ')[2]}", f"{whole[kind]:.1f}", note)
 
 
 def calls(server: StubServer, env: Mapping[str, str], home: Path) -> tuple[Counter[str], Counter[str]]:
-    """Calls per hour of running, and calls that an attempt costs besides, both by kind."""
+    """Return the calls per hour of running, and the additional calls of an attempt, both by kind."""
     steps = int((SAVINGS_COUNTED + 1.5) * SAVING_S / STEP_S)
     (home / "jobs" / "job0").mkdir(parents=True)
     (home / "jobs" / "job0" / "input.txt").write_text(f"1\n{steps}\n")
@@ -88,24 +88,24 @@ def calls(server: StubServer, env: Mapping[str, str], home: Path) -> tuple[Count
     last = wait_for_commit(server, 1 + SAVINGS_COUNTED)
     wait_for(lambda: server.counts().get("sqs DeleteMessage", 0) > 0)
     ran_s = time.monotonic() - began
-    time.sleep(2 * LOOK_S)
+    time.sleep(2 * POLL_S)
     after = Counter(server.counts())
     per_saving = {kind: (last[kind] - first[kind]) / SAVINGS_COUNTED for kind in last}
     hourly = Counter({kind: round(count * SAVINGS_PER_HOUR) for kind, count in per_saving.items() if count})
     spent = after - before - submitted
-    besides = Counter(
+    per_attempt = Counter(
         {kind: round(count - per_saving.get(kind, 0) * ran_s / SAVING_S) for kind, count in spent.items()}
     )
-    return without_polls(hourly), without_polls(+besides)
+    return without_polls(hourly), without_polls(+per_attempt)
 
 
 def without_polls(counts: Counter[str]) -> Counter[str]:
-    """Only what the job costs: an idle worker's polls are not the job's."""
+    """Remove an idle worker's polls, which do not belong to the job."""
     return Counter({kind: count for kind, count in counts.items() if kind != "sqs ReceiveMessage"})
 
 
 def wait_for_commit(server: StubServer, number: int) -> Counter[str]:
-    """The counts just after the manifest of that number went up, and its commit with it."""
+    """Return the counts just after the commit of the manifest with that number."""
     wait_for(lambda: server.counts().get("s3 PUT manifest", 0) >= number)
     time.sleep(COMMITTED_S)
     return Counter(server.counts())
@@ -113,7 +113,7 @@ def wait_for_commit(server: StubServer, number: int) -> Counter[str]:
 
 @contextmanager
 def worker(env: Mapping[str, str], home: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A worker, drained at the end."""
+    """Run a worker, and drain it at the end."""
     with (home / "worker.log").open("wb") as log:
         process = subprocess.Popen([HOLDFAST, "worker"], env=env, cwd=home, stdout=log, stderr=log)
     try:
@@ -135,11 +135,11 @@ def wait_for(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not is_so():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {PATIENCE_S:.0f} s")
-        time.sleep(LOOK_S)
+            raise TimeoutError(f"the condition did not hold within {PATIENCE_S:.0f} s")
+        time.sleep(POLL_S)
 
 
 def rss_mib(pid: int) -> float:
-    """Resident memory of a process, as the kernel counts it."""
+    """Return the resident memory of a process in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024

@@ -42,7 +42,7 @@ def scripted(stub: Stub, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     store._bulk.close()
 
 
-def found(body: bytes = b"x", **headers: str) -> Reply:
+def object_reply(body: bytes = b"x", **headers: str) -> Reply:
     """Return the response with an object."""
     return Reply(200, body, {"ETag": '"v"', "Last-Modified": WRITTEN, **headers})
 
@@ -63,7 +63,7 @@ def page(*keys: str, following: str = "") -> Reply:
 
 def test_age_is_by_the_clock_of_the_store(scripted: R2Store, stub: Stub) -> None:
     """An object's age is the response's date minus the object's date; no node's clock is involved."""
-    stub.script(found(Date=NINETY_SECONDS_LATER))
+    stub.script(object_reply(Date=NINETY_SECONDS_LATER))
     stored = scripted.get("k")
     assert stored is not None
     assert stored.age_s == 90
@@ -75,7 +75,7 @@ def test_age_falls_back_on_our_clock(stub: Stub) -> None:
     """Without a date in the response, the age is by our clock; it is never below zero."""
     for now, age_s in ((datetime(2030, 1, 1, 0, 0, 5, tzinfo=UTC), 5), (datetime(2029, 1, 1, tzinfo=UTC), 0)):
         store = r2.connect(endpoint=stub.url, region="auto", credentials=KEYS, bucket="b", clock=ManualClock(now))
-        stub.script(found())
+        stub.script(object_reply())
         stored = store.get("k")
         assert stored is not None
         assert stored.age_s == age_s
@@ -244,17 +244,17 @@ def test_only_no_such_key_means_absence(scripted: R2Store, stub: Stub) -> None:
 
 def test_a_truncated_download_is_retryable(scripted: R2Store, stub: Stub) -> None:
     """Fewer bytes than announced are an error, never a short object."""
-    stub.script(found(b"12345", **{"Content-Length": "10"}))
+    stub.script(object_reply(b"12345", **{"Content-Length": "10"}))
     with pytest.raises(RetryableError):
         scripted.get_range(Range("k", 0, 10))
-    stub.script(found(b"12345", **{"Content-Length": "10"}))
+    stub.script(object_reply(b"12345", **{"Content-Length": "10"}))
     with pytest.raises(RetryableError):
         scripted.get("k")
 
 
 def test_a_store_that_ignores_range_is_an_error(scripted: R2Store, stub: Stub) -> None:
     """Bytes from the start of the object never pass for bytes from its middle."""
-    stub.script(found(b"12345"))
+    stub.script(object_reply(b"12345"))
     with pytest.raises(PermanentError, match="Range"):
         scripted.get_range(Range("k", 2, 2))
     assert scripted.get_range(Range("k", 0, 2)) == b"12"
@@ -262,7 +262,7 @@ def test_a_store_that_ignores_range_is_an_error(scripted: R2Store, stub: Stub) -
 
 def test_the_bulk_client_repeats_failed_reads(scripted: R2Store, stub: Stub) -> None:
     """The bulk client repeats a failed request itself."""
-    stub.script(s3_error(503, "SlowDown"), found(b"12"))
+    stub.script(s3_error(503, "SlowDown"), object_reply(b"12"))
     assert scripted.get_range(Range("k", 0, 2)) == b"12"
     assert len(stub.requests) == 2
 

@@ -26,7 +26,7 @@ ORIGIN = "AWS_CREDENTIALS_FILE"
 
 
 class Issuer:
-    """A source of credentials valid for *life_s* seconds, which can be told to fail."""
+    """A source of credentials valid for *life_s* seconds, which can be made to fail."""
 
     def __init__(self, clock: ManualClock, life_s: float | None = 3600.0) -> None:
         self._clock = clock
@@ -39,10 +39,10 @@ class Issuer:
         self.readings += 1
         if self.fails:
             raise ConfigError("not now")
-        said = {"Version": 1, "AccessKeyId": f"AKIA{self.generation}", "SecretAccessKey": "s", "SessionToken": "t"}
+        document = {"Version": 1, "AccessKeyId": f"AKIA{self.generation}", "SecretAccessKey": "s", "SessionToken": "t"}
         if self.life_s is not None:
-            said["Expiration"] = (self._clock.now() + timedelta(seconds=self.life_s)).isoformat()
-        return json.dumps(said).encode()
+            document["Expiration"] = (self._clock.now() + timedelta(seconds=self.life_s)).isoformat()
+        return json.dumps(document).encode()
 
 
 def renewed(issuer: Callable[[], bytes], clock: ManualClock) -> RefreshingCredentials:

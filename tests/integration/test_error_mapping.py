@@ -137,7 +137,7 @@ def test_messages_name_the_settings_of_the_service() -> None:
     ],
 )
 def test_a_conditional_put_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
-    """A control client sends once, whatever the response: a second put would conflict with the first one's success."""
+    """A control client sends a conditional put once: a second put would conflict with the first one's success."""
     stub.script(reply)
     with pytest.raises(error), mapped_errors("put k", S3):
         client(S3, CONTROL, stub.url).put_object(Bucket="b", Key="k", Body=b"x", IfMatch='"v"')

@@ -1,4 +1,4 @@
-"""`holdfast setup` and `holdfast doctor`, beside a server: what a newcomer gets wrong is told, and mended."""
+"""`holdfast setup` and `holdfast doctor` with a server: common mistakes are reported, and corrected."""
 
 import base64
 import hashlib
@@ -31,7 +31,7 @@ KEYS = {"AWS_ID": "AKIATEST", "AWS_KEY": "not-a-secret", "CLOUDFLARE_ID": "AKIAT
 
 @pytest.fixture
 def make(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Settings of a queue and a bucket that are not there yet."""
+    """Return a function that builds settings for a queue and a bucket that do not exist yet."""
     monkeypatch.chdir(tmp_path)
 
     def of(*, fifo: bool = False, **more: str) -> Settings:
@@ -56,12 +56,13 @@ def attributes(settings: Settings) -> dict[str, str]:
 
 
 def told(settings: Settings) -> dict[str, CheckResult]:
+    """Run all checks of doctor, and return the results by subject."""
     return {result.subject: result for result in doctor.check_everything(open_environment(settings))}
 
 
 @pytest.mark.parametrize("fifo", [False, True])
-def test_from_nothing_to_a_place_where_nothing_is_wrong(make: Make, fifo: bool, capsys: Any) -> None:  # noqa: FBT001
-    """And once more changes nothing; nothing is left in the bucket."""
+def test_setup_creates_everything_that_doctor_checks(make: Make, fifo: bool, capsys: Any) -> None:  # noqa: FBT001
+    """After setup, doctor finds no problem; a second setup changes nothing, and no object is left."""
     settings = make(fifo=fifo)
     assert setup.run(settings, yes=False, dry_run=True) == 1
     assert "to be created" in capsys.readouterr().out
@@ -81,8 +82,8 @@ def test_from_nothing_to_a_place_where_nothing_is_wrong(make: Make, fifo: bool, 
     assert list(env.store.list("")) == []
 
 
-def test_a_queue_of_somebody_else_is_mended_and_no_more(make: Make, sqs_client: Any, capsys: Any) -> None:
-    """Four days and three receives: doctor tells, setup shows and mends; what is right already stays."""
+def test_setup_corrects_an_existing_queue(make: Make, sqs_client: Any, capsys: Any) -> None:
+    """Doctor reports wrong attributes of an existing queue; setup shows and corrects them, and leaves the others."""
     settings = make(fifo=True)
     name = settings.queue_url.rpartition("/")[2]
     dead = sqs_client.create_queue(QueueName=f"mine-{name}", Attributes={"FifoQueue": "true"})["QueueUrl"]
@@ -103,8 +104,8 @@ def test_a_queue_of_somebody_else_is_mended_and_no_more(make: Make, sqs_client: 
     assert made["DelaySeconds"] == "7"
 
 
-def test_more_receives_than_ours_are_left_alone(make: Make, sqs_client: Any) -> None:
-    """They lose nothing."""
+def test_a_higher_receive_limit_is_kept(make: Make, sqs_client: Any) -> None:
+    """A higher receive limit than Holdfast's loses no message, so setup keeps it."""
     settings = make()
     setup.run(settings, yes=True, dry_run=False)
     redrive = redrive_of(attributes(settings))
@@ -115,8 +116,8 @@ def test_more_receives_than_ours_are_left_alone(make: Make, sqs_client: Any) -> 
     assert plan_steps(queues, bucket, settings.lease) == []
 
 
-def test_without_a_person_nothing_is_changed(make: Make, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line says how to mean it; as the command."""
+def test_without_confirmation_nothing_is_changed(make: Make, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal and `--yes`, setup changes nothing, and one line says how to confirm."""
     settings = make()
     given = {"QUEUE_URL": settings.queue_url, "CLOUDFLARE_URL": settings.store_url, "BUCKET": settings.bucket, **KEYS}
     for name, value in given.items():
@@ -127,16 +128,18 @@ def test_without_a_person_nothing_is_changed(make: Make, capsys: Any, monkeypatc
     assert attributes(settings) == {}
 
 
-def test_a_lease_longer_than_the_cap(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQS would show the message to a second worker: told before anything else is looked at."""
+def test_a_lease_longer_than_the_limit_is_an_error(
+    capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease of 12 h or more, during which SQS would show the message to a second worker, is an error at once."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LEASE", "13h")
     assert main(["doctor"]) == 78
     assert "LEASE=13h must be shorter than 12h" in capsys.readouterr().err
 
 
-def test_no_queue_and_no_bucket(make: Make) -> None:
-    """Each with what to do; another jurisdiction is thought of."""
+def test_a_missing_queue_and_bucket_are_reported(make: Make) -> None:
+    """A missing queue or bucket is reported with a remedy, including the URL of another jurisdiction."""
     found = told(make())
     assert "holdfast setup" in found["queue"].remedy
     assert ".eu.r2.cloudflarestorage.com" in found["bucket"].remedy
@@ -150,24 +153,24 @@ def test_no_queue_and_no_bucket(make: Make) -> None:
         (sqs_error(400, "ExpiredTokenException"), "check AWS_ID and AWS_KEY"),
     ],
 )
-def test_wrong_keys_of_the_queue(make: Make, stub: Stub, reply: Reply, said: str) -> None:
-    """Told by the setting's name."""
+def test_wrong_queue_keys_are_reported(make: Make, stub: Stub, reply: Reply, said: str) -> None:
+    """Wrong keys of the queue are reported with the names of the settings."""
     stub.script(reply)
     [result] = check_queue(open_environment(make(QUEUE_URL=f"{stub.url}/1/q")))
     assert result.ok is False
     assert said in result.finding
 
 
-def test_wrong_keys_of_the_bucket(make: Make, stub: Stub) -> None:
-    """Told by the setting's name."""
+def test_wrong_bucket_keys_are_reported(make: Make, stub: Stub) -> None:
+    """Wrong keys of the bucket are reported with the names of the settings."""
     stub.script(s3_error(403, "SignatureDoesNotMatch"))
     [result] = check_store(open_environment(make(CLOUDFLARE_URL=stub.url)))
     assert result.ok is False
     assert "check CLOUDFLARE_ID and CLOUDFLARE_KEY" in result.finding
 
 
-def test_a_clock_that_is_wrong(make: Make, stub: Stub) -> None:
-    """By the store's own `Date`."""
+def test_a_wrong_clock_is_reported(make: Make, stub: Stub) -> None:
+    """The node's clock is compared with the `Date` of the store's response."""
     date = format_datetime(datetime.now(UTC) - timedelta(hours=3), usegmt=True)
     page = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
     stub.script(Reply(200, page, {"Date": date, "Content-Type": "application/xml"}))
@@ -200,8 +203,8 @@ def test_a_store_that_never_says_continue_is_told(make: Make, stub: Stub) -> Non
     assert "expect" not in stub.requests[-1].headers
 
 
-def test_policies_allow_what_the_docs_say(make: Make) -> None:
-    """The worker's, action by action; and valid JSON for IAM."""
+def test_policies_allow_the_documented_actions(make: Make) -> None:
+    """The worker's policy allows exactly the documented actions, and every policy is valid JSON for IAM."""
     settings = make()
     made = policies(settings.queue_url, settings.bucket)
     assert json.loads(json.dumps(made)) == made
@@ -212,8 +215,8 @@ def test_policies_allow_what_the_docs_say(make: Make) -> None:
     assert all(role["iam"]["Version"] == "2012-10-17" for role in made.values())
 
 
-def test_the_embedded_default_needs_none(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is looked at all the same."""
+def test_the_local_default_needs_no_setup(capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local queue and store need no setup, and doctor checks them too."""
     monkeypatch.chdir(tmp_path)
     settings = from_environ({}, None)
     assert setup.run(settings, yes=False, dry_run=False) == 0

@@ -62,7 +62,7 @@ def test_sleeping_advances_both_clocks(clock: ManualClock) -> None:
 
 
 def test_a_virtual_clock_starts_at_the_given_time() -> None:
-    """A virtual clock starts sleeper the given time, so every date in a test is known."""
+    """A virtual clock starts at the given time, so every date in a test is known."""
     start = datetime(2001, 2, 3, tzinfo=UTC)
     assert ManualClock(start).now() == start
 
@@ -101,7 +101,7 @@ def test_threads_wake_in_the_order_of_their_deadlines(clock: ManualClock) -> Non
 
 
 def test_a_put_wakes_the_waiter_at_once(clock: ManualClock) -> None:
-    """The waiter wakes sleeper the put, not sleeper its deadline."""
+    """The waiter wakes at the put, not at its deadline."""
     box: Mailbox[str] = clock.mailbox()
 
     def put_later() -> None:

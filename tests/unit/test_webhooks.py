@@ -434,7 +434,7 @@ def losing_answers(cluster: Cluster, number: int) -> FaultInjection:
 
 @pytest.mark.parametrize("number", range(2, 12))
 def test_race_answer_and_read_back_lost_with_notices(cluster: Cluster, receiver: Receiver, number: int) -> None:
-    """A write whose outcome is unknown is repeated, and adds its notice once, whatever was delivered meanwhile."""
+    """A write whose outcome is unknown is repeated, and adds its notice once, also after a delivery in between."""
     cluster.submit("a")
     cluster.worker(store=losing_answers(cluster, number), notification_policy=NotificationPolicy(receiver)).run()
     assert cluster.record("a").state is State.COMPLETED

@@ -1,9 +1,10 @@
-"""What a workload feels of a real worker that saves 1 GiB: how much slower its loop is, and how long it stands still.
+"""Slowdown of a workload by a real worker that saves 1 GiB, and the length of its pauses.
 
-The loop counts in windows, half of which begin with a save, in random order within each pair; a worker with the queue
-stub and sink.c behind TLS carries it. A window is half the saving interval, so that what is lost in it is lost in twice
-the time. Once the loop has a core for itself, and everything else, the server included, the other; once nothing is
-pinned. By the loop's CPU clock it is told apart what it loses to waiting, and what to slower memory or a shared core.
+The workload is a loop that counts in windows. Half of the windows begin with a save, in random order within each pair.
+A worker runs it, with the queue stub and with sink.c behind TLS. A window is half the saving interval, so the loss
+within it is spread over twice the time. In the first run the loop has a core of its own, and everything else, including
+the server, has the other; in the second nothing is pinned. The loop's CPU clock separates time lost to waiting from
+time lost to slower memory or a shared core.
 """
 
 import json
@@ -35,7 +36,7 @@ import holdfast
 windows, window_s, core, here = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), os.path.dirname(__file__)
 if core >= 0:
     os.sched_setaffinity(0, {core})
-job, saved, told = holdfast.job(), 0, []
+job, saved, results = holdfast.job(), 0, []
 saves = [each for _ in range(windows // 2) for each in random.sample((False, True), 2)]
 for each in [True, *saves]:
     count, pause, began, used = 0, 0.0, time.perf_counter(), time.process_time()
@@ -49,14 +50,14 @@ for each in [True, *saves]:
         for _ in range(100_000):
             count += 1
     took, ran = now - began, time.process_time() - used
-    told.append({"saves": each, "rate": count / took, "by_cpu": count / ran, "pause": pause})
-with open(os.path.join(here, "told"), "w") as file:
-    json.dump(told[1:], file)
+    results.append({"saves": each, "rate": count / took, "by_cpu": count / ran, "pause": pause})
+with open(os.path.join(here, "results"), "w") as file:
+    json.dump(results[1:], file)
 """
 
 
 def measure() -> Iterator[Row]:
-    """Both ways; about a quarter of an hour."""
+    """Measure with and without pinning; takes about a quarter of an hour."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         place = Path(name)
         for folder in "ab":
@@ -66,16 +67,16 @@ def measure() -> Iterator[Row]:
         (place / "loop.py").write_text(LOOP)
         pauses: list[float] = []
         for pinned in (True, False):
-            told = run(place, pinned=pinned)
-            pauses += [window["pause"] for window in told]
-            yield from rows(told, "on a core of its own" if pinned else "pinned to none", promised=pinned)
+            results = run(place, pinned=pinned)
+            pauses += [window["pause"] for window in results]
+            yield from rows(results, "on its own core" if pinned else "without pinning", promised=pinned)
         worst = max(pauses) * 1000
         yield Row("announcing 1 GiB in 10 files: pause", f"{worst:.1f} ms", "", "at most 50 ms", worst <= 50)
         yield cost(place)
 
 
 def run(place: Path, *, pinned: bool) -> list[dict[str, Any]]:
-    """Have a worker carry the loop; what it told of each window."""
+    """Run the loop in a worker, and return its results for each window."""
     loops, rest = (0, 1) if pinned else (-1, None)
     home = place / f"home-{pinned}"
     home.mkdir()
@@ -85,47 +86,47 @@ def run(place: Path, *, pinned: bool) -> list[dict[str, Any]]:
         cloud = {**queue.environ(home), "CLOUDFLARE_URL": server.url, **server.trust}
         env = {**cloud, "WORKLOADS": str(home / "workloads.toml"), "STATE_SAVING_INTERVAL": "1h"}
         holdfast(env, home, "submit", f"loop-{pinned}", "--workload", "loop")
-        carry_out(env, home, core=rest)
-    told: list[dict[str, Any]] = json.loads((place / "told").read_text())
-    return told
+        run_worker(env, home, core=rest)
+    results: list[dict[str, Any]] = json.loads((place / "results").read_text())
+    return results
 
 
-def carry_out(env: Mapping[str, str], home: Path, *, core: int | None) -> None:
-    """A worker for one job; on one core, if one is named, which the workload may leave."""
+def run_worker(env: Mapping[str, str], home: Path, *, core: int | None) -> None:
+    """Run a worker for one job, pinned to *core* if given; the workload may choose another core."""
     worker = subprocess.Popen(
         [HOLDFAST, "worker", "--max-jobs", "1"], env=env, cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     if core is not None:
         os.sched_setaffinity(worker.pid, {core})
-    _, said = worker.communicate()
+    _, stderr = worker.communicate()
     if worker.returncode:
-        raise RuntimeError(f"the worker exited with {worker.returncode}: {said.decode()[-500:]}")
+        raise RuntimeError(f"the worker exited with {worker.returncode}: {stderr.decode()[-500:]}")
 
 
-def rows(told: Sequence[Mapping[str, Any]], where: str, *, promised: bool) -> Iterator[Row]:
-    """Windows with a save beside those without."""
+def rows(results: Sequence[Mapping[str, Any]], where: str, *, promised: bool) -> Iterator[Row]:
+    """Compare windows that save with windows that do not."""
     for clock, what in (
-        ("rate", f"a loop {where}, 1 GiB saved every {INTERVAL_S} s: slower by"),
-        ("by_cpu", "  of it"),
+        ("rate", f"slowdown of a loop {where}, 1 GiB saved every {INTERVAL_S} s"),
+        ("by_cpu", "  of which by the CPU clock"),
     ):
-        losses = [loss(pair, clock) for pair in zip(told[::2], told[1::2], strict=True)]
+        losses = [loss_of(pair, clock) for pair in zip(results[::2], results[1::2], strict=True)]
         mean, error = statistics.fmean(losses), statistics.stdev(losses) / len(losses) ** 0.5 * CERTAIN
         value = f"{mean:.2%} ± {error:.2%}"
         if clock == "rate":
             target, is_met = ("at most 1 %", mean <= 0.01) if promised else ("", True)
             yield Row(what, value, f"{len(losses)} pairs of windows; 95 %", target, is_met)
         else:
-            yield Row(what, value, "by its CPU clock: not by waiting, but by slower memory, or a core that is shared")
+            yield Row(what, value, "not waiting, but slower memory or a shared core")
 
 
-def loss(pair: Sequence[Mapping[str, Any]], clock: str) -> float:
-    """How much of an interval is lost to a save, by one pair."""
+def loss_of(pair: Sequence[Mapping[str, Any]], clock: str) -> float:
+    """Return the share of an interval that a save costs, from one pair of windows."""
     saving, still = sorted(pair, key=lambda window: not window["saves"])
     return (1 - saving[clock] / still[clock]) * WINDOW_S / INTERVAL_S
 
 
 def cost(place: Path) -> Row:
-    """What saving 1 GiB takes of the other core."""
+    """Measure the CPU time of saving 1 GiB."""
     with sink(place) as server:
         env = {**os.environ, **server.trust, "PYTHONPATH": str(ROOT)}
         words = [sys.executable, str(ROOT / "benchmarks" / "saver.py"), server.url, BUCKET, "save"]
@@ -138,4 +139,4 @@ def cost(place: Path) -> Row:
             text=True,
         )
     saved = json.loads(done.stdout)["saved"][1]
-    return Row("saving 1 GiB over TLS: CPU", f"{saved['cpu_s']:.2f} s", f"{saved['s']:.2f} s by the clock")
+    return Row("saving 1 GiB over TLS: CPU", f"{saved['cpu_s']:.2f} s", f"{saved['s']:.2f} s elapsed")
