@@ -157,7 +157,7 @@ def log(clock: ManualClock) -> Adapter:
     observer = AttemptContextProcessor("node1")
 
     def current() -> Attempt | None:
-        line = observer(None, "info", {"_record": None})
+        line = observer(None, "info", {"_record": None, "event": "line.logged"})
         return Attempt(line["job"], line["epoch"], State(line["state"])) if "job" in line else None
 
     return Adapter(observer, clock, current=current)
