@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from lifecycle.checkpoint.snapshot import Snapshot, capture_files, capture_output, matches_any, scan
+from lifecycle.checkpoint.capture import capture_files, capture_output, scan
+from lifecycle.checkpoint.patterns import matches_any
+from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.errors import TornSnapshotError
 from lifecycle.ports.runner import JobDirs, Workload
 
@@ -142,3 +144,14 @@ def test_a_program_that_removed_its_output_folder_has_no_outputs(dirs: JobDirs) 
     taken = capture_output(seq=1, step=None, dirs=dirs)
     assert taken.files == ()
     taken.ensure_consistent()
+
+
+def test_a_file_that_took_the_place_of_another_is_found_out(dirs: JobDirs) -> None:
+    """Even one of the same size and time."""
+    taken = take(dirs)
+    placed, other = taken.directory / "checkpoint/state", dirs.root / "other"
+    other.write_bytes(b"two")
+    os.utime(other, ns=(taken.files[0].mtime_ns, taken.files[0].mtime_ns))
+    other.replace(placed)
+    with pytest.raises(TornSnapshotError, match="another file took its place"):
+        taken.ensure_consistent()
