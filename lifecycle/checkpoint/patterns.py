@@ -1,10 +1,16 @@
-"""Patterns of paths in the job's directory, as workloads.toml contains them: `**` crosses a `/`, `*` and `?` do not."""
+"""Patterns of paths in the job's directory, as workloads.toml contains them.
+
+`*` and `?` match within one name, and not a dot at its beginning, as in a shell: `checkpoint/*` does not match the
+temporary file `checkpoint/.state.tmp`. `**` means everything below, hidden or not: programs keep parts of their state
+in names like `.metadata` or `.zarray`, and a checkpoint without those cannot be loaded.
+"""
 
 import re
 from functools import cache
 from typing import Final
 
 PART: Final = re.compile(r"\*\*/|\*\*|\*|\?|[^*?]+")
+NO_DOT: Final = r"(?!\.)"  # at the beginning of a name
 
 
 def matches_any(path: str, patterns: tuple[str, ...]) -> bool:
@@ -19,7 +25,7 @@ def compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _expression(pattern: str) -> str:
-    parts = []
+    parts, begins_name = [], True
     for part in PART.findall(pattern):
         match part:
             case "**/":
@@ -27,7 +33,8 @@ def _expression(pattern: str) -> str:
             case "**":
                 parts.append(".*")
             case "*" | "?":
-                parts.append("[^/]*" if part == "*" else "[^/]")
+                parts.append((NO_DOT if begins_name else "") + ("[^/]*" if part == "*" else "[^/]"))
             case text:
                 parts.append(re.escape(text))
+        begins_name = part.endswith("/")
     return "".join(parts)

@@ -146,6 +146,25 @@ def test_a_program_that_removed_its_output_folder_has_no_outputs(dirs: JobDirs) 
     taken.ensure_consistent()
 
 
+@pytest.mark.parametrize(
+    ("path", "pattern", "meant"),
+    [
+        ("checkpoint/.tmp.png", "checkpoint/*", False),
+        ("checkpoint/.tmp.png", "checkpoint/*.png", False),
+        ("checkpoint/.tmp.png", "checkpoint/?tmp.png", False),
+        ("checkpoint/.tmp.png", "checkpoint/.*.png", True),
+        ("checkpoint/a.png", "checkpoint/a*png", True),
+        ("checkpoint/a/.b.png", "checkpoint/**/*.png", False),
+        ("checkpoint/.a/b.png", "checkpoint/**/*.png", True),
+        ("checkpoint/.metadata", "checkpoint/**", True),
+        ("checkpoint/array/.zarray", "checkpoint/**", True),
+    ],
+)
+def test_a_star_does_not_match_a_leading_dot(path: str, pattern: str, meant: bool) -> None:  # noqa: FBT001 - a parameter
+    """As in a shell. But `**` means everything below: the state of some programs has hidden parts."""
+    assert matches_any(path, (pattern,)) is meant
+
+
 def test_a_file_that_took_the_place_of_another_is_found_out(dirs: JobDirs) -> None:
     """Even one of the same size and time."""
     taken = take(dirs)
