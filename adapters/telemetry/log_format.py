@@ -22,7 +22,15 @@ from lifecycle.structured_log import EVENT_ATTRIBUTE, FIELDS_ATTRIBUTE
 
 ATTEMPT_INFO_EVENTS: Final = frozenset({"input_loaded", "resumed", "running", "checkpoint", "exited", "stopped"})
 ATTEMPT_WARNING_EVENTS: Final = frozenset(
-    {"no_snapshot", "upload_failed", "commit_unknown", "collection_failed", "log_not_stored", "killed"}
+    {
+        "no_snapshot",
+        "skipped_entries",
+        "upload_failed",
+        "commit_unknown",
+        "collection_failed",
+        "log_not_stored",
+        "killed",
+    }
 )
 """Events of the attempt's event log that are logged too; the core logs the others itself, in its own words."""
 

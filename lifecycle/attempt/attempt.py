@@ -5,7 +5,6 @@ which is the matter of the table in `lifecycle.states`, and what a transition br
 `lifecycle.attempt.effects`. All of it happens in the thread that called `run`.
 """
 
-import shutil
 from functools import partial
 from typing import Final
 
@@ -25,6 +24,7 @@ from lifecycle.attempt.supervisor import Supervisor
 from lifecycle.attempt.uploader import Uploader
 from lifecycle.attempt.webhook_dispatcher import WebhookDispatcher
 from lifecycle.checkpoint.snapshot import Snapshot
+from lifecycle.checkpoint.tree import discard_tree
 from lifecycle.checkpoint.writer import CheckpointWriter
 from lifecycle.concurrency import RateLimiter
 from lifecycle.errors import ConfigError, LeaseLostError, PermanentError, RetryableError, UnknownOutcomeError
@@ -241,5 +241,5 @@ def _close(claimed: ClaimedJob, outcome: Outcome | None) -> None:
     if outcome and claimed.webhook_dispatcher:
         claimed.webhook_dispatcher.finish()
     if claimed.machine.state in FINAL:
-        shutil.rmtree(claimed.dirs.root, ignore_errors=True)
+        discard_tree(claimed.dirs.root)
     claimed.context.observer.left(claimed.session.record)

@@ -10,7 +10,16 @@ from attrs import evolve
 from lifecycle.attempt.events import Uploaded, UploadFailed
 from lifecycle.attempt.outcome import PORTABLE_ERRNOS
 from lifecycle.attempt.phases import RunningJob
-from lifecycle.checkpoint.snapshot import Scan, Snapshot, capture_announced, capture_files, capture_output, scan
+from lifecycle.checkpoint.capture import (
+    Scan,
+    capture_announced,
+    capture_files,
+    capture_output,
+    ensure_directories,
+    scan,
+)
+from lifecycle.checkpoint.snapshot import Snapshot
+from lifecycle.checkpoint.tree import LinkedDirectoryError
 from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.errors import TornSnapshotError, UnknownOutcomeError
 from lifecycle.job_record import Backlog, CheckpointRef, JobRecord, iso
@@ -19,6 +28,7 @@ from lifecycle.ports.runner import Announced, Report
 from lifecycle.states import Facts, Trigger
 
 RETRY_S: Final = 2.0  # between two tries to commit
+NAMED: Final = 20  # entries that an event names
 
 
 class CheckpointScheduler:
@@ -46,6 +56,8 @@ class CheckpointScheduler:
         self._quiet_since = 0.0
         self._asked = False
         self._in_place: set[str] = set()
+        self._skipped: tuple[str, ...] = ()
+        self._announcement: int | None = None
         self._backlog: Backlog | None = None
         self._failing_since: float | None = None
         self.commits = 0
@@ -60,13 +72,24 @@ class CheckpointScheduler:
     def take_if_due(self, report: Report) -> None:
         """Take the announced checkpoint, if any; or, once the saving interval is over, ask for one and capture.
 
+        If files cannot be listed or read, the event log says so, and the next try is due after a saving interval.
+
         Raises:
+            LinkedDirectoryError: One of the job's directories has become a link.
             OSError: The node's disk refused the snapshot.
         """
-        if report.announced:
+        try:
+            self._take_if_due(report)
+        except OSError as error:
+            self._skip(error)
+
+    def _take_if_due(self, report: Report) -> None:
+        if report.announced and report.announced.number != self._announcement:
             self._announces = True
+            self._announcement = report.announced.number  # a second try would find the same
             self._submit(self._take_announced(report.announced))
         elif self._claimed.now() >= self._due_at:
+            ensure_directories(self._launch.dirs)
             if not self._asked:
                 self._running.child.ask_to_save()
                 self._asked = True
@@ -83,20 +106,45 @@ class CheckpointScheduler:
             trust_directory: Whether the program left its files whole: it saved and exited by itself.
 
         Returns:
-            Whether there was anything to take.
+            Whether there was anything to take that can be read.
+
+        Raises:
+            LinkedDirectoryError: One of the job's directories has become a link.
+            OSError: The node's disk refused the snapshot.
         """
         snapshot = None
-        if report.announced:
-            snapshot = self._take_announced(report.announced)
-        elif trust_directory and not self._announces and (files := self._scan_files()):
-            snapshot = self._capture(files, report.done)
+        try:
+            if report.announced:
+                snapshot = self._take_announced(report.announced)
+            elif trust_directory and not self._announces:
+                snapshot = self._capture_left(report.done)
+        except OSError as error:
+            self._skip(error)
         if snapshot is None:
             return False
         self.submit_last(evolve(snapshot, is_last=True))
         return True
 
+    def _capture_left(self, step: int | None) -> Snapshot | None:
+        """Capture the files of a program that announces nothing and has exited."""
+        ensure_directories(self._launch.dirs)
+        files = self._scan_files()
+        return self._capture(files, step) if files else None
+
+    def _skip(self, error: OSError) -> None:
+        """Do without a checkpoint whose files cannot be listed or read: that may change, and the job can run on."""
+        if error.errno not in PORTABLE_ERRNOS or isinstance(error, LinkedDirectoryError):
+            raise error
+        self._claimed.event_log.write("no_snapshot", why=str(error))
+        self._schedule_next(self._interval_s)
+
     def capture_output(self, report: Report) -> None:
-        """Take the outputs of a workload that is done, and submit them as the attempt's last snapshot."""
+        """Take the outputs of a workload that is done, and submit them as the attempt's last snapshot.
+
+        Raises:
+            OSError: They cannot be listed, or the node's disk refused the snapshot.
+        """
+        ensure_directories(self._launch.dirs)
         self.submit_last(capture_output(seq=self._next_seq(), step=report.done, dirs=self._launch.dirs))
 
     def submit_last(self, snapshot: Snapshot) -> None:
@@ -112,12 +160,21 @@ class CheckpointScheduler:
         self._schedule_next(self._interval_s)
         self._newest = snapshot
         self.left += 1
+        self._report_skipped(snapshot)
         self._taken_at[snapshot.seq] = self._claimed.now()
         since = self._backlog.since if self._backlog else iso(self._claimed.context.clock.now())
         self._note_backlog(Backlog(snapshot.bytes, since))
         self._claimed.machine.fire(Trigger.CHECKPOINT, snapshot=snapshot)
 
+    def _report_skipped(self, snapshot: Snapshot) -> None:
+        """Name what cannot be saved: once, and again when it changes."""
+        if snapshot.skipped and snapshot.skipped != self._skipped:
+            named = list(snapshot.skipped[:NAMED])
+            self._claimed.event_log.write("skipped_entries", entries=named, count=len(snapshot.skipped))
+        self._skipped = snapshot.skipped
+
     def _take_announced(self, announced: Announced) -> Snapshot:
+        ensure_directories(self._launch.dirs)
         return capture_announced(announced, self._launch.workload, seq=self._next_seq(), dirs=self._launch.dirs)
 
     def _capture_when_quiet(self, step: int | None) -> None:
@@ -170,8 +227,8 @@ class CheckpointScheduler:
 
         Raises:
             LeaseLostError: Another epoch owns the job.
-            OSError: The workload has left files that cannot be read, here or anywhere.
         """
+        event = _without_file_error(event)
         if _brought_nothing(event):
             self.left -= 1
         if event.snapshot.is_last:
@@ -181,8 +238,6 @@ class CheckpointScheduler:
             self._abandon(event.snapshot)
             if isinstance(event.error, TornSnapshotError):
                 self._retake(event.error)
-            elif isinstance(event.error, OSError) and event.error.errno in PORTABLE_ERRNOS:
-                raise event.error
             else:
                 self._failing_since = self._failing_since or self._claimed.now()
         elif event.saved is None:
@@ -259,6 +314,14 @@ class CheckpointScheduler:
 
     def _facts(self, snapshot: Snapshot) -> Facts:
         return Facts(newer_waiting=self._newest is not None and self._newest.seq > snapshot.seq)
+
+
+def _without_file_error(event: Uploaded | UploadFailed) -> Uploaded | UploadFailed:
+    """Return *event*; if files of a checkpoint could not be read, as that of a snapshot that must not be committed."""
+    error = event.error if isinstance(event, UploadFailed) else None
+    if isinstance(error, OSError) and error.errno in PORTABLE_ERRNOS and not event.snapshot.is_result:
+        return UploadFailed(event.snapshot, TornSnapshotError(f"it cannot be read: {error}"))
+    return event
 
 
 def _brought_nothing(event: Uploaded | UploadFailed) -> bool:

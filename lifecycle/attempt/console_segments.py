@@ -30,6 +30,8 @@ def segment(number: int) -> str:
 
 def segments(dirs: JobDirs) -> list[tuple[int, Path]]:
     """Return the segments on this node, oldest first."""
+    if dirs.console.is_symlink():  # the program put it there: it is not the console
+        return []
     try:
         found = [(SEGMENT.fullmatch(path.name), path) for path in dirs.console.iterdir()]
     except FileNotFoundError:

@@ -1,6 +1,5 @@
 """Staging: load a job's input, restore its last good checkpoint, and say what to start."""
 
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -10,6 +9,7 @@ from lifecycle.attempt.outcome import Outcome
 from lifecycle.attempt.phases import ClaimedJob, StagedJob
 from lifecycle.checkpoint.manifest import is_safe_path
 from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
+from lifecycle.checkpoint.tree import remove_tree
 from lifecycle.concurrency import ThreadPool
 from lifecycle.errors import LeaseLostError, PermanentError, RetryableError
 from lifecycle.job_record import CheckpointRef, JobRecord
@@ -88,7 +88,7 @@ class _Staging:
     def make_directories(self) -> None:
         """Make the job's directories: all empty, except for what a restore may reuse."""
         for directory in (self._dirs.input, self._dirs.control, self._dirs.console):
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)
         for directory in (self._dirs.input, self._dirs.control, self._dirs.console, self._dirs.snapshots):
             directory.mkdir(parents=True, exist_ok=True)
 
@@ -135,7 +135,7 @@ class _Staging:
         refs = [ref for ref in (record.checkpoint, record.fallback) if ref]
         if not refs:
             for directory in (self._dirs.checkpoint, self._dirs.output):
-                shutil.rmtree(directory, ignore_errors=True)
+                remove_tree(directory)
         restored = restore(
             self._context.store,
             self._context.clock,
@@ -145,7 +145,7 @@ class _Staging:
             check_interrupted=self._raise_if_interrupted,
             on_damaged=skip_damaged,
         )
-        shutil.rmtree(self._dirs.snapshots, ignore_errors=True)
+        remove_tree(self._dirs.snapshots)
         for directory in (self._dirs.snapshots, self._dirs.checkpoint, self._dirs.output):
             directory.mkdir(parents=True, exist_ok=True)
         return restored

@@ -1,7 +1,6 @@
 """The worker: receives one message after another, decides by the job's record what to do with it, and does it."""
 
 import json
-import shutil
 from datetime import timedelta
 from typing import Final
 
@@ -12,6 +11,7 @@ from lifecycle.attempt.effects import JOIN_S
 from lifecycle.attempt.heartbeat import Heartbeat
 from lifecycle.attempt.observers import NO_OBSERVERS
 from lifecycle.attempt.outcome import Outcome
+from lifecycle.checkpoint.tree import discard_tree
 from lifecycle.errors import (
     ConfigError,
     HoldfastError,
@@ -216,7 +216,7 @@ class Worker:
         if directory.is_dir():
             for other in directory.iterdir():
                 if other.name != job and other.is_dir():
-                    shutil.rmtree(other, ignore_errors=True)
+                    discard_tree(other)
 
     def _reject(self, delivery: Delivery, reason: str) -> None:
         """Keep a message that is not a job where an operator finds it; then, and only then, delete it."""

@@ -16,6 +16,7 @@ from lifecycle.checkpoint.chunks import ChunkLayout, ChunkRun, ChunkSizes, chunk
 from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry
 from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import SnapshotFile
+from lifecycle.checkpoint.tree import open_file
 from lifecycle.errors import TornSnapshotError
 
 SAMPLE: Final = 1 / 32  # share of the content that is compressed on trial, to decide whether compression pays
@@ -84,7 +85,7 @@ class Chunker:
         if start is None and file.size >= self.chunk_sizes.pack_bytes:
             self.packer.close_pack()  # its packs then hold whole parts of it, which publishing copies within the store
         self._begin(chunk_bytes)
-        with file.source.open("rb", buffering=0) as source:
+        with open_file(file.source) as source:
             for content in self._read(source, file, 0, file.size):
                 self._append(chunk_digests(content, chunk_bytes), len(content), chunk_bytes, cursor)
         return self._finish(file, chunk_bytes)
@@ -100,7 +101,7 @@ class Chunker:
         if all(run.extent.pack not in packs for run in chunked.runs):
             return
         self._begin(chunked.chunk_bytes)
-        with chunked.file.source.open("rb", buffering=0) as source:
+        with open_file(chunked.file.source) as source:
             for run in chunked.runs:
                 start, length = self._layout.size, run.extent.length
                 if run.extent.pack not in packs:

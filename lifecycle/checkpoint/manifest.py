@@ -18,7 +18,7 @@ changed and computes every digest.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -132,6 +132,13 @@ def is_safe_path(path: str) -> bool:
     )
 
 
+def parents_of(path: str) -> Iterator[str]:
+    """Yield the directories that contain *path*, the innermost first."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return *manifest* as JSON."""
     indices = {pack: index for index, pack in enumerate(manifest.packs)}
@@ -177,13 +184,16 @@ def decode_manifest(body: bytes) -> Manifest:
         raise CorruptCheckpointError(f"a manifest cannot be read: {error!r:.200}") from error
     if manifest is None:
         raise CorruptCheckpointError(f"a manifest has schema {schema!r:.40}; this Holdfast reads {SCHEMA}")
-    paths = set()
+    paths, parents = set(), set()
     for entry in manifest.files:
         if not is_safe_path(entry.path) or entry.path.partition("/")[0] not in AREAS or entry.path in paths:
             raise CorruptCheckpointError(f"a manifest has an unsafe or repeated path: {entry.path!r:.80}")
         paths.add(entry.path)
+        parents.add(entry.path.rpartition("/")[0])
         if not _adds_up(entry, manifest.packs):
             raise CorruptCheckpointError(f"a manifest's extents of {entry.path!r:.80} do not add up")
+    if misplaced := {folder for parent in parents for folder in (parent, *parents_of(parent))} & paths:
+        raise CorruptCheckpointError(f"a manifest has a file where it has a directory: {min(misplaced)!r:.80}")
     return manifest
 
 

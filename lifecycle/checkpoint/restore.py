@@ -8,17 +8,16 @@ does not answer is not (`RetryableError`: the job is released). A job starts fro
 no checkpoint.
 """
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from attrs import frozen
 
 from lifecycle.checkpoint.chunks import BaseCheckpoint
-from lifecycle.checkpoint.manifest import AREAS, FileEntry, Manifest, decode_manifest, digest_bytes
+from lifecycle.checkpoint.manifest import AREAS, FileEntry, Manifest, decode_manifest, digest_bytes, parents_of
 from lifecycle.checkpoint.reader import FileVerifier, placed_extents, read_extents
-from lifecycle.checkpoint.restore_target import RestoreTarget, safe_join
+from lifecycle.checkpoint.restore_target import RestoreTarget
+from lifecycle.checkpoint.tree import is_directory, make_directories, prune
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import CheckpointRef
 from lifecycle.ports.clock import Clock
@@ -91,12 +90,20 @@ def restore(
         snapshot = local / f"{ref.seq:06d}"
         try:
             manifest = fetch_manifest(store, ref)
-            filled = fill(store, clock, manifest.files, root, local=snapshot, check_interrupted=check_interrupted)
+            _make_room(root, manifest)
+            filled = fill(
+                store,
+                clock,
+                manifest.files,
+                root,
+                local=snapshot,
+                replace_links=True,
+                check_interrupted=check_interrupted,
+            )
         except CorruptCheckpointError as error:
             on_damaged(ref, str(error))
             last = error
         else:
-            _remove_others(root, {entry.path for entry in manifest.files})
             base = BaseCheckpoint(ref.manifest, manifest, {target.entry.path: target.runs() for target in filled})
             return RestoredCheckpoint(ref, base, sum(target.fetched_bytes for target in filled))
     if last is not None:
@@ -111,6 +118,7 @@ def fill(
     root: Path,
     *,
     local: Path | None = None,
+    replace_links: bool = False,
     check_interrupted: Callable[[], None] = lambda: None,
 ) -> Sequence[RestoreTarget]:
     """Restore *entries* into *root*. Each file appears complete and verified, or not at all. Safe to repeat.
@@ -121,19 +129,25 @@ def fill(
         entries: The files.
         root: Directory that their paths are relative to.
         local: Second directory where the files may be, under the same paths.
+        replace_links: Whether a link or a file in the place of a directory is removed; otherwise it is an error.
         check_interrupted: Called again and again; raises to give up.
 
     Returns:
         The restored files, in the order of *entries*.
 
     Raises:
-        CorruptCheckpointError: An extent is missing or wrong, or a path would leave *root*.
+        CorruptCheckpointError: An extent is missing or wrong.
         RetryableError: The store could not be read.
         OSError: The disk cannot be read or written.
     """
-    targets = [RestoreTarget(entry, safe_join(root, entry.path)) for entry in entries]
+    targets = [RestoreTarget(entry, root / entry.path) for entry in entries]
+    parents = {target.entry.path: target.entry.path.rpartition("/")[0] for target in targets}
+    for parent in dict.fromkeys(parents.values()):
+        make_directories(root, parent, replace=replace_links)
+    at_hand = {parent for parent in set(parents.values()) if local and is_directory(local, parent)}
     for target in targets:
-        target.prepare(safe_join(local, target.entry.path) if local else None, check_interrupted)
+        path = target.entry.path
+        target.prepare(local / path if local and parents[path] in at_hand else None, check_interrupted)
     wanted = [(target, placed) for target in targets for placed in target.missing]
     read_extents(store, clock, wanted, check_interrupted=check_interrupted)
     for target in targets:
@@ -161,16 +175,10 @@ def verify(store: ObjectStore, clock: Clock, manifest: Manifest, *, progress: Ca
         verifier.conclude()
 
 
-def _remove_others(root: Path, wanted: set[str]) -> None:
+def _make_room(root: Path, manifest: Manifest) -> None:
+    """Remove everything from the job's areas that *manifest* does not name, and every link where it has a directory."""
+    entries = {entry.path for entry in manifest.files}
+    directories = {parent for path in entries for parent in parents_of(path)}
     for area in AREAS:
-        for parent, folders, files in os.walk(root / area, topdown=False):
-            for name in files:
-                path = Path(parent, name)
-                if path.relative_to(root).as_posix() not in wanted:
-                    path.unlink()
-            for name in folders:
-                path = Path(parent, name)
-                if path.is_symlink():  # os.walk lists links to directories here, and does not follow them
-                    path.unlink()
-                elif not any(path.iterdir()):
-                    shutil.rmtree(path)
+        make_directories(root, area, replace=True)
+        prune(root, area, entries=entries, directories=directories)

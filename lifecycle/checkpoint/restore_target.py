@@ -6,6 +6,7 @@ verified. So each file appears complete or not at all.
 
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -13,9 +14,10 @@ from typing import Final
 from lifecycle.checkpoint.chunks import chunk_digests
 from lifecycle.checkpoint.manifest import FileEntry, digest_bytes
 from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents
-from lifecycle.errors import CorruptCheckpointError
+from lifecycle.checkpoint.tree import open_file
 
 READ_BYTES: Final = 1 << 20  # of a local file, at a time
+OWNER_MAY_WRITE: Final = 0o600  # while it is put together
 
 
 class RestoreTarget(FileVerifier):
@@ -50,9 +52,9 @@ class RestoreTarget(FileVerifier):
             OSError: The disk cannot be read or written.
         """
         for base in (self._path, other):
-            if base is None or base.is_symlink() or not base.is_file():
+            wrong = self._wrong_extents(base, check_interrupted) if base else None
+            if wrong is None:
                 continue
-            wrong = self._wrong_extents(base, check_interrupted)
             if self._base is None or len(wrong) < len(self.missing):
                 self.missing, self._base = wrong, base
             if not wrong:
@@ -82,9 +84,16 @@ class RestoreTarget(FileVerifier):
         self._part.chmod(self.entry.mode & 0o777)
         self._part.replace(self._path)
 
-    def _wrong_extents(self, base: Path, check_interrupted: Callable[[], None]) -> list[PlacedExtent]:
+    def _wrong_extents(self, base: Path, check_interrupted: Callable[[], None]) -> list[PlacedExtent] | None:
+        """Return the extents that *base* does not hold; None if it is no file that can be read."""
         wrong = []
-        with base.open("rb") as file:
+        try:
+            file = open_file(base)
+        except OSError:
+            return None
+        with file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
             for placed in placed_extents(self.entry):
                 check_interrupted()
                 digests = bytearray()
@@ -99,15 +108,15 @@ class RestoreTarget(FileVerifier):
 
     def _make_part(self) -> None:
         """Create the file beside its final place, with the right extents of the base if there is one."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._part.unlink(missing_ok=True)  # left by an earlier try; or a link, which must not be written through
         if self._base:
-            stat = self._base.stat()
-            if stat.st_nlink > 1 and (self.missing or stat.st_size != self.entry.size):
+            found = self._base.lstat()
+            if found.st_nlink > 1 and (self.missing or found.st_size != self.entry.size):
                 # Snapshots are hard links: writing through this name would change the other file as well.
                 shutil.copyfile(self._base, self._part)
             else:
                 self._base.replace(self._part)
+                self._part.chmod(OWNER_MAY_WRITE)
         with self._part.open("ab") as file:
             file.truncate(self.entry.size)
 
@@ -120,15 +129,3 @@ def is_part(name: str) -> bool:
 def _part_name(name: str) -> str:
     """Return the name of a file until it is complete: unlike that of any other file, however long *name* is."""
     return f".holdfast-{digest_bytes(os.fsencode(name))[-16:]}.part"
-
-
-def safe_join(directory: Path, path: str) -> Path:
-    """Return *path* in *directory*.
-
-    Raises:
-        CorruptCheckpointError: A symbolic link on the way leads outside.
-    """
-    target = directory / path
-    if not target.parent.resolve().is_relative_to(directory.resolve()):
-        raise CorruptCheckpointError(f"{path} would be written outside {directory}")
-    return target

@@ -37,7 +37,7 @@ EXIT_CODES: Final[Mapping[int, ExitMeaning]] = {0: ExitMeaning.DONE, 65: ExitMea
 class Workload:
     """A program that the image offers, as described in its workloads file.
 
-    Patterns are matched against paths relative to the job's directory: `*` and `?` do not cross a `/`, `**` does.
+    Patterns are matched against paths relative to the job's directory: see `lifecycle.checkpoint.patterns`.
 
     Attributes:
         name: Name by which job messages refer to it.

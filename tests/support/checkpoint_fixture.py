@@ -9,9 +9,10 @@ from attrs import define, evolve, field
 
 from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
+from lifecycle.checkpoint.capture import capture_files, scan
 from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES, BaseCheckpoint, ChunkSizes
 from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
-from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile, capture_files, scan
+from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
 from lifecycle.checkpoint.writer import CheckpointWriter, UploadedCheckpoint
 from lifecycle.concurrency import RateLimiter
 from lifecycle.key_layout import JobKeys, KeyLayout

@@ -15,8 +15,9 @@ from support.fault_injection import FaultInjection, unless_dead
 
 from adapters.memory.runner import FakeWorkload
 from lifecycle.attempt.worker import Worker
+from lifecycle.checkpoint.capture import capture_files
 from lifecycle.checkpoint.chunker import Chunker
-from lifecycle.checkpoint.snapshot import Snapshot, capture_files
+from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.errors import RetryableError
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.runner import Exit, Report

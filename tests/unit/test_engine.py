@@ -226,7 +226,7 @@ def test_an_attempt_that_is_over_uploads_no_more(checkpoints: CheckpointFixture)
 
 
 def _snapshot(checkpoints: CheckpointFixture):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from lifecycle.checkpoint.snapshot import capture_files, scan  # noqa: PLC0415
+    from lifecycle.checkpoint.capture import capture_files, scan  # noqa: PLC0415
 
     seen = scan(checkpoints.dirs, checkpoints.workload)
     return capture_files(seen, checkpoints.workload, seq=9, step=None, dirs=checkpoints.dirs, in_place=set())

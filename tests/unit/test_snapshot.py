@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from lifecycle.checkpoint.snapshot import Snapshot, capture_files, capture_output, matches_any, scan
+from lifecycle.checkpoint.capture import capture_files, capture_output, scan
+from lifecycle.checkpoint.patterns import matches_any
+from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.errors import TornSnapshotError
 from lifecycle.ports.runner import JobDirs, Workload
 
@@ -142,3 +144,33 @@ def test_a_program_that_removed_its_output_folder_has_no_outputs(dirs: JobDirs) 
     taken = capture_output(seq=1, step=None, dirs=dirs)
     assert taken.files == ()
     taken.ensure_consistent()
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "meant"),
+    [
+        ("checkpoint/.tmp.png", "checkpoint/*", False),
+        ("checkpoint/.tmp.png", "checkpoint/*.png", False),
+        ("checkpoint/.tmp.png", "checkpoint/?tmp.png", False),
+        ("checkpoint/.tmp.png", "checkpoint/.*.png", True),
+        ("checkpoint/a.png", "checkpoint/a*png", True),
+        ("checkpoint/a/.b.png", "checkpoint/**/*.png", False),
+        ("checkpoint/.a/b.png", "checkpoint/**/*.png", True),
+        ("checkpoint/.metadata", "checkpoint/**", True),
+        ("checkpoint/array/.zarray", "checkpoint/**", True),
+    ],
+)
+def test_a_star_does_not_match_a_leading_dot(path: str, pattern: str, meant: bool) -> None:  # noqa: FBT001 - a parameter
+    """As in a shell. But `**` means everything below: the state of some programs has hidden parts."""
+    assert matches_any(path, (pattern,)) is meant
+
+
+def test_a_file_that_took_the_place_of_another_is_found_out(dirs: JobDirs) -> None:
+    """Even one of the same size and time."""
+    taken = take(dirs)
+    placed, other = taken.directory / "checkpoint/state", dirs.root / "other"
+    other.write_bytes(b"two")
+    os.utime(other, ns=(taken.files[0].mtime_ns, taken.files[0].mtime_ns))
+    other.replace(placed)
+    with pytest.raises(TornSnapshotError, match="another file took its place"):
+        taken.ensure_consistent()

@@ -13,8 +13,9 @@ from lifecycle.attempt.event_log import EventLog
 from lifecycle.attempt.events import Event, ThreadDied, Uploaded, UploadFailed
 from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.uploader import Uploader
+from lifecycle.checkpoint.capture import capture_files, scan
 from lifecycle.checkpoint.gc import referenced_keys
-from lifecycle.checkpoint.snapshot import Snapshot, capture_files, scan
+from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.errors import RetryableError
 
 

@@ -4,7 +4,7 @@ from attrs import evolve
 from simulation.checker import NOTHING_BREAKS
 
 import lifecycle.attempt.checkpoint_scheduler
-from lifecycle.checkpoint.snapshot import capture_announced
+from lifecycle.checkpoint.capture import capture_announced
 
 FOUND_AS = (NOTHING_BREAKS,)
 
@@ -12,7 +12,7 @@ FOUND_AS = (NOTHING_BREAKS,)
 def install() -> None:
     def early(announced, workload, *, seq, dirs):
         taken = capture_announced(announced, workload, seq=seq, dirs=dirs)
-        files = tuple(evolve(file, size=file.size // 2) if file.mtime_ns is None else file for file in taken.files)
+        files = tuple(evolve(file, size=file.size // 2) if file.grows else file for file in taken.files)
         return evolve(taken, files=files)
 
     lifecycle.attempt.checkpoint_scheduler.capture_announced = early
