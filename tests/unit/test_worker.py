@@ -369,7 +369,7 @@ def test_an_attempt_without_a_checkpoint_during_an_outage_is_not_a_failure(clust
 def test_unreadable_files_are_a_failure_of_the_job(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, interval_s: int
 ) -> None:
-    """Unreadable outputs are a failure of the job, not of the node; an unreadable checkpoint is skipped and reported."""
+    """Unreadable outputs are a failure of the job, not of the node; unreadable checkpoints are skipped and reported."""
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "state.txt")
