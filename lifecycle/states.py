@@ -69,8 +69,9 @@ class Recording(StrEnum):
 class Effect(StrEnum):
     """Side effect of a transition. The value names the method that performs it.
 
-    The attempt has one method per effect of a worker's transition (`lifecycle.attempt.effects`); the commands `cancel`
-    and `retry` perform those of an operator's.
+    The attempt has one method per effect of a worker's transition (`lifecycle.attempt.effects`); the effects of an
+    operator's are functions in `client.operations.job_control`. Delivering notices is no effect: whatever changed the
+    state, the outbox in the record keeps them until they are delivered.
     """
 
     KILL_WORKLOAD = "kill_workload"
@@ -85,7 +86,6 @@ class Effect(StrEnum):
     STOP_UPLOADS = "stop_uploads"
     STOP_NOTIFICATIONS = "stop_notifications"
     ANNOUNCE_JOB = "announce_job"
-    DELIVER_NOTIFICATIONS = "deliver_notifications"
 
 
 @frozen
@@ -236,10 +236,10 @@ def _table() -> tuple[Edge, ...]:
                "Another epoch owns the job: this attempt ends and writes nothing more.",
                before=[e.KILL_WORKLOAD], after=[e.STOP_UPLOADS, e.STOP_NOTIFICATIONS]),
         *_rows(WAITING, t.CANCEL, s.CANCELLED, now, "An operator cancelled the job while no attempt owned it.",
-               after=[e.DELIVER_NOTIFICATIONS], by_operator=True),
+               by_operator=True),
         *_rows([s.FAILED, s.CANCELLED], t.RETRY, s.QUEUED, now,
                "An operator reopened the job with `holdfast retry`; its checkpoints stay.",
-               after=[e.ANNOUNCE_JOB, e.DELIVER_NOTIFICATIONS], by_operator=True),
+               after=[e.ANNOUNCE_JOB], by_operator=True),
     )
     # fmt: on
 

@@ -3,7 +3,7 @@
 A change to a job without an owner starts a new epoch, so a node that was only presumed dead cannot undo it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -18,7 +18,7 @@ from lifecycle.record.archive_format import is_archived
 from lifecycle.record.message import reannounce
 from lifecycle.record.operator_changes import cancellation_requested, cancelled, reopened
 from lifecycle.record.record_store import StoredRecord, WriteConflict
-from lifecycle.states import State, Trigger, is_legal
+from lifecycle.states import Effect, Facts, State, Trigger, edge_for, is_legal
 
 NOT_ANNOUNCED: Final = "is queued, but no message was sent ({}): run `holdfast reconcile --older 0`"
 ARCHIVED: Final = "is archived, and an archived job cannot be reopened: submit its work under another id"
@@ -76,7 +76,7 @@ def cancel(env: Environment, job: str) -> str:
             return cancellation_requested(record)
         return add_notice(env, ended, "cancelled")
 
-    written = _change(env, job, change)
+    _, written = _change(env, job, change)
     if written.state is State.CANCELLED:
         return "cancelled"
     return f"cancellation requested; {written.owner} ends the job at its next heartbeat"
@@ -105,26 +105,38 @@ def _reopen(env: Environment, job: str, *, from_start: bool) -> str:
             raise PermanentError(ARCHIVED)
         if not is_legal(record.state, Trigger.RETRY):
             raise PermanentError(f"is {record.state}: only a failed or cancelled job can be retried")
-        if (
-            from_start and record.demo
-        ):  # before the record is written: the worker that takes the job must not find this state
+        if from_start and record.demo:  # before the record is written: the next worker must not find this state
             env.store.delete([f"{env.layout.job(job).folder}{STATE}"])
         return add_notice(env, reopened(record, from_start=from_start), "retried")
 
-    record = _change(env, job, change)
-    keys = env.layout.job(job)
-    try:
-        refused = env.queue.send([reannounce(keys, record, record.dispatch + 1, bucket=env.bucket)])
-    except RetryableError as error:
-        raise RetryableError(NOT_ANNOUNCED.format(error)) from error
-    if refused:
-        raise RetryableError(NOT_ANNOUNCED.format(refused[0].reason))
+    before, record = _change(env, job, change)
+    for effect in edge_for(before.state, Trigger.RETRY, Facts()).after_record:
+        EFFECTS[effect](env, record)
     step = record.checkpoint.step if record.checkpoint else None
     return "queued again" + (f", from step {step}" if step else "")
 
 
-def _change(env: Environment, job: str, change: Callable[[StoredRecord], JobRecord]) -> JobRecord:
-    """Change a job's record by compare-and-swap, and return the written record."""
+def announce_job(env: Environment, record: JobRecord) -> None:
+    """Send the message under which a reopened job is taken.
+
+    Raises:
+        RetryableError: It was not sent; the error names the command that makes up for it.
+    """
+    message = reannounce(env.layout.job(record.job), record, record.dispatch + 1, bucket=env.bucket)
+    try:
+        refused = [failure.reason for failure in env.queue.send([message])]
+    except RetryableError as error:
+        raise RetryableError(NOT_ANNOUNCED.format(error)) from error
+    if refused:
+        raise RetryableError(NOT_ANNOUNCED.format(refused[0]))
+
+
+EFFECTS: Final[Mapping[Effect, Callable[[Environment, JobRecord], None]]] = {Effect.ANNOUNCE_JOB: announce_job}
+"""The effects of operators' transitions, as the table names them."""
+
+
+def _change(env: Environment, job: str, change: Callable[[StoredRecord], JobRecord]) -> tuple[JobRecord, JobRecord]:
+    """Change a job's record by compare-and-swap, and return it as it was before and as it was written."""
     if not is_job_id(job):
         raise PermanentError("is not a valid job id")
     key = env.layout.job(job).record
@@ -136,5 +148,5 @@ def _change(env: Environment, job: str, change: Callable[[StoredRecord], JobReco
             raise PermanentError(f"there is no such job under prefix {env.layout.prefix!r}")
         answer = env.record_store.write(key, change(stored), stored.version)
         if not isinstance(answer, WriteConflict):
-            return answer.record
+            return stored.record, answer.record
     raise RetryableError(f"the record was changed by others {TRIES} times in a row; try again")

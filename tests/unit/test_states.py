@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from transitions.extensions import GraphMachine
 
+from client.operations import job_control
 from lifecycle import states
 from lifecycle.attempt.effects import AttemptEffects
 from lifecycle.errors import IllegalTransitionError
@@ -161,6 +162,14 @@ def test_the_attempt_has_a_method_for_every_effect_of_its_transitions() -> None:
     }
     methods = {name for name in vars(AttemptEffects) if not name.startswith("_")}
     assert {effect.value for effect in required} == methods - {"record_transition", "on_entered"}
+
+
+def test_operators_have_a_function_for_every_effect_of_their_transitions() -> None:
+    """Each effect of the table belongs to the attempt or to an operator's command."""
+    of_operators = {each for edge in EDGES if edge.by_operator for each in (*edge.before_record, *edge.after_record)}
+    of_attempts = {each for edge in EDGES if not edge.by_operator for each in (*edge.before_record, *edge.after_record)}
+    assert of_operators == set(job_control.EFFECTS)
+    assert of_operators | of_attempts == set(Effect)
 
 
 def test_nothing_but_the_machine_sets_a_state() -> None:
