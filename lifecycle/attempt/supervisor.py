@@ -289,7 +289,7 @@ class Supervisor:
         """Let the worker take no other job beside a process that cannot be killed."""
         if not (self._report.exited and self._report.exited.stuck):
             return outcome
-        self._claimed.event_log.write("stuck", why=STUCK)
+        self._claimed.event_log.write("killed", why=STUCK)
         is_over = outcome.trigger in {Trigger.COMPLETE, Trigger.CANCEL}
         return evolve(outcome, wants_new_node=True, error=outcome.error or (None if is_over else STUCK))
 

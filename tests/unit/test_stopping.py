@@ -225,7 +225,7 @@ def test_a_node_with_a_process_that_cannot_be_killed_takes_no_other_job(
     if max_running_time < 300:
         assert (step(record) or 0) >= 48
         assert "hangs in the kernel" in (record.error or "")
-    assert b'"stuck"' in log(cluster)
+    assert b"hangs in the kernel" in log(cluster)
     assert not cluster.record("b").attempts
 
 
