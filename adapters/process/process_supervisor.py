@@ -15,6 +15,7 @@ stdout, which a full disk cannot lose, gives reports of one line; its end means 
 
     exited CODE  the leader, the process that the worker asked for, has exited; 128 + n if signal n ended it
     unclean      a process that may have been saving did not exit by itself
+    writing      a file of the state was open for writing when the processes were killed
     stuck        a process is still there STUCK_S after SIGKILL
 
 The workload's stdout and stderr come through a pipe and are written to segments of equal length, of which only the
@@ -28,6 +29,7 @@ STOP is a `lifecycle.ports.runner.StopScope`; SETTLED are the exit codes, separa
 
 import contextlib
 import os
+import random
 import select
 import signal
 import sys
@@ -47,6 +49,11 @@ IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 NOT_FOR_US = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 LEFTOVERS_S = 2.0  # between SIGTERM and SIGKILL, for processes that the leader leaves behind
 STUCK_S = 10.0  # after SIGKILL; a process that is still there hangs in the kernel
+STATE_FOLDERS = ("checkpoint", "output")
+MOST_TRIES = 10  # to find a moment at which no file is open for writing
+WAIT_S = (0.005, 0.05)
+STOPPED_WITHIN_S = 0.05
+POLL_S = 0.001
 RESCAN_S = 0.01  # between two scans while everything is killed
 STUCK_RESCAN_S = 1.0
 MOST_SCANS = 10  # in a row; a shell may start one process after the other
@@ -78,8 +85,10 @@ class Job:
         self._leader_names: set[str] = set()
         self._signalled: set[tuple[int, int, int]] = set()
         self._savers: dict[int, Process] = {}  # by id: programs that got the stop signal, and may save before they exit
+        self._folders = tuple(f"{os.getcwd()}/{name}/" for name in STATE_FOLDERS)  # noqa: PTH109
         self._kill_at: float | None = None
         self._stuck_at: float | None = None
+        self._is_stuck = False
 
     def stop(self) -> None:
         """Ask the program to save and exit. Only the first call counts."""
@@ -169,6 +178,7 @@ class Job:
             if (*process.key, number) not in self._signalled and not process.exited
         ]
         is_program = {process.key for process in programs}
+        stopped = [] if leaving else self._stop_between_writes([each for each in new if _dies_writing(each, number)])
         for process in new:
             self._signalled.add((*process.key, number))
             names = process.names()
@@ -176,6 +186,7 @@ class Job:
                 continue  # it would pass the signal on to its child, which gets it from here
             if process.send(number) and process.key in is_program and not leaving and not names & SHELLS:
                 self._savers[process.pid] = process
+        resume(stopped)
         return bool(new)
 
     def _programs(self, by_parent: dict[int, list[Process]]) -> list[Process]:
@@ -194,14 +205,52 @@ class Job:
                 found += by_parent.get(process.pid, [])
         return found
 
+    def _stop_between_writes(self, dying: list[Process]) -> list[Process]:
+        """Stop processes, for their death, at a moment at which none of them is writing to a file of the state.
+
+        Returns:
+            The processes to continue. There are none if no such moment was found in time.
+        """
+        for _ in range(MOST_TRIES):
+            running = [process for process in dying if not process.is_stopped()]
+            for process in running:
+                process.send(signal.SIGSTOP)
+            deadline = time.monotonic() + STOPPED_WITHIN_S
+            while not all(process.is_stopped() for process in running) and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+            if not any(process.is_writing(self._folders) for process in running):
+                return running
+            resume(running)
+            time.sleep(random.uniform(*WAIT_S))  # noqa: S311 - so that no rhythm of the program is hit again and again
+        report("writing")
+        return []
+
     def _kill_all(self) -> None:
         if self._stuck_at is None:
+            if self._stopping:
+                self._stop_between_writes(descendants(os.getpid(), children()))
             self._stuck_at = time.monotonic() + STUCK_S
             report("unclean")
-        elif time.monotonic() >= self._stuck_at:
+        elif time.monotonic() >= self._stuck_at and not self._is_stuck:
+            self._is_stuck = True
             report("stuck")
         for process in descendants(os.getpid(), children()):
             process.send(signal.SIGKILL)
+
+
+def _dies_writing(process: Process, number: int) -> bool:
+    """Return whether it is a program that a signal ends without warning, perhaps in the middle of a file.
+
+    A process group of its own within a session is left out: if its parent died while a member is stopped, the kernel
+    would send SIGHUP to all members (https://man7.org/linux/man-pages/man2/_exit.2.html).
+    """
+    return process.dies_of(number) and process.group == process.session and not process.names() & WRAPPERS
+
+
+def resume(stopped: list[Process]) -> None:
+    """Continue processes; children first, so that no parent sees a stopped child."""
+    for process in reversed(stopped):
+        process.send(signal.SIGCONT)
 
 
 def report(line: str) -> None:
@@ -282,10 +331,10 @@ def supervise(job: Job, child_exited: int, output: int, console: Console) -> Non
             commands = os.read(0, READ_BYTES)
             if not commands:
                 sources.remove(0)
+            if b"s" in commands:
+                job.stop()
             if not commands or b"k" in commands:
                 job.kill()
-            elif b"s" in commands:
-                job.stop()
         if not ready:
             job.advance()
     console.drain(output)

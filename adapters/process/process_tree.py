@@ -13,6 +13,7 @@ from typing import Final
 PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 AGREEING_SCANS: Final = 2  # without a process of the job, before it is taken to be gone
 RESCAN_S: Final = 0.01
+STOPPED_STATES: Final = (b"T", b"t", b"Z", b"X")
 
 
 class Process:
@@ -22,17 +23,19 @@ class Process:
         pid: Its id.
         exited: Whether its main thread has exited; others may still run.
         parent: Id of its parent.
+        group: Id of its process group.
         session: Id of its session.
         start: When it started, in clock ticks since boot.
     """
 
-    __slots__ = ("exited", "parent", "pid", "session", "start")
+    __slots__ = ("exited", "group", "parent", "pid", "session", "start")
 
     def __init__(self, pid: int, stat: bytes) -> None:
         fields = stat.rpartition(b")")[2].split()  # man 5 proc_pid_stat, from the third field on
         self.pid = pid
         self.exited = fields[0] == b"Z"
         self.parent = int(fields[1])
+        self.group = int(fields[2])
         self.session = int(fields[3])
         self.start = int(fields[19])
 
@@ -49,6 +52,42 @@ class Process:
         with contextlib.suppress(OSError), open(f"/proc/{self.pid}/comm") as file:  # noqa: PTH123
             found.add(file.read().strip())
         return found
+
+    def is_stopped(self) -> bool:
+        """Return whether none of its threads runs: SIGSTOP takes effect a little later, and for each thread apart."""
+        try:
+            for thread in os.listdir(f"/proc/{self.pid}/task"):  # noqa: PTH208
+                with open(f"/proc/{self.pid}/task/{thread}/stat", "rb") as file:  # noqa: PTH123
+                    if file.read().rpartition(b")")[2].split()[0] not in STOPPED_STATES:
+                        return False
+        except (OSError, IndexError):  # it has just exited
+            return True
+        return True
+
+    def dies_of(self, number: int) -> bool:
+        """Return whether it neither handles nor ignores this signal."""
+        try:
+            with open(f"/proc/{self.pid}/status") as file:  # noqa: PTH123
+                masks = [int(line.split()[1], 16) for line in file if line.startswith(("SigIgn:", "SigCgt:"))]
+        except (OSError, ValueError):
+            return False
+        return not any(mask >> (number - 1) & 1 for mask in masks)
+
+    def is_writing(self, folders: tuple[str, ...]) -> bool:
+        """Return whether it has a file below *folders* open for writing, other than for appending."""
+        base = f"/proc/{self.pid}"
+        try:
+            numbers = os.listdir(f"{base}/fd")  # noqa: PTH208
+        except OSError:  # it has exited, or is of another user
+            return False
+        for number in numbers:
+            with contextlib.suppress(OSError, ValueError, StopIteration):
+                if os.readlink(f"{base}/fd/{number}").startswith(folders):  # noqa: PTH115
+                    with open(f"{base}/fdinfo/{number}") as file:  # noqa: PTH123
+                        flags = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
+                    if flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_APPEND:
+                        return True
+        return False
 
     def send(self, number: int) -> bool:
         """Send it a signal, and no other process that has its id by now; return whether it was sent."""

@@ -224,7 +224,7 @@ class RunningProcess:
         code, clean = (
             (KILLED, False) if seen.code is None else (seen.code, seen.clean and not self._supervisor.returncode)
         )
-        self._exit = Exit(code, tail(self._dirs), clean=clean, stuck=stuck)
+        self._exit = Exit(code, tail(self._dirs), clean=clean, writing=seen.writing, stuck=stuck)
         for pipe in (self._supervisor.stdin, self._supervisor.stdout):
             if pipe and gone:
                 pipe.close()
@@ -266,6 +266,7 @@ class _Reports:
         self._unread = b""
         self.code: int | None = None
         self.clean = True
+        self.writing = False
         self.stuck = False
 
     def read(self) -> "_Reports":
@@ -278,6 +279,8 @@ class _Reports:
                         self.code = int(code)
                     case [b"unclean"]:
                         self.clean = False
+                    case [b"writing"]:
+                        self.writing = True
                     case [b"stuck"]:
                         self.stuck = True
         return self

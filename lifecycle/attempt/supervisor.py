@@ -4,7 +4,6 @@ Runs in the thread that owns the machine. It looks at the workload, and at what 
 least once a tick.
 """
 
-import math
 from datetime import timedelta
 from typing import Final
 
@@ -54,6 +53,7 @@ class Supervisor:
         self._report = Report()
         self._asked: Outcome | None = None
         self._leave_by: float | None = None
+        self._kill_wait_s = KILL_WAIT_S
         self._stepped_at = self._noted_at = self._began
 
     @property
@@ -209,8 +209,9 @@ class Supervisor:
             if exited := self._poll():
                 self._claimed.event_log.write("stopped", code=exited.code, clean=exited.clean)
                 return
-        left_s = self._leave_by - self._claimed.now() if self._leave_by is not None else math.inf
-        self._child.kill(within_s=min(KILL_WAIT_S, max(KILL_SHARE * left_s, 0.0)))
+        if self._leave_by is not None:
+            self._kill_wait_s = min(KILL_WAIT_S, max(KILL_SHARE * (self._leave_by - self._claimed.now()), 0.0))
+        self._child.kill(within_s=self._kill_wait_s)
         self._poll()
         self._claimed.event_log.write("killed", why=f"did not leave within {self._grace_s():.0f} s")
 
@@ -245,7 +246,8 @@ class Supervisor:
         """
         if self._workload.check:  # it may refuse the last snapshot, so what waits must not be replaced by that one
             self._upload_last(try_again=False)
-        taken = self._checkpoints.take_last(self._report, with_directory=not crashed)
+        with_directory = not crashed and not self._is_worse_than_saved()
+        taken = self._checkpoints.take_last(self._report, with_directory=with_directory)
         saved = self._upload_last(try_again=taken or not (crashed or self._checkpoints.failing_s))
         if saved is None:
             return outcome
@@ -278,6 +280,11 @@ class Supervisor:
                     self._checkpoints.submit_last_again(snapshot)
         return None
 
+    def _is_worse_than_saved(self) -> bool:
+        """Return whether a file may be half written, and a checkpoint without such a file is there."""
+        writing = self._report.exited is not None and self._report.exited.writing
+        return writing and self._claimed.session.record.checkpoint is not None
+
     def _has_time(self, began: float) -> bool:
         """Return whether to go on uploading: until a draining worker must be gone, or else while bytes move."""
         if self._leave_by is not None:
@@ -286,8 +293,8 @@ class Supervisor:
         return self._claimed.now() < moved + self._limits.patience.total_seconds()
 
     def _unfit_if_stuck(self, outcome: Outcome) -> Outcome:
-        """Let the worker take no other job beside a process that cannot be killed."""
-        if not (self._report.exited and self._report.exited.stuck):
+        """Let the worker take no other job beside a process that cannot be killed; a draining one takes none anyway."""
+        if not (self._report.exited and self._report.exited.stuck) or self._kill_wait_s < KILL_WAIT_S:
             return outcome
         self._claimed.event_log.write("killed", why=STUCK)
         is_over = outcome.trigger in {Trigger.COMPLETE, Trigger.CANCEL}

@@ -189,6 +189,7 @@ class Exit:
         tail: The end of its console output, at most a few KiB.
         clean: Whether every process that may have been saving exited by itself, and none had to be killed. The first
             process counts unless it is a shell: then the program that the shell ran counts.
+        writing: Whether a process of a stopped workload was killed while it had a file of the state open for writing.
         stuck: Whether a process is still there long after SIGKILL. It hangs in the kernel, as with a broken driver, and
             no other workload should run beside it.
     """
@@ -196,6 +197,7 @@ class Exit:
     code: int
     tail: str
     clean: bool = True
+    writing: bool = False
     stuck: bool = False
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.running_workloads import Start, alive, gone, made_dirs, python, until, wait_for
+from support.running_workloads import Start, alive, gone, made_dirs, python, starting, until, wait_for
 
 from adapters.process.process_tree import children, descendants, find
 from lifecycle.ports.runner import Exit, JobDirs, RunningWorkload, StopScope, Workload
@@ -19,6 +19,7 @@ TRAINER = """
     asked = []
     signal.signal(signal.SIGTERM, lambda *_: asked.append(time.monotonic()))
     loaders = [subprocess.Popen(["sleep", "1000"]) for _ in range({loaders})]
+    half = open("checkpoint/half", "w")
     open("output/loaders", "w").write(" ".join(str(loader.pid) for loader in loaders))
     os.rename("output/loaders", "output/ready")
     while not asked:
@@ -91,6 +92,7 @@ def test_a_program_saves_behind_any_shell_with_its_own_children_intact(
     child = start(*WRAPPERS[wrapper], script=trainer(dirs, code=code))
     exited = stopped(child, dirs)
     assert (dirs.checkpoint / "state").read_text() == "1"
+    assert not exited.writing
     assert exited.clean == (wrapper != "left behind")  # the sleep that the shell waits for dies of the signal
     assert exited.code == (code if wrapper == "none" else 128 + signal.SIGTERM)
     assert all(gone(int(pid)) for pid in (dirs.output / "ready").read_text().split())
@@ -128,6 +130,44 @@ def test_a_death_by_the_stop_signal_is_not_clean(start: Start) -> None:
         wait_for(lambda pid=supervisor: [p for p in descendants(pid, children()) if "sleep" in p.names()])
         child.stop()
         assert not end(child).clean
+
+
+REWRITER = """
+    import os, time
+    while True:
+        with open("checkpoint/state", "w") as file:
+            file.write("first half, ")
+            file.flush()
+            time.sleep({writes_s})
+            file.write("second half")
+        open("output/ready", "a").close()
+        time.sleep(0.04)
+"""
+
+
+@pytest.mark.parametrize("ignores", ["", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"])
+def test_no_file_is_cut_off_if_that_can_be_avoided(tmp_path: Path, ignores: str) -> None:
+    """A program that dies of a signal does so at a moment at which it writes to no file of its state."""
+    for run in range(4):
+        dirs = made_dirs(tmp_path / str(run))
+        with starting(dirs) as start:
+            child = start(*python(ignores + textwrap.dedent(REWRITER).replace("{writes_s}", "0.04")))
+            wait_for((dirs.output / "ready").exists)
+            time.sleep(0.01 * run)
+            child.stop()
+            if ignores:
+                child.kill()
+            exited = end(child)
+        assert (exited.clean, exited.writing) == (False, False)
+        assert (dirs.checkpoint / "state").read_text() == "first half, second half"
+
+
+def test_a_file_that_is_cut_off_is_reported(start: Start, dirs: JobDirs) -> None:
+    """If it is always open for writing."""
+    child = start(*python(textwrap.dedent(REWRITER).replace("{writes_s}", "1000")))
+    wait_for((dirs.checkpoint / "state").exists)
+    child.stop()
+    assert end(child).writing
 
 
 def test_leftovers_have_two_seconds_to_exit(start: Start, dirs: JobDirs) -> None:
@@ -228,6 +268,17 @@ def test_what_a_killed_supervisor_owned_dies_before_the_end_is_reported(tmp_path
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout, done.stderr) == ("137 False False []\n", "")
+
+
+def test_the_kernel_spares_the_supervisor_when_memory_is_short(start: Start, dirs: JobDirs) -> None:
+    """Where that is allowed. The workload keeps the score of the worker."""
+    own = Path("/proc/self/oom_score_adj").read_text()
+    child = start("bash", "-c", "cp /proc/self/oom_score_adj output/part; mv output/part output/score; sleep 1000")
+    wait_for((dirs.output / "score").exists)
+    assert (dirs.output / "score").read_text() == own
+    supervisor = next(process.pid for process in children()[os.getpid()] if process.session == process.pid)
+    assert Path(f"/proc/{supervisor}/oom_score_adj").read_text() in {"-900\n", own}
+    child.kill()
 
 
 def test_a_signal_reaches_no_other_process_with_the_same_id() -> None:

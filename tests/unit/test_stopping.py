@@ -109,6 +109,25 @@ def test_a_check_keeps_a_worse_state_from_replacing_a_better_one(
     assert cluster.output("a") == "45150"
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_half_written_file_replaces_no_checkpoint(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *, saved: bool
+) -> None:
+    """It is saved only if there is nothing else to resume from."""
+
+    def stop(self: FakeWorkload) -> None:
+        self._exited = Exit(143, "", clean=False, writing=True)
+
+    monkeypatch.setattr(FakeWorkload, "stop", stop)
+    cluster.submit("a", silent=True)
+    with working(cluster, cluster.worker()):
+        cluster.clock.sleep(100 if saved else 50)
+    reached = step(cluster.record("a")) or 0
+    assert reached in (range(55, 66) if saved else range(40, 51))
+    cluster.worker().run()
+    assert cluster.output("a") == "45150"
+
+
 def test_a_crash_commits_nothing_of_the_directory(cluster: Cluster) -> None:
     """A program that was not asked to stop and failed may have failed because of its state."""
     cluster.submit("a", silent=True)
