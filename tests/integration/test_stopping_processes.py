@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,12 +123,16 @@ def test_a_program_that_dies_of_the_signal_leaves_its_children_time(start: Start
     assert (dirs.checkpoint / "state").read_text() == "1"
 
 
+def _runs(ancestor: int, program: str) -> bool:
+    return any(program in process.names() for process in descendants(ancestor, children()))
+
+
 def test_a_death_by_the_stop_signal_is_not_clean(start: Start) -> None:
     """Neither of the first process, nor of a program behind a shell."""
     for command in (("sleep", "1000"), ("bash", "-c", "sleep 1000; true")):
         child = start(*command)
         supervisor = int(subprocess.check_output(["pgrep", "-nP", str(os.getpid())]))
-        wait_for(lambda pid=supervisor: [p for p in descendants(pid, children()) if "sleep" in p.names()])
+        wait_for(partial(_runs, supervisor, "sleep"))
         child.stop()
         assert not end(child).clean
 

@@ -155,7 +155,7 @@ def test_race_drain_during_an_upload(cluster: Cluster, monkeypatch: pytest.Monke
 def test_race_drain_during_an_upload_that_fails(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again as long as there is time."""
     monkeypatch.setattr(FakeWorkload, "stop", exits_without_saving)
-    refused = []
+    refused: list[object] = []
 
     def before(name: str, *args: object, **_: object) -> None:
         if name == "put" and "/packs/" in str(args[0]):
@@ -193,8 +193,8 @@ def test_a_pause_waits_while_bytes_move(cluster: Cluster, monkeypatch: pytest.Mo
     slow_store = FaultInjection(
         slow(cluster, 50), before=lambda name, *args, **_: _sleep_before_manifest(cluster, name, args)
     )
-    limits = {"max_running_time": timedelta(seconds=61), "patience": timedelta(seconds=60)}
-    cluster.worker(store=slow_store, max_jobs=1, **limits).run()
+    seconds = timedelta(seconds=1)
+    cluster.worker(store=slow_store, max_jobs=1, max_running_time=61 * seconds, patience=60 * seconds).run()
     record = cluster.record("a")
     assert (record.state, step(record)) == (State.PAUSED_FOR_TIMEOUT, 60)
     assert record.failures == 0
@@ -215,8 +215,8 @@ def test_a_pause_gives_up_when_no_bytes_move(cluster: Cluster, monkeypatch: pyte
             raise RetryableError("no")
 
     cluster.submit("a")
-    limits = {"max_running_time": timedelta(seconds=61), "patience": timedelta(seconds=60)}
-    cluster.worker(store=FaultInjection(cluster.memory, before=before), max_jobs=1, **limits).run()
+    store, seconds = FaultInjection(cluster.memory, before=before), timedelta(seconds=1)
+    cluster.worker(store=store, max_jobs=1, max_running_time=61 * seconds, patience=60 * seconds).run()
     record = cluster.record("a")
     assert (record.state, step(record)) == (State.PAUSED_FOR_TIMEOUT, None)
     assert cluster.clock.monotonic() < 61 + 60 + 60
