@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from lifecycle.errors import PermanentError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.runner import Announced, Exit, Launch, Report, RunningWorkload, WorkloadRunner
+from lifecycle.ports.runner import KILL_WAIT_S, Announced, Exit, Launch, Report, RunningWorkload, WorkloadRunner
 
 SAVED: Final = 75  # EX_TEMPFAIL of sysexits.h: saved, run me again
 INVALID: Final = 65  # EX_DATAERR: the input is invalid
@@ -143,10 +143,11 @@ class FakeWorkload:
                 self._save()
             self._exited = Exit(SAVED, "")
 
-    def kill(self) -> None:
+    def kill(self, *, within_s: float = KILL_WAIT_S) -> None:
         """See `RunningWorkload.kill`."""
+        del within_s
         if self._exited is None:
-            self._exited = Exit(KILLED, "")
+            self._exited = Exit(KILLED, "", clean=False)
 
     def _load(self) -> None:
         self._start, self._end = 1, 0

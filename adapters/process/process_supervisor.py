@@ -1,58 +1,309 @@
-"""The process between a worker and its workload, which ends the workload even if the worker is killed with SIGKILL.
+"""The process between a worker and its workload: the parent of all that the workload starts.
 
-It runs as a script, in a session of its own. The worker holds the other end of its stdin; the workload is its child, in
-the same process group. If stdin closes, the worker is gone, and the whole group is killed. If the workload exits, its
-exit code is written to stdout, a pipe to the worker, so that a full disk cannot lose it; then the group is killed, so
-that no grandchild is left behind.
+It runs as a script, in a session of its own, and is a child subreaper
+(https://man7.org/linux/man-pages/man2/PR_SET_CHILD_SUBREAPER.2const.html): daemons, and processes in sessions of their
+own, become its children when their parents exit. It ends only when it has no child left. If the worker dies, even by
+SIGKILL, it kills them all.
+
+The worker holds the other ends of its stdin and stdout. stdin takes commands of one byte, and its end means that the
+worker is gone:
+
+    s  pass the stop signal on (`Job.stop`)
+    k  kill everything
+
+stdout, which a full disk cannot lose, gives reports of one line; its end means that nothing is left:
+
+    exited CODE  the leader, the process that the worker asked for, has exited; 128 + n if signal n ended it
+    unclean      a process that may have been saving did not exit by itself
+    writing      a file of the state was open for writing when the processes were killed
+    stuck        a process is still there STUCK_S after SIGKILL
 
 The workload's stdout and stderr come through a pipe and are written to segments of equal length, of which only the
 newest are kept (`lifecycle.attempt.console_segments`), so that a verbose program cannot fill the disk.
 
-Usage: process_supervisor.py CONSOLE_FOLDER SEGMENT_BYTES KEPT PROGRAM [ARGUMENT…]
+Usage: process_supervisor.py CONSOLE_FOLDER SEGMENT_BYTES KEPT STOP_SIGNAL STOP SETTLED PROGRAM [ARGUMENT…]
 
-It uses only the standard library and only fast imports, because it starts once per attempt.
+STOP is a `lifecycle.ports.runner.StopScope`; SETTLED are the exit codes, separated by commas, that mean *saved* or
+*done*. It uses only the standard library and only fast imports, because it starts once per attempt.
 """
 
 import contextlib
 import os
+import random
 import select
 import signal
 import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 - pathlib takes long to import
+sys.path.append(ROOT)
+
+from adapters.process.console import Console  # noqa: E402
+from adapters.process.process_tree import Process, become_subreaper, children, descendants, find  # noqa: E402
 
 NOT_STARTED = 127  # as a shell reports a command that it cannot run
 BY_SIGNAL = 128  # plus the signal's number, as a shell reports it
 READ_BYTES = 1 << 16
+READS_IN_A_ROW = 16
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-SENT_TO_GROUP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+NOT_FOR_US = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+LEFTOVERS_S = 2.0  # between SIGTERM and SIGKILL, for processes that the leader leaves behind
+STUCK_S = 10.0  # after SIGKILL; a process that is still there hangs in the kernel
+STATE_FOLDERS = ("checkpoint", "output")
+MOST_TRIES = 10  # to find a moment at which no file is open for writing
+WAIT_S = (0.005, 0.05)
+STOPPED_WITHIN_S = 0.05
+POLL_S = 0.001
+RESCAN_S = 0.01  # between two scans while everything is killed
+STUCK_RESCAN_S = 1.0
+MOST_SCANS = 10  # in a row; a shell may start one process after the other
+OOM_SCORE = "/proc/self/oom_score_adj"
+OOM_SPARED = -900  # the kernel kills the workload first
+SHELLS = frozenset(("sh", "ash", "bash", "dash", "ksh", "zsh", "busybox"))
+INIT_SHIMS = frozenset(("tini", "tini-static", "dumb-init", "docker-init", "catatonit"))  # they pass signals on
+WRAPPERS = SHELLS | INIT_SHIMS
 
 
-def main(console: "Console", command: list[str]) -> None:
-    """Run *command* until it exits or stdin closes; then kill the whole group, this process included."""
-    # Signals to the group are meant for the workload. A handler, unlike SIG_IGN, is not inherited by the child.
-    for number in SENT_TO_GROUP:
+class Job:
+    """The leader and everything that it has started.
+
+    Args:
+        leader: The leader's process id.
+        stop_signal: Signal that asks it to save and exit.
+        scope: Which processes get that signal (`lifecycle.ports.runner.StopScope`).
+        settled: Exit codes that mean *saved* or *done*.
+    """
+
+    def __init__(self, leader: int, *, stop_signal: int, scope: str, settled: frozenset[int]) -> None:
+        self._leader = leader
+        self._stop_signal = stop_signal
+        self._scope = scope
+        self._settled = settled
+        self._code: int | None = None  # of the leader
+        self._stopping = False
+        self._saved = False
+        self._leader_names: set[str] = set()
+        self._signalled: set[tuple[int, int, int]] = set()
+        self._savers: dict[int, Process] = {}  # by id: programs that got the stop signal, and may save before they exit
+        self._folders = tuple(f"{os.getcwd()}/{name}/" for name in STATE_FOLDERS)  # noqa: PTH109
+        self._kill_at: float | None = None
+        self._stuck_at: float | None = None
+        self._is_stuck = False
+
+    def stop(self) -> None:
+        """Ask the program to save and exit. Only the first call counts."""
+        leader = find(self._leader)
+        if leader and not self._stopping and self._code is None:
+            self._stopping = True
+            self._leader_names = leader.names()
+            self._pass_on()
+
+    def kill(self) -> None:
+        """Kill everything, again and again until nothing is left. Safe to repeat."""
+        self._kill_by(time.monotonic())
+        self.advance()
+
+    def timeout(self) -> float | None:
+        """Return after how many seconds `advance` has something to do; None if only an event brings that about."""
+        if self._kill_at is None:
+            return None
+        if self._stuck_at is None:
+            return max(self._kill_at - time.monotonic(), 0.0)
+        return RESCAN_S if time.monotonic() < self._stuck_at else STUCK_RESCAN_S
+
+    def reap(self) -> bool:
+        """Take in all that have exited; return whether any is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if not pid:
+                return True
+            code = os.waitstatus_to_exitcode(status)
+            self._on_exited(pid, code if code >= 0 else BY_SIGNAL - code)
+
+    def _on_exited(self, pid: int, code: int) -> None:
+        saver = self._savers.pop(pid, None)
+        if saver and code >= BY_SIGNAL:
+            report("unclean")
+        if pid == self._leader:
+            self._code = code
+            report(f"exited {code}")
+            if code >= BY_SIGNAL and not saver and not self._leader_names & SHELLS:
+                report("unclean")
+        if (saver or pid == self._leader) and code in self._settled:
+            self._saved = True
+        if self._code is not None and not (self._stopping and self._may_save()):
+            self._kill_by(time.monotonic() + LEFTOVERS_S)
+
+    def _may_save(self) -> bool:
+        """Return whether anything that the leader has left behind may still be saving."""
+        if self._code in self._settled:
+            return False
+        return not self._saved or any(
+            now and now.key == saver.key and not now.exited
+            for saver, now in [(saver, find(saver.pid)) for saver in self._savers.values()]
+        )
+
+    def _kill_by(self, moment: float) -> None:
+        self._kill_at = moment if self._kill_at is None else min(self._kill_at, moment)
+
+    def advance(self) -> None:
+        """Send the signals that are due.
+
+        While the leader lives, processes that it has started after the stop get no signal: they may be saving.
+        """
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self._kill_all()
+        elif self._code is not None:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Send the present signal, and scan again until a scan finds no new process: a tree may fork meanwhile."""
+        for _ in range(MOST_SCANS):
+            if not self._signal_new():
+                break
+
+    def _signal_new(self) -> bool:
+        """Send the present signal to the processes that are to have it and had it not; return whether any was sent."""
+        by_parent = children()
+        programs = self._programs(by_parent)
+        leaving = self._kill_at is not None
+        number = signal.SIGTERM if leaving else self._stop_signal
+        to_all = leaving or self._scope == "group"
+        new = [
+            process
+            for process in (descendants(os.getpid(), by_parent) if to_all else programs)
+            if (*process.key, number) not in self._signalled and not process.exited
+        ]
+        is_program = {process.key for process in programs}
+        stopped = [] if leaving else self._stop_between_writes([each for each in new if _dies_writing(each, number)])
+        for process in new:
+            self._signalled.add((*process.key, number))
+            names = process.names()
+            if names & INIT_SHIMS and by_parent.get(process.pid) and not to_all and self._scope == "program":
+                continue  # it would pass the signal on to its child, which gets it from here
+            if process.send(number) and process.key in is_program and not leaving and not names & SHELLS:
+                self._savers[process.pid] = process
+        resume(stopped)
+        return bool(new)
+
+    def _programs(self, by_parent: dict[int, list[Process]]) -> list[Process]:
+        """Return the processes that stand for the program: wrappers (shells and init shims) and what they run.
+
+        That is the leader alone if it is no wrapper, because it may need what it has started for saving. If it is one,
+        or is dead, everything adopted counts too.
+        """
+        ours = by_parent.get(os.getpid(), [])
+        through = self._scope != "leader"
+        if self._code is None and not (through and self._leader_names & WRAPPERS):
+            ours = [process for process in ours if process.pid == self._leader]
+        found = list(ours)
+        for process in found:  # grows meanwhile
+            if through and process.names() & WRAPPERS:
+                found += by_parent.get(process.pid, [])
+        return found
+
+    def _stop_between_writes(self, dying: list[Process]) -> list[Process]:
+        """Stop processes, for their death, at a moment at which none of them is writing to a file of the state.
+
+        Returns:
+            The processes to continue. There are none if no such moment was found in time.
+        """
+        for _ in range(MOST_TRIES):
+            running = [process for process in dying if not process.is_stopped()]
+            for process in running:
+                process.send(signal.SIGSTOP)
+            deadline = time.monotonic() + STOPPED_WITHIN_S
+            while not all(process.is_stopped() for process in running) and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+            if not any(process.is_writing(self._folders) for process in running):
+                return running
+            resume(running)
+            time.sleep(random.uniform(*WAIT_S))  # noqa: S311 - so that no rhythm of the program is hit again and again
+        report("writing")
+        return []
+
+    def _kill_all(self) -> None:
+        if self._stuck_at is None:
+            if self._stopping:
+                self._stop_between_writes(descendants(os.getpid(), children()))
+            self._stuck_at = time.monotonic() + STUCK_S
+            report("unclean")
+        elif time.monotonic() >= self._stuck_at and not self._is_stuck:
+            self._is_stuck = True
+            report("stuck")
+        for process in descendants(os.getpid(), children()):
+            process.send(signal.SIGKILL)
+
+
+def _dies_writing(process: Process, number: int) -> bool:
+    """Return whether it is a program that a signal ends without warning, perhaps in the middle of a file.
+
+    A process group of its own within a session is left out: if its parent died while a member is stopped, the kernel
+    would send SIGHUP to all members (https://man7.org/linux/man-pages/man2/_exit.2.html).
+    """
+    return process.dies_of(number) and process.group == process.session and not process.names() & WRAPPERS
+
+
+def resume(stopped: list[Process]) -> None:
+    """Continue processes; children first, so that no parent sees a stopped child."""
+    for process in reversed(stopped):
+        process.send(signal.SIGCONT)
+
+
+def report(line: str) -> None:
+    """Tell the worker, if it is still there."""
+    with contextlib.suppress(OSError):
+        os.write(1, line.encode() + b"\n")
+
+
+def main(console: Console, command: list[str], *, stop_signal: int, scope: str, settled: frozenset[int]) -> None:
+    """Run *command* until nothing of it is left."""
+    # Signals to this process are meant for others. A handler, unlike SIG_IGN, is not inherited by the child.
+    for number in NOT_FOR_US:
         signal.signal(number, lambda *_: None)
     child_exited, wake = os.pipe()
+    os.set_blocking(child_exited, False)
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    become_subreaper()
+    oom_score = lower_oom_score()
     output, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        execute(command, write_end)
+    leader = os.fork()
+    if leader == 0:
+        execute(command, write_end, oom_score)
     os.close(write_end)
     os.set_blocking(output, False)
+    job = Job(leader, stop_signal=stop_signal, scope=scope, settled=settled)
     try:
-        code = wait(child, child_exited, output, console)
-        if code is not None:
-            os.write(1, str(code).encode())
-            console.drain(output)
+        supervise(job, child_exited, output, console)
     finally:  # on any exception too, nothing keeps running
-        os.killpg(0, signal.SIGKILL)
+        while job.reap():
+            job.kill()
+            time.sleep(RESCAN_S)
 
 
-def execute(command: list[str], output: int) -> None:
-    """Replace this process by *command*."""
+def lower_oom_score() -> bytes | None:
+    """Let the kernel kill others first when memory is short, where that is allowed; return the score before."""
+    try:
+        with open(OOM_SCORE, "r+b", buffering=0) as file:  # noqa: PTH123
+            before = file.read()
+            file.write(str(OOM_SPARED).encode())
+            return before
+    except OSError:  # it takes CAP_SYS_RESOURCE
+        return None
+
+
+def execute(command: list[str], output: int, oom_score: bytes | None) -> None:
+    """Replace this process by *command*, in a session of its own."""
     signal.set_wakeup_fd(-1)
+    os.setsid()
+    if oom_score is not None:
+        with contextlib.suppress(OSError), open(OOM_SCORE, "wb") as file:  # noqa: PTH123
+            file.write(oom_score)
     for number in IGNORED_BY_PYTHON:  # ignored signals, unlike handlers, are inherited
         signal.signal(number, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -65,63 +316,36 @@ def execute(command: list[str], output: int) -> None:
     os._exit(NOT_STARTED)
 
 
-def wait(child: int, child_exited: int, output: int, console: "Console") -> int | None:
-    """Return the child's exit code, 128 + n if signal n killed it; None if stdin closed first."""
+def supervise(job: Job, child_exited: int, output: int, console: Console) -> None:
+    """Do what the worker asks for, and keep the output, until no process is left."""
     sources = [0, child_exited, output]
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else BY_SIGNAL - code
-        ready, _, _ = select.select(sources, [], [])
-        if 0 in ready and not os.read(0, 1):
-            return None
-        if child_exited in ready:
-            os.read(child_exited, 4096)
-        if output in ready and not console.drain(output):
+    while job.reap():
+        ready, _, _ = select.select(sources, [], [], job.timeout())
+        if output in ready and not console.drain(output, reads=READS_IN_A_ROW):
             sources.remove(output)
-
-
-class Console:
-    """The end of the workload's output, in files of equal length."""
-
-    def __init__(self, folder: str, segment_bytes: int, kept: int) -> None:
-        self._folder = folder
-        self._bytes = segment_bytes
-        self._kept = kept
-        self._number = self._length = 0
-        self._file = -1
-
-    def drain(self, output: int) -> bool:
-        """Store what can be read now; return False at the end. On a full disk, output is lost but read all the same."""
-        while True:
-            try:
-                content = os.read(output, READ_BYTES)
-            except BlockingIOError:
-                return True
-            if not content:
-                return False
-            with contextlib.suppress(OSError):
-                self._write(content)
-
-    def _write(self, content: bytes) -> None:
-        while content:
-            if self._file < 0:
-                self._file = os.open(self._path(self._number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-            room = self._bytes - self._length
-            written = os.write(self._file, content[:room])
-            content = content[written:]
-            self._length += written
-            if self._length >= self._bytes:
-                os.close(self._file)
-                self._file, self._length = -1, 0
-                self._number += 1
-                if self._number > self._kept:
-                    os.unlink(self._path(self._number - self._kept - 1))  # noqa: PTH108 - pathlib takes long to import
-
-    def _path(self, number: int) -> str:
-        return f"{self._folder}/{number:06d}.txt"
+        if child_exited in ready:
+            os.read(child_exited, READ_BYTES)
+            job.reap()
+            job.advance()
+        if 0 in ready:
+            commands = os.read(0, READ_BYTES)
+            if not commands:
+                sources.remove(0)
+            if b"s" in commands:
+                job.stop()
+            if not commands or b"k" in commands:
+                job.kill()
+        if not ready:
+            job.advance()
+    console.drain(output)
 
 
 if __name__ == "__main__":
-    main(Console(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])), sys.argv[4:])
+    folder, segment_bytes, kept, stop_signal, scope, settled, *command = sys.argv[1:]
+    main(
+        Console(folder, int(segment_bytes), int(kept)),
+        command,
+        stop_signal=int(stop_signal),
+        scope=scope,
+        settled=frozenset(map(int, filter(None, settled.split(",")))),
+    )

@@ -1,4 +1,7 @@
-"""ProcessRunner: a workload as a child process, in a process group of its own, under a process supervisor.
+"""ProcessRunner: a workload as a tree of processes in sessions of its own, under a process supervisor.
+
+The process supervisor owns all of them, sends signals, and ends when nothing is left. Should it be killed, this process
+inherits them, because it is a child subreaper too, and kills them. If both are killed at once, nothing can.
 
 A workload reports through files in the control directory, whose form `sdk/holdfast` documents. Programs in any
 language can write them, and nothing that a workload does can block the worker.
@@ -6,7 +9,6 @@ language can write them, and nothing that a workload does can block the worker.
 
 import json
 import os
-import re
 import shutil
 import signal
 import string
@@ -17,18 +19,33 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, TAIL_BYTES, segments, tail
+from adapters.process.process_tree import become_subreaper, end_inherited, find
+from adapters.process.progress import ProgressLines, number, read_json, read_progress, whole
+from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, TAIL_BYTES, tail
 from lifecycle.errors import PermanentError
-from lifecycle.ports.runner import Announced, Exit, JobDirs, Launch, Report, RunningWorkload, WorkloadRunner
+from lifecycle.ports.runner import (
+    KILL_WAIT_S,
+    Announced,
+    Exit,
+    ExitMeaning,
+    Launch,
+    Report,
+    RunningWorkload,
+    Workload,
+    WorkloadRunner,
+)
 
 SDK: Final = Path(__file__).resolve().parents[2] / "sdk"
 SUPERVISOR: Final = Path(__file__).resolve().with_name("process_supervisor.py")
 PROGRESS: Final = "progress"
 ANNOUNCED: Final = "announced"
 SAVE_REQUESTED: Final = "save-requested"
-MAX_LINE_CHARS: Final = 1 << 16  # a longer line of output is searched for progress only at its end
 CHECK_TIMEOUT_S: Final = 3600.0
-KILL_WAIT_S: Final = 10.0
+INHERITED_WAIT_S: Final = 1.0  # for processes that were told to die long ago
+READ_BYTES: Final = 1 << 12
+STOP: Final = b"s"
+KILL: Final = b"k"
+SETTLED: Final = frozenset({ExitMeaning.DONE, ExitMeaning.AGAIN})
 KILLED: Final = 128 + signal.SIGKILL
 SECRET_PREFIXES: Final = ("AWS_", "CLOUDFLARE_")  # variables with the worker's credentials
 
@@ -54,17 +71,19 @@ class ProcessRunner:
         dirs = launch.dirs
         command = self._command(launch, launch.workload.command)
         total = _total(launch)
+        become_subreaper()
         params = dirs.control / "params.json"
         params.write_text(json.dumps(dict(launch.params)))
         dirs.console.mkdir(exist_ok=True)
         console = (str(dirs.console), str(SEGMENT_BYTES), str(KEPT))
         supervisor = subprocess.Popen(  # noqa: S603 - starts a program from the image's workloads.toml
-            [self._python, "-I", "-S", str(SUPERVISOR), *console, *command],
+            [self._python, "-I", "-S", str(SUPERVISOR), *console, *_stopping(launch.workload), *command],
             cwd=dirs.root,
             env=self._environment(launch, params),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            bufsize=0,
             start_new_session=True,
         )
         return RunningProcess(supervisor, launch, total)
@@ -134,7 +153,7 @@ class RunningProcess:
     """A running workload.
 
     Args:
-        supervisor: The process supervisor, which leads the process group.
+        supervisor: The process supervisor, parent of all.
         launch: The launch.
         total: Number of steps, if known beforehand.
     """
@@ -147,18 +166,18 @@ class RunningProcess:
         self._file = launch.workload.progress_file
         pattern = launch.workload.progress_pattern
         self._lines = ProgressLines(launch.dirs, pattern) if pattern else None
-        self._code: int | None = None
-        self._stop_signal = signal.Signals[launch.workload.stop_signal]
+        self._reports = _Reports(supervisor)
+        self._exit: Exit | None = None
 
     def poll(self) -> Report:
         """See `RunningWorkload.poll`."""
-        code = self._exit_code()
+        self._notice_end()
         done, total = self._progress()
         return Report(
             done=done,
             total=self._total if total is None else total,
             announced=self._newest_announced(),
-            exited=None if code is None else Exit(code, tail(self._dirs)),
+            exited=self._exit,
         )
 
     def ask_to_save(self) -> None:
@@ -167,35 +186,55 @@ class RunningProcess:
 
     def stop(self) -> None:
         """See `RunningWorkload.stop`."""
-        self._signal(self._stop_signal)
+        self._command(STOP)
 
-    def kill(self) -> None:
+    def kill(self, *, within_s: float = KILL_WAIT_S) -> None:
         """See `RunningWorkload.kill`."""
-        self._signal(signal.SIGKILL)
+        if self._exit:
+            return
+        self._command(KILL)
         with suppress(subprocess.TimeoutExpired):
-            self._supervisor.wait(KILL_WAIT_S)
-        self._exit_code()
+            self._supervisor.wait(within_s)
+        if self._supervisor.poll() is None:  # a process hangs in the kernel, or the process supervisor was stopped
+            self._supervisor.kill()
+            self._supervisor.wait()
+            self._notice_end(timeout_s=INHERITED_WAIT_S)
+        self._notice_end()
+
+    def _command(self, command: bytes) -> None:
         if self._supervisor.stdin:
-            self._supervisor.stdin.close()
+            with suppress(BrokenPipeError, ValueError):  # gone, or closed
+                self._supervisor.stdin.write(command)
 
-    def _signal(self, number: signal.Signals) -> None:
-        if self._supervisor.poll() is None:  # its group id cannot be reused before it is reaped
-            with suppress(ProcessLookupError):
-                os.killpg(self._supervisor.pid, number)
+    def _notice_end(self, *, timeout_s: float = KILL_WAIT_S) -> None:
+        """Note the end once the process supervisor is gone, or says that a process is stuck.
 
-    def _exit_code(self) -> int | None:
-        """Return the exit code once the supervisor, which kills its group and so itself last, is gone; None before."""
-        if self._code is None and self._supervisor.poll() is not None and self._supervisor.stdout:
-            with self._supervisor.stdout as pipe:
-                self._code = int(pipe.read() or KILLED)
-        return self._code
+        Args:
+            timeout_s: How long processes that lost their supervisor may take to die.
+        """
+        if self._exit:
+            return
+        gone = self._supervisor.poll() is not None
+        seen = self._reports.read()
+        if not gone and not seen.stuck:
+            return
+        stuck = seen.stuck
+        if self._supervisor.returncode:  # it was killed, so what it owned is ours now
+            stuck = not end_inherited(since=self._reports.supervisor_start, timeout_s=timeout_s)
+        code, clean = (
+            (KILLED, False) if seen.code is None else (seen.code, seen.clean and not self._supervisor.returncode)
+        )
+        self._exit = Exit(code, tail(self._dirs), clean=clean, writing=seen.writing, stuck=stuck)
+        for pipe in (self._supervisor.stdin, self._supervisor.stdout):
+            if pipe and gone:
+                pipe.close()
 
     def _progress(self) -> tuple[int | None, int | None]:
         """Return the steps done and their total from the place where the program reports them."""
         if self._lines:
             return self._lines.read()
-        progress = _read_progress(self._dirs.root / self._file if self._file else self._control / PROGRESS)
-        return _whole(progress.get("done")), _whole(progress.get("total"))
+        progress = read_progress(self._dirs.root / self._file if self._file else self._control / PROGRESS)
+        return whole(progress.get("done")), whole(progress.get("total"))
 
     def _newest_announced(self) -> Announced | None:
         """Return the newest announced checkpoint, and remove those before it."""
@@ -206,54 +245,52 @@ class RunningProcess:
                 shutil.rmtree(folder / str(older), ignore_errors=True)
             if numbers:
                 newest = numbers[-1]
-                step = _whole(_read_json(folder / f"{newest}.json").get("step"))
+                step = whole(read_json(folder / f"{newest}.json").get("step"))
                 return Announced(newest, folder / str(newest), step)
         return None
 
 
-class ProgressLines:
-    """Progress found in the lines of a program's output.
+class _Reports:
+    """Reports of the process supervisor, read without waiting.
 
     Args:
-        dirs: The job's directories.
-        pattern: Regular expression with a group `done` and optionally `total`.
+        supervisor: The process supervisor.
     """
 
-    def __init__(self, dirs: JobDirs, pattern: str) -> None:
-        self._dirs = dirs
-        self._pattern = re.compile(pattern)
-        self._position = (0, 0)  # segment and offset of what was not read yet
-        self._partial_line = ""
-        self._found: tuple[int | None, int | None] = (None, None)
+    def __init__(self, supervisor: subprocess.Popen[bytes]) -> None:
+        self._pipe = supervisor.stdout
+        if self._pipe:
+            os.set_blocking(self._pipe.fileno(), False)
+        started = find(supervisor.pid)
+        self.supervisor_start = started.start if started else 0
+        self._unread = b""
+        self.code: int | None = None
+        self.clean = True
+        self.writing = False
+        self.stuck = False
 
-    def read(self) -> tuple[int | None, int | None]:
-        """Read new output, and return the last progress found: steps done and total."""
-        for number, path in segments(self._dirs):
-            current, offset = self._position
-            if number < current:
-                continue
-            with suppress(OSError), path.open("rb") as file:
-                file.seek(offset if number == current else 0)
-                new = file.read()
-                self._position = (number, file.tell())
-                self._search(new.decode(errors="replace"))
-        return self._found
-
-    def _search(self, new: str) -> None:
-        *lines, partial = re.split(r"[\r\n]", self._partial_line + new)
-        self._partial_line = partial[-MAX_LINE_CHARS:]
-        for line in reversed(lines):
-            if found := self._pattern.search(line):
-                groups = found.groupdict()
-                self._found = _number(groups.get("done")), _number(groups.get("total"))
-                return
+    def read(self) -> "_Reports":
+        """Take in all reports that have arrived."""
+        while self._pipe and (new := self._pipe.read(READ_BYTES)):
+            *lines, self._unread = (self._unread + new).split(b"\n")
+            for line in lines:
+                match line.split():
+                    case [b"exited", code]:
+                        self.code = int(code)
+                    case [b"unclean"]:
+                        self.clean = False
+                    case [b"writing"]:
+                        self.writing = True
+                    case [b"stuck"]:
+                        self.stuck = True
+        return self
 
 
-def _number(text: str | None) -> int | None:
-    try:
-        return int(text or "")
-    except ValueError:
-        return None
+def _stopping(workload: Workload) -> tuple[str, str, str]:
+    """Return the process supervisor's arguments about stopping."""
+    settled = [code for code, meaning in workload.exit_codes.items() if meaning in SETTLED]
+    stop_signal = signal.Signals[workload.stop_signal]
+    return str(int(stop_signal)), workload.stop.value, ",".join(map(str, settled))
 
 
 def _total(launch: Launch) -> int | None:
@@ -261,20 +298,10 @@ def _total(launch: Launch) -> int | None:
     if launch.workload.total is None:
         return None
     text = _fill(launch.workload.total, launch.params, launch)
-    total = _number(text)
+    total = number(text)
     if total is None:
         raise PermanentError(f"workload {launch.workload.name!r}: total is {text!r:.40}, not a whole number")
     return total
-
-
-def _read_progress(path: Path) -> dict[str, Any]:
-    """Read progress in either form: a JSON object, or one or two whole numbers, done and total."""
-    progress = _read_json(path)
-    if not progress:
-        with suppress(OSError):
-            words = path.read_text(errors="replace").split()[:2]
-            return dict(zip(("done", "total"), map(_number, words), strict=False))
-    return progress
 
 
 def _fill(word: str, values: Mapping[str, Any], launch: Launch) -> str:
@@ -286,19 +313,6 @@ def _fill(word: str, values: Mapping[str, Any], launch: Launch) -> str:
         return word.format_map({name: str(values[name]) for name in fields})
     except (ValueError, IndexError, AttributeError) as error:
         raise PermanentError(f"workload {launch.workload.name!r}: {word!r} cannot be filled in: {error}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file that the workload wrote; empty if absent or malformed."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _whole(value: object) -> int | None:
-    return value if type(value) is int else None
 
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from lifecycle.checkpoint.manifest import AREAS, is_safe_path
 from lifecycle.durations import parse
 from lifecycle.errors import ConfigError
-from lifecycle.ports.runner import EXIT_CODES, ExitMeaning, Workload
+from lifecycle.ports.runner import EXIT_CODES, ExitMeaning, StopScope, Workload
 from lifecycle.record.message import SERIES_SUM
 
 BUILT_IN: Final = Workload(
@@ -89,6 +89,12 @@ def _signal(value: Any) -> str:
     return value
 
 
+def _stop(value: object) -> StopScope:
+    if value not in {each.value for each in StopScope}:
+        raise ValueError(f"{value!r} is not one of {', '.join(StopScope)}")
+    return StopScope(value)
+
+
 def _duration(value: object) -> timedelta:
     return parse(str(value))
 
@@ -159,6 +165,7 @@ READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "command": _words,
     "environment": _environment,
     "stop_signal": _signal,
+    "stop": _stop,
     "grace": _duration,
     "needs_input": _flag,
     "checkpoint": _patterns,

@@ -21,11 +21,11 @@ from lifecycle.checkpoint.capture import (
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.checkpoint.tree import LinkedDirectoryError
 from lifecycle.checkpoint.writer import UploadedCheckpoint
-from lifecycle.errors import TornSnapshotError, UnknownOutcomeError
+from lifecycle.errors import HoldfastError, TornSnapshotError, UnknownOutcomeError
 from lifecycle.job_record import Backlog, CheckpointRef, JobRecord, iso
 from lifecycle.machine import Change
 from lifecycle.ports.runner import Announced, Report
-from lifecycle.states import Facts, Trigger
+from lifecycle.states import Facts, State, Trigger
 
 RETRY_S: Final = 2.0  # between two tries to commit
 NAMED: Final = 20  # entries that an event names
@@ -64,6 +64,8 @@ class CheckpointScheduler:
         """Checkpoints committed by this attempt that went further than the one before."""
         self.left = 0
         """Snapshots that the workload left, except for those that were torn or held nothing new."""
+        self.is_closing = False
+        """Whether a failed upload of the newest snapshot is tried again as the last, because none is taken any more."""
         self.last: Uploaded | UploadFailed | None = None
         """Result of uploading the snapshot that closes the attempt; None while it is being uploaded."""
 
@@ -98,12 +100,17 @@ class CheckpointScheduler:
             else:
                 self._capture_when_quiet(report.done)
 
-    def take_last(self, report: Report, *, trust_directory: bool) -> bool:
+    @property
+    def is_uploading(self) -> bool:
+        """Whether a snapshot is taken and neither committed nor given up."""
+        return self._claimed.machine.state is State.CHECKPOINTING
+
+    def take_last(self, report: Report, *, with_directory: bool) -> bool:
         """Take the newest consistent state of a workload that has ended, and submit it as the attempt's last snapshot.
 
         Args:
             report: The workload's last report.
-            trust_directory: Whether the program left its files whole: it saved and exited by itself.
+            with_directory: Whether to capture the files of a program that announces nothing.
 
         Returns:
             Whether there was anything to take that can be read.
@@ -116,7 +123,7 @@ class CheckpointScheduler:
         try:
             if report.announced:
                 snapshot = self._take_announced(report.announced)
-            elif trust_directory and not self._announces:
+            elif with_directory and not self._announces:
                 snapshot = self._capture_left(report.done)
         except OSError as error:
             self._skip(error)
@@ -233,6 +240,8 @@ class CheckpointScheduler:
             self.left -= 1
         if event.snapshot.is_last:
             self.last = event
+        elif isinstance(event, UploadFailed) and self._is_to_close(event):
+            self.last = evolve(event, snapshot=evolve(event.snapshot, is_last=True))
         elif isinstance(event, UploadFailed):
             self._claimed.event_log.write("upload_failed", seq=event.snapshot.seq, error=str(event.error))
             self._abandon(event.snapshot)
@@ -245,6 +254,16 @@ class CheckpointScheduler:
             self._abandon(event.snapshot)
         else:
             self._uncommitted = (event.snapshot, event.saved)
+
+    def _is_to_close(self, failed: UploadFailed) -> bool:
+        """Return whether a snapshot whose upload failed is the last that this attempt can save."""
+        is_newest = self._newest is not None and self._newest.seq == failed.snapshot.seq
+        return (
+            self.is_closing
+            and is_newest
+            and isinstance(failed.error, HoldfastError)
+            and not isinstance(failed.error, TornSnapshotError)
+        )
 
     def _retake(self, torn: TornSnapshotError) -> None:
         """Take another snapshot soon, copying the files that were written in place; but not after a failed check."""

@@ -18,16 +18,17 @@ from lifecycle.errors import LeaseLostError, TornSnapshotError
 from lifecycle.job_record import Progress, Result
 from lifecycle.limits import DELIVERY_LIMIT
 from lifecycle.machine import Change
-from lifecycle.ports.runner import Exit, ExitMeaning, Report
+from lifecycle.ports.runner import KILL_WAIT_S, Exit, ExitMeaning, Report
 from lifecycle.states import Trigger
 
 TICK_S: Final = 0.1
 RETRY_S: Final = 2.0  # between two tries to upload what must not be lost
 LEAVE_SHARE: Final = 0.9  # of a draining worker's grace: then it releases the job, saved or not
 SAVE_SHARE: Final = 0.6  # of the same grace, for the workload to save; the rest is for the upload
+KILL_SHARE: Final = 1 / 3  # of what is left then, to wait for processes that do not die of SIGKILL
 LOST_SHARE: Final = 0.5  # of an attempt's time: a workload that had less spent it on loading and is not to blame
 NOTED_S: Final = 10.0  # the running time is noted at least this often
-BY_SIGNAL: Final = 128  # exit codes from here on mean that a signal ended the workload
+STUCK: Final = "a process of the job is still there long after SIGKILL: it hangs in the kernel"
 
 
 class Supervisor:
@@ -40,6 +41,7 @@ class Supervisor:
 
     def __init__(self, running: RunningJob, checkpoints: CheckpointScheduler) -> None:
         self._claimed = running.claimed
+        self._uploader = running.uploader
         self._child = running.child
         self._workload = running.staged.launch.workload
         self._checkpoints = checkpoints
@@ -51,6 +53,7 @@ class Supervisor:
         self._report = Report()
         self._asked: Outcome | None = None
         self._leave_by: float | None = None
+        self._kill_wait_s = KILL_WAIT_S
         self._stepped_at = self._noted_at = self._began
 
     @property
@@ -75,23 +78,26 @@ class Supervisor:
             LeaseLostError: Another epoch owns the job.
         """
         try:
-            while True:
-                self._handle_event()
-                exited = self._poll()
-                if exited:
-                    return self._on_exited(exited)
-                if self._asked:
-                    return self._stop_and_save(self._asked)
-                if overdue := self._overdue():
-                    return overdue
-                if self._checkpoints.failing_s > self._limits.patience.total_seconds():
-                    return self._stop_and_save(self._uploads_hopeless())
-                self._checkpoints.take_if_due(self._report)
+            outcome = self._until_outcome()
         except OSError as error:
             if error.errno not in PORTABLE_ERRNOS:
                 return of_disk(error)
             progressed = self._checkpoints.commits > 0
-            return self._after_failure(f"its files cannot be saved: {error}", progressed=progressed)
+            outcome = self._after_failure(f"its files cannot be saved: {error}", progressed=progressed)
+        return self._unfit_if_stuck(outcome)
+
+    def _until_outcome(self) -> Outcome:
+        while True:
+            self._handle_event()
+            if exited := self._poll():
+                return self._on_exited(exited)
+            if self._asked:
+                return self._stop_and_save(self._asked)
+            if overdue := self._overdue():
+                return overdue
+            if self._checkpoints.failing_s > self._limits.patience.total_seconds():
+                return self._stop_and_save(self._uploads_hopeless())
+            self._checkpoints.take_if_due(self._report)
 
     def _handle_event(self) -> None:
         match self._claimed.events.get(TICK_S):
@@ -174,39 +180,40 @@ class Supervisor:
             case ExitMeaning.DONE:
                 return self._complete()
             case ExitMeaning.AGAIN:
-                return self._save_and(Outcome(Trigger.RELEASE, "asked_again"), trust_directory=True)
+                return self._save_and(Outcome(Trigger.RELEASE, "asked_again"))
             case ExitMeaning.INVALID:
                 return Outcome(Trigger.FAIL, "invalid", error=exited.tail or error)
             case ExitMeaning.FAILED:
                 return self._fail(error)
 
     def _fail(self, error: str) -> Outcome:
-        """Return the outcome of a workload that failed; a checkpoint that it announced before is kept."""
-        saved = self._save_and(Outcome(Trigger.RELEASE, "workload_failed"), trust_directory=False)
+        """Return the outcome of a workload that failed; what it announced, and what is being uploaded, is kept."""
+        saved = self._save_and(Outcome(Trigger.RELEASE, "workload_failed"), crashed=True)
         failed = self._after_failure(error, progressed=self._checkpoints.commits > 0)
         return evolve(failed, change=_both(saved.change, failed.change), commits_last=saved.commits_last)
 
     def _stop_and_save(self, outcome: Outcome) -> Outcome:
-        """Stop the workload for a reason of ours, and save what it leaves, unless the job is cancelled."""
-        exited = self._stop_child()
-        if outcome.trigger is Trigger.CANCEL:
-            return outcome
-        exited_by_itself = exited is not None and exited.code < BY_SIGNAL
-        return self._save_and(outcome, trust_directory=exited_by_itself)
+        """Stop the workload for a reason of ours, and save what it leaves, unless the job is cancelled.
 
-    def _stop_child(self) -> Exit | None:
-        """Tell the workload to save and exit, and kill it when its grace is over; return None if it was killed."""
+        Once every process is dead, that is at least what a power cut would have left.
+        """
+        self._stop_child()
+        return outcome if outcome.trigger is Trigger.CANCEL else self._save_and(outcome)
+
+    def _stop_child(self) -> None:
+        """Tell the workload to save and exit, and kill it when its grace is over."""
         self._child.stop()
         began = self._claimed.now()
         while self._claimed.now() < began + self._grace_s():
             self._handle_event()
             if exited := self._poll():
-                self._claimed.event_log.write("stopped", code=exited.code)
-                return exited
-        self._child.kill()
+                self._claimed.event_log.write("stopped", code=exited.code, clean=exited.clean)
+                return
+        if self._leave_by is not None:
+            self._kill_wait_s = min(KILL_WAIT_S, max(KILL_SHARE * (self._leave_by - self._claimed.now()), 0.0))
+        self._child.kill(within_s=self._kill_wait_s)
         self._poll()
         self._claimed.event_log.write("killed", why=f"did not leave within {self._grace_s():.0f} s")
-        return None
 
     def _grace_s(self) -> float:
         granted = self._workload.grace or self._limits.stop_grace
@@ -218,6 +225,9 @@ class Supervisor:
         self._checkpoints.capture_output(self._report)
         saved = self._upload_last()
         if saved is None:
+            match self._checkpoints.last:
+                case UploadFailed(_, TornSnapshotError() as torn):
+                    return self._after_failure(f"its outputs changed after it had exited: {torn}", progressed=False)
             return self._asked or self._uploads_hopeless()
         result = Result(saved.ref, files=len(saved.manifest.files), bytes=saved.manifest.bytes)
         return Outcome(
@@ -227,20 +237,35 @@ class Supervisor:
             commits_last=True,
         )
 
-    def _save_and(self, outcome: Outcome, *, trust_directory: bool) -> Outcome:
-        """Upload the last checkpoint, if the workload left one, and let *outcome* commit it."""
-        if not self._checkpoints.take_last(self._report, trust_directory=trust_directory):
-            return outcome
-        saved = self._upload_last()
+    def _save_and(self, outcome: Outcome, *, crashed: bool = False) -> Outcome:
+        """Finish what is being uploaded, upload the last checkpoint, if any, and let *outcome* commit it.
+
+        Args:
+            outcome: Why the attempt ends.
+            crashed: Whether the workload ended by itself without saving: only what it announced before counts.
+        """
+        if self._workload.check:  # it may refuse the last snapshot, so what waits must not be replaced by that one
+            self._upload_last(try_again=False)
+        with_directory = not crashed and not self._is_worse_than_saved()
+        taken = self._checkpoints.take_last(self._report, with_directory=with_directory)
+        saved = self._upload_last(try_again=taken or not (crashed or self._checkpoints.failing_s))
         if saved is None:
             return outcome
         point = self._checkpoints.commit_with_outcome(saved)
         return evolve(outcome, change=_both(outcome.change, point), commits_last=True)
 
-    def _upload_last(self) -> UploadedCheckpoint | None:
-        """Wait until the snapshot that closes the attempt is uploaded, trying again until there is no more time."""
-        give_up = self._claimed.now() + self._limits.patience.total_seconds()
-        while self._claimed.now() < min(give_up, self._leave_by or give_up) and not self._is_cancelled():
+    def _upload_last(self, *, try_again: bool = True) -> UploadedCheckpoint | None:
+        """Wait until the snapshot that closes the attempt is uploaded, and those before it are committed.
+
+        Args:
+            try_again: Whether to upload the newest snapshot again, as the last one, if its upload fails.
+
+        Returns:
+            The uploaded last snapshot; None if there is none, it is of no use, or there is no more time.
+        """
+        self._checkpoints.is_closing = try_again
+        began = self._claimed.now()
+        while self._checkpoints.is_uploading and self._has_time(began) and not self._is_cancelled():
             self._handle_event()
             match self._checkpoints.last:
                 case Uploaded(_, saved):
@@ -254,6 +279,26 @@ class Supervisor:
                     self._claimed.context.clock.sleep(RETRY_S)
                     self._checkpoints.submit_last_again(snapshot)
         return None
+
+    def _is_worse_than_saved(self) -> bool:
+        """Return whether a file may be half written, and a checkpoint without such a file is there."""
+        writing = self._report.exited is not None and self._report.exited.writing
+        return writing and self._claimed.session.record.checkpoint is not None
+
+    def _has_time(self, began: float) -> bool:
+        """Return whether to go on uploading: until a draining worker must be gone, or else while bytes move."""
+        if self._leave_by is not None:
+            return self._claimed.now() < self._leave_by
+        moved = max(began, self._uploader.moved_at)
+        return self._claimed.now() < moved + self._limits.patience.total_seconds()
+
+    def _unfit_if_stuck(self, outcome: Outcome) -> Outcome:
+        """Let the worker take no other job beside a process that cannot be killed; a draining one takes none anyway."""
+        if not (self._report.exited and self._report.exited.stuck) or self._kill_wait_s < KILL_WAIT_S:
+            return outcome
+        self._claimed.event_log.write("killed", why=STUCK)
+        is_over = outcome.trigger in {Trigger.COMPLETE, Trigger.CANCEL}
+        return evolve(outcome, wants_new_node=True, error=outcome.error or (None if is_over else STUCK))
 
     def _is_cancelled(self) -> bool:
         return self._asked is not None and self._asked.trigger is Trigger.CANCEL

@@ -70,6 +70,11 @@ class Uploader:
         self._committed_files: Snapshot | None = None
         self._thread: Thread = clock.start_thread(self._run, name=f"uploader-{writer.keys.job}", yields=True)
 
+    @property
+    def moved_at(self) -> float:
+        """When the store last accepted something, by the monotonic clock; 0 if it has accepted nothing yet."""
+        return self._writer.moved_at
+
     def submit(self, snapshot: Snapshot) -> None:
         """Queue *snapshot*, in place of one that still waits. Never waits, never fails."""
         self._inbox.put(snapshot)

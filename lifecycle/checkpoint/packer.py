@@ -37,6 +37,7 @@ class Packer:
         new_key: Returns a new key for a pack.
         chunk_sizes: Largest size of a read and of a pack.
         limiter: Limit on the upload rate.
+        on_stored: Called, from any thread, when the store has accepted a pack.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class Packer:
         new_key: Callable[[], str],
         chunk_sizes: ChunkSizes,
         limiter: RateLimiter,
+        on_stored: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._new_key = new_key
         self._limiter = limiter
+        self._on_stored = on_stored
         self._max_bytes = chunk_sizes.pack_bytes
         if limiter.bytes_per_s:
             limited = max(MIN_LIMITED_PACK_BYTES, int(limiter.bytes_per_s * LIMITED_PACK_S))
@@ -154,6 +157,7 @@ class Packer:
         self._limiter.wait(size)
         self._store.put(key, body[:size])
         self.stored.add(key)
+        self._on_stored()
         self._buffers.give_back(body)
 
 

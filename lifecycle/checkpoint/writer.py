@@ -80,6 +80,8 @@ class CheckpointWriter:
         self._token = token
         self._chunk_sizes = chunk_sizes
         self._limiter = limiter
+        self.moved_at = 0.0
+        """When the store last accepted something, by the monotonic clock; 0 if it has accepted nothing yet."""
         self._packs_named = 0
         self._reusable_runs: list[ChunkRun] = []
         self._reusable_packs: dict[str, int] = {}
@@ -106,7 +108,12 @@ class CheckpointWriter:
             OSError: The snapshot cannot be read.
         """
         packer = Packer(
-            self.store, self._clock, new_key=self._new_pack, chunk_sizes=self._chunk_sizes, limiter=self._limiter
+            self.store,
+            self._clock,
+            new_key=self._new_pack,
+            chunk_sizes=self._chunk_sizes,
+            limiter=self._limiter,
+            on_stored=self._on_stored,
         )
         chunker = Chunker(packer, self._chunk_sizes, self._index(last), check_interrupted)
         try:
@@ -125,6 +132,9 @@ class CheckpointWriter:
         except Exception:
             self._keep_accepted(packer, chunker)
             raise
+
+    def _on_stored(self) -> None:
+        self.moved_at = self._clock.monotonic()
 
     def forget_failed_uploads(self) -> None:
         """Stop reusing what failed uploads have left in the bucket: garbage collection is about to remove it."""
@@ -146,6 +156,7 @@ class CheckpointWriter:
         body, key = encode_manifest(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
         self._limiter.wait(len(body))
         self.store.put(key, body)
+        self._on_stored()
         ref = CheckpointRef(
             manifest=key,
             digest=digest_bytes(body),

@@ -26,6 +26,21 @@ class ExitMeaning(StrEnum):
     """This run failed; another one may succeed."""
 
 
+KILL_WAIT_S: Final = 10.0
+"""A process that is still there so long after SIGKILL hangs in the kernel."""
+
+
+class StopScope(StrEnum):
+    """Processes that get the stop signal."""
+
+    PROGRAM = "program"
+    """The first process. If that is a shell or an init shim, also the program that it runs."""
+    LEADER = "leader"
+    """The first process alone, even if it is a shell: it passes the signal on by itself."""
+    GROUP = "group"
+    """Every process of the job."""
+
+
 EXIT_CODES: Final[Mapping[int, ExitMeaning]] = {0: ExitMeaning.DONE, 65: ExitMeaning.INVALID, 75: ExitMeaning.AGAIN}
 """Default meanings of exit codes. Any other code means FAILED.
 
@@ -44,6 +59,7 @@ class Workload:
         command: Program and arguments. `{param}` stands for a parameter of the job.
         environment: Environment variables to add.
         stop_signal: Name of the signal that means "save and exit".
+        stop: Processes that get that signal.
         grace: Time to exit after that signal; None uses the worker's STOP_GRACE.
         needs_input: Whether a job without input files is invalid.
         checkpoint: Patterns of the files that make up the state of a program that announces no checkpoints.
@@ -65,6 +81,7 @@ class Workload:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(factory=dict)
     stop_signal: str = "SIGTERM"
+    stop: StopScope = StopScope.PROGRAM
     grace: timedelta | None = None
     needs_input: bool = False
     checkpoint: tuple[str, ...] = ("checkpoint/**",)
@@ -165,15 +182,23 @@ class Announced:
 
 @frozen
 class Exit:
-    """The end of a workload.
+    """The end of a workload: of its first process and, unless `stuck`, of every process that it has started.
 
     Attributes:
-        code: Its exit code, or 128 + n if signal n ended it.
+        code: Exit code of the first process, or 128 + n if signal n ended it.
         tail: The end of its console output, at most a few KiB.
+        clean: Whether every process that may have been saving exited by itself, and none had to be killed. The first
+            process counts unless it is a shell: then the program that the shell ran counts.
+        writing: Whether a process of a stopped workload was killed while it had a file of the state open for writing.
+        stuck: Whether a process is still there long after SIGKILL. It hangs in the kernel, as with a broken driver, and
+            no other workload should run beside it.
     """
 
     code: int
     tail: str
+    clean: bool = True
+    writing: bool = False
+    stuck: bool = False
 
 
 @frozen
@@ -194,19 +219,34 @@ class Report:
 
 
 class RunningWorkload(Protocol):
-    """A running workload: its process and every process that it has started."""
+    """A running workload: its first process and every process that it has started, daemons included."""
 
     def poll(self) -> Report:
-        """Return its present state, without waiting. Safe to repeat, also after the end."""
+        """Return its present state. Safe to repeat, also after the end.
+
+        The end is reported once every process is gone. Those that the first process leaves behind get SIGTERM and two
+        seconds, then SIGKILL; but after `stop` they keep running, until `kill`, if the first process exits with a code
+        that does not mean *saved* or *done*.
+        """
 
     def ask_to_save(self) -> None:
         """Ask for a checkpoint soon. A workload that does not listen is not affected. Safe to repeat."""
 
     def stop(self) -> None:
-        """Send the stop signal to the whole process group, which asks it to save and exit. Safe to repeat."""
+        """Ask the program to save and exit, by one stop signal to each process in the workload's `StopScope`.
 
-    def kill(self) -> None:
-        """Kill the whole process group and wait until it is gone. Safe to repeat, also after the end."""
+        What the first process leaves behind when it dies of the signal gets it then. Safe to repeat: only the first
+        call counts.
+        """
+
+    def kill(self, *, within_s: float = KILL_WAIT_S) -> None:
+        """Kill every process and wait until all are gone. Safe to repeat, also after the end.
+
+        Afterwards `poll` reports the end, with `Exit.stuck` if a process is still there.
+
+        Args:
+            within_s: How long to wait, in seconds.
+        """
 
 
 class WorkloadRunner(Protocol):

@@ -7,67 +7,16 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from support.running_workloads import PATIENCE_S, Start, ended, gone, python, until
 
 from adapters.process.runner import ProcessRunner
 from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, segments
 from lifecycle.errors import PermanentError
-from lifecycle.ports.runner import JobDirs, Launch, Report, RunningWorkload, Workload
-
-PATIENCE_S = 30.0
-Start = Callable[..., RunningWorkload]
-
-
-@pytest.fixture
-def dirs(tmp_path: Path) -> JobDirs:
-    made = JobDirs(tmp_path / "job")
-    for path in (made.input, made.checkpoint, made.output, made.control, made.snapshots):
-        path.mkdir(parents=True)
-    return made
-
-
-@pytest.fixture
-def start(dirs: JobDirs) -> Iterator[Start]:
-    started: list[RunningWorkload] = []
-
-    def run(*command: str, workload: Workload | None = None, **params: object) -> RunningWorkload:
-        launch = Launch(
-            workload=workload or Workload("w", command),
-            job="j",
-            epoch=3,
-            params=params,
-            resumed=False,
-            saving_interval=timedelta(seconds=60),
-            dirs=dirs,
-        )
-        started.append(ProcessRunner(environment=os.environ).start(launch))
-        return started[-1]
-
-    yield run
-    for child in started:
-        child.kill()
-
-
-def until(child: RunningWorkload, condition: Callable[[Report], object]) -> Report:
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition(report := child.poll()):
-        assert time.monotonic() < deadline, report
-        time.sleep(0.02)
-    return report
-
-
-def ended(child: RunningWorkload) -> tuple[int, str]:
-    exited = until(child, lambda report: report.exited).exited
-    assert exited is not None
-    return exited.code, exited.tail
-
-
-def python(text: str) -> tuple[str, ...]:
-    return ("{python}", "-c", textwrap.dedent(text).replace("{", "{{").replace("}", "}}"))
+from lifecycle.ports.runner import JobDirs, Launch, RunningWorkload, Workload
 
 
 @pytest.mark.parametrize("code", [0, 1, 65, 75, 255])
@@ -192,22 +141,6 @@ def test_another_stop_signal_is_used_where_declared(start: Start) -> None:
     assert ended(child)[0] == 9
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pid: int) -> bool:
-    deadline = time.monotonic() + PATIENCE_S
-    while alive(pid):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 GRANDCHILD = "sleep 1000 & echo $! > output/pid.part; mv output/pid.part output/pid; "
 
 
@@ -251,11 +184,11 @@ def test_a_workload_has_its_signals_as_they_come(start: Start, dirs: JobDirs) ->
 
 
 def test_nothing_outlives_a_worker_that_is_killed(dirs: JobDirs) -> None:
-    """When the worker dies, the process supervisor kills the whole group."""
+    """When the worker dies, the process supervisor kills all of it."""
     script = """
         import datetime, os, pathlib, sys, time
         from adapters.process.runner import ProcessRunner
-        from lifecycle.ports.runner import JobDirs, Launch, Workload
+        from lifecycle.ports.runner import JobDirs, Launch, RunningWorkload, Workload
         dirs = JobDirs(pathlib.Path(sys.argv[1]))
         launch = Launch(workload=Workload("w", ("sh", "-c", sys.argv[2])), job="j", epoch=1, params={}, resumed=False,
                         saving_interval=datetime.timedelta(60), dirs=dirs)

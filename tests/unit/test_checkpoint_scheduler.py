@@ -76,13 +76,13 @@ def test_files_are_captured_when_a_program_stops_by_itself(cluster: Cluster) -> 
 
 
 @pytest.mark.parametrize("code", [None, 143], ids=["killed", "ended by its signal"])
-def test_files_of_a_killed_program_are_not_captured(
+def test_files_of_a_killed_program_are_captured_as_they_are(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, code: int | None
 ) -> None:
-    """A killed program may have been writing a file, so the last capture counts. The grace period limits the wait."""
+    """The files of a program that is dead are what a power cut would have left. The grace period limits the wait."""
 
     def stop(self: FakeWorkload) -> None:
-        self._exited = Exit(code, "") if code else None
+        self._exited = Exit(code, "", clean=False) if code else None
 
     monkeypatch.setattr(FakeWorkload, "stop", stop)
     cluster.submit("a", silent=True)
@@ -94,7 +94,12 @@ def test_files_of_a_killed_program_are_not_captured(
         drained = cluster.clock.monotonic()
     assert cluster.clock.monotonic() - drained < 20
     assert cluster.record("a").state is State.RELEASED
-    assert cluster.record("a").checkpoint == captured
+    saved = cluster.record("a").checkpoint
+    assert saved is not None
+    assert saved.seq == captured.seq + 1
+    cluster.worker().run()
+    assert cluster.record("a").attempts[-1].resumed_step == saved.step
+    assert cluster.output("a") == "45150"
 
 
 def test_files_that_always_change_are_not_captured(cluster: Cluster) -> None:

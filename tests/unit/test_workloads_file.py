@@ -71,6 +71,7 @@ def test_an_entry_for_a_program_without_the_sdk(tmp_path: Path) -> None:
         ('[relax]\ncommand = "x"\ncolour = 1', r"\[relax\] colour: no such key"),
         ('[relax]\ncommand = "x"\nenvironment = {A = 1}', r"\[relax\] environment"),
         ('[relax]\ncommand = "x"\nstop_signal = "SIGNAL"', r"\[relax\] stop_signal: 'SIGNAL'"),
+        ('[relax]\ncommand = "x"\nstop = "everybody"', r"\[relax\] stop: 'everybody' is not one of program, leader,"),
         ('[relax]\ncommand = "x"\ngrace = "soon"', r"\[relax\] grace"),
         ('[relax]\ncommand = "x"\nneeds_input = 1', r"\[relax\] needs_input"),
         ('[relax]\ncommand = "x"\ncheckpoint = "state.cpt"', r"\[relax\] checkpoint: 'state.cpt' does not begin"),

@@ -1,0 +1,82 @@
+"""Progress of a workload, as its files and its output tell it. Nothing that it writes does harm."""
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from lifecycle.attempt.console_segments import segments
+from lifecycle.ports.runner import JobDirs
+
+MAX_LINE_CHARS: Final = 1 << 16  # a longer line of output is searched for progress only at its end
+
+
+class ProgressLines:
+    """Progress found in the lines of a program's output.
+
+    Args:
+        dirs: The job's directories.
+        pattern: Regular expression with a group `done` and optionally `total`.
+    """
+
+    def __init__(self, dirs: JobDirs, pattern: str) -> None:
+        self._dirs = dirs
+        self._pattern = re.compile(pattern)
+        self._position = (0, 0)  # segment and offset of what was not read yet
+        self._partial_line = ""
+        self._found: tuple[int | None, int | None] = (None, None)
+
+    def read(self) -> tuple[int | None, int | None]:
+        """Read new output, and return the last progress found: steps done and total."""
+        for index, path in segments(self._dirs):
+            current, offset = self._position
+            if index < current:
+                continue
+            with suppress(OSError), path.open("rb") as file:
+                file.seek(offset if index == current else 0)
+                new = file.read()
+                self._position = (index, file.tell())
+                self._search(new.decode(errors="replace"))
+        return self._found
+
+    def _search(self, new: str) -> None:
+        *lines, partial = re.split(r"[\r\n]", self._partial_line + new)
+        self._partial_line = partial[-MAX_LINE_CHARS:]
+        for line in reversed(lines):
+            if found := self._pattern.search(line):
+                groups = found.groupdict()
+                self._found = number(groups.get("done")), number(groups.get("total"))
+                return
+
+
+def number(text: str | None) -> int | None:
+    """Return the whole number that *text* is; None if it is none."""
+    try:
+        return int(text or "")
+    except ValueError:
+        return None
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    """Read progress in either form: a JSON object, or one or two whole numbers, done and total."""
+    progress = read_json(path)
+    if not progress:
+        with suppress(OSError):
+            words = path.read_text(errors="replace").split()[:2]
+            return dict(zip(("done", "total"), map(number, words), strict=False))
+    return progress
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file that the workload wrote; empty if absent or malformed."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def whole(value: object) -> int | None:
+    """Return *value* if it is a whole number; None otherwise."""
+    return value if type(value) is int else None
