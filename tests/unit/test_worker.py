@@ -743,7 +743,7 @@ def test_an_input_that_changes_while_it_is_read_in_pieces_is_read_again(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A workload never sees the first half of one file and the second of another."""
-    monkeypatch.setattr("lifecycle.attempt.staging.RANGE_BYTES", 4)
+    monkeypatch.setattr("lifecycle.attempt.input_files.RANGE_BYTES", 4)
     keys = cluster.submit("a")
     changes = [b"1\n200\n"]
 
