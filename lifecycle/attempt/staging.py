@@ -1,26 +1,17 @@
 """Staging: load a job's input, restore its last good checkpoint, and say what to start."""
 
-from functools import partial
-from pathlib import Path
-from typing import Final
-
 from lifecycle.attempt.events import CancelAsked, DrainAsked, LeaseLost
+from lifecycle.attempt.input_files import InputFiles
 from lifecycle.attempt.outcome import Outcome
 from lifecycle.attempt.phases import ClaimedJob, StagedJob
-from lifecycle.checkpoint.manifest import is_safe_path
 from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
 from lifecycle.checkpoint.tree import remove_tree
-from lifecycle.concurrency import ThreadPool
-from lifecycle.errors import LeaseLostError, PermanentError, RetryableError
+from lifecycle.errors import LeaseLostError, PermanentError
 from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.limits import saving_interval
 from lifecycle.ports.runner import Launch, Workload
-from lifecycle.ports.store import ListedObject, ObjectStore, Range
 from lifecycle.states import Trigger
 from lifecycle.structured_log import StructuredLogger
-
-FETCHERS: Final = 4  # ranges of input fetched at once
-RANGE_BYTES: Final = 16 << 20  # the most of one
 
 log = StructuredLogger("holdfast.staging")
 
@@ -93,37 +84,14 @@ class _Staging:
             directory.mkdir(parents=True, exist_ok=True)
 
     def load_input(self) -> int:
-        """Fetch every object under `input/`, or else the one file `input.txt`, and return the number of files."""
-        store, keys = self._context.store, self._keys
-        found = [
-            (listed, listed.key.removeprefix(keys.input))
-            for listed in store.list(keys.input)
-            if listed.size_bytes or not listed.key.endswith("/")  # bucket browsers make such objects as "folders"
-        ]
-        if not found:
-            found = [(listed, "input.txt") for listed in store.list(keys.input_file) if listed.key == keys.input_file]
-        pool = ThreadPool(self._context.clock, name="fetch-input", max_threads=FETCHERS)
-        for listed, name in found:
-            if not is_safe_path(name):
-                raise PermanentError(f"the input {listed.key} has a name that would leave its directory")
-            target = self._dirs.input / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
-            for offset in range(0, listed.size_bytes, RANGE_BYTES):
-                self._raise_if_interrupted()
-                part = Range(listed.key, offset, min(RANGE_BYTES, listed.size_bytes - offset))
-                pool.submit(partial(_fetch, store, part, target))
-        pool.finish()
-        if any(listed.size_bytes > RANGE_BYTES for listed, _ in found):
-            self._ensure_unchanged([listed for listed, _ in found])
-        return len(found)
-
-    def _ensure_unchanged(self, found: list[ListedObject]) -> None:
-        """Make sure that no file fetched in ranges was put together from two versions."""
-        now = {listed.key: listed.version for listed in self._context.store.list(self._keys.folder + "input")}
-        for listed in found:
-            if now.get(listed.key) != listed.version:
-                raise RetryableError(f"the input {listed.key} changed while it was read")
+        """Fetch the input, and return the number of its files."""
+        return InputFiles(
+            self._context.store,
+            self._context.clock,
+            keys=self._keys,
+            directory=self._dirs.input,
+            check_interrupted=self._raise_if_interrupted,
+        ).load()
 
     def restore_checkpoint(self, record: JobRecord) -> RestoredCheckpoint | None:
         """Restore the newest sound checkpoint of *record*, and return it; None if the job has none."""
@@ -171,12 +139,3 @@ class _Staging:
                 raise StagingInterrupted(Outcome(Trigger.CANCEL, "cancelled"))
             case other:
                 raise RuntimeError(f"not expected before the workload runs: {other}")
-
-
-def _fetch(store: ObjectStore, part: Range, target: Path) -> None:
-    content = store.get_range(part)
-    if content is None or len(content) != part.length:
-        raise RetryableError(f"the input {part.key} changed while it was read")
-    with target.open("rb+") as file:
-        file.seek(part.offset)
-        file.write(content)

@@ -3,14 +3,18 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
+from hashlib import md5
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from attrs import evolve
 from support.cluster import Cluster
 from support.fault_injection import FaultInjection, unless_dead
 
 from lifecycle.ports.queue import Message
 from lifecycle.ports.runner import Launch
+from lifecycle.ports.store import ObjectStore, Range
 from lifecycle.states import State
 
 A_WHILE = timedelta(seconds=100)
@@ -64,6 +68,107 @@ def test_an_input_that_no_file_can_be_named_as_fails_the_job(cluster: Cluster, n
     assert record.state is State.FAILED
     assert "has a name that would leave its directory" in (record.error or "")
     assert b"evil" not in below(cluster.root).values()
+
+
+def test_a_name_that_a_file_can_have_is_accepted(cluster: Cluster) -> None:
+    """Whatever its letters are: an input may be called what an output may be called."""
+    keys = cluster.submit("a")
+    names = ["é.txt", "e\u0301.txt", "数据/x y%.bin", "n" * 255]
+    for name in names:
+        cluster.memory.put(f"{keys.input}{name}", name.encode())
+    found: dict[str, bytes] = {}
+    cluster.worker(script=at_first_step(lambda launch: found.update(below(launch.dirs.input)))).run()
+    assert found == {"input.txt": b"1\n300\n", **{name: name.encode() for name in names}}
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["data", "data/part-0"], "both a file 'data' and files below it"),
+        (["data", "data.txt", "data/x/y"], "both a file 'data' and files below it"),
+        (["n" * 256], "a name of more than 255 bytes"),
+        (["x/" + "é" * 128 + "/y"], "a name of more than 255 bytes"),
+    ],
+)
+def test_an_input_that_no_disk_can_hold_fails_its_job_and_no_worker(
+    cluster: Cluster, names: list[str], reason: str
+) -> None:
+    """The job is invalid at once, with the reason; the worker carries on with the next."""
+    keys = cluster.submit("a")
+    for name in names:
+        cluster.memory.put(f"{keys.input}{name}", b"x")
+    cluster.submit("b")
+    assert cluster.worker().run() == 0
+    record = cluster.record("a")
+    assert (record.state, record.attempts[-1].outcome) == (State.FAILED, "invalid")
+    assert len(record.attempts) == 1
+    assert reason in (record.error or "")
+    assert cluster.record("b").state is State.COMPLETED
+
+
+class WrongBytes:
+    """A store that flips a byte of the input in some of its transfers."""
+
+    def __init__(self, store: ObjectStore, times: int) -> None:
+        self._store = store
+        self.left = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def get_range(self, wanted: Range) -> bytes | None:
+        content = self._store.get_range(wanted)
+        if content and len(content) > 2 and "/input/" in wanted.key and self.left:
+            self.left -= 1
+            return content[:2] + bytes([content[2] ^ 1]) + content[3:]
+        return content
+
+
+@pytest.mark.parametrize("range_bytes", [1 << 20, 4], ids=["one piece", "ranges"])
+def test_input_bytes_are_verified(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, range_bytes: int) -> None:
+    """A byte that was flipped on the way is noticed by the ETag, and the file is fetched again."""
+    monkeypatch.setattr("lifecycle.attempt.input_files.RANGE_BYTES", range_bytes)
+    cluster.submit("a")
+    store = WrongBytes(cluster.memory, 1)
+    cluster.worker(store=cast("ObjectStore", store)).run()
+    assert store.left == 0
+    assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["completed"]
+    assert cluster.output("a") == "45150"
+
+
+@pytest.mark.parametrize("range_bytes", [1 << 20, 4], ids=["one piece", "ranges"])
+def test_an_input_with_wrong_bytes_starts_nothing(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, range_bytes: int
+) -> None:
+    """The job is released, to be tried again; it is neither run on them nor failed."""
+    monkeypatch.setattr("lifecycle.attempt.input_files.RANGE_BYTES", range_bytes)
+    keys = cluster.submit("a")
+    cluster.worker(store=cast("ObjectStore", WrongBytes(cluster.memory, 100)), max_jobs=1).run()
+    record = cluster.record("a")
+    assert (record.state, record.attempts[0].outcome, record.failures) == (State.RELEASED, "unreadable", 0)
+    assert f"the input {keys.input}input.txt has wrong bytes" in (record.error or "")
+    assert record.attempts[0].useful_s == 0
+
+
+def test_an_etag_that_is_no_md5_proves_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on S3 with keys of KMS: the record's own ETag shows it, and the input is used."""
+    cluster.submit("a")
+    put, objects = cluster.memory.put, cluster.memory._objects
+
+    def encrypt(key: str) -> str:
+        version = f'"{md5(objects[key].body + b"key", usedforsecurity=False).hexdigest()}"'
+        objects[key] = evolve(objects[key], version=version)
+        return version
+
+    def put_encrypted(key: str, body: bytes, **condition: Any) -> str:
+        put(key, body, **condition)
+        return encrypt(key)
+
+    for key in objects:
+        encrypt(key)
+    monkeypatch.setattr(cluster.memory, "put", put_encrypted)
+    cluster.worker().run()
+    assert cluster.output("a") == "45150"
 
 
 def test_a_workload_that_needs_no_input_starts_without(cluster: Cluster) -> None:

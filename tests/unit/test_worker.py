@@ -732,7 +732,7 @@ def test_a_growing_output_is_part_of_the_checkpoint(cluster: Cluster) -> None:
 
 def test_an_input_that_changes_during_staging_is_read_again(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """A workload never sees an input that is made of two versions of an object."""
-    monkeypatch.setattr("lifecycle.attempt.staging.RANGE_BYTES", 4)
+    monkeypatch.setattr("lifecycle.attempt.input_files.RANGE_BYTES", 4)
     keys = cluster.submit("a")
     changes = [b"1\n200\n"]
 
