@@ -39,7 +39,7 @@ class Capability(Enum):
     WRITES = auto()
     """The number of writes of the record."""
     LINES = auto()
-    """The number of lines of the attempts' logs, whatever their event."""
+    """The number of lines of the attempts' logs, of any event."""
     ENDS = auto()
     """The number of attempts that are over."""
     STATE = auto()

@@ -190,7 +190,7 @@ def test_reconcile_goes_on_after_a_failed_write(
 def test_wrong_credentials_are_one_error(
     env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Wrong credentials end a command with one error, whatever the number of jobs."""
+    """Wrong credentials end a command with one error, not one for each job."""
     failing(monkeypatch, "write", DENIED)
     with pytest.raises(ConfigError, match="wrong key"):
         submit.run(env, requests(*(f"j{number}" for number in range(200))), as_json=False)
