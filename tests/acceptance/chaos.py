@@ -1,7 +1,7 @@
-"""`make chaos`: workers behind a hostile network, killed, frozen and stopped at random; every sum must come out right.
+"""`make chaos`: workers behind a hostile network, killed, frozen and stopped at random; every sum must be right.
 
-Three workers, a moto server in its own process, and a proxy between them whose weather changes. The seed decides what
-is done and when; what the machine does with it is its own affair, so this is no simulation.
+Three workers, a moto server in its own process, and a proxy between them with changing weather. The seed decides
+the faults and their times; the machine's own timing varies, so this is not a simulation.
 """
 
 import argparse
@@ -35,8 +35,8 @@ STEP_S: Final = 0.003
 WORKERS: Final = 3
 LOOK_S: Final = 0.2
 CALM_S: Final = 300.0
-"""After the last fault everything must end within it."""
-PATIENT: Final = {"MAX_DEATHS": "1000", "MAX_FAILURES": "1000"}  # here nodes die by the minute
+"""All jobs must end within this time after the last fault."""
+PATIENT: Final = {"MAX_DEATHS": "1000", "MAX_FAILURES": "1000"}  # nodes die every few seconds here
 LAUNCHER: Final = Path(__file__).parents[1] / "moto_launcher.py"
 
 
@@ -45,13 +45,13 @@ class Chaos:
     """One run.
 
     Attributes:
-        cluster: Seen past the proxy, for looking on.
-        proxy: Between the workers and the server.
-        rng: Decides what is done.
-        jobs: Their ids.
-        faults: What was done, by kind.
-        died: When the owner of a job was killed, and at which epoch it was, by job.
-        resumed_s: Seconds from such a death to the next attempt.
+        cluster: The cluster as seen without the proxy, for observing.
+        proxy: The proxy between workers and server.
+        rng: Decides the faults.
+        jobs: The jobs' ids.
+        faults: Number of faults injected, by kind.
+        died: Time and epoch of the last kill of a job's owner, by job.
+        resumed_s: Seconds from each such kill to the next attempt.
     """
 
     cluster: ProcessCluster
@@ -65,7 +65,7 @@ class Chaos:
     workers: list[subprocess.Popen[bytes]] = field(factory=list)
 
     def run(self, seconds: float) -> dict[str, Any]:
-        """Submit, torment for so many seconds, wait for the end, and tell.
+        """Submit the jobs, inject faults for *seconds*, wait for the end, and return the figures.
 
         Raises:
             AssertionError: A job is lost, a sum is wrong, or a job has two completions.
@@ -97,7 +97,7 @@ class Chaos:
             self._look()
         return self._account(time.monotonic() - began)
 
-    # ---- torment ----
+    # ---- faults ----
 
     def _worker(self) -> subprocess.Popen[bytes]:
         queue = self.cluster.settings["QUEUE_URL"].replace(self.cluster.settings["CLOUDFLARE_URL"], self.proxy.url)
@@ -129,7 +129,7 @@ class Chaos:
                 worker.send_signal(signal.SIGCONT)
 
     def _look(self) -> None:
-        """Thaw, replace and measure."""
+        """Thaw and replace workers, and measure."""
         time.sleep(LOOK_S)
         self._thaw()
         for position, worker in enumerate(self.workers):
@@ -175,7 +175,7 @@ class Chaos:
 
 
 def play(home: Path, *, port: int, seed: int, seconds: float, jobs: int) -> dict[str, Any]:
-    """One run against the moto server on *port*; what it came to."""
+    """Run once against the moto server on *port*, and return the figures."""
     endpoint, name = f"http://127.0.0.1:{port}", f"chaos-{uuid.uuid4().hex}"
     credentials = Credentials(key_id=KEYS["AWS_ID"], secret=KEYS["AWS_KEY"])
     make_client(S3, BULK, endpoint=endpoint, region="us-east-1", credentials=credentials).create_bucket(Bucket=name)
@@ -196,7 +196,7 @@ def play(home: Path, *, port: int, seed: int, seconds: float, jobs: int) -> dict
 
 
 def main() -> int:
-    """Play what the command line asks for, and print what it came to."""
+    """Run with the options of the command line, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""Where the acceptance tests run: on files, and on SQS and R2 over a socket, standard and FIFO."""
+"""Clusters for the acceptance tests: on files, and on SQS and R2 over a socket, standard and FIFO."""
 
 import uuid
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ KEYS = {"AWS_ID": "AKIATESTTESTTESTTEST", "AWS_KEY": "not-a-secret"}
 
 
 def cloud(request: pytest.FixtureRequest, *, fifo: bool) -> dict[str, str]:
-    """The settings of a fresh queue and a fresh bucket."""
+    """Return the settings of a new queue and a new bucket."""
     url, sqs, s3 = (request.getfixturevalue(name) for name in ("moto_url", "sqs_client", "s3_client"))
     name = f"cluster-{uuid.uuid4().hex}"
     s3.create_bucket(Bucket=name)
@@ -31,7 +31,7 @@ def cloud(request: pytest.FixtureRequest, *, fifo: bool) -> dict[str, str]:
 
 @pytest.fixture(params=["files", "standard", "fifo"])
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProcessCluster]:
-    """A cluster of each kind."""
+    """Yield a cluster of each kind."""
     settings = {} if request.param == "files" else cloud(request, fifo=request.param == "fifo")
     made = ProcessCluster(tmp_path, settings)
     yield made
@@ -40,7 +40,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProcessC
 
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[ProcessCluster]:
-    """A cluster on files, for what does not depend on the kind."""
+    """Yield a cluster on files, for tests that do not depend on the kind."""
     made = ProcessCluster(tmp_path, {})
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""Two minutes of chaos (`make chaos` for more)."""
+"""Two minutes of chaos (`make chaos` runs longer)."""
 
 import json
 import os
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(800)]
 
 
 def test_no_work_is_lost_in_chaos(capsys: pytest.CaptureFixture[str]) -> None:
-    """Twenty jobs, three workers, everything against them: every sum is right, and every job has one completion."""
+    """Twenty jobs on three workers under constant faults: each sum is right, and each job is completed once."""
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", "acceptance.chaos", "--seconds", str(SECONDS)]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)

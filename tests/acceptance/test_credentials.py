@@ -1,4 +1,4 @@
-"""Keys that live for seconds, under a job that lives longer: a real worker before a server that refuses old ones."""
+"""Keys that expire during a job: a real worker and a server that refuses expired keys."""
 
 import json
 import os
@@ -31,7 +31,7 @@ COMMAND = (
 
 @pytest.fixture
 def auth_server(moto_url: str) -> Iterator[ExpiringAuthServer]:
-    """In front of moto."""
+    """Yield an expiring-auth server in front of moto."""
     made = ExpiringAuthServer(urlsplit(moto_url).port or 0)
     yield made
     made.close()
@@ -39,13 +39,13 @@ def auth_server(moto_url: str) -> Iterator[ExpiringAuthServer]:
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Settings of a queue and a bucket that do not go through the expiring-auth server."""
+    """Return settings of a queue and a bucket that bypass the expiring-auth server."""
     return cloud(request, fifo=False)
 
 
 @pytest.fixture
 def office(settings: dict[str, str], tmp_path: Path) -> Iterator[ProcessCluster]:
-    """Where jobs are submitted and looked at."""
+    """Yield a cluster that submits and observes jobs."""
     home = tmp_path / "office"
     home.mkdir()
     made = ProcessCluster(home, settings)
@@ -55,14 +55,14 @@ def office(settings: dict[str, str], tmp_path: Path) -> Iterator[ProcessCluster]
 
 @pytest.fixture
 def behind(settings: dict[str, str], auth_server: ExpiringAuthServer) -> dict[str, str]:
-    """The same, for a worker that has to pass it, without any keys."""
+    """Return settings of a worker behind the expiring-auth server, without any keys."""
     queue = auth_server.url + urlsplit(settings["QUEUE_URL"]).path
     kept = {name: settings[name] for name in ("BUCKET", "PREFIX")}
     return {**kept, "QUEUE_URL": queue, "CLOUDFLARE_URL": auth_server.url}
 
 
 class Renewer:
-    """Replaces a file of keys, in one step.
+    """Replaces a file of keys atomically.
 
     Attributes:
         every_s: Seconds from one replacement to the next.
@@ -94,7 +94,7 @@ class Renewer:
 def carried_in_one_attempt(
     office: ProcessCluster, auth_server: ExpiringAuthServer, worker: "subprocess.Popen[bytes]", log: str
 ) -> None:
-    """Over three generations of keys at least, by queue and bucket, and nothing secret was logged."""
+    """Assert that one attempt completed the job over three generations of keys, and logged no secret."""
     assert worker.poll() is None, log
     record = office.record("a")
     assert [attempt.outcome for attempt in record.attempts] == ["completed"], log
@@ -109,7 +109,7 @@ def carried_in_one_attempt(
 def test_a_file_of_keys_that_is_replaced(
     kind: str, office: ProcessCluster, behind: dict[str, str], auth_server: ExpiringAuthServer, tmp_path: Path
 ) -> None:
-    """One attempt lasts over several generations of keys, also where for a while there are none that are good."""
+    """An attempt survives several generations of keys in a file, and gaps without valid ones."""
     file = tmp_path / "keys.json"
     renewer = Renewer(file, tells=kind == "in time")
     cluster = ProcessCluster(tmp_path, {**behind, **{f"{owner}_CREDENTIALS_FILE": str(file) for owner in OWNERS}})
@@ -120,7 +120,7 @@ def test_a_file_of_keys_that_is_replaced(
         if kind != "in time":
             renewer.every_s = LIFE_S + 0.7
         office.until("a", lambda record: record.is_final)
-        renewer.every_s = LIFE_S / 2  # outputs are published in several calls, and tried again after half a minute
+        renewer.every_s = LIFE_S / 2  # publishing takes several calls, and is retried after 30 s
         office.settled("a")
         carried_in_one_attempt(office, auth_server, worker, cluster.log_of(worker))
     finally:
@@ -133,7 +133,7 @@ def test_a_file_of_keys_that_is_replaced(
 def test_a_command_that_gives_new_keys_each_time(
     office: ProcessCluster, behind: dict[str, str], auth_server: ExpiringAuthServer, tmp_path: Path
 ) -> None:
-    """It is run again whenever it is time; what it says besides is not seen."""
+    """The command runs again before its keys expire, and its stderr is never shown."""
     command = f"{sys.executable} -c {shlex.quote(COMMAND)} hush-hush"
     env = {f"{owner}_CREDENTIALS_COMMAND": command for owner in OWNERS}
     cluster = ProcessCluster(tmp_path, {**behind, **env, "PYTHONPATH": os.pathsep.join(sys.path)})
@@ -153,7 +153,7 @@ def test_a_command_that_gives_new_keys_each_time(
 def test_keys_that_are_renewed_long_after_they_expired(
     office: ProcessCluster, behind: dict[str, str], auth_server: ExpiringAuthServer, tmp_path: Path
 ) -> None:
-    """The job computes on meanwhile; and when they are renewed after all, the worker commits and completes it."""
+    """The job runs on while its keys are expired, and is committed and completed once they are renewed."""
     file = tmp_path / "keys.json"
     renewer = Renewer(file, tells=True)
     cluster = ProcessCluster(tmp_path, {**behind, **{f"{owner}_CREDENTIALS_FILE": str(file) for owner in OWNERS}})

@@ -1,6 +1,6 @@
-"""The web page in a real browser: a real worker moves jobs, and an open page says so without being reloaded.
+"""The dashboard in a real browser: a real worker changes jobs, and an open page follows without a reload.
 
-Without Chromium these tests are skipped; in CI they fail. HOLDFAST_SCREENSHOTS names a folder for pictures.
+Without Chromium these tests are skipped; in CI they fail. HOLDFAST_SCREENSHOTS names a folder for screenshots.
 """
 
 import os
@@ -29,7 +29,7 @@ SIZES = {"desktop-light": (1280, 800, "light"), "desktop-dark": (1280, 800, "dar
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The machine's Chromium or Chrome."""
+    """Yield the machine's Chromium or Chrome."""
     if not CHROMIUM:
         if os.environ.get("CI"):
             pytest.fail("Chromium is not installed, and CI must not skip what needs it")
@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def serve(files: ProcessCluster) -> Iterator[Callable[..., str]]:
-    """Starts `holdfast dashboard`; gives the address that it prints. Each ends with 0 when it is told to."""
+    """Yield a function that starts `holdfast dashboard` and returns its URL; each must end with 0 on SIGTERM."""
     running: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> str:
@@ -68,7 +68,7 @@ def serve(files: ProcessCluster) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page that takes any error of its script, and anything that its policy forbids, for a failure."""
+    """Yield a page that fails the test on any script error or policy violation."""
     context = browser.new_context()
     context.set_default_timeout(PATIENCE_MS)
     opened = context.new_page()
@@ -85,7 +85,7 @@ def shows(page: Page, state: str, count: int) -> None:
 
 
 def test_counts_change_as_a_job_moves(files: ProcessCluster, serve: Callable[..., str], page: Page) -> None:
-    """Without the page being loaded again; and by keyboard one gets to a state's jobs, and to a job."""
+    """The counts follow without a reload, and the keyboard reaches a state's jobs and a job."""
     for job in ("a", "b"):
         files.submit(job, step_s=0.004)
     page.goto(serve())
@@ -109,7 +109,7 @@ def test_counts_change_as_a_job_moves(files: ProcessCluster, serve: Callable[...
 
 
 def test_cancel_asks_first(files: ProcessCluster, serve: Callable[..., str], page: Page) -> None:
-    """Leaving it does nothing; confirming it does, and the page of the job says so by itself."""
+    """Leaving the form changes nothing; confirming cancels the job, and its page follows."""
     files.submit("a", step_s=0.05)
     files.worker()
     files.until("a", lambda record: record.state is State.RUNNING)
@@ -127,7 +127,7 @@ def test_cancel_asks_first(files: ProcessCluster, serve: Callable[..., str], pag
 
 
 def test_the_console_follows(files: ProcessCluster, serve: Callable[..., str], page: Page) -> None:
-    """What a workload writes appears on the open page, bit by bit, and nothing twice."""
+    """A workload's new output appears on the open page, once each."""
     (files.home / "workloads.toml").write_text(TALKER)
     assert files.holdfast("submit", "talk", "--workload", "talker").returncode == 0
     page.goto(f"{serve()}jobs/talk")
@@ -140,10 +140,8 @@ def test_the_console_follows(files: ProcessCluster, serve: Callable[..., str], p
     assert [int(line) for line in lines] == list(range(1, len(lines) + 1))
 
 
-def test_the_token_lets_in_once_it_was_in_the_address(
-    files: ProcessCluster, serve: Callable[..., str], page: Page
-) -> None:
-    """Then the cookie does, for the open stream too, and the address has it no more."""
+def test_the_token_in_the_url_becomes_a_cookie(files: ProcessCluster, serve: Callable[..., str], page: Page) -> None:
+    """After one visit with the token the cookie is enough, also for the stream, and the URL has no token."""
     files.submit("a")
     address = serve("--token", "a-token-that-is-long-enough")
     answer = page.goto(address.partition("?")[0])
@@ -155,8 +153,8 @@ def test_the_token_lets_in_once_it_was_in_the_address(
     shows(page, "queued", 1)
 
 
-def test_pictures(files: ProcessCluster, serve: Callable[..., str], browser: Browser) -> None:
-    """Nothing sticks out sideways, wide or on a phone, in light or dark; pictures of it, if they are wanted."""
+def test_no_page_is_wider_than_the_screen(files: ProcessCluster, serve: Callable[..., str], browser: Browser) -> None:
+    """No page scrolls sideways, on desktop or phone, light or dark; screenshots are saved on request."""
     folder = os.environ.get("HOLDFAST_SCREENSHOTS")
     for number in range(1, 6):
         files.submit(f"relax-{number:02d}", step_s=0.01 if number < 3 else 0.001)

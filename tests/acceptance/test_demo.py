@@ -1,4 +1,4 @@
-"""The main job, as `make demo` runs it; and the messages of the demo that Holdfast grows from."""
+"""`make demo`, and the messages of the SaladCloud demo."""
 
 import json
 import uuid
@@ -31,14 +31,14 @@ def test_the_main_job(request: pytest.FixtureRequest, tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize("fifo", [False, True])
-def test_the_demos_own_messages(
+def test_messages_of_the_salad_demo(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     sqs_client: Any,
     s3_client: Any,
     fifo: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    """What that demo's client scripts send and upload is worked on, and leaves the files that they look for."""
+    """Messages and uploads of the SaladCloud demo's scripts are processed, and produce the files that they expect."""
     settings = cloud(request, fifo=fifo)
     cluster = ProcessCluster(tmp_path, settings)
     bucket = settings["BUCKET"]
@@ -70,8 +70,8 @@ def test_the_demos_own_messages(
     cluster.empty()
 
 
-def test_a_job_that_the_demos_worker_left_in_the_middle(files: ProcessCluster) -> None:
-    """A job without a record goes on from the state.txt that the demo's own worker wrote."""
+def test_a_job_begun_by_the_salad_demo(files: ProcessCluster) -> None:
+    """A job without a record continues from the state.txt that the demo's own worker wrote."""
     files.env.store.put("old/job7/input.txt", b"1\n2880\n")
     files.env.store.put("old/job7/state.txt", b"1\n2880\n2000\n2001000\n")
     body = {"bucket": "any", "folder": "old/job7", "parameters": {}}

@@ -1,7 +1,7 @@
 """The state diagrams as a browser draws them: no label on another, no arrow behind a box or through a state.
 
 Without Chromium or Mermaid these tests are skipped; in CI they fail. HOLDFAST_SCREENSHOTS names a folder
-for pictures.
+for screenshots.
 """
 
 import os
@@ -36,7 +36,7 @@ VIEWS = {  # theme, font, width; Mermaid's own font and the natural width unless
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The Chromium or Chrome of this machine."""
+    """Yield the machine's Chromium or Chrome."""
     for needed, remedy in ((CHROMIUM, "apt-get install chromium"), (MERMAID, "make .venv/mermaid.min.js")):
         if not needed.exists():
             if os.environ.get("CI"):
@@ -50,7 +50,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(browser: Browser) -> Page:
-    """A page with Mermaid in it."""
+    """Yield a page that has loaded Mermaid."""
     opened = browser.new_page(viewport={"width": 1600, "height": 1200})
     opened.set_content('<body style="margin: 16px"><div id="diagram"></div></body>')
     opened.add_script_tag(path=MERMAID)
@@ -58,7 +58,7 @@ def page(browser: Browser) -> Page:
 
 
 def draw(page: Page, text: str, view: str = "light") -> list[str]:
-    """Draw the diagram and return its faults; that an arrow or a label of the text is missing is one."""
+    """Draw the diagram and return its faults, missing arrows and labels included."""
     theme, font, width = VIEWS[view]
     page.evaluate("color => { document.body.style.background = color }", BACKGROUNDS[theme])
     found = page.evaluate(MEASURE, [text, theme, font, width])
@@ -77,15 +77,15 @@ def draw(page: Page, text: str, view: str = "light") -> list[str]:
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("diagram", DIAGRAMS)
-def test_everything_can_be_read(page: Page, diagram: str, view: str) -> None:
+def test_the_diagrams_are_legible(page: Page, diagram: str, view: str) -> None:
     """Labels, arrows and states keep clear of each other in both themes, at README width, and with wide letters."""
     assert draw(page, DIAGRAMS[diagram](), view) == []
     if folder := os.environ.get("HOLDFAST_SCREENSHOTS"):
         page.locator("#diagram").screenshot(path=Path(folder) / f"states-{diagram}-{view}.png")
 
 
-def test_the_job_fits_into_a_readme(page: Page) -> None:
-    """At README width the larger diagram is not scaled down, so that its letters have their full size."""
+def test_the_larger_diagram_fits_a_readme(page: Page) -> None:
+    """At README width the larger diagram is not scaled down, so its text has full size."""
     draw(page, mermaid())
     box = page.locator("#diagram svg").bounding_box()
     assert box
@@ -99,6 +99,6 @@ def test_the_job_fits_into_a_readme(page: Page) -> None:
         (["a --> a: again", "a --> b: left", "a --> c: right"], "the labels of a → a and a → c overlap"),
     ],
 )
-def test_what_mermaid_draws_badly_is_found(page: Page, lines: list[str], fault: str) -> None:
-    """Mermaid draws only the last loop of a state, and draws it across the arrows that leave on the same side."""
+def test_bad_drawings_are_detected(page: Page, lines: list[str], fault: str) -> None:
+    """The check detects lost and crossing arrows: Mermaid draws only a state's last loop, across its other arrows."""
     assert fault in draw(page, "\n".join(["stateDiagram-v2", f"{START} --> a", *lines]))

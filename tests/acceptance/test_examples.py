@@ -1,7 +1,7 @@
-"""Real programs of real fields: killed twice, and what they give is what an uninterrupted run gives.
+"""The examples: each is killed twice, and gives the same result as an uninterrupted run.
 
-Those that need more than Python are run where that is installed: HOLDFAST_EXAMPLES_PYTHON names an interpreter that has
-`examples/*/requirements.txt`; `make examples` sees to it. The shell's needs nothing.
+Those that need more than Python run only if it is installed: HOLDFAST_EXAMPLES_PYTHON names an interpreter that has
+`examples/*/requirements.txt`, which `make examples` provides. The shell example needs nothing.
 """
 
 import os
@@ -26,7 +26,7 @@ def has(module: str) -> bool:
 
 
 def carried(cluster: ProcessCluster, example: str, workload: str, *, kills: int, **params: object) -> Path:
-    """Run a job to its end, its worker killed so many times after a fresh checkpoint, and download its outputs."""
+    """Run a job to its end, killing its worker several times after a new checkpoint, and download its outputs."""
     job = f"{workload}-{kills}"
     given = {"STATE_SAVING_INTERVAL": 1, **params}
     submitted = cluster.holdfast(
@@ -53,7 +53,7 @@ def carried(cluster: ProcessCluster, example: str, workload: str, *, kills: int,
 
 
 def test_ten_lines_of_sh(files: ProcessCluster) -> None:
-    """A program that knows nothing of us: its state, its growing log, and its result."""
+    """A shell script that does not know Holdfast resumes with its state, its growing log and its result."""
     output = carried(files, "shell", "count", kills=KILLS, steps=120, seconds=0.05)
     assert (output / "result").read_text() == f"{sum(n * n for n in range(1, 121))}\n"
     numbers = [int(line.split()[0]) for line in (output / "steps.log").read_text().splitlines()]
@@ -62,7 +62,7 @@ def test_ten_lines_of_sh(files: ProcessCluster) -> None:
 
 @pytest.mark.skipif(not has("openmm"), reason="needs openmm: make examples")
 def test_openmm_gives_the_same_to_the_last_bit(files: ProcessCluster) -> None:
-    """Energies and frames, on the reference platform."""
+    """Energies and frames are identical on the reference platform."""
     params = {"steps": 3000, "every": 10}
     broken = carried(files, "openmm", "argon", kills=KILLS, **params)
     whole = carried(files, "openmm", "argon", kills=0, **params)
@@ -73,7 +73,7 @@ def test_openmm_gives_the_same_to_the_last_bit(files: ProcessCluster) -> None:
 
 @pytest.mark.skipif(not has("torch"), reason="needs torch: make examples")
 def test_pytorch_gives_the_same_loss_curve(files: ProcessCluster) -> None:
-    """Optimizer, scheduler, random numbers and the place in the data all go on where they were."""
+    """Optimizer, scheduler, random numbers and data position all continue."""
     params = {"steps": 400, "pause": 0.02}
     broken = carried(files, "pytorch", "finetune", kills=KILLS, **params)
     whole = carried(files, "pytorch", "finetune", kills=0, **params)
@@ -85,8 +85,8 @@ def test_pytorch_gives_the_same_loss_curve(files: ProcessCluster) -> None:
 
 
 @pytest.mark.skipif(shutil.which("gmx") is None, reason="needs GROMACS: apt-get install gromacs")
-def test_gromacs_goes_on_from_its_own_checkpoint(files: ProcessCluster, tmp_path: Path) -> None:
-    """`mdrun -cpi -append`: its live checkpoints and its growing files; the last frame is that of a whole run."""
+def test_gromacs_continues_from_its_own_checkpoint(files: ProcessCluster, tmp_path: Path) -> None:
+    """`mdrun -cpi -append` continues its checkpoints and growing files, to the same last frame."""
     prepared = tmp_path / "input"
     subprocess.run(["sh", str(EXAMPLES / "gromacs" / "prepare.sh"), str(prepared), "20000"], check=True)
     params = {"nsteps": 20000, "minutes": 0.02, "threads": 1}
@@ -102,7 +102,7 @@ def test_gromacs_goes_on_from_its_own_checkpoint(files: ProcessCluster, tmp_path
 
 
 def energies(output: Path) -> list[str]:
-    """The total energy over time, as gmx tells it."""
+    """Return the total energy over time, as printed by gmx."""
     told = output / "energy.xvg"
     subprocess.run(
         ["gmx", "-quiet", "energy", "-f", str(output / "md.edr"), "-o", str(told)],

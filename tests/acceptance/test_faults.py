@@ -1,4 +1,4 @@
-"""What each fault gets (docs/protocol.md), with real processes and real signals."""
+"""The faults in docs/protocol.md, with real processes and real signals."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ LEASE_S = 5.0
 
 
 def test_sigkill_of_the_owner(cluster: ProcessCluster) -> None:
-    """Another worker goes on within lease + 5 s, from the last commit, and the sum is right."""
+    """Another worker continues from the last commit within lease + 5 s, and the sum is right."""
     cluster.submit("a")
     first = cluster.worker()
     cluster.until("a", has_checkpoint)
@@ -38,7 +38,7 @@ def test_sigkill_of_the_owner(cluster: ProcessCluster) -> None:
 
 
 def test_sigstop_beyond_the_lease(cluster: ProcessCluster) -> None:
-    """A node that slept while another finished the job ends superseded, and has changed nothing since."""
+    """A node that was suspended while another finished its job ends superseded, and changes nothing."""
     cluster.submit("a")
     first = cluster.worker("--max-jobs", "1")
     cluster.until("a", has_checkpoint)
@@ -47,7 +47,7 @@ def test_sigstop_beyond_the_lease(cluster: ProcessCluster) -> None:
     assert second.wait(60) == 0
     assert cluster.record("a").is_settled
     stored = {listed.key: listed.version for listed in cluster.env.store.list("")}
-    finished = {key: version for key, version in stored.items() if "/e1" not in key}  # its own log was on its way
+    finished = {key: version for key, version in stored.items() if "/e1" not in key}  # its log may have been in flight
     first.send_signal(signal.SIGCONT)
     assert first.wait(60) == 0
     assert "superseded" in cluster.log_of(first)
@@ -60,11 +60,11 @@ def test_sigstop_beyond_the_lease(cluster: ProcessCluster) -> None:
 
 
 def test_sigterm_of_the_owner(cluster: ProcessCluster) -> None:
-    """It saves, commits, hands back and exits 0; another worker has the job within 2 s and loses nothing."""
+    """The worker saves, commits, releases its job and exits with 0; another has it within 2 s and loses nothing."""
     cluster.submit("a", step_s=0.006)
     first = cluster.worker()
     cluster.until("a", has_checkpoint)
-    # A short poll: moto's FIFO sees a group that is free again only in the next one (SQS itself at once).
+    # A short poll, since moto's FIFO queue offers a freed group only in the next one (SQS does at once).
     second = cluster.worker("--max-jobs", "1", STOP_GRACE="1s")
     time.sleep(2)
     first.terminate()
@@ -81,7 +81,7 @@ def test_sigterm_of_the_owner(cluster: ProcessCluster) -> None:
 
 
 def test_a_job_longer_than_max_running_time(cluster: ProcessCluster) -> None:
-    """It pauses as often as it must, each time under a fresh message, and one message is left at any time."""
+    """A long job pauses, each time with a new message, and has one message at any time."""
     cluster.submit("a", step_s=0.005, STATE_SAVING_INTERVAL=2)
     cluster.worker("--idle-exit", "5s", MAX_RUNNING_TIME="3s")
     record = cluster.settled("a")
@@ -96,7 +96,7 @@ def test_a_job_longer_than_max_running_time(cluster: ProcessCluster) -> None:
 
 @pytest.mark.parametrize("copies", [2, 20])
 def test_the_same_message_many_times(files: ProcessCluster, copies: int) -> None:
-    """One attempt at a time, one completion; the other messages go when they are received again."""
+    """Duplicate messages cause one attempt at a time and one completion, and are deleted when received again."""
     files.submit("a", step_s=0.001)
     files.env.queue.send([announce(files.record("a"), 1)] * (copies - 1))
     for _ in range(2):
@@ -119,7 +119,7 @@ def test_the_same_message_many_times(files: ProcessCluster, copies: int) -> None
     ],
 )
 def test_a_job_that_cannot_succeed(files: ProcessCluster, text: str | None, workload: str, reason: str) -> None:
-    """It fails at once, and the record says why in a line."""
+    """A job with invalid input fails at once, with the reason in one line."""
     if text is not None:
         files.env.store.put(f"{files.env.layout.job('a').input}input.txt", text.encode())
     assert files.holdfast("submit", "a", "--workload", workload).returncode == 0
@@ -135,8 +135,8 @@ def test_a_job_that_cannot_succeed(files: ProcessCluster, text: str | None, work
     ("body", "reason"),
     [("hello", "not JSON"), ("[1]", "not a JSON object"), ("{}", "not a job id"), ('{"job": "lost"}', "no record")],
 )
-def test_a_message_that_is_no_job(cluster: ProcessCluster, body: str, reason: str) -> None:
-    """It is kept under rejected/ with a one-line reason, and does not come again."""
+def test_an_invalid_message(cluster: ProcessCluster, body: str, reason: str) -> None:
+    """An invalid message is stored under rejected/ with a one-line reason, and deleted."""
     cluster.env.queue.send([Message(body=body, job="x", dedup="x")])
     assert cluster.worker("--idle-exit", "2s").wait(60) == 0
     kept = [cluster.env.store.get(listed.key) for listed in cluster.env.store.list(cluster.env.layout.rejected)]
@@ -150,7 +150,7 @@ def test_a_message_that_is_no_job(cluster: ProcessCluster, body: str, reason: st
 
 
 def test_nothing_of_a_killed_worker_runs_on(files: ProcessCluster) -> None:
-    """The workload and all that it started end with the worker, however that ends."""
+    """A workload and all its processes end with the worker, even if it is killed."""
     files.submit("a", step_s=0.01)
     worker = files.worker()
     files.until("a", has_checkpoint)

@@ -1,4 +1,4 @@
-"""Every command, a worker and its workloads, with secrets that can be recognised: none of them is seen anywhere."""
+"""Secrets in recognisable form, given to every command, a worker and its workloads: none appears anywhere."""
 
 import http.cookiejar
 import json
@@ -24,7 +24,7 @@ from lifecycle.record.message import announce
 pytestmark = pytest.mark.acceptance
 
 MARK = "hush-"
-HOOK = f"http://127.0.0.1:9/{MARK}hook"  # nobody listens there
+HOOK = f"http://127.0.0.1:9/{MARK}hook"  # a port without a listener
 WORKLOADS = """[tells]
 command = ["sh", "-c", "env; env > $HOLDFAST_OUTPUT_DIR/env.txt; env > $HOLDFAST_CHECKPOINT_DIR/env.txt"]
 [fails]
@@ -59,7 +59,7 @@ PAGES = ("", "jobs", "jobs/tells", "jobs/fails", "nodes")
 
 
 def secrets() -> dict[str, str]:
-    """One for each secret setting, and for a collector; but for commands that give keys, which go in place of keys."""
+    """Return a value for each secret setting and collector header, except commands, which replace keys."""
     names = [row.name for row in TABLE if row.secret and not row.name.endswith("_COMMAND")]
     return {name: f"{MARK}{name.lower().replace('_', '-')}-0123456789" for name in (*names, *HEADERS)} | {
         "WEBHOOK_URL": HOOK
@@ -68,7 +68,7 @@ def secrets() -> dict[str, str]:
 
 @pytest.fixture(params=["files", "keys", "commands"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    """On files, and on SQS and R2 with either way of giving keys."""
+    """Return settings on files, and on SQS and R2 with keys or with commands."""
     hushed = secrets()
     if request.param == "files":
         return hushed
@@ -87,7 +87,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def cluster(settings: dict[str, str], tmp_path: Path) -> Iterator[ProcessCluster]:
-    """A cluster whose every trace lies below one folder: its home's caches as well."""
+    """Yield a cluster that leaves all its files, caches included, below one folder."""
     home = tmp_path / "home"
     home.mkdir()
     made = ProcessCluster(home, {"MAX_FAILURES": "1", "HOME": str(home), **settings})
@@ -99,7 +99,7 @@ def cluster(settings: dict[str, str], tmp_path: Path) -> Iterator[ProcessCluster
 
 
 def pages(cluster: ProcessCluster) -> str:
-    """What the dashboard prints, and shows to whoever has its token."""
+    """Return all that the dashboard prints, and its pages as a client with the token sees them."""
     process = subprocess.Popen(
         [sys.executable, "-m", "client.cli", "dashboard", "--port", "0"],
         env=cluster.environ(),
@@ -122,7 +122,7 @@ def pages(cluster: ProcessCluster) -> str:
 
 
 def traces(cluster: ProcessCluster) -> Iterator[tuple[str, bytes]]:
-    """Every file and every object that anything left."""
+    """Yield every file and every object that was left."""
     for path in cluster.home.rglob("*"):
         if path.is_file():
             yield str(path), path.read_bytes()
@@ -133,7 +133,7 @@ def traces(cluster: ProcessCluster) -> Iterator[tuple[str, bytes]]:
 
 
 def test_no_secret_is_seen_anywhere(cluster: ProcessCluster, settings: dict[str, str]) -> None:
-    """Not in any output, log, record, rejected message, page, file or object; nor does a workload get one."""
+    """No output, log, record, rejected message, page, file or object contains a secret, and no workload gets one."""
     assert COMMANDS.keys() == parser()._subparsers._group_actions[0].choices.keys()  # type: ignore[union-attr,attr-defined]
     seen: dict[str, str] = {}
 
@@ -148,7 +148,7 @@ def test_no_secret_is_seen_anywhere(cluster: ProcessCluster, settings: dict[str,
     cluster.env.queue._queue.send([unsigned, Message("nonsense", "x", "y")])  # type: ignore[attr-defined]
     run("worker", "worker", "--idle-exit", "3s")
     seen["pages"] = pages(cluster)
-    once = set() if "QUEUE_URL" in settings else {"demo"}  # it is the same everywhere, and takes its time
+    once = set() if "QUEUE_URL" in settings else {"demo"}  # it never uses the cloud settings, and is slow
     for name in sorted(COMMANDS.keys() - {"demo", "purge"} | once):
         run(name, name, *COMMANDS[name])
     run("purge", "purge", *COMMANDS["purge"])

@@ -1,4 +1,4 @@
-"""What operators see of real processes: metrics of a worker that runs, dies and is followed; logs; secrets nowhere."""
+"""Telemetry of real processes: metrics of a worker that is killed and replaced, logs, and no secrets in either."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def scrape(port: int) -> str:
 
 
 def scraped(port: int, condition: Callable[[str], object]) -> str:
-    """The first answer that *condition* likes; a refused connection is none."""
+    """Return the first response that fulfils *condition*, retrying while the connection is refused."""
     deadline, text = time.monotonic() + PATIENCE_S, "no answer"
     while time.monotonic() < deadline:
         try:
@@ -59,8 +59,8 @@ def exporter(cluster: ProcessCluster) -> Iterator[int]:
     assert process.wait(20) == 0, (cluster.home / "exporter.log").read_text()
 
 
-def test_a_worker_is_watched_killed_and_followed(cluster: ProcessCluster, exporter: int) -> None:
-    """Its endpoint goes with it; the exporter sees the stale lease; the successor counts from its own beginning."""
+def test_metrics_follow_a_killed_worker_and_its_successor(cluster: ProcessCluster, exporter: int) -> None:
+    """A killed worker's endpoint is gone; the exporter shows the stale lease; the successor's counters start at 0."""
     first, second = free_port(), free_port()
     cluster.submit("a")
     victim = cluster.worker(METRICS_PORT=str(first))
@@ -88,8 +88,8 @@ def test_a_worker_is_watched_killed_and_followed(cluster: ProcessCluster, export
     assert all(line["epoch"] in {1, 2} and line["state"] for line in lines if line["logger"] == "holdfast.attempt")
 
 
-def test_a_port_in_use_is_said_before_a_job_is_taken(files: ProcessCluster) -> None:
-    """One line, and exit 78."""
+def test_a_port_in_use_is_an_error_before_any_job(files: ProcessCluster) -> None:
+    """A port in use is one line and exit code 78."""
     files.submit("a")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -103,10 +103,10 @@ def test_a_port_in_use_is_said_before_a_job_is_taken(files: ProcessCluster) -> N
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_a_service_that_quotes_the_key_gives_nothing_away(
+def test_an_error_that_quotes_the_key_is_redacted(
     request: pytest.FixtureRequest, tmp_path: Path, stub: Stub, form: str
 ) -> None:
-    """Neither the lines of the retries nor the last line show it; they say that it was refused all the same."""
+    """If a service's error quotes the key, retries and the last line report the refusal without it."""
     quoting = f"the key {HIDDEN} is not known"
     stub.script(s3_error(503, "SlowDown", quoting), s3_error(403, "SignatureDoesNotMatch", quoting))
     settings = {**cloud(request, fifo=False), "CLOUDFLARE_URL": stub.url, "CLOUDFLARE_KEY": HIDDEN}
@@ -131,8 +131,8 @@ sys.exit(cli.main(["worker"]))
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_a_traceback_that_quotes_the_key_gives_nothing_away(files: ProcessCluster, form: str) -> None:
-    """Of an error that nobody expected, met before the first job."""
+def test_a_traceback_that_quotes_the_key_is_redacted(files: ProcessCluster, form: str) -> None:
+    """An unexpected error before the first job is logged without the key that its text contains."""
     environ = files.environ(LOG_FORMAT=form, CLOUDFLARE_KEY=HIDDEN)
     command = [sys.executable, "-c", BROKEN]
     done = subprocess.run(command, env=environ, cwd=files.home, check=False, capture_output=True, text=True, timeout=60)
@@ -142,8 +142,8 @@ def test_a_traceback_that_quotes_the_key_gives_nothing_away(files: ProcessCluste
     assert HIDDEN not in done.stdout + done.stderr
 
 
-def test_a_terminal_gets_lines_to_read(files: ProcessCluster) -> None:
-    """In colours, without being asked."""
+def test_logs_on_a_terminal_are_readable(files: ProcessCluster) -> None:
+    """On a terminal the default log format is coloured lines."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "client.cli", "worker", "--idle-exit", "1s"]
     with subprocess.Popen(command, env=files.environ(), cwd=files.home, stdout=theirs, stderr=theirs) as worker:

@@ -1,4 +1,4 @@
-"""Traces of real workers, sent to a real collector over HTTP; and to one that never answers."""
+"""Traces of real workers, sent over HTTP to a real collector, and to one that never answers."""
 
 import socket
 import subprocess
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.acceptance
 
 @define
 class Collector:
-    """Takes what is exported to it, decoded."""
+    """A server that decodes the traces it receives."""
 
     server: ThreadingHTTPServer
     spans: list[Any] = field(factory=list)
@@ -61,7 +61,7 @@ def outcome(span: Any) -> str:
 
 
 def test_a_killed_worker_and_its_successor_make_one_trace(files: ProcessCluster, collector: Collector) -> None:
-    """The killed one sends no span of its attempt; the successor does, under the same trace and the same root."""
+    """A killed worker's attempt is reported by its successor, in the same trace and below the same root."""
     settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "200"}
     files.submit("a")
     first = files.worker(**settings)
@@ -86,7 +86,7 @@ def test_a_killed_worker_and_its_successor_make_one_trace(files: ProcessCluster,
 
 
 def test_a_collector_that_never_answers_costs_nothing(files: ProcessCluster) -> None:
-    """The job ends, and the worker leaves by itself with 0, though the connection hangs for ever."""
+    """A collector that never answers delays neither the job nor the worker's exit."""
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
         files.submit("a", "1\n50\n")
@@ -106,8 +106,8 @@ def test_a_collector_that_never_answers_costs_nothing(files: ProcessCluster) -> 
         ),
     ],
 )
-def test_what_cannot_be_used_is_one_line(files: ProcessCluster, settings: dict[str, str], says: str) -> None:
-    """Exit 78, before any job is taken."""
+def test_an_unusable_collector_setting_is_one_line(files: ProcessCluster, settings: dict[str, str], says: str) -> None:
+    """An invalid collector setting is one line and exit code 78, before any job is taken."""
     done = files.holdfast("worker", "--idle-exit", "1s", **settings)
     assert done.returncode == 78
     assert done.stderr.splitlines()[-1].endswith(says)
@@ -127,7 +127,7 @@ sys.exit(main(["worker", "--idle-exit", "1s"]))
 
 @pytest.mark.parametrize("endpoint", ["", "http://127.0.0.1:1"])
 def test_without_the_extra(files: ProcessCluster, endpoint: str) -> None:
-    """A worker that is to send nothing needs nothing of it; one that is says what to install, and exits with 78."""
+    """Without the tracing extra a worker runs; if traces are configured, it names the extra and exits with 78."""
     environ = files.environ(OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT], env=environ, cwd=files.home, check=False, capture_output=True, text=True

@@ -1,4 +1,4 @@
-"""Webhooks as a receiver gets them: from real workers, over a socket, verified as docs/webhooks.md says."""
+"""Webhooks from real workers, received over a socket and verified as docs/webhooks.md describes."""
 
 import json
 import re
@@ -20,14 +20,14 @@ PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"
 
 
 class Receiver:
-    """A server that is told.
+    """A receiver of webhooks.
 
     Args:
-        answers: Whether it answers at all.
+        answers: False for a receiver that never responds.
 
     Attributes:
-        url: Its address.
-        told: Headers and body of each delivery that it has answered.
+        url: The receiver's URL.
+        told: Headers and body of each delivery that was answered.
     """
 
     def __init__(self, *, answers: bool = True) -> None:
@@ -61,7 +61,7 @@ class Receiver:
                 self.end_headers()
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 
@@ -80,8 +80,8 @@ def hung_receiver() -> Iterator[Receiver]:
     made.close()
 
 
-def test_a_job_is_told_from_its_take_to_its_end(files: ProcessCluster, receiver: Receiver) -> None:
-    """Each change once, in order; and the ten lines of the docs find each delivery genuine, and a changed one not."""
+def test_each_change_of_a_job_is_delivered_once(files: ProcessCluster, receiver: Receiver) -> None:
+    """Each change is delivered once and in order; the code in the docs accepts these deliveries, and no altered one."""
     files.submit("a", "1\n300\n")
     files.worker("--idle-exit", "1s", WEBHOOK_URL=receiver.url, WEBHOOK_KEY=KEY).wait(timeout=60)
     assert receiver.states() == ["received", "input_loaded", "running", "completed"]
@@ -95,12 +95,12 @@ def test_a_job_is_told_from_its_take_to_its_end(files: ProcessCluster, receiver:
     assert not files.record("a").outbox.notices
 
 
-def test_a_node_that_dies_before_it_has_told(
+def test_notices_of_a_dead_worker_are_delivered_by_reconcile(
     files: ProcessCluster, hung_receiver: Receiver, receiver: Receiver
 ) -> None:
-    """Killed with SIGKILL while its receiver hangs: what was recorded is told by reconcile, and only once.
+    """Notices recorded by a worker that was killed during delivery are delivered once by reconcile.
 
-    By another receiver: what the dead worker had sent may still lie unread in a socket.
+    Reconcile uses another receiver, since the dead worker's request may still be unread in a socket.
     """
     files.submit("a", "1\n300\n")
     worker = files.worker(WEBHOOK_URL=hung_receiver.url, WEBHOOK_KEY=KEY)

@@ -21,7 +21,7 @@ RINGS = ("adapters", "client", "lifecycle")
 FROM_THE_INDEX = "adapters==1.3.0"
 USER_FILE = "import holdfast\njob = holdfast.job()\nprint(job.params)\n"
 
-# A workload that writes down what its interpreter sees.
+# A workload that records its interpreter's view.
 SEEN = """
 import importlib.util, json, os, holdfast
 
@@ -38,7 +38,7 @@ with open(os.path.join(job.output_dir, "seen.json"), "w") as file:
 
 @frozen
 class Venv:
-    """An environment of its own, with the dependencies of this one in sight, and nothing of Holdfast but the wheel."""
+    """A virtual environment with the dependencies of this one, and nothing of Holdfast but the wheel."""
 
     home: Path
 
@@ -59,7 +59,7 @@ class Venv:
         return run(sys.executable, "-m", "pip", "--python", self.python, "install", "--no-deps", "--no-compile", *what)
 
     def digests(self) -> dict[str, str]:
-        """Return the hash of every installed file."""
+        """Return the hash of each installed file."""
         files = (path for path in self.packages.rglob("*") if path.is_file() and path.suffix != ".pyc")
         return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
@@ -71,7 +71,7 @@ def run(*command: str | Path, cwd: Path | None = None, **env: str) -> subprocess
 
 
 def stand_in(name: str, folder: Path) -> Path:
-    """Build a wheel with one package, as a stranger's distribution of that name would install it."""
+    """Build a wheel with one package, as another project's distribution of that name would install it."""
     files = {
         f"{name}/__init__.py": "OURS = False\n",
         f"{name}-9.0.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.0\n",
@@ -90,7 +90,7 @@ def stand_in(name: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this checkout."""
+    """Return the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("dist")
     done = run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, ROOT)
     assert done.returncode == 0, done.stderr
@@ -100,7 +100,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Venv:
-    """An environment that held the three other distributions first; the wheel is checked to have left them alone."""
+    """Return an environment with three other distributions, unchanged by installing the wheel."""
     folder = tmp_path_factory.mktemp("beside")
     made = Venv(folder / "venv")
     made.make()
@@ -115,7 +115,7 @@ def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Venv:
 
 
 def test_the_wheel_holds_one_package(wheel: Path) -> None:
-    """`holdfast`, its metadata, and no tests; the SDK is there for importing and, alone in a folder, for jobs."""
+    """The wheel contains `holdfast`, its metadata and no tests; the SDK can be imported, also alone from a folder."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names} == {
@@ -128,7 +128,7 @@ def test_the_wheel_holds_one_package(wheel: Path) -> None:
 
 
 def test_a_job_runs_beside_distributions_of_the_same_names(venv: Venv, tmp_path: Path) -> None:
-    """Submit, worker and download work; the job gets the SDK alone, and imports the others' packages."""
+    """Submit, worker and download work; the job imports the SDK and the other distributions' packages."""
     (tmp_path / "jobs" / "sum").mkdir(parents=True)
     (tmp_path / "jobs" / "sum" / "input.txt").write_text("1\n2880\n")
     (tmp_path / "look.py").write_text(SEEN)
@@ -155,7 +155,7 @@ def test_a_job_runs_beside_distributions_of_the_same_names(venv: Venv, tmp_path:
 
 
 def test_importing_holdfast_adds_nothing_to_the_path(venv: Venv, tmp_path: Path) -> None:
-    """A program that uses the SDK outside a job sees the others' packages, and loads nothing that it does not use."""
+    """A program that imports the SDK still sees the other packages, and loads no unneeded module."""
     script = (
         "import sys, holdfast; before = set(sys.modules); import adapters, client, lifecycle; "
         "print(adapters.OURS, client.OURS, lifecycle.OURS, 'json' in before, holdfast.Job.__name__)"
@@ -165,7 +165,7 @@ def test_importing_holdfast_adds_nothing_to_the_path(venv: Venv, tmp_path: Path)
 
 
 def test_the_health_check_of_the_image_is_in_the_wheel(venv: Venv, tmp_path: Path) -> None:
-    """1 while no worker has shown that it is alive, then 0."""
+    """The health check exits with 1 until a worker has reported that it is alive, then with 0."""
     check = (venv.python, "-I", "-m", "holdfast._health")
     assert run(*check, cwd=tmp_path, WORK_DIR=str(tmp_path)).returncode == 1
     (tmp_path / "alive").touch()
@@ -174,7 +174,7 @@ def test_the_health_check_of_the_image_is_in_the_wheel(venv: Venv, tmp_path: Pat
 
 
 def test_a_users_program_is_type_checked(venv: Venv, tmp_path: Path) -> None:
-    """`py.typed` is honoured: mypy --strict and pyright find the types, and nothing wrong with a correct program."""
+    """`py.typed` is honoured: mypy --strict and pyright accept a correct program."""
     (tmp_path / "good.py").write_text(USER_FILE)
     (tmp_path / "bad.py").write_text('import holdfast\n\nholdfast.job().progress("7")\n')
     mypy = (
@@ -197,7 +197,7 @@ def test_a_users_program_is_type_checked(venv: Venv, tmp_path: Path) -> None:
 
 
 def test_beside_the_real_adapters(wheel: Path, tmp_path: Path) -> None:
-    """The distribution `adapters` of the package index keeps every file, and its place on the path."""
+    """The distribution `adapters` from PyPI keeps every file and its place on the path."""
     venv = Venv(tmp_path / "venv")
     venv.make()
     if venv.install("--retries", "1", FROM_THE_INDEX).returncode != 0:

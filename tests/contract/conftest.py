@@ -1,4 +1,4 @@
-"""Every adapter of a port, for the one suite that all of them pass."""
+"""Adapters of a port, for the one suite that all of them pass."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +22,13 @@ QUEUES = ["memory", "memory-fifo", "local", "wire", "wire-fifo", "wire-retrying"
 
 @pytest.fixture
 def clock() -> Clock:
-    """Real time: servers and processes keep no other."""
+    """Return real time: servers and processes have no other."""
     return SystemClock()
 
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> ObjectStore:
-    """An empty store of each kind."""
+    """Return an empty store of each kind."""
     kind, _, wrapped = request.param.partition("-")
     if kind == "memory":
         return MemoryStore(clock)
@@ -40,7 +40,7 @@ def store(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> Objec
 
 @pytest.fixture(params=QUEUES)
 def queue(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> JobQueue:
-    """An empty queue of each kind."""
+    """Return an empty queue of each kind."""
     kind, _, sort = request.param.partition("-")
     if kind == "memory":
         return MemoryQueue(clock, fifo=sort == "fifo")

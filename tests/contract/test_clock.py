@@ -110,7 +110,7 @@ def test_monotonic_time_never_goes_back(adapter: Adapter) -> None:
 
 @pytest.mark.parametrize("delay_s", [0.0, -1.0])
 def test_a_sleep_of_zero_or_less_returns(adapter: Adapter, delay_s: float) -> None:
-    """A deadline that has passed can be slept for without a check: the call returns."""
+    """A sleep of zero or less returns, so that a past deadline needs no check."""
     returned: list[bool] = []
 
     def body(clock: Clock) -> None:
@@ -150,7 +150,7 @@ def test_a_mailbox_has_no_limit(adapter: Adapter) -> None:
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, 0.01])
 def test_an_empty_mailbox_gives_none(adapter: Adapter, timeout_s: float) -> None:
-    """A wait that ends without an item returns None; zero or less does not wait."""
+    """A wait that ends without an item returns None, and a wait of zero or less does not block."""
 
     def body(clock: Clock) -> None:
         box: Mailbox[int] = clock.mailbox()
@@ -259,8 +259,8 @@ def interrupted_at(line: int, clock: Clock) -> bool:
 # ---- threads ----
 
 
-def test_joining_tells_if_a_thread_has_ended(adapter: Adapter) -> None:
-    """`join` returns False while the thread runs, does not end it, and returns True once it has ended, every time."""
+def test_join_tells_if_a_thread_has_ended(adapter: Adapter) -> None:
+    """`join` returns False while the thread runs and does not end it, and returns True after its end, every time."""
 
     def body(clock: Clock) -> None:
         box: Mailbox[str] = clock.mailbox()
@@ -290,7 +290,7 @@ def test_a_thread_runs_to_its_end(adapter: Adapter, yields: bool) -> None:  # no
 
 
 def test_several_threads_can_wait_for_one(adapter: Adapter) -> None:
-    """Every `join` of a thread ends with it."""
+    """Each `join` of a thread returns when it ends."""
 
     def body(clock: Clock) -> None:
         start: Mailbox[str] = clock.mailbox()
@@ -306,7 +306,7 @@ def test_several_threads_can_wait_for_one(adapter: Adapter) -> None:
 
 @declaring(ADAPTERS, Capability.OS_THREADS)
 def test_a_thread_is_a_daemon_with_its_name(adapter: Adapter) -> None:
-    """A thread carries the name it was given, and never keeps a process alive."""
+    """A thread has the given name, and never keeps a process alive."""
 
     def body(clock: Clock) -> None:
         box: Mailbox[tuple[str, bool]] = clock.mailbox()

@@ -50,7 +50,7 @@ class Adapter:
 
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Adapter:
-    """Each node in turn."""
+    """Return each node in turn."""
     match request.param:
         case "local":
             return Adapter(LocalNode("host-1-a", KIND), lambda kind: this_node(kind=kind))
@@ -86,7 +86,7 @@ def salad(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Adapter:
 
 
 def test_a_name_is_stable(adapter: Adapter) -> None:
-    """The name is text, and the same whenever it is asked for, also after calls to the platform."""
+    """The name is text, and stays the same, also after calls to the platform."""
     name = adapter.node.name
     assert name
     adapter.node.set_deletion_cost(1)
@@ -95,13 +95,13 @@ def test_a_name_is_stable(adapter: Adapter) -> None:
 
 
 def test_no_two_processes_have_the_same_name(adapter: Adapter) -> None:
-    """Every process's node has a name of its own, also on one machine."""
+    """Each process's node has its own name, also on one machine."""
     names = [adapter.start("").name for _ in range(20)]
     assert len({adapter.node.name, *names}) == 21
 
 
 def test_the_kind_is_the_operators_word_for_the_machine(adapter: Adapter) -> None:
-    """The kind is what the operator calls this type of machine; empty if the operator calls it nothing."""
+    """The kind is the operator's name for this type of machine, or empty."""
     assert adapter.node.kind == adapter.start(KIND).kind == KIND
     assert adapter.start("").kind == ""
 
@@ -134,7 +134,7 @@ def test_set_deletion_cost_can_be_repeated(adapter: Adapter, cost: int) -> None:
     ids=["refused", "failing", "redirect", "dropped", "hanging", "cut short", "not HTTP"],
 )
 def test_a_platform_in_trouble_raises_nothing(adapter: Adapter, reply: Reply) -> None:
-    """Neither call ever raises, whatever the platform answers."""
+    """Neither call raises, for any answer of the platform."""
     adapter.answer(reply)
     adapter.node.reallocate("unfit")
     adapter.node.set_deletion_cost(3)
@@ -151,7 +151,7 @@ def test_a_request_for_another_machine_reaches_the_platform(adapter: Adapter, re
 
 @declaring(ADAPTERS, Capability.REPLACEABLE)
 def test_the_deletion_cost_reaches_the_platform(adapter: Adapter) -> None:
-    """The platform gets every cost that is set, in order."""
+    """The platform gets each cost that is set, in order."""
     for cost in (0, 7, 2):
         adapter.node.set_deletion_cost(cost)
     assert adapter.deletion_costs() == [0, 7, 2]

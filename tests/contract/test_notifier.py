@@ -76,7 +76,7 @@ class Adapter:
 
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Adapter:
-    """Each notifier in turn, with a receiver that takes what it gets."""
+    """Return each notifier in turn, with a receiver that accepts notices."""
     kind, _, is_retrying = request.param.partition(" ")
     made = in_memory() if kind == "memory" else over_http(stub, monkeypatch)
     made.answer(Answer.TAKE)
@@ -162,13 +162,13 @@ def test_a_notice_has_arrived_when_the_call_returns(adapter: Adapter, notice: No
 
 @pytest.mark.parametrize("state", NOTIFIABLE_STATES)
 def test_every_recorded_state_can_be_announced(adapter: Adapter, state: State) -> None:
-    """No state needs another way."""
+    """A notice of any state can be delivered."""
     adapter.notifier.deliver(KEYS, evolve(NOTICE, state=state))
     assert [each["state"] for each in adapter.received()] == [state]
 
 
 def test_notices_arrive_one_by_one_in_the_order_of_the_calls(adapter: Adapter) -> None:
-    """A call brings its notice before it returns, so a later call's notice comes later."""
+    """A call returns after its notice has arrived, so notices arrive in the order of the calls."""
     notices = [evolve(NOTICE, id=f"md-7:3:{number}", number=number) for number in range(5)]
     for notice in notices:
         adapter.notifier.deliver(KEYS, notice)

@@ -1,6 +1,6 @@
 """The contract of `lifecycle.ports.observer.Observer`, on metrics, log lines, traces, memory and several as one.
 
-Each is told what a real worker has told an observer that keeps its calls.
+Each one receives the calls that a real worker made to a recording observer.
 """
 
 import threading
@@ -32,14 +32,14 @@ Story = Sequence[Call]
 
 
 class Capability(Enum):
-    """What an observer shows; every observer may show something else, or nothing."""
+    """Optional facts that an observer shows."""
 
     EDGES = auto()
     """The number of edges that were followed."""
     WRITES = auto()
     """The number of writes of the record."""
     LINES = auto()
-    """The number of lines of the attempts' logs, whatever their event."""
+    """The number of lines of the attempts' logs, of any event."""
     ENDS = auto()
     """The number of attempts that are over."""
     STATE = auto()
@@ -93,7 +93,7 @@ class Adapter:
 
 
 class Faulty:
-    """An observer all of whose methods fail."""
+    """An observer whose methods all fail."""
 
     def __getattr__(self, name: str) -> Any:
         def fail(*_: object) -> None:
@@ -104,7 +104,7 @@ class Faulty:
 
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest) -> Adapter:
-    """Each observer in turn."""
+    """Return each observer in turn."""
     return evolve(make(request.param, ManualClock()), declares=ADAPTERS[request.param])
 
 
@@ -153,7 +153,7 @@ def metrics(clock: ManualClock) -> Adapter:
 
 
 def log(clock: ManualClock) -> Adapter:
-    """Return what puts the attempt on log lines, and what it puts on a line that names no job."""
+    """Return the observer of log lines, and the fields that it adds to a line that names no job."""
     observer = AttemptContextProcessor("node1")
 
     def current() -> Attempt | None:
@@ -164,7 +164,7 @@ def log(clock: ManualClock) -> Adapter:
 
 
 def tracing(clock: ManualClock) -> Adapter:
-    """Return traces, and the number of spans of attempts."""
+    """Return the observer of traces, and the number of attempt spans."""
     exporter = InMemorySpanExporter()
     observer = Tracing(SpanRecorder(SimpleSpanProcessor(exporter), {}), clock, layout=LAYOUT, bucket="")
     return Adapter(
@@ -173,7 +173,7 @@ def tracing(clock: ManualClock) -> Adapter:
 
 
 def memory(clock: ManualClock, observer: Observer, kept: MemoryObserver) -> Adapter:
-    """Return an observer that passes all it is told on to *kept*."""
+    """Return an observer that passes all calls on to *kept*."""
 
     def current() -> Attempt | None:
         told = [call for call in kept.calls if isinstance(call, Entered | Left)]
@@ -209,16 +209,16 @@ def fails_once(launch: Launch, step: int) -> int | None:
 
 @pytest.fixture
 def stories(told_stories: Mapping[str, Story]) -> Mapping[str, Story]:
-    """All stories; a copy, since some observer may change what it is told."""
+    """Return a copy of all stories, since an observer might change its arguments."""
     return deepcopy(told_stories)
 
 
 @pytest.fixture(scope="module")
 def told_stories(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Story]:
-    """Calls of real workers for a job that is completed at once, one that fails, and one that takes two attempts.
+    """Return calls of real workers for a job that is completed at once, one that fails, and one with two attempts.
 
-    From the first those of two more attempts are made: one is superseded while it runs, and the end of the other cannot
-    be recorded.
+    Two more attempts are derived from the first: one is superseded while it runs, and the end of the other cannot be
+    recorded.
     """
 
     def tell(name: str, script: Callable[[Launch, int], int | None] | None) -> Story:
@@ -245,12 +245,12 @@ def told_stories(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Story
 
 @pytest.fixture(params=["completed", "failed", "two attempts", "superseded", "unrecorded"])
 def story(request: pytest.FixtureRequest, stories: Mapping[str, Story]) -> Story:
-    """Each story in turn."""
+    """Return each story in turn."""
     return stories[request.param]
 
 
 def tell(adapter: Adapter, story: Story) -> None:
-    """Tell *story* to the observer."""
+    """Make the calls of *story* to the observer."""
     for call in story:
         call.replay(adapter.observer)
 
@@ -269,34 +269,34 @@ def test_the_stories_are_whole(stories: Mapping[str, Story]) -> None:
     assert takes == ends == {"completed": 1, "failed": 1, "two attempts": 2, "superseded": 1, "unrecorded": 1}
 
 
-def test_an_observer_takes_all_that_a_worker_tells(adapter: Adapter, story: Story) -> None:
-    """No call of a real attempt raises, to whichever end the attempt comes."""
+def test_an_observer_accepts_all_calls_of_a_worker(adapter: Adapter, story: Story) -> None:
+    """No call of a real attempt raises, for any outcome of the attempt."""
     tell(adapter, story)
 
 
 def test_attempts_may_follow_one_another(adapter: Adapter, stories: Mapping[str, Story]) -> None:
-    """A worker's next attempt, of the same job or another, begins where the one before is over."""
+    """A worker's next attempt, of the same job or another, starts fresh."""
     for story in (*stories.values(), *reversed(stories.values())):
         tell(adapter, story)
         assert adapter.current() is None
 
 
 def test_an_observer_changes_nothing(adapter: Adapter, story: Story) -> None:
-    """Records and log lines are the same after an observer was told of them."""
+    """Records and log lines are the same after an observer received them."""
     before = deepcopy(story)
     tell(adapter, story)
     assert story == before
 
 
 def test_an_observer_does_not_wait(adapter: Adapter, story: Story) -> None:
-    """No call lets time pass: the attempt, its heartbeat above all, would stand still."""
+    """No call lets time pass, since that would delay the attempt and its heartbeat."""
     before = adapter.clock.monotonic()
     tell(adapter, story)
     assert adapter.clock.monotonic() == before
 
 
-def test_any_thread_may_tell(adapter: Adapter, story: Story) -> None:
-    """The calls of an attempt come from several threads, and none is lost or raises for that."""
+def test_any_thread_may_call(adapter: Adapter, story: Story) -> None:
+    """Several threads may call during an attempt; no call is lost or raises."""
     errors: list[BaseException] = []
 
     def in_a_thread(calls: Story) -> None:
@@ -330,7 +330,7 @@ def test_any_thread_may_tell(adapter: Adapter, story: Story) -> None:
     indirect=["adapter"],
 )
 def test_every_call_counts_once(adapter: Adapter, counted: Capability, story: Story) -> None:
-    """An observer that shows how often something happened shows each time that it was told, after every call."""
+    """An observer that counts a kind of event counts each call once."""
     expected = 0
     for call in (*story, *story):
         call.replay(adapter.observer)
@@ -340,7 +340,7 @@ def test_every_call_counts_once(adapter: Adapter, counted: Capability, story: St
 
 @declaring(ADAPTERS, Capability.STATE)
 def test_the_current_attempt_is_shown_until_it_is_over(adapter: Adapter, story: Story) -> None:
-    """The attempt is shown in the state that it entered last, while that is an owned one; once left, none is shown."""
+    """The attempt is shown in the owned state that it entered last, and no longer once it has left."""
     current = Attempt("", 0, State.QUEUED)
     for call in story:
         call.replay(adapter.observer)
@@ -356,7 +356,7 @@ def test_the_current_attempt_is_shown_until_it_is_over(adapter: Adapter, story: 
 def test_errors_of_an_observer_are_logged_and_go_no_further(
     adapter: Adapter, story: Story, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An observer that raises is named in the log, with its traceback, once for each call that it failed."""
+    """An observer that raises is named in the log, with its traceback, once per failed call."""
     tell(adapter, story)
     failed = [line for line in caplog.records if line.exc_info and "fails on purpose" in str(line.exc_info[1])]
     assert len(failed) == 2 * len(story)

@@ -1,4 +1,4 @@
-"""What every JobQueue promises, and nothing that one of them merely does."""
+"""The contract of `lifecycle.ports.queue.JobQueue`, on every adapter."""
 
 from datetime import timedelta
 
@@ -19,8 +19,8 @@ def take(queue: JobQueue, *, hidden: timedelta = HIDDEN, wait: timedelta = SOON)
     return delivery
 
 
-def test_what_was_sent_is_delivered(queue: JobQueue) -> None:
-    """Body as sent, counted once."""
+def test_a_sent_message_is_delivered(queue: JobQueue) -> None:
+    """A message is delivered with its body unchanged and a receive count of 1."""
     assert queue.send([message(1, '{"text": "é\\" <&>"}')]) == []
     delivery = take(queue)
     assert delivery.body == '{"text": "é\\" <&>"}'
@@ -29,12 +29,12 @@ def test_what_was_sent_is_delivered(queue: JobQueue) -> None:
 
 
 def test_an_empty_queue_delivers_nothing(queue: JobQueue) -> None:
-    """And does not wait if it is not to."""
+    """Receiving from an empty queue without waiting returns None."""
     assert queue.receive(hidden=HIDDEN, wait=NOW) is None
 
 
 def test_a_delivered_message_is_hidden_and_a_deleted_one_is_gone(queue: JobQueue) -> None:
-    """For as long as was asked."""
+    """A delivered message is hidden, and a deleted one never returns; deleting twice is harmless."""
     queue.send([message(1)])
     delivery = take(queue)
     assert queue.receive(hidden=HIDDEN, wait=NOW) is None
@@ -44,8 +44,8 @@ def test_a_delivered_message_is_hidden_and_a_deleted_one_is_gone(queue: JobQueue
     assert (depth.available, depth.in_flight) == (0, 0)
 
 
-def test_a_message_that_nobody_deletes_comes_again(queue: JobQueue) -> None:
-    """With the same name, another receipt, and a higher count."""
+def test_an_undeleted_message_is_delivered_again(queue: JobQueue) -> None:
+    """A message that is not deleted is delivered again with the same id, a new receipt and a higher count."""
     queue.send([message(1)])
     first = take(queue, hidden=timedelta(seconds=1))
     second = take(queue)
@@ -54,15 +54,15 @@ def test_a_message_that_nobody_deletes_comes_again(queue: JobQueue) -> None:
     assert second.receives == 2
 
 
-def test_a_released_message_is_there_at_once(queue: JobQueue) -> None:
-    """For everybody."""
+def test_a_returned_message_is_visible_at_once(queue: JobQueue) -> None:
+    """A message that is returned without a delay can be received at once."""
     queue.send([message(1)])
     queue.release(take(queue), delay=NOW)
     assert take(queue).receives == 2
 
 
-def test_a_message_can_be_released_for_later(queue: JobQueue) -> None:
-    """It stays hidden for the delay."""
+def test_a_message_can_be_returned_with_a_delay(queue: JobQueue) -> None:
+    """A message that is returned with a delay stays hidden until then."""
     queue.send([message(1)])
     queue.release(take(queue), delay=timedelta(seconds=2))
     assert queue.receive(hidden=HIDDEN, wait=NOW) is None
@@ -70,21 +70,21 @@ def test_a_message_can_be_released_for_later(queue: JobQueue) -> None:
 
 
 def test_an_extended_delivery_stays_hidden(queue: JobQueue) -> None:
-    """From the moment of the extension."""
+    """An extension hides the message for the given time from now on."""
     queue.send([message(1)])
     delivery = take(queue, hidden=timedelta(seconds=2))
     assert queue.extend(delivery, hidden=HIDDEN) is True
     assert queue.receive(hidden=HIDDEN, wait=timedelta(seconds=3)) is None
 
 
-def test_extending_past_the_cap_is_cut_not_refused(queue: JobQueue) -> None:
-    """12 hours from the receive is the most that any queue here gives."""
+def test_extending_past_the_cap_is_shortened(queue: JobQueue) -> None:
+    """An extension past the service's limit of 12 hours is shortened, not refused."""
     queue.send([message(1)])
     assert queue.extend(take(queue), hidden=timedelta(hours=12)) is True
 
 
-def test_many_messages_go_out_and_come_in(queue: JobQueue) -> None:
-    """More than one batch; each exactly once where nothing goes wrong; counted meanwhile."""
+def test_many_messages_are_sent_and_received(queue: JobQueue) -> None:
+    """More messages than fit in a batch are sent and received once each, and counted."""
     assert queue.send([message(number) for number in range(25)]) == []
     assert queue.depth().available == 25
     got = [take(queue) for _ in range(25)]
@@ -93,7 +93,7 @@ def test_many_messages_go_out_and_come_in(queue: JobQueue) -> None:
 
 
 def test_purging_leaves_nothing(queue: JobQueue) -> None:
-    """Neither visible nor in flight."""
+    """After a purge no message is visible or in flight."""
     queue.send([message(1), message(2)])
     take(queue)
     queue.purge()
@@ -102,8 +102,8 @@ def test_purging_leaves_nothing(queue: JobQueue) -> None:
     assert (depth.available, depth.in_flight) == (0, 0)
 
 
-def test_a_stale_receipt_harms_nobody(queue: JobQueue) -> None:
-    """Whatever is done with it, nothing raises, and nothing is promised of it."""
+def test_a_stale_receipt_raises_nothing(queue: JobQueue) -> None:
+    """Calls with a stale receipt raise nothing; their effect is not specified."""
     queue.send([message(1)])
     stale = take(queue, hidden=timedelta(seconds=1))
     fresh = take(queue)

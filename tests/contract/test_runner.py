@@ -90,7 +90,7 @@ class Adapter:
         return self.started[-1]
 
     def until(self, child: RunningWorkload, condition: Callable[[Report], object]) -> Report:
-        """Look at *child* until its report fulfils *condition*."""
+        """Poll *child* until its report fulfils *condition*."""
         deadline = self.clock.monotonic() + PATIENCE_S
         while not condition(report := child.poll()):
             assert report.announced is None or report.announced.path.is_dir()
@@ -124,7 +124,7 @@ def objection(snapshot: Path) -> str | None:
 
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapter]:
-    """Each runner in turn."""
+    """Return each runner in turn."""
     if request.param == "process":
         made = Adapter(ProcessRunner(environment=os.environ), SystemClock(), tmp_path)
     else:
@@ -148,8 +148,8 @@ def test_start_returns_while_the_workload_runs(adapter: Adapter) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 65, 75, 255])
-def test_an_exit_code_is_reported_as_it_is(adapter: Adapter, code: int) -> None:
-    """The report has the program's own code, from the end of the run for as long as it is asked."""
+def test_an_exit_code_is_reported_unchanged(adapter: Adapter, code: int) -> None:
+    """The report has the program's own exit code, at every poll after its end."""
     child = adapter.start(adapter.launch(EXITS, exit_code=code))
     assert adapter.ended(child).code == code
     assert child.poll() == child.poll()
@@ -162,15 +162,15 @@ def test_the_tail_is_the_end_of_stderr(adapter: Adapter) -> None:
     assert adapter.ended(adapter.start(adapter.launch())).tail == ""
 
 
-def test_a_result_lies_in_the_output_directory(adapter: Adapter) -> None:
-    """A workload reads its input and writes its output in the directories of its job."""
+def test_the_result_is_in_the_output_directory(adapter: Adapter) -> None:
+    """A workload reads its input and writes its output in its job's directories."""
     launch = adapter.launch()
     assert adapter.ended(adapter.start(launch)).code == 0
     assert (launch.dirs.output / "output.txt").read_text() == f"{SUM}\n"
 
 
 def test_wrong_input_is_the_workloads_own_error(adapter: Adapter) -> None:
-    """`start` does not look at the input: the workload ends with its code for invalid input, and says why."""
+    """`start` does not check the input: the workload exits with its code for invalid input, and gives the reason."""
     launch = adapter.launch()
     (launch.dirs.input / "input.txt").write_text("many\n")
     exited = adapter.ended(adapter.start(launch))
@@ -202,7 +202,7 @@ def test_a_workload_that_cannot_be_started_is_a_permanent_error(adapter: Adapter
 
 
 def test_progress_rises_to_the_total(adapter: Adapter) -> None:
-    """Reports give the steps done and the steps in all; done never falls, and ends at the total."""
+    """Reports give steps done and total steps; done never falls, and ends at the total."""
     child = adapter.start(adapter.launch())
     seen: list[int] = []
 
@@ -221,7 +221,7 @@ def test_progress_rises_to_the_total(adapter: Adapter) -> None:
 
 
 def test_a_workload_saves_every_saving_interval(adapter: Adapter) -> None:
-    """A checkpoint is announced without being asked for, once the interval is over; none before."""
+    """A checkpoint is announced once the saving interval has passed, and none before."""
     child = adapter.start(adapter.launch(last=ENDLESS, saving_interval=timedelta(seconds=0.2)))
     first = adapter.announced(child)
     assert adapter.announced(child, after=first.number).number > first.number
@@ -229,8 +229,8 @@ def test_a_workload_saves_every_saving_interval(adapter: Adapter) -> None:
     assert adapter.until(patient, lambda report: report.exited).announced is None
 
 
-def test_a_checkpoint_can_be_asked_for(adapter: Adapter) -> None:
-    """`ask_to_save` brings a checkpoint that is whole, with the step that it was taken at."""
+def test_a_checkpoint_can_be_requested(adapter: Adapter) -> None:
+    """`ask_to_save` produces a complete checkpoint, with the step at which it was taken."""
     child = adapter.start(adapter.launch(last=ENDLESS))
     assert adapter.until(child, lambda report: report.done).announced is None
     child.ask_to_save()
@@ -240,8 +240,8 @@ def test_a_checkpoint_can_be_asked_for(adapter: Adapter) -> None:
     assert total == step * (step + 1) // 2
 
 
-def test_an_announced_directory_is_ours_to_move(adapter: Adapter) -> None:
-    """Moved away it counts as taken: it is reported no longer, and the workload does not touch it again."""
+def test_an_announced_directory_may_be_moved(adapter: Adapter) -> None:
+    """A checkpoint that was moved away is no longer reported, and the workload does not touch it."""
     launch = adapter.launch(last=ENDLESS)
     child = adapter.start(launch)
     child.ask_to_save()
@@ -279,8 +279,8 @@ def test_only_the_newest_checkpoint_is_reported(adapter: Adapter) -> None:
     assert child.poll().announced is None
 
 
-def test_a_workload_that_does_not_listen_is_not_harmed_by_being_asked(adapter: Adapter) -> None:
-    """A program that knows nothing of checkpoints comes to its end, asked or not."""
+def test_a_workload_may_ignore_requests_to_save(adapter: Adapter) -> None:
+    """A program that does not know checkpoints runs to its end, with or without requests to save."""
     launch = adapter.launch(DEAF, silent=True)
     child = adapter.start(launch)
     child.ask_to_save()
@@ -290,8 +290,8 @@ def test_a_workload_that_does_not_listen_is_not_harmed_by_being_asked(adapter: A
     assert (launch.dirs.output / "output.txt").read_text() == f"{SUM}\n"
 
 
-def test_a_resumed_workload_goes_on_from_the_checkpoint(adapter: Adapter) -> None:
-    """A run goes on from a checkpoint that an earlier run announced: a difference in its sum stays to the end."""
+def test_a_resumed_workload_continues_from_the_checkpoint(adapter: Adapter) -> None:
+    """A run continues from an earlier run's checkpoint: a deviation in its sum persists to the end."""
     launch = adapter.launch(last=400)
     child = adapter.start(launch)
     adapter.until(child, lambda report: (report.done or 0) > 10)
@@ -311,8 +311,8 @@ def test_a_resumed_workload_goes_on_from_the_checkpoint(adapter: Adapter) -> Non
 # ---- stop and kill ----
 
 
-def test_a_stopped_workload_saves_and_leaves(adapter: Adapter) -> None:
-    """`stop` is the request to save and leave: the code says "run me again", and the checkpoint is the newest state."""
+def test_a_stopped_workload_saves_and_exits(adapter: Adapter) -> None:
+    """`stop` requests a save and an exit: the exit code asks to run again, and the checkpoint has the newest state."""
     child = adapter.start(adapter.launch(last=ENDLESS))
     adapter.until(child, lambda report: report.done)
     child.stop()
@@ -326,7 +326,7 @@ def test_a_stopped_workload_saves_and_leaves(adapter: Adapter) -> None:
 
 
 def test_kill_ends_a_workload_at_once(adapter: Adapter) -> None:
-    """When `kill` returns the workload is gone, with the code of SIGKILL, and does nothing more."""
+    """After `kill` the workload has ended with the code of SIGKILL, and does nothing more."""
     child = adapter.start(adapter.launch(last=ENDLESS))
     adapter.until(child, lambda report: report.done)
     child.kill()
@@ -382,7 +382,7 @@ def snapshot(root: Path, text: str) -> Path:
 
 
 def test_a_workload_without_a_check_has_no_objection(adapter: Adapter, tmp_path: Path) -> None:
-    """`check` returns None if the workload has no check, whatever the snapshot holds."""
+    """`check` returns None for any snapshot if the workload has no check."""
     assert adapter.runner.check(adapter.launch(), snapshot(tmp_path / "torn", "half")) is None
 
 
@@ -394,7 +394,7 @@ def test_a_check_decides_on_the_snapshot(adapter: Adapter, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("check", [("no-such-program",), ("grep", "{missing}")], ids=["no program", "no parameter"])
-def test_a_check_that_cannot_be_made_is_an_objection(adapter: Adapter, tmp_path: Path, check: tuple[str, ...]) -> None:
-    """A snapshot that could not be checked is not taken for whole; nothing is raised."""
+def test_a_failing_check_is_an_objection(adapter: Adapter, tmp_path: Path, check: tuple[str, ...]) -> None:
+    """A check that cannot be run counts as an objection, and raises nothing."""
     launch = adapter.launch(evolve(BUILT_IN, check=check))
     assert adapter.runner.check(launch, snapshot(tmp_path / "good", "whole"))

@@ -1,4 +1,4 @@
-"""What every ObjectStore promises."""
+"""The contract of `lifecycle.ports.store.ObjectStore`, on every adapter."""
 
 import threading
 import time
@@ -12,8 +12,8 @@ from lifecycle.ports.store import ABSENT, ObjectStore, Range
 BIG = 20 << 20
 
 
-def test_what_was_put_is_read(store: ObjectStore) -> None:
-    """Body and version, at once."""
+def test_an_object_is_read_as_written(store: ObjectStore) -> None:
+    """An object is read at once with its last content and version."""
     version = store.put("a/b.json", b"one")
     found = store.get("a/b.json")
     assert found is not None
@@ -26,7 +26,7 @@ def test_what_was_put_is_read(store: ObjectStore) -> None:
 
 
 def test_absence_is_none(store: ObjectStore) -> None:
-    """Also for what is only the beginning of a key, or goes on after one."""
+    """A missing key reads as None, even if it is a prefix or an extension of another key."""
     store.put("a/b", b"x")
     assert store.get("a") is None
     assert store.get("a/b/c") is None
@@ -37,7 +37,7 @@ def test_absence_is_none(store: ObjectStore) -> None:
 
 
 def test_absent_is_a_condition(store: ObjectStore) -> None:
-    """The second put finds the first."""
+    """A put with ABSENT succeeds only if the key does not exist."""
     store.put("k", b"one", expected=ABSENT)
     with pytest.raises(VersionConflictError):
         store.put("k", b"two", expected=ABSENT)
@@ -47,7 +47,7 @@ def test_absent_is_a_condition(store: ObjectStore) -> None:
 
 
 def test_a_version_is_a_condition(store: ObjectStore) -> None:
-    """Only the current one will do, and a missing key has none."""
+    """A put with a version succeeds only if that version is current."""
     first = store.put("k", b"one")
     second = store.put("k", b"two", expected=first)
     with pytest.raises(VersionConflictError):
@@ -59,8 +59,8 @@ def test_a_version_is_a_condition(store: ObjectStore) -> None:
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_of_many_racers_one_wins(store: ObjectStore, fresh: bool) -> None:  # noqa: FBT001 - a parameter
-    """Conditional puts of one key at the same moment: one lands, whole."""
+def test_one_of_many_racing_puts_wins(store: ObjectStore, fresh: bool) -> None:  # noqa: FBT001 - a parameter
+    """Of several conditional puts at once, exactly one succeeds, and its body is stored whole."""
     expected = ABSENT if fresh else store.put("k", b"start")
     gate = threading.Barrier(8)
     won: list[bytes] = []
@@ -84,8 +84,8 @@ def test_of_many_racers_one_wins(store: ObjectStore, fresh: bool) -> None:  # no
 
 
 @pytest.mark.parametrize("size", [0, 1, BIG])
-def test_a_file_comes_back_byte_for_byte(store: ObjectStore, tmp_path: Path, size: int) -> None:
-    """Whole, and by ranges."""
+def test_a_file_is_read_as_written(store: ObjectStore, tmp_path: Path, size: int) -> None:
+    """A file is read back unchanged, as a whole and by ranges."""
     body = bytes(range(256)) * (size // 256) + bytes(size % 256)
     path = tmp_path / "file"
     path.write_bytes(body)
@@ -98,7 +98,7 @@ def test_a_file_comes_back_byte_for_byte(store: ObjectStore, tmp_path: Path, siz
 
 
 def test_putting_a_file_again_is_harmless(store: ObjectStore, tmp_path: Path) -> None:
-    """And what is done to the file afterwards does not reach the object."""
+    """A file may be put twice, and later changes to the file do not change the object."""
     path = tmp_path / "file"
     path.write_bytes(b"one")
     for _ in range(2):
@@ -110,15 +110,15 @@ def test_putting_a_file_again_is_harmless(store: ObjectStore, tmp_path: Path) ->
     assert found.body == b"one"
 
 
-def test_a_range_past_the_end_gives_what_there_is(store: ObjectStore) -> None:
-    """The caller checks the length."""
+def test_a_range_past_the_end_is_shortened(store: ObjectStore) -> None:
+    """A range past the end returns the bytes that exist; the caller checks the length."""
     store.put("k", b"0123456789")
     assert store.get_range(Range("k", 8, 10)) == b"89"
     assert store.get_range(Range("k", 10, 3)) == b""
 
 
-def test_a_large_body_comes_back_byte_for_byte(store: ObjectStore) -> None:
-    """A pack is put from memory, and is changed there afterwards."""
+def test_a_large_body_is_read_as_written(store: ObjectStore) -> None:
+    """A large body is read back unchanged, even if the caller reuses the buffer."""
     body = bytearray(range(256)) * (BIG // 256)
     store.put("packs/1", body)
     body[:] = b"x"
@@ -127,8 +127,8 @@ def test_a_large_body_comes_back_byte_for_byte(store: ObjectStore) -> None:
     assert found.body == bytes(range(256)) * (BIG // 256)
 
 
-def test_an_object_is_assembled_from_pieces_of_others_and_from_bytes(store: ObjectStore) -> None:
-    """It lives on when they go, and doing it again is harmless."""
+def test_an_object_is_assembled_from_ranges_and_bytes(store: ObjectStore) -> None:
+    """An assembled object does not depend on its sources afterwards, and may be assembled twice."""
     part = 5 << 20
     store.put("packs/1", b"a" * part + b"b" * part)
     parts = [Range("packs/1", part, part), lambda: b"c" * part, Range("packs/1", part - 1, 2)]
@@ -140,8 +140,8 @@ def test_an_object_is_assembled_from_pieces_of_others_and_from_bytes(store: Obje
     assert found.body == b"b" * part + b"c" * part + b"ab"
 
 
-def test_an_object_of_which_a_part_is_missing_is_not_there(store: ObjectStore) -> None:
-    """Nor is one whose bytes could not be had: what that raised comes out."""
+def test_an_object_with_a_missing_part_is_not_assembled(store: ObjectStore) -> None:
+    """If a source is missing or a part raises, no object appears, and the error is passed on."""
 
     def broken() -> bytes:
         raise CorruptCheckpointError("wrong bytes, on purpose")
@@ -154,7 +154,7 @@ def test_an_object_of_which_a_part_is_missing_is_not_there(store: ObjectStore) -
 
 
 def test_listing_is_by_prefix_in_key_order(store: ObjectStore) -> None:
-    """Prefixes need not end at a slash; sizes are true."""
+    """A listing contains the keys with the prefix, in order, with their sizes; the prefix may end anywhere."""
     for key in ("b/2", "a/1", "b/10", "bb", "c/d/e"):
         store.put(key, key.encode())
     assert [listed.key for listed in store.list("")] == ["a/1", "b/10", "b/2", "bb", "c/d/e"]
@@ -165,8 +165,8 @@ def test_listing_is_by_prefix_in_key_order(store: ObjectStore) -> None:
     assert not list(store.list("z"))
 
 
-def test_deleting_is_harmless_to_repeat(store: ObjectStore) -> None:
-    """Many keys at once, those that are not there included; neighbours stay."""
+def test_deleting_can_be_repeated(store: ObjectStore) -> None:
+    """Many keys are deleted at once, missing ones included, and no others."""
     keys = [f"many/{number:04d}" for number in range(30)]
     for key in keys:
         store.put(key, b"x")
@@ -177,7 +177,7 @@ def test_deleting_is_harmless_to_repeat(store: ObjectStore) -> None:
 
 
 def test_age_counts_from_the_last_write(store: ObjectStore) -> None:
-    """By the store's own clock, to a second or so, and a write makes it young again."""
+    """An object's age counts from its last write, by the store's clock, to about a second."""
     store.put("k", b"one")
     time.sleep(2.1)
     found = store.get("k")

@@ -1,4 +1,4 @@
-"""Cases with a worker run on virtual time, with coarse ticks."""
+"""Fixtures: workers run on virtual time, with coarse ticks."""
 
 import logging
 

@@ -1,6 +1,6 @@
-"""Whatever lies in the queue, in the bucket or on the disk: it is used or refused, and nothing else happens.
+"""Invalid input from queue, bucket or disk is used or refused, and has no other effect.
 
-A value that is mostly right gets further than noise does, so most cases are a good one with a few parts replaced.
+A mostly valid value gets further than noise, so most cases are a valid one with a few parts replaced.
 """
 
 import copy
@@ -64,7 +64,7 @@ pytestmark = pytest.mark.usefixtures("_untraced")
 
 
 def fuzz(cases: int = CASES) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """So many cases, the same in every run, however long one takes."""
+    """Run a test on *cases* inputs, the same in every run."""
     return settings(
         max_examples=cases,
         deadline=None,
@@ -75,7 +75,7 @@ def fuzz(cases: int = CASES) -> Callable[[Callable[..., None]], Callable[..., No
 
 @st.composite
 def spoilt(draw: st.DrawFn, good: Any) -> Any:
-    """*good*, a JSON value, with one to three of its parts replaced, removed or added to."""
+    """Replace, remove or add one to three parts of *good*, a JSON value."""
     value = copy.deepcopy(good)
     for _ in range(draw(st.integers(1, 3))):
         where = value
@@ -134,8 +134,8 @@ MANIFEST = Manifest(
 
 @fuzz()
 @given(st.sampled_from(BODIES).flatmap(spoilt).map(json.dumps) | JSON.map(json.dumps) | st.text())
-def test_any_message_is_a_call_or_refused(body: str) -> None:
-    """With a reason in one line; a call is for a job whose keys stay under its prefix."""
+def test_any_message_is_parsed_or_refused(body: str) -> None:
+    """A message is refused in one line, or names a job whose keys stay under its prefix."""
     try:
         call = parse_message(body, layout=KeyLayout("runs"), bucket="")
     except RejectedMessageError as error:
@@ -148,7 +148,7 @@ def test_any_message_is_a_call_or_refused(body: str) -> None:
 @fuzz()
 @given(spoilt(json.loads(encode_record(RECORD))).map(as_bytes) | JSON.map(as_bytes) | st.binary(max_size=200))
 def test_any_record_is_read_or_refused(body: bytes) -> None:
-    """And what is read can be written back, and read again."""
+    """A record is refused, or can be written and read again unchanged."""
     with suppress(InvalidRecordError):
         record = decode_record(body)
         assert decode_record(encode_record(record)) == record or "nan" in repr(record)
@@ -159,7 +159,7 @@ def test_any_record_is_read_or_refused(body: bytes) -> None:
     spoilt(json.loads(manifests.encode_manifest(MANIFEST))).map(as_bytes) | JSON.map(as_bytes) | st.binary(max_size=200)
 )
 def test_any_manifest_is_read_or_refused(body: bytes) -> None:
-    """And what is read names only paths that stay inside."""
+    """A manifest is refused, or contains only safe paths."""
     with suppress(CorruptCheckpointError):
         for entry in manifests.decode_manifest(body).files:
             assert manifests.is_safe_path(entry.path)
@@ -173,7 +173,7 @@ PATHS = st.lists(st.sampled_from(["a", "b", "..", ".", "", "link", "dir", "~", "
 @fuzz()
 @given(st.lists(PATHS, max_size=4), st.lists(st.sampled_from(["a", "b", "dir", "dir/a", "link"]), max_size=3))
 def test_no_manifest_writes_outside_its_directory(paths: list[str], links: list[str]) -> None:
-    """Not by its paths, and not by links that a workload left on the way."""
+    """No path in a manifest leads outside the job's directory, not even through links."""
     body = b"owned"
     with TemporaryDirectory() as folder:
         root = Path(folder)
@@ -211,7 +211,7 @@ def test_no_manifest_writes_outside_its_directory(paths: list[str], links: list[
 
 @pytest.fixture(scope="module")
 def series_sum() -> Iterator[Any]:
-    """The built-in workload, found as a workload finds it."""
+    """Yield the built-in workload, imported as a job imports it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parents[2] / "sdk"))
         yield importlib.import_module("holdfast.series_sum")
@@ -220,7 +220,7 @@ def series_sum() -> Iterator[Any]:
 @fuzz()
 @given(st.text(st.sampled_from(string.digits + "+-_ .\n\r\u2028²x"), max_size=30) | st.text() | st.just("9" * 5000))
 def test_any_input_of_the_series_is_read_or_refused(series_sum: Any, text: str) -> None:
-    """In a line that the job's record can show."""
+    """An input is read, or refused in one line that fits the job's record."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "input.txt")
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -246,7 +246,7 @@ TEXTS = (
 @fuzz()
 @given(st.dictionaries(st.sampled_from(NAMES), TEXTS, max_size=6))
 def test_any_environment_is_read_or_refused(environ: dict[str, str]) -> None:
-    """In a line; what is read can be shown, and makes a policy."""
+    """Settings are refused in one line, or can be shown and used."""
     try:
         found = from_environ(environ, None)
     except ConfigError as error:
@@ -265,7 +265,7 @@ def test_any_environment_is_read_or_refused(environ: dict[str, str]) -> None:
     ).map("\n".join)
 )
 def test_any_file_of_settings_workloads_or_jobs_is_read_or_refused(text: str) -> None:
-    """By a ConfigError that names it."""
+    """A file is read, or refused with a ConfigError."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "file.toml")
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -279,7 +279,7 @@ def test_any_file_of_settings_workloads_or_jobs_is_read_or_refused(text: str) ->
                 use()
 
 
-# ---- a worker that meets it ----
+# ---- a worker ----
 
 
 @fuzz(WHOLE_JOBS)
@@ -290,8 +290,8 @@ def test_any_file_of_settings_workloads_or_jobs_is_read_or_refused(text: str) ->
     text=st.text(max_size=20),
 )
 @pytest.mark.usefixtures("_coarse_ticks")
-def test_a_worker_that_meets_it_goes_on(body: str, record: bytes, manifest: bytes, text: str) -> None:
-    """Its next job completes, and the bad one's record is refused, or comes to an end, or waits for somebody."""
+def test_a_worker_survives_bad_input(body: str, record: bytes, manifest: bytes, text: str) -> None:
+    """The next job completes; the bad one is refused, ends, or waits for an operator."""
     with TemporaryDirectory() as folder:
         cluster = Cluster(Path(folder))
         bad = LAYOUT.job("bad")

@@ -41,7 +41,7 @@ def open_together(paths: list[Path], gate: Barrier, answers: "SimpleQueue[str]")
         gate.wait()
         try:
             LocalQueue(path, SystemClock()).send([message(str(os.getpid()))])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
+        except Exception as error:  # noqa: BLE001 - the test shows any error
             answers.put(repr(error))
     answers.put("")
 

@@ -148,7 +148,7 @@ def test_a_folder_that_empties_and_fills_again_harms_nobody(store: LocalStore) -
                 assert store.get(f"deep/er/{name}") is not None
                 list(store.list("deep/"))
                 store.delete([f"deep/er/{name}"])
-        except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
+        except Exception as error:  # noqa: BLE001 - the test shows any error
             errors.append(error)
 
     threads = [threading.Thread(target=come_and_go, args=(name,)) for name in "abc"]

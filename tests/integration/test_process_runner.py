@@ -31,7 +31,7 @@ def test_a_signal_comes_through_as_128_and_its_number(start: Start) -> None:
 
 
 def test_placeholders_are_filled_from_the_parameters_without_a_shell(start: Start, dirs: JobDirs) -> None:
-    """The value of a parameter is one word, whatever it contains."""
+    """The value of a parameter is one word, even if it contains spaces or shell syntax."""
     child = start("sh", "-c", 'printf %s "$1" > output/x', "sh", "{text}", text="a b; rm -rf $HOME")
     assert ended(child)[0] == 0
     assert (dirs.output / "x").read_text() == "a b; rm -rf $HOME"
@@ -184,7 +184,7 @@ def test_a_workload_has_its_signals_as_they_come(start: Start, dirs: JobDirs) ->
 
 
 def test_nothing_outlives_a_worker_that_is_killed(dirs: JobDirs) -> None:
-    """When the worker dies, the process supervisor kills all of it."""
+    """The process supervisor kills the whole group if the worker dies."""
     script = """
         import datetime, os, pathlib, sys, time
         from adapters.process.runner import ProcessRunner

@@ -179,8 +179,8 @@ def test_a_wrong_clock_is_reported(make: Make, stub: Stub) -> None:
     assert re.search(r"is \+108\d\d s off", result.finding)
 
 
-def test_a_bucket_that_takes_wrong_bytes_is_told(make: Make, stub: Stub) -> None:
-    """Whoever refuses them is well; whoever takes them loses nothing, since all that is read is verified."""
+def test_a_bucket_that_accepts_wrong_bytes_is_reported(make: Make, stub: Stub) -> None:
+    """A bucket that ignores checksums is a warning and not an error, since all content is verified when read."""
     bucket = open_admins(make(CLOUDFLARE_URL=stub.url))[1]
     stub.script(s3_error(400, "BadDigest"))
     assert check_checksums(bucket, "k").ok
@@ -190,8 +190,8 @@ def test_a_bucket_that_takes_wrong_bytes_is_told(make: Make, stub: Stub) -> None
     assert check_checksums(bucket, "k").ok is None
 
 
-def test_a_store_that_never_says_continue_is_told(make: Make, stub: Stub) -> None:
-    """Who waits for it, as boto3 does, loses a second a put; what we send afterwards does not ask for it."""
+def test_a_store_that_never_sends_continue_is_reported(make: Make, stub: Stub) -> None:
+    """The result gives the delay that boto3 alone would have; the calls made after it do not ask for `100-continue`."""
     bucket = open_admins(make(CLOUDFLARE_URL=stub.url))[1]
     stub.script(Reply(200, b"", {"ETag": '"e"'}))
     assert "costs nothing" in check_continue(bucket, "k").finding

@@ -1,4 +1,4 @@
-"""The invariants, looked at after every change of the bucket and of the queue, whoever made it."""
+"""The invariants, checked after every change of the bucket or the queue."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,16 +26,16 @@ cached_manifest = lru_cache(1 << 12)(decode_manifest)
 RECORDS: Final = LAYOUT.records
 OPERATOR: Final = "operator"
 MEMORY_S: Final = 90.0
-"""A process that had trouble so recently may be taken for lost."""
+"""Seconds after a fault during which a process may be taken for lost."""
 SLACK_S: Final = 20.0
-"""What a crash may cost besides a saving interval: the upload in flight, over a slow network."""
+"""Seconds that a crash may cost besides a saving interval: the upload in flight, over a slow network."""
 
 
 class Violation(BaseException):
-    """An invariant does not hold; no code under test catches it.
+    """A broken invariant; no code under test catches it.
 
     Attributes:
-        invariant: Its name.
+        invariant: The invariant's name.
     """
 
     def __init__(self, invariant: str, text: str) -> None:
@@ -59,7 +59,7 @@ TIDY: Final = "nothing is left behind"
 
 @frozen
 class Planned:
-    """A job of the history: the sum that it must give, or None if it must fail, and how."""
+    """The expected end of a job: its sum, or None and the reason of its failure."""
 
     total: int | None
     fails_with: str = ""
@@ -67,12 +67,12 @@ class Planned:
 
 @define(eq=False)
 class Checker:
-    """Watches one history.
+    """Checks the invariants in one history.
 
     Attributes:
-        world: When, and who.
-        planned: The jobs.
-        interval_s: The saving intervals: a step takes a second.
+        world: Time, and the log of events.
+        planned: The expected end of each job.
+        interval_s: The saving interval of each job, in seconds; a step takes one second.
     """
 
     world: World
@@ -93,11 +93,11 @@ class Checker:
     contents: dict[str, dict[str, bytes]] = field(factory=dict)
     actor: Process | None = None
 
-    # ---- what the simulation tells ----
+    # ---- calls by the simulation ----
 
     @contextmanager
     def acting(self, process: Process) -> Iterator[None]:
-        """Changes made inside are *process*'s."""
+        """Attribute the changes made inside to *process*."""
         before, self.actor = self.actor, process
         try:
             yield
@@ -105,15 +105,15 @@ class Checker:
             self.actor = before
 
     def troubled(self, process: Process, lasts_s: float = 0.0) -> None:
-        """Something happened to *process*, which others may see as its end."""
+        """Note a fault of *process*, so that others may take it for lost."""
         self.trouble_at[process.name] = max(self.trouble_at.get(process.name, 0.0), self.world.time + lasts_s)
 
     def is_troubled(self, name: str | None) -> bool:
-        """Whether the process *name* had trouble lately."""
+        """Return True if the process *name* had a fault recently."""
         return name in self.dead or self.world.time - self.trouble_at.get(name or "", -1e9) < MEMORY_S
 
     def crashed(self, process: Process, running: dict[str, int]) -> None:
-        """*process* dies with its workloads at these steps."""
+        """Note the death of *process*, whose workloads have done *running* steps."""
         if not self.is_troubled(process.name):
             for job, step in running.items():
                 record = self.records.get(job)
@@ -122,17 +122,17 @@ class Checker:
         self.dead.add(process.name)
 
     def started(self, job: str, epoch: int, step: int) -> None:
-        """A workload starts after *step*."""
+        """Check the step at which a workload starts."""
         lost_epoch, lost_step = self.lost_at_step.pop(job, (0, 0))
         allowed = self.interval_s[job] + SLACK_S
         spoilt = any(key.startswith(LAYOUT.job(job).folder) for key in self.spoilt)
         if lost_epoch == epoch - 1 and lost_step - step > allowed and not spoilt:
             raise self.broken(WORK_LOST, f"{job} was at step {lost_step} when its node died, and goes on from {step}")
 
-    # ---- what happened ----
+    # ---- changes ----
 
     def wrote(self, key: str, body: bytes) -> None:
-        """An object was written."""
+        """Check an object that was written."""
         self.spoilt.discard(key)
         if key.startswith(RECORDS):
             self._wrote_record(LAYOUT.job_of_record(key), decode_record(body))
@@ -147,7 +147,7 @@ class Checker:
             self._wrote_output(job, key, body)
 
     def removed(self, key: str) -> None:
-        """An object was removed."""
+        """Check the removal of an object."""
         epoch = epoch_of(key)
         job = key.removeprefix(f"{LAYOUT.prefix}/").partition("/")[0]
         if epoch is None or job not in self.records:
@@ -157,7 +157,7 @@ class Checker:
         self._all_there(self.records[job], only=key)
 
     def unqueued(self, job: str, left: list[str]) -> None:
-        """A message for *job* was deleted, and there are messages for *left*."""
+        """Check the deletion of a message for *job*; *left* names the jobs of the remaining messages."""
         record = self.records.get(job)
         is_over = record is not None and record.is_settled
         if not is_over and job not in left and job not in self.unannounced:
@@ -266,7 +266,7 @@ class Checker:
                 self.contents[ref.manifest] = self._right_files(manifest, ref)
 
     def _right_files(self, manifest: Manifest, ref: CheckpointRef) -> dict[str, bytes]:
-        """The files of a manifest, every hash compared, and what the workload writes compared with its step."""
+        """Return the files of a manifest, after checking all hashes and the workload's content for its step."""
         files = {}
         for entry in manifest.files:
             proof, content = FileVerifier(entry), b""
@@ -309,13 +309,13 @@ class Checker:
             raise self.broken(ONE_WINNER, f"{self._who} published {key}, which is not the result's")
 
     def _files(self, record: JobRecord) -> dict[str, bytes] | None:
-        """The files of a result; None if it was damaged on purpose."""
+        """Return the files of a result, or None if it was damaged on purpose."""
         if record.result is None or self._is_spoilt(record.result.manifest):
             return None
         return self.contents[record.result.manifest.manifest]
 
     def manifest(self, ref: CheckpointRef) -> Manifest | None:
-        """The manifest that *ref* names."""
+        """Return the manifest that *ref* names."""
         body = self._object(ref.manifest)
         return decode_manifest(body) if body else None
 
@@ -334,11 +334,11 @@ class Checker:
             return True
         return manifest is None or bool(manifest.packs.keys() & self.spoilt)
 
-    # ---- words ----
+    # ---- texts ----
 
     @property
     def operating(self) -> bool:
-        """Whether it is an operator who acts."""
+        """True while an operator acts."""
         return self._name == OPERATOR
 
     @property
@@ -353,7 +353,7 @@ class Checker:
         return self.epochs.get((self._name, job), 0)
 
     def broken(self, invariant: str, text: str) -> Violation:
-        """An invariant is broken."""
+        """Log a violation, and return the error to raise."""
         self.world.tell("", f"*** {invariant}: {text}")
         return Violation(invariant, text)
 

@@ -1,4 +1,4 @@
-"""What may go wrong, and when: drawn from the seed, so that a history can be shown, replayed, and made shorter."""
+"""Faults and their times, drawn from the seed, so that a history can be shown, replayed and shrunk."""
 
 import random
 from typing import Final
@@ -25,10 +25,10 @@ CALLS: Final = (
     "delete",
     "send",
 )
-"""Kinds of calls, by what they are for; `ports.kind_of` says which call is which."""
+"""Kinds of calls by purpose, as returned by `ports.kind_of`."""
 
 ANY: Final = "any"
-"""Whatever call it is."""
+"""Calls of any kind."""
 
 MISHAPS: Final = (
     "refused",  # 429, 500, 503, 409, or a time-out before it arrived
@@ -70,10 +70,10 @@ TROUBLES: Final = (
 
 RECEIVER_DOWN: Final = "receiver down"
 DELIVERY: Final = "deliver"
-"""The kind of call that brings a notice."""
+"""The kind of call that delivers a notice."""
 
 SPOILING: Final = frozenset({"object damaged", "object cut short", "object gone"})
-"""Those of them that spoil what was committed."""
+"""The troubles that damage committed data."""
 
 FAULTY_S: Final = 240.0
 """Faults happen before this moment; then everything heals."""
@@ -81,14 +81,14 @@ FAULTY_S: Final = 240.0
 
 @frozen
 class Fault:
-    """One thing that goes wrong.
+    """One fault.
 
     Attributes:
         what: One of MISHAPS, which happen at a call, or of TROUBLES, which happen at a moment.
-        message: The kind of call that it happens at.
-        nth: The how many-th such call of all, from 1 on.
-        at: The moment, in seconds.
-        lasts_s: How long, where that has a meaning.
+        call: The kind of call at which a mishap happens.
+        nth: The number of that call among all calls of its kind, from 1.
+        at: The moment of a trouble, in seconds.
+        lasts_s: Its duration in seconds, if it has one.
         pick: Chooses the process, the job or the key, in [0, 1).
     """
 
@@ -105,13 +105,13 @@ class Fault:
 
 
 def draw(rng: random.Random) -> tuple[Fault, ...]:
-    """The faults of one history: none to a dozen; in some histories of a few kinds only, so that those pile up."""
+    """Draw up to twelve faults for a history; in half of the histories two kinds of calls get all mishaps."""
     favoured = rng.sample(CALLS, 2) if rng.random() < 0.5 else CALLS
     return tuple(_fault(rng, favoured) for _ in range(rng.choice((0, 1, 2, 3, 4, 6, 9, 12))))
 
 
 def draw_for_receiver(rng: random.Random) -> tuple[Fault, ...]:
-    """What goes wrong besides, where there are webhooks: the receiver is down, or something happens at a delivery."""
+    """Draw further faults for a history with webhooks: receiver outages, and mishaps during delivery."""
     return tuple(_receiver_fault(rng) for _ in range(rng.choice((0, 0, 1, 2, 4))))
 
 

@@ -1,4 +1,4 @@
-"""What must be so once all faults have stopped and all jobs are over."""
+"""Checks of the end of a history, after all faults have stopped and all jobs are over."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from simulation.history import History
 
 MOST_LEFT: Final = 6
-"""Objects that one attempt may leave behind: two uploads in flight, and what it could not remove."""
+"""Objects that one attempt may leave behind: two uploads in flight, and failed removals."""
 
 
 @frozen
 class FinalState:
-    """Looks at the end of a history."""
+    """Checks the end of a history."""
 
     history: "History"
 
     def look(self) -> None:
-        """Look at everything.
+        """Check everything.
 
         Raises:
-            Violation: Something is not as it must be.
+            Violation: An invariant is broken.
         """
         checker = self.history.checker
         for job, record in checker.records.items():
@@ -56,7 +56,7 @@ class FinalState:
             raise checker.broken(LIVENESS, f"{job} failed without a true reason: {record.error}")
 
     def _is_true(self, planned: Planned, record: JobRecord) -> bool:
-        """Whether a job failed for the reason that its record gives."""
+        """Return True if a job failed for the reason that its record gives."""
         error, counts = record.error or "", self.history.counts
         if "no checkpoint is sound" in error:
             return any(counts[what] for what in SPOILING)
@@ -65,11 +65,11 @@ class FinalState:
         return bool(planned.fails_with) and planned.fails_with in error
 
     def _tidy(self, job: str, record: JobRecord) -> None:
-        """What the last two manifests do not name is gone, but for what late or superseded writers left behind."""
+        """Check that objects outside the last two manifests are gone, except what late or superseded writers left."""
         checker, named = self.history.checker, set()
         for ref in (record.checkpoint, record.fallback, record.result.manifest if record.result else None):
             if ref and ref.manifest in checker.spoilt:
-                return  # nobody can tell what it named
+                return  # its contents are unknown
             if ref and (manifest := checker.manifest(ref)):
                 named |= {ref.manifest, *manifest.packs}
         folder = LAYOUT.job(job).folder

@@ -1,4 +1,4 @@
-"""One history: a few jobs and workers, the faults of one seed, and after them the time in which all must end well."""
+"""One history: a few jobs and workers, the faults of one seed, and a quiet time in which all jobs must end well."""
 
 import errno
 import hashlib
@@ -61,36 +61,36 @@ LIMITS: Final = Limits(
 SIZES: Final = ChunkSizes(
     small_bytes=32, large_bytes=128, large_from_bytes=4096, read_bytes=256, frame_bytes=256, pack_bytes=512
 )
-"""A thousand times smaller than in earnest, so that checkpoints have many blocks, and several packs."""
+"""A thousand times smaller than in production, so that checkpoints have many chunks and several packs."""
 WORKLOADS: Final = {
     name: evolve(each, growing=("output/*.log",), quiet=timedelta(seconds=2)) for name, each in load(None).items()
 }
 PICTURE_S: Final = 11.0
-"""What a picture takes longer than an announcement: a workload that has just saved, a quiet time, a check."""
+"""Extra seconds for a snapshot without announcement: a save in progress, the quiet time, a check."""
 WORKERS: Final = 3
 FIFO: Final = 0.3
 """The share of FIFO queues."""
 MAX_RECEIVES: Final = (None, None, None, None, 6)
-"""After so many deliveries a message is moved to the dead letters."""
+"""Number of deliveries after which a message is moved to the dead-letter queue."""
 INVALID: Final = 0.06
-"""The share of jobs whose input is wrong."""
+"""The share of jobs with invalid input."""
 ALWAYS_FAILING: Final = 0.08
-"""The share of jobs whose workload fails, whenever it is tried."""
+"""The share of jobs with a workload that always fails."""
 HEALED_S: Final = 4 * 3600.0
-"""So long after the last fault everything must have ended."""
+"""Seconds after the last fault within which all jobs must end."""
 RECONCILE_EVERY_S: Final = 300.0
 SETTLE_S: Final = 180.0
-"""Once all jobs are over: the time in which the last messages are cleared away."""
+"""Seconds for the last messages to be deleted once all jobs are over."""
 
 
 @frozen
 class JobKind:
-    """What a history is about, besides its faults.
+    """The kind of jobs in a history.
 
     Attributes:
-        webhooks: Changes of state are told.
-        whole_jobs: Jobs come as messages alone: whoever takes one first makes its record.
-        silent: The workloads announce nothing.
+        webhooks: Changes of state are reported.
+        whole_jobs: Jobs come as messages only, and the first worker creates the record.
+        silent: The workloads do not announce checkpoints.
     """
 
     webhooks: bool
@@ -99,23 +99,23 @@ class JobKind:
 
     @classmethod
     def of(cls, rng: random.Random) -> "JobKind":
-        """One by chance; each trait has a share of the histories."""
+        """Draw a kind; each trait has a share of the histories."""
         return cls(webhooks=rng.random() < 0.4, whole_jobs=rng.random() < 0.4, silent=rng.random() < 0.3)
 
 
 @frozen
 class HistoryResult:
-    """What became of a history.
+    """The result of a history.
 
     Attributes:
         seed: Its seed.
-        faults: What went wrong.
-        violation: The invariant that did not hold, and how; None if all did.
-        invariant: Its name.
-        history: Every event: when, who, what.
-        counts: How often each kind of fault struck.
-        events: How many events there were.
-        calls: How many calls of ports.
+        faults: Its faults.
+        violation: The broken invariant with details; None if all held.
+        invariant: The broken invariant's name.
+        history: All events: time, actor, text.
+        counts: Number of faults that struck, by kind.
+        events: Number of events.
+        calls: Number of port calls.
     """
 
     seed: int
@@ -129,11 +129,11 @@ class HistoryResult:
 
     @property
     def digest(self) -> str:
-        """The same for the same history."""
+        """Hash of the events."""
         return hashlib.sha256(repr(self.history).encode()).hexdigest()
 
     def timeline(self) -> str:
-        """The history, for people."""
+        """Return the history as text."""
         lines = [f"seed {self.seed}: {self.violation or 'all invariants stored'}"]
         lines += [f"  fault: {fault}" for fault in self.faults]
         lines += [f"  {moment:9.3f}  {who:<9} {what}" for moment, who, what in self.history]
@@ -142,7 +142,7 @@ class HistoryResult:
 
 @define(eq=False)
 class SimulatedNode:
-    """A worker's process, with what belongs to it."""
+    """A worker's process with its disk, connections and runner."""
 
     process: Process
     disk: Path
@@ -187,7 +187,7 @@ class History:
         self.troubles = Troubles(self)
 
     def play(self) -> HistoryResult:
-        """Let it happen."""
+        """Play the history, and return its result."""
         violation = None
         try:
             self._submit()
@@ -204,7 +204,7 @@ class History:
             FinalState(self).look()
         except Violation as caught:
             violation = caught
-        except Exception as error:  # noqa: BLE001 - whatever a worker raises that it should not
+        except Exception as error:  # noqa: BLE001 - any error that a worker should not raise
             violation = self.checker.broken(NOTHING_BREAKS, "".join(traceback.format_exception(error)))
         finally:
             self.world.end()
@@ -235,7 +235,9 @@ class History:
                 elif fate < INVALID + ALWAYS_FAILING:
                     planned = Planned(None, "times in a row")
             self.checker.planned[job] = planned
-            self.checker.interval_s[job] = interval_s + (2 * PICTURE_S if self.kind.silent else 0)  # the first is torn
+            self.checker.interval_s[job] = interval_s + (
+                2 * PICTURE_S if self.kind.silent else 0
+            )  # the first snapshot is torn
             keys, params = LAYOUT.job(job), {"STATE_SAVING_INTERVAL": interval_s, "silent": self.kind.silent}
             self.store.put(f"{keys.input}input.txt", text.encode())
             if self.kind.whole_jobs:
@@ -286,7 +288,7 @@ class History:
         self.world.spawn(process, lambda: self._work(node), name="worker")
 
     def _work(self, node: SimulatedNode) -> None:
-        """The worker's main thread, and what follows when it ends."""
+        """Run the worker's main thread, and replace the node when it ends."""
         try:
             code = node.worker.run()
             self.world.tell(node.process.name, f"leaves with exit code {code}")
@@ -297,7 +299,7 @@ class History:
         self._replace(node)
 
     def _replace(self, node: SimulatedNode) -> None:
-        """Some time later there is another; on the same node, perhaps."""
+        """Start another worker some time later, perhaps on the same disk."""
         self.nodes.remove(node)
         rng = self.world.rng
         disk = node.disk if rng.random() < 0.5 else None
@@ -306,7 +308,7 @@ class History:
     def _script(self, launch: Launch, step: int) -> int | None:
         return 1 if self.checker.planned[launch.job].fails_with == "times in a row" and step > 1 else None
 
-    # ---- what goes wrong ----
+    # ---- faults ----
 
     def _mishap(self, kind: str) -> Fault | None:
         self.calls[kind] += 1
@@ -320,7 +322,7 @@ class History:
         return None
 
     def if_there_is_room(self, write: Callable[..., None]) -> Callable[..., None]:
-        """*write*, which writes to its node's disk, as long as that is not full."""
+        """Wrap *write* so that it fails while its node's disk is full."""
 
         def write_if_it_can(*args: object) -> None:
             full = [
@@ -335,7 +337,7 @@ class History:
         return write_if_it_can
 
     def crash(self, node: SimulatedNode) -> None:
-        """The process of *node* is gone; its disk is as it was at that moment."""
+        """Kill the process of *node*, and keep its disk as it is."""
         if node.process.is_dead:
             return
         self.world.tell(node.process.name, "dies")
@@ -366,7 +368,7 @@ class History:
             self.troubles.reconcile()
 
     def _send_unheard_of(self) -> None:
-        """A message that the queue lost before anybody made a record of it is its sender's to send again."""
+        """Send lost messages of jobs without a record again, as their sender would."""
         for job in self.whole.keys() - self.checker.records.keys():
             self.world.tell("", f"{job} is sent again")
             self.queue.send([Message(self.whole[job], job, f"{job} at {self.world.time}")])
@@ -392,17 +394,17 @@ def play(
     workers: int = WORKERS,
     kind: JobKind | None = None,
 ) -> HistoryResult:
-    """The history of *seed*.
+    """Play the history of *seed*.
 
     Args:
-        seed: Decides all that is not said.
-        root: For the nodes' disks; what is put there is removed.
-        faults: Instead of the seed's own.
-        steps: One job, of so many steps, instead of the seed's own.
-        workers: How many there are at first.
-        kind: Instead of the seed's own.
+        seed: Decides everything that no other argument sets.
+        root: Directory for the nodes' disks, which are removed.
+        faults: Faults in place of the seed's.
+        steps: Steps of a single job in place of the seed's jobs.
+        workers: Number of workers at the start.
+        kind: Kind in place of the seed's.
     """
-    rng = random.Random(f"kind {seed}")  # one of its own, so that faults and jobs are the same for any kind
+    rng = random.Random(f"kind {seed}")  # separate, so that faults and jobs do not depend on the kind
     drawn_kind = JobKind.of(rng)
     kind = kind or drawn_kind
     drawn = draw(random.Random(seed)) if faults is None else faults

@@ -1,4 +1,4 @@
-"""The receiver of webhooks, watched: what is recorded is told at least once, and nothing else is told."""
+"""The receiver of webhooks: every recorded notice must be delivered at least once, and no other notice."""
 
 import math
 from typing import TYPE_CHECKING, Final
@@ -22,15 +22,15 @@ _TO_AND_FRO: Final = {State.RUNNING, State.CHECKPOINTING}
 
 @define(eq=False)
 class WatchedNotifier:
-    """The herald, and the receiver behind it.
+    """The notifier together with its receiver.
 
     Attributes:
-        world: When.
-        checker: Says what is broken.
-        is_on: Whether this history has webhooks.
-        down_until: Until when the receiver is down.
-        recorded: Every notice that ever stood in a record, by id.
-        told: The ids of those that the receiver has had, and how often.
+        world: Time.
+        checker: Receives violations.
+        is_on: True if this history has webhooks.
+        down_until: End of the receiver's outage.
+        recorded: All notices that were ever in a record, by id.
+        told: Number of deliveries, by id.
     """
 
     world: World
@@ -51,7 +51,7 @@ class WatchedNotifier:
         self.world.tell("receiver", f"hears that {notice.id} is {notice.state}")
 
     def wrote(self, before: JobRecord, after: JobRecord) -> None:
-        """A record was written."""
+        """Check the outbox of a record that was written."""
         if not self.is_on:
             return
         stood = {notice.id: notice for notice in before.outbox.notices}
@@ -69,7 +69,7 @@ class WatchedNotifier:
         self._expect_no_second(before, after, came)
 
     def _expect_no_second(self, before: JobRecord, after: JobRecord, came: list[Notice]) -> None:
-        """One change of state has one notice, however often its write was tried."""
+        """Check that a change of state has one notice, even if its write was repeated."""
         at = (before.epoch, before.state)
         for notice in came:
             if (notice.epoch, notice.state) == at:
@@ -87,6 +87,6 @@ class WatchedNotifier:
             )
 
     def expect_all_told(self) -> None:
-        """At the end: whatever was recorded."""
+        """Check at the end that every recorded notice was delivered."""
         if untold := self.recorded.keys() - self.told.keys():
             raise self.checker.broken(TOLD, f"nobody was ever told of {sorted(untold)}")

@@ -1,4 +1,4 @@
-"""The ports of the simulation: the in-memory adapters, watched, and a way to them on which everything may go wrong."""
+"""The ports of the simulation: in-memory adapters that report to the checker, behind connections that may fail."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ LONGEST_CHECK_S: Final = 5.0
 
 
 class WatchedStore(MemoryStore):
-    """The bucket; the checker sees every change, and who made it."""
+    """A bucket that reports each change to the checker."""
 
     def __init__(self, world: World, checker: Checker) -> None:
         super().__init__(WorldClock(world), write_gap_s=1.0)
@@ -47,7 +47,7 @@ class WatchedStore(MemoryStore):
             self._checker.removed(key)
 
     def spoil(self, key: str, what: str, pick: float) -> None:
-        """Damage an object, which nobody sees."""
+        """Damage an object without a trace."""
         stored = self._objects[key]
         at = int(pick * 1e6) % len(stored.body)
         match what:
@@ -61,7 +61,7 @@ class WatchedStore(MemoryStore):
 
 
 class WatchedQueue(MemoryQueue):
-    """The queue; it delivers in any order, as SQS may."""
+    """A queue that delivers in any order, as SQS may."""
 
     def __init__(self, world: World, checker: Checker, *, fifo: bool, max_receives: int | None) -> None:
         super().__init__(WorldClock(world), fifo=fifo, max_receives=max_receives)
@@ -69,7 +69,7 @@ class WatchedQueue(MemoryQueue):
         self._checker = checker
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
-        """See `MemoryQueue`; looks seldom, since nothing here depends on when."""
+        """See `MemoryQueue`; polls rarely, since the timing does not matter here."""
         deadline = self._world.time + wait.total_seconds()
         while (delivery := self._take(hidden.total_seconds(), self._world.time)) is None:
             left_s = deadline - self._world.time
@@ -86,11 +86,11 @@ class WatchedQueue(MemoryQueue):
             self._checker.unqueued(kept.message.job, self.jobs())
 
     def jobs(self) -> list[str]:
-        """The jobs that there are messages for."""
+        """Return the jobs that have messages."""
         return [kept.message.job for kept in self._messages]
 
     def trouble(self, what: str, pick: float) -> str | None:
-        """Do to one message what SQS may; returns for which job."""
+        """Disturb one message as SQS may, and return its job."""
         if not self._messages:
             return None
         kept = self._messages[int(pick * len(self._messages))]
@@ -132,11 +132,11 @@ KINDS: Final = (
     ("get_range", "/packs/", "restore"),
     ("get_range", "", "fetch"),
 )
-"""What calls of the store are for: the method, a part of the key, the kind."""
+"""Kinds of store calls: method, part of the key, kind."""
 
 
 def kind_of(method: str, args: tuple[Any, ...], *, queue: bool) -> str:
-    """What a call is for."""
+    """Return the kind of a call."""
     first = args[0].key if args and isinstance(args[0], Range) else args[0] if args else ""
     key = first if isinstance(first, str) else ""
     rows = () if queue else KINDS
@@ -145,18 +145,18 @@ def kind_of(method: str, args: tuple[Any, ...], *, queue: bool) -> str:
 
 @define(eq=False)
 class Road:
-    """The way from one process to queue and store.
+    """The connection of one process to queue and store.
 
     Attributes:
         world: Time and chance.
-        process: Whose.
-        checker: Told of every trouble, since what is troubled may be taken for lost.
-        mishap: Asked at each call whether something happens there.
+        process: The process.
+        checker: Receives each fault, since a disturbed process may be taken for lost.
+        mishap: Returns the fault, if any, of a call of that kind.
         crash: Kills the process.
-        cut: Until when there is no way, by port.
-        refused_until: Until when the service answers 503, by port.
-        denied_until: Until when the credentials are refused.
-        full_until: Until when the disk is full.
+        cut: End of the interruption, by port.
+        refused_until: End of the 503 responses, by port.
+        denied_until: End of the refusal of credentials.
+        full_until: End of the time with a full disk.
     """
 
     world: World
@@ -170,11 +170,11 @@ class Road:
     full_until: float = -math.inf
 
     def to(self, port: Any, name: str) -> "_Port":
-        """The process's view of a port."""
+        """Return the process's view of a port."""
         return _Port(self, port, name)
 
     def call(self, name: str, method: str, real: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Make one call, with all that may happen on the way."""
+        """Make one call, with the faults of the connection."""
         kind = kind_of(method, args, queue=name == "queue")
         fault = self.mishap(kind)
         what = fault.what if fault else ""
@@ -219,7 +219,7 @@ class Road:
         self.world.wait(rng.uniform(0.5, SLOWEST_S) if rng.random() < 0.02 else rng.uniform(0.001, 0.1))
 
     def heal(self) -> None:
-        """Everything is well from now on."""
+        """End all faults now."""
         now = self.world.time
         self.process.asleep_until = min(self.process.asleep_until, now)
         self.cut, self.refused_until = dict.fromkeys(self.cut, now), dict.fromkeys(self.refused_until, now)
@@ -229,16 +229,16 @@ class Road:
         if self.world.time < self.cut.get(name, -math.inf):
             self.world.wait(TIMEOUT_S)
             raise RetryableError(f"no way to the {name}, on purpose")
-        if self.world.time < self.denied_until and name != "notifier":  # it has no credentials
+        if self.world.time < self.denied_until and name != "notifier":  # the notifier has no credentials
             raise ConfigError(f"{name}.{method}: access denied, on purpose")
 
     def _late(self, real: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        """What had been sent arrives, whether or not its sender still lives."""
+        """Carry out a call that was delayed in the network, even if its sender has died."""
         with self.checker.acting(self.process):
             try:
                 real(*args, **kwargs)
                 self.world.tell(self.process.name, "a late call was carried out")
-            except Exception as error:  # noqa: BLE001 - nobody hears the answer
+            except Exception as error:  # noqa: BLE001 - the answer is lost
                 self.world.tell(self.process.name, f"a late call came to nothing: {type(error).__name__}")
 
 
@@ -254,7 +254,7 @@ class _Port:
 
 
 class WatchedRunner(FakeRunner):
-    """Runs fake workloads, and knows how far each is."""
+    """Runs fake workloads, and knows the step of each."""
 
     def __init__(self, clock: WorldClock, road: Road, *, script: Callable[[Launch, int], int | None]) -> None:
         super().__init__(clock, script=script)
@@ -270,7 +270,7 @@ class WatchedRunner(FakeRunner):
         return workload
 
     def check(self, launch: Launch, snapshot: Path) -> str | None:
-        """See `FakeRunner`; takes its time, in which a workload that knows of no snapshots may write over its files."""
+        """See `FakeRunner`; takes time, in which a silent workload may overwrite its files."""
         if launch.params.get("silent"):
             self._road.world.wait(self._road.world.rng.choice((0.0, 1.0, LONGEST_CHECK_S)))
         return super().check(launch, snapshot)

@@ -1,7 +1,7 @@
 """Plays histories: `make soak SEEDS=0:100000`, or `PYTHONPATH=tests python -m simulation.run --seeds 0:3000`.
 
-Prints a summary. A history that breaks an invariant is shrunk to as few faults as still break it, and printed as a
-timeline; the exit code is 1 then.
+Prints a summary. A history that breaks an invariant is shrunk to as few faults as possible and printed as a timeline;
+the exit code is then 1.
 """
 
 import argparse
@@ -31,7 +31,7 @@ MEMORY_DISK: Final = Path("/dev/shm")  # noqa: S108 - nodes' disks of histories,
 
 
 def main(words: list[str] | None = None) -> int:
-    """Play what the command line asks for."""
+    """Play the histories that the command line names."""
     parser = argparse.ArgumentParser(prog="simulation.run", description=__doc__)
     parser.add_argument("--seeds", default="0:3000", help="FROM:TO, or one seed, which is printed whole")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
@@ -64,15 +64,15 @@ def main(words: list[str] | None = None) -> int:
 
 
 def prepare(mutant: str | None) -> None:
-    """Coarse ticks, no log, and a bug if one is wanted. Once in every process."""
+    """Set coarse ticks, silence the log, and install a bug if one is given; once per process."""
     logging.disable(SILENT)
-    lifecycle.attempt.supervisor.TICK_S = 1.0  # type: ignore[misc] # virtual time, where a coarse tick is as good as a fine one
+    lifecycle.attempt.supervisor.TICK_S = 1.0  # type: ignore[misc] # virtual time needs no fine ticks
     if mutant:
         mutants.install(mutant)
 
 
 def outcomes(first: int, last: int, processes: int, mutant: str | None, root: Path) -> Iterator[HistoryResult]:
-    """The histories of the seeds from *first* to before *last*, in order."""
+    """Yield the results of the seeds from *first* to before *last*, in order."""
     if processes == 1:
         yield from (play(seed, root) for seed in range(first, last))
         return
@@ -87,12 +87,12 @@ def _batch(start: int, last: int, root: Path) -> list[HistoryResult]:
 
 
 def _light(outcome: HistoryResult) -> HistoryResult:
-    """Without the history, if nobody will look at it: it need not travel between processes."""
+    """Drop the events of a result without a violation, since they are costly to send between processes."""
     return outcome if outcome.violation else evolve(outcome, history=())
 
 
 def shrink(found: HistoryResult, root: Path) -> HistoryResult:
-    """The same invariant broken with as few faults as can be: each is left out in turn, as long as that helps."""
+    """Return a history with the same violation and fewer faults, leaving out each in turn while that succeeds."""
     smaller = True
     while smaller:
         smaller = False
@@ -106,7 +106,7 @@ def shrink(found: HistoryResult, root: Path) -> HistoryResult:
 
 
 class scratch:  # noqa: N801 - used like a function
-    """A directory that is gone afterwards; in memory where there is such a place."""
+    """A temporary directory, in memory if possible."""
 
     def __enter__(self) -> Path:
         layout = MEMORY_DISK if os.access(MEMORY_DISK, os.W_OK) else None

@@ -1,4 +1,4 @@
-"""Thousands of histories of the real code, and the proof that the checker would notice."""
+"""Thousands of histories of the real code, and proof that the checker detects bugs."""
 
 import json
 import logging
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def simulate(*words: str, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
-    """Play in a process of its own: without coverage's tracing, which would take twice the time."""
+    """Play in a separate process, without coverage's tracing, which would double the time."""
     env = {**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{ROOT}", "PYTHONHASHSEED": hash_seed}
     command = [sys.executable, "-m", "simulation.run", *words]
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -42,14 +42,14 @@ def summary(played: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("first", range(0, HISTORIES, AT_A_TIME))
 def test_every_invariant_holds(first: int) -> None:
-    """In every history, after every event, and at its end. A failure prints the history, shrunk."""
+    """All invariants hold in every history, after every event and at its end; a failure prints the shrunk history."""
     played = simulate("--seeds", f"{first}:{first + AT_A_TIME}", "--processes", "1")
     assert played.returncode == 0, played.stdout + played.stderr
     assert summary(played)["histories"] == AT_A_TIME
 
 
 def test_the_seed_alone_decides() -> None:
-    """The same seed gives the same history, byte for byte, in another process with other hashes."""
+    """The same seed gives an identical history in another process with another hash seed."""
     first, second = (simulate("--seeds", "11", hash_seed=hash_seed) for hash_seed in ("1", "2"))
     assert first.stdout == second.stdout
     assert len(first.stdout.splitlines()) > 50
@@ -57,7 +57,7 @@ def test_the_seed_alone_decides() -> None:
 
 @pytest.mark.parametrize("name", mutants.NAMES)
 def test_a_deliberate_bug_is_found(name: str) -> None:
-    """Each within so many histories, and under the name of an invariant that it breaks."""
+    """Each mutant is found within WITHIN histories, under the name of an invariant that it breaks."""
     played = simulate("--seeds", f"0:{WITHIN}", "--processes", "1", "--mutant", name, "--as-found")
     assert played.returncode == 1, f"{name} was not found in {WITHIN} histories\n{played.stdout}{played.stderr}"
     assert summary(played)["invariant"] in mutants.found_as(name)
@@ -67,7 +67,7 @@ def test_a_deliberate_bug_is_found(name: str) -> None:
 @pytest.mark.parametrize("kind", [ANNOUNCING, SILENT], ids=["announcing", "silent"])
 @pytest.mark.parametrize("what", ["crash before", "crash after", "answer lost", "hang before", "hang after"])
 def test_at_every_call_of_a_whole_job(what: str, kind: JobKind, tmp_path: Path) -> None:
-    """Every call of a port that a whole job makes is, in turn, where its process dies, hangs, or hears no answer."""
+    """The job ends well if, at any one of its port calls, the process dies or hangs, or the answer is lost."""
     calls = quiet(tmp_path, kind).calls
     assert calls > 100
     for nth in range(1, calls + 1):
@@ -78,14 +78,14 @@ def test_at_every_call_of_a_whole_job(what: str, kind: JobKind, tmp_path: Path) 
 @pytest.mark.usefixtures("_untraced", "_prepared")
 @pytest.mark.parametrize("kind", [ANNOUNCING, SILENT], ids=["announcing", "silent"])
 def test_a_whole_job_pauses_and_resumes(kind: JobKind, tmp_path: Path) -> None:
-    """The history that the test above walks through has everything in it."""
+    """The job of the test above pauses, resumes, saves six checkpoints, completes and reports its changes."""
     told = "\n".join(what for _, _, what in quiet(tmp_path, kind).history)
     for part in ("paused_for_timeout", "epoch 2", "checkpoint 6", "completed", "hears that job0:2:"):
         assert part in told
 
 
 def quiet(root: Path, kind: JobKind, *faults: Fault) -> HistoryResult:
-    """One job, two workers, a receiver of webhooks, and no faults but these."""
+    """Play one job with two workers, a receiver of webhooks, and only the given faults."""
     return play(1, root, faults, steps=WHOLE_JOB, workers=2, kind=kind)
 
 
@@ -94,4 +94,4 @@ def _prepared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("lifecycle.attempt.supervisor.TICK_S", 1.0)
     logging.disable(run.SILENT)
     yield
-    logging.disable(logging.NOTSET)  # which also forgets what each logger remembers of its level
+    logging.disable(logging.NOTSET)  # which also clears the loggers' level caches

@@ -1,4 +1,4 @@
-"""What happens at a moment, rather than at a call: to a node, to the queue, to the bucket, by an operator."""
+"""Faults that happen at a moment: to a node, the queue or the bucket, or by an operator."""
 
 import contextlib
 import io
@@ -31,10 +31,10 @@ ACTS: dict[str, Callable[[Environment, str], str]] = {"cancel": control.cancel, 
 
 
 class Troubles:
-    """Brings troubles over a history.
+    """Inflicts faults on a history.
 
     Args:
-        history: It.
+        history: The history.
     """
 
     def __init__(self, history: "History") -> None:
@@ -46,7 +46,7 @@ class Troubles:
         )
 
     def bring(self, fault: Fault) -> None:
-        """Let it happen."""
+        """Inflict *fault*."""
         history = self._history
         history.counts[fault.what] += 1
         if fault.what in {"message dropped", "message doubled", "receipts expired"}:
@@ -114,7 +114,7 @@ class Troubles:
             self._world.tell(OPERATOR, f"{what} {job}: {error}")
 
     def reconcile(self) -> None:
-        """`holdfast reconcile`, at once and between two events: it reads with threads, which have no place here."""
+        """Run `holdfast reconcile` between two events, without threads, which the simulation does not allow."""
         self._world.tell(OPERATOR, "reconcile")
         with (
             self._checker.acting(self._operator.process),
@@ -145,7 +145,7 @@ class Troubles:
 
 
 class _Inline:
-    """A pool of threads that has none."""
+    """A thread pool without threads."""
 
     def __init__(self, *_: object) -> None: ...
 

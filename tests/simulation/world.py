@@ -1,7 +1,7 @@
-"""One thread, one seed: virtual time, and the greenlets that share it.
+"""The simulated world: virtual time, and greenlets that share one thread and one seed.
 
-Exactly one greenlet runs at a time. Whoever waits (for time, a message, a lock, a thread) hands over to the scheduler,
-which goes on with whoever is due first; the seed breaks ties. So the seed alone decides the history.
+Exactly one greenlet runs at a time. One that waits (for time, a message, a lock or a thread) hands over to the
+scheduler, which resumes the one that is due first; the seed breaks ties. So the seed alone decides the history.
 """
 
 import heapq
@@ -25,7 +25,7 @@ START: Final = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Died(BaseException):
-    """The process is gone: no code of its catches this, and nothing more of it reaches a port."""
+    """Death of the process: none of its code catches this, and none of its calls reaches a port any more."""
 
 
 @define(eq=False)
@@ -33,10 +33,10 @@ class Process:
     """One process on one node.
 
     Attributes:
-        name: The node's.
-        skew_s: How far its wall clock is off.
-        is_dead: Nothing of it runs any more.
-        asleep_until: Nothing of it runs before then (SIGSTOP, a frozen machine).
+        name: The node's name.
+        skew_s: Error of its wall clock, in seconds.
+        is_dead: True if it no longer runs.
+        asleep_until: It does not run before then (SIGSTOP, a frozen machine).
     """
 
     name: str
@@ -57,14 +57,14 @@ class Task:
 
 @define(eq=False)
 class Waiter:
-    """One wait of a task; over when it is woken."""
+    """One wait of a task, which ends when it is woken."""
 
     task: Task
     over: bool = False
 
 
 class World:
-    """Time, tasks, and what happened.
+    """Time, tasks and the log of events.
 
     Args:
         seed: Decides everything.
@@ -81,16 +81,16 @@ class World:
         self._current: Task | None = None
 
     def tell(self, who: str, what: str) -> None:
-        """Write an event into the history."""
+        """Add an event to the history."""
         self.history.append((round(self.time, 3), who, what))
 
     @property
     def process(self) -> Process | None:
-        """Whose code runs; None between tasks."""
+        """The process that is running; None between tasks."""
         return self._current.process if self._current else None
 
     def at(self, moment: float, act: Callable[[], None]) -> None:
-        """Let *act*, which must not wait, be carried out at *moment*."""
+        """Call *act*, which must not wait, at *moment*."""
         self._push(moment, act)
 
     def spawn(self, process: Process, run: Callable[[], object], *, name: str) -> Task:
@@ -102,7 +102,7 @@ class World:
             except Died:
                 pass
             except Exception:
-                if not process.is_dead:  # what a dying process raises while it is torn down was never seen
+                if not process.is_dead:  # errors of a dying process are never observed
                     raise
             finally:
                 task.ended = True
@@ -113,7 +113,7 @@ class World:
         return task
 
     def run(self, until: float, *, enough: Callable[[], bool] = lambda: False) -> None:
-        """Let things happen until *until*, or until it is *enough*."""
+        """Run events up to time *until*, or until *enough* returns True."""
         while self._agenda and self._agenda[0][0] <= until and not enough():
             moment, _, _, item = heapq.heappop(self._agenda)
             self.time = max(self.time, moment)
@@ -125,13 +125,13 @@ class World:
             self.time = max(self.time, until)
 
     def wait(self, delay_s: float) -> Waiter:
-        """Let the current task wait, until it is woken or *delay_s* is over."""
+        """Make the current task wait until it is woken or *delay_s* has passed."""
         waiter = self.begin_wait(delay_s)
         self.hand_over()
         return waiter
 
     def begin_wait(self, delay_s: float) -> Waiter:
-        """Say that the current task is about to wait."""
+        """Register a wait of the current task."""
         task = self._current
         if task is None:
             raise RuntimeError("only a task can wait")
@@ -143,18 +143,18 @@ class World:
         return waiter
 
     def hand_over(self) -> None:
-        """Wait, having begun to."""
+        """Wait, after `begin_wait`."""
         task = self._current
         self._main.switch()
         if task is not None and task.process.is_dead:
             raise Died
 
     def wake(self, waiter: Waiter) -> None:
-        """Let a task go on now."""
+        """Resume a waiting task now."""
         self._push(self.time, waiter)
 
     def end(self) -> None:
-        """Tear everything down."""
+        """End all tasks."""
         for task in self._tasks:
             task.process.is_dead = True
         for task in self._tasks:
@@ -183,11 +183,11 @@ class World:
 
 
 class WorldClock:
-    """The clock of one process, or, without one, the world's own.
+    """The clock of one process, or the world's own.
 
     Args:
-        world: Whose time.
-        process: For its skew.
+        world: The world.
+        process: The process, for its clock's skew.
     """
 
     def __init__(self, world: World, process: Process | None = None) -> None:

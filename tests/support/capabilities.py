@@ -1,4 +1,4 @@
-"""Declared capabilities of adapters: an optional promise is tested on exactly the adapters that declare it."""
+"""Declared capabilities of adapters: an optional promise is tested on the adapters that declare it."""
 
 from collections.abc import Collection, Mapping
 from enum import Enum
@@ -10,8 +10,8 @@ def declaring(adapters: Mapping[str, Collection[Enum]], capability: Enum) -> pyt
     """Run a contract test only on the adapters that declare *capability*.
 
     Args:
-        adapters: Names of a suite's adapters, with what each of them declares.
-        capability: The capability that the test is about.
+        adapters: Names of a suite's adapters, with the capabilities of each.
+        capability: The capability that the test needs.
 
     Raises:
         ValueError: No adapter declares it, so the test would never run.

@@ -72,7 +72,7 @@ class CheckpointFixture:
         return JobDirs(self.root / "job")
 
     def new_writer(self, token: str) -> CheckpointWriter:
-        """Return the writer of an attempt with that token."""
+        """Return the checkpoint writer of an attempt with that token."""
         clock = SystemClock()
         limiter = RateLimiter(clock, self.limit)
         return CheckpointWriter(

@@ -1,4 +1,4 @@
-"""A whole cluster in memory: one queue, one bucket, any number of workers, virtual time."""
+"""A cluster in memory: one queue, one bucket, any number of workers, virtual time."""
 
 import random
 from collections.abc import Iterable, Mapping
@@ -40,7 +40,7 @@ LAYOUT = KeyLayout("runs")
 
 
 class Checking(FakeRunner):
-    """A fake runner whose workloads' check says something."""
+    """A fake runner whose workloads' check returns *says*."""
 
     def __init__(self, clock: Clock, *, step_s: float, script: ExitScript | None, says: str | None) -> None:
         super().__init__(clock, step_s=step_s, script=script)
@@ -53,7 +53,7 @@ class Checking(FakeRunner):
 
 @define
 class Cluster:
-    """The world of a test."""
+    """A test's queue, bucket, clock and workers."""
 
     root: Path
     clock: ManualClock = field(factory=ManualClock)

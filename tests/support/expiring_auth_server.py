@@ -1,6 +1,6 @@
 """A proxy in front of moto that refuses expired keys; moto itself accepts any key.
 
-A key's id contains the moment when the key expires, in milliseconds since the epoch, so the proxy needs no key list.
+A key's id contains its expiry time, in milliseconds since the epoch, so the proxy needs no list of keys.
 """
 
 import http.client
@@ -17,7 +17,7 @@ NOT_OURS: Final = frozenset({"connection", "transfer-encoding", "content-length"
 
 
 def issue(life_s: float, *, tells: bool) -> dict[str, object]:
-    """Return keys valid for *life_s* seconds in `credential_process` form; if *tells*, with their expiration."""
+    """Return keys valid for *life_s* seconds in `credential_process` form; if *tells*, with their expiry time."""
     until = time.time() + life_s
     secret, token = "not-a-secret", "t"
     said = {"Version": 1, "AccessKeyId": f"AKIA{until * 1000:.0f}", "SecretAccessKey": secret, "SessionToken": token}

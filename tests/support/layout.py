@@ -1,4 +1,4 @@
-"""Where a browser drew the parts of a diagram, in pixels, and the faults that make it hard to read."""
+"""The layout of a diagram as a browser drew it, in pixels, and the faults that make it hard to read."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, pairwise, permutations
@@ -44,7 +44,7 @@ class Box:
 
 @frozen
 class Drawn:
-    """An arrow as drawn: the names of its ends, points at most 2 pixels apart, and its label's place if it has one."""
+    """An arrow as drawn: its ends' names, points at most 2 pixels apart, and its label's box if it has one."""
 
     source: str
     target: str
@@ -56,12 +56,12 @@ class Drawn:
         return f"{self.source} → {self.target}"
 
     def length(self, inside: Box, inset: float = 0) -> float:
-        """Return the length of the arrow that lies inside a rectangle."""
+        """Return the length of the part of the arrow that is inside a rectangle."""
         return sum(_distance(a, b) for a, b in pairwise(self.points) if inside.holds(b, inset))
 
 
 def faults(states: Mapping[str, Box], arrows: Sequence[Drawn]) -> list[str]:
-    """Return a sentence for each thing that hides another, or that belongs to an arrow and is not where it is."""
+    """Return a sentence for each overlap, and for each part of an arrow that is out of place."""
     return [*_faults_of_labels(states, arrows), *_faults_of_arrows(states, arrows)]
 
 

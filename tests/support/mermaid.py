@@ -1,4 +1,4 @@
-"""A reader of the state diagrams that `lifecycle.statechart` writes: their arrows, and the edges they stand for."""
+"""A parser of the state diagrams that `lifecycle.statechart` writes: their arrows and the edges these represent."""
 
 import re
 from collections import defaultdict
@@ -31,10 +31,10 @@ def arrows(text: str) -> list[Arrow]:
 
 
 def edges(text: str) -> list[tuple[str, str, str]]:
-    """Return (source, trigger, destination) for each edge that the arrows of a diagram stand for.
+    """Return (source, trigger, destination) for each edge that the arrows of a diagram represent.
 
-    An arrow from a box stands for one edge from each state in the brackets of its label, or from each state listed in
-    the box. An arrow into a diamond goes on as the arrow that leaves it.
+    An arrow from a box represents one edge from each state in the brackets of its label, or from each state listed in
+    the box. An arrow into a diamond continues as the arrow that leaves it.
     """
     lines = [line.strip() for line in text.splitlines()]
     boxes: dict[str, list[str]] = defaultdict(list)
@@ -60,7 +60,7 @@ def edges(text: str) -> list[tuple[str, str, str]]:
 
 
 def changes(label: str) -> list[tuple[str, list[str], str]]:
-    """Return the trigger, the states in brackets and the state after the arrow, for each trigger of a label."""
+    """Return trigger, states in brackets and the state after the arrow, for each trigger of a label."""
     found = []
     label = re.sub(r"^(\[[^]]+\]) (\w+)", r"\2 \1", label.strip())  # into a diamond, the brackets come first
     while label:

@@ -1,4 +1,4 @@
-"""The web page over a site in memory, and a browser without a screen."""
+"""The dashboard over an environment in memory, and a client for it."""
 
 import random
 import re
@@ -31,7 +31,7 @@ AT = "2026-01-01T00:00:0{}+00:00"
 
 
 class FailingStore(MemoryStore):
-    """Fails where it is told to."""
+    """A store that fails on request."""
 
     broken = False
 

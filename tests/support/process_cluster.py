@@ -1,4 +1,4 @@
-"""A cluster of real processes: the installed command, and workers that can be killed, stopped and waited for."""
+"""A cluster of real processes: the installed command, and workers that can be killed and stopped."""
 
 import json
 import os
@@ -107,5 +107,5 @@ class ProcessCluster:
 
 
 def has_checkpoint(record: JobRecord) -> bool:
-    """A good part of the job is committed."""
+    """Return True if a good part of the job is committed."""
     return record.checkpoint is not None and (record.checkpoint.step or 0) > 300

@@ -1,6 +1,6 @@
-"""A hostile network: a TCP proxy in front of a server, whose weather changes. It lasts as long as its process.
+"""A hostile network: a TCP proxy in front of a server, with changing weather. It runs until its process ends.
 
-In any weather bytes are passed on as they are; what changes is when, how many, and whether the rest follows.
+Bytes are never altered; the weather decides when they pass, how many do, and when a connection breaks.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ STORM: Final = (
 
 
 class Proxy:
-    """Listens on a free port of this machine, in a thread of its own.
+    """Listens on a free port of this machine, in its own thread.
 
     Args:
-        port: The server's, on this machine.
+        port: The server's port, on this machine.
         seed: Decides which connections are hit.
 
     Attributes:
         url: The proxy's endpoint.
         weather: One of WEATHERS; may be set at any time.
-        hits: What was done to connections, by kind.
+        hits: Number of disturbances, by kind.
     """
 
     def __init__(self, port: int, *, seed: int) -> None:
@@ -67,7 +67,7 @@ class Proxy:
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter
     ) -> None:
-        """Requests: each may be refused before it arrives."""
+        """Pass on requests: each may be refused before it arrives."""
         with suppress(OSError):
             while chunk := await reader.read(CHUNK_BYTES):
                 if self.weather == "cut":
@@ -86,7 +86,7 @@ class Proxy:
         writer.close()
 
     async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers: each may be cut short, or never come."""
+        """Pass back responses: each may be cut short, or never arrive."""
         with suppress(OSError):
             while chunk := await reader.read(CHUNK_BYTES):
                 if self.weather == "cut" or (self.weather == "resets" and self._rng.random() < 0.2):

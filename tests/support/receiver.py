@@ -1,4 +1,4 @@
-"""In-memory receiver of notices: it keeps the deliveries in order, and can raise or wait instead of accepting one."""
+"""In-memory receiver of notices: it keeps the deliveries in order, and can raise or wait instead of accepting."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

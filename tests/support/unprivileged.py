@@ -1,4 +1,4 @@
-"""Run a part of a test without root's privileges: root may list and read everything, whatever its mode."""
+"""Run a part of a test without root's privileges, since file modes do not restrict root."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Records that go to the archive: whatever happens meanwhile, nothing is lost, and nothing is begun again."""
+"""The archive: at any crash or race, no job is lost, and none is run again."""
 
 import json
 import random
@@ -64,7 +64,7 @@ def site_of(store: Any, clock: ManualClock, layout: str = "") -> Environment:
 def meddled(
     env: Environment, before: Callable[..., None], after: Callable[..., None] = lambda *_, **__: None
 ) -> Environment:
-    """The same place, every call of whose store goes through *before* and *after*."""
+    """Return the same environment, with *before* and *after* called around each call of its store."""
     store = FaultInjection(env.store, before=before, after=after)
     return evolve(env, store=store, record_store=RecordStore(store, env.clock, random.Random(2)))
 
@@ -94,10 +94,10 @@ def archived(env: Environment, query: Query = EVERYTHING) -> list[str]:
         return [one.job for one in found.jobs(query) if one.stored]
 
 
-def test_what_has_been_over_for_long_goes(
+def test_only_old_finished_jobs_are_archived(
     env: Environment, clock: ManualClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the store's clock; not what runs, is young, waits to be published, or cannot be read."""
+    """A job is archived once it has been over for long enough by the store's clock, and never if it is unpublished."""
     waiting = Result(CheckpointRef("m", "d", 1), 1, 1)
     put(env, over("old"), over("completed", State.COMPLETED), over("unpublished", State.COMPLETED, result=waiting))
     put(env, JobRecord("queued", "s"), over("running", State.RUNNING))
@@ -117,8 +117,8 @@ def test_what_has_been_over_for_long_goes(
     assert sorted(one.key for one in env.store.list("")) == before
 
 
-def test_a_record_comes_back_as_it_was(env: Environment, clock: ManualClock) -> None:
-    """Every field, also those that this version does not know; and it says where it is."""
+def test_an_archived_record_is_restored_unchanged(env: Environment, clock: ManualClock) -> None:
+    """An archived record keeps every field, unknown ones included, and names its segment."""
     record = over("a", labels={"set": "x"}, progress=Progress(5, 10), error="no", unknown={"later": [1]})
     put(env, record)
     clock.advance(SECONDS + 1)
@@ -132,8 +132,8 @@ def test_a_record_comes_back_as_it_was(env: Environment, clock: ManualClock) -> 
     assert abs(found.age_s - SECONDS) < 5
 
 
-def test_what_is_still_to_be_told_stays(env: Environment) -> None:
-    """Where anybody is told; if webhooks were switched off, nobody waits for them."""
+def test_a_record_with_undelivered_notices_is_kept(env: Environment) -> None:
+    """A record with notices in its outbox is not archived, unless webhooks are switched off."""
     record = over("a")
     put(env, with_notice(record, env.layout.job("a"), number=1, at=env.clock.now()))
     told = evolve(env, notification_policy=NotificationPolicy(notifier=None))  # type: ignore[arg-type]
@@ -143,16 +143,16 @@ def test_what_is_still_to_be_told_stays(env: Environment) -> None:
     assert archiving.is_ripe(env, stored, timedelta(0))
 
 
-def test_a_day_at_least(env: Environment) -> None:
-    """A worker that sleeps between finding no tombstone and taking the job is asleep for less."""
+def test_the_minimum_age_is_one_day(env: Environment) -> None:
+    """An age below one day is refused, since a worker may sleep between checking for a tombstone and claiming."""
     with pytest.raises(ConfigError, match="at least one day"):
         run(env, timedelta(hours=23))
 
 
-def test_all_about_an_archived_job_can_still_be_asked(
+def test_every_read_command_finds_archived_jobs(
     env: Environment, clock: ManualClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its outputs and logs lie where they were."""
+    """Commands that read still find an archived job's record, outputs and logs."""
     (tmp_path / "job/output").mkdir(parents=True)
     (tmp_path / "job/output/o.txt").write_text("1")
     ref = keep(env.store, env.layout.job("a"), tmp_path / "job").ref
@@ -190,11 +190,11 @@ def test_all_about_an_archived_job_can_still_be_asked(
 def test_a_report_counts_each_job_once(
     env: Environment, clock: ManualClock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Live ones, archived ones too if that is asked for, and one that is on its way just once."""
+    """A report counts each job once, and archived ones only on request, even while a record is being moved."""
     put(env, over("a"), over("b"))
     clock.advance(SECONDS + 1)
     run(env)
-    put(env, over("b", archived="s"), over("new"))  # as if its removal had not happened yet
+    put(env, over("b", archived="s"), over("new"))  # as if it was not removed yet
     capsys.readouterr()
     for too, jobs in ((False, 2), (True, 3)):
         given: dict[str, Any] = {"by": "all", "hourly_prices": {}, "as_json": True, "file": None, "plot": None}
@@ -202,8 +202,8 @@ def test_a_report_counts_each_job_once(
         assert json.loads(capsys.readouterr().out)["jobs"] == jobs
 
 
-def test_many_jobs_go_a_batch_at_a_time(env: Environment, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are, no more records than a batch are held, and no segment holds more."""
+def test_jobs_are_archived_in_batches(env: Environment, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most one batch of records is held in memory, and no segment contains more."""
     monkeypatch.setattr(archive, "BATCH", 64)
     stored = [0]
 
@@ -225,8 +225,8 @@ def test_many_jobs_go_a_batch_at_a_time(env: Environment, clock: ManualClock, mo
     assert frames == {"x" * 2000}
 
 
-def test_contents_are_read_once(env: Environment, clock: ManualClock, tmp_path: Path) -> None:
-    """They never change; what was purged is forgotten."""
+def test_segment_contents_are_read_once(env: Environment, clock: ManualClock, tmp_path: Path) -> None:
+    """The contents of a segment are read once, and removed from the index after a purge."""
     put(env, over("a"))
     clock.advance(SECONDS + 1)
     run(env)
@@ -244,7 +244,7 @@ def test_contents_are_read_once(env: Environment, clock: ManualClock, tmp_path: 
 
 
 def test_a_damaged_segment_is_named(env: Environment, clock: ManualClock, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong byte, a short one, none; the jobs in other segments are shown all the same."""
+    """A damaged or missing segment is reported with its jobs, and the jobs in other segments are still listed."""
     put(env, over("a"))
     clock.advance(SECONDS + 1)
     run(env)
@@ -253,7 +253,7 @@ def test_a_damaged_segment_is_named(env: Environment, clock: ManualClock, capsys
     put(env, over("b"))
     clock.advance(SECONDS + 1)
     run(env)
-    vast = (b"\x28\xb5\x2f\xfd\xe0" + b"\x7f" * 8).ljust(len(body), b"\0")  # a frame that says it holds 2^62 bytes
+    vast = (b"\x28\xb5\x2f\xfd\xe0" + b"\x7f" * 8).ljust(len(body), b"\0")  # a frame that claims to hold 2^62 bytes
     for spoilt in (b"x" * len(body), body[:5], vast, None):
         capsys.readouterr()
         env.store.delete([key]) if spoilt is None else env.store.put(key, spoilt)
@@ -264,11 +264,11 @@ def test_a_damaged_segment_is_named(env: Environment, clock: ManualClock, capsys
         assert "segment" in (read_job(env, "a").problem or "")
 
 
-# ---- races and crashes: at every call of the store that an archiving makes ----
+# ---- races and crashes, at every store call of `archive` ----
 
 
 def calls_of_a_run(clock: ManualClock) -> int:
-    """How many calls of the store archiving JOBS makes."""
+    """Return the number of store calls that archiving JOBS makes."""
     env = ready(clock)
     count = [0]
 
@@ -289,7 +289,7 @@ def ready(clock: ManualClock) -> Environment:
 
 @pytest.fixture(autouse=True)
 def _one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the nth call is the same in every run, and a death in it is everybody's."""
+    """Replace thread pools by sequential calls, so that the nth call is the same in every run."""
 
     class Here:
         def __init__(self, *_: object, **__: object) -> None:
@@ -309,7 +309,7 @@ def _one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def at_call(nth: int, act: Callable[[], None]) -> Callable[..., None]:
-    """Does *act* when it is called for the nth time, and nothing at any other."""
+    """Return a hook that calls *act* at its nth call, and does nothing otherwise."""
     count = [0]
 
     def meddle(*_: object, **__: object) -> None:
@@ -326,7 +326,7 @@ def die() -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_race_archiving_dies(clock: ManualClock, when: str) -> None:
-    """After any step every job can still be read, and the next run finishes what this one began."""
+    """If `archive` dies at any call, every job stays readable, and the next run finishes the work."""
     for nth in range(1, calls_of_a_run(clock) + 1):
         env = ready(clock)
         with pytest.raises(Died):
@@ -339,8 +339,8 @@ def test_race_archiving_dies(clock: ManualClock, when: str) -> None:
         assert [read_job(env, job).problem for job in JOBS] == [None] * 3
 
 
-def test_race_answers_of_an_archiving_are_lost(clock: ManualClock) -> None:
-    """A call that was carried out and answered with an error: the run ends or goes on, and another finishes."""
+def test_race_answers_of_archive_lost(clock: ManualClock) -> None:
+    """If any call is made and its answer is lost, no job is lost, and the next run finishes the work."""
 
     def lose() -> None:
         raise RetryableError("503")
@@ -354,8 +354,8 @@ def test_race_answers_of_an_archiving_are_lost(clock: ManualClock) -> None:
         assert (live(env), archived(env)) == ([], list(JOBS))
 
 
-def test_race_retry_against_archiving(clock: ManualClock) -> None:
-    """A job that `retry` says it has opened is live, and stays so; one that it refuses goes to the archive."""
+def test_race_retry_during_archive(clock: ManualClock) -> None:
+    """A job that `retry` reports as reopened stays live; a job whose retry is refused ends in the archive."""
     opened = refused = 0
     for nth in range(1, calls_of_a_run(clock) + 1):
         env = ready(clock)
@@ -382,8 +382,8 @@ def test_race_retry_against_archiving(clock: ManualClock) -> None:
     assert refused
 
 
-def test_race_two_archivings(clock: ManualClock) -> None:
-    """A second run gets in at any step of the first: each job is in the archive, and none is left."""
+def test_race_two_archives(clock: ManualClock) -> None:
+    """If a second run starts at any step of the first, each job ends in the archive once."""
     for nth in range(1, calls_of_a_run(clock) + 1):
         env = ready(clock)
         assert run(meddled(env, at_call(nth, lambda env=env: run(env)))) == 0  # type: ignore[misc]
@@ -392,14 +392,14 @@ def test_race_two_archivings(clock: ManualClock) -> None:
         assert [read_job(env, job).problem for job in JOBS] == [None] * 3
 
 
-def test_race_removal_comes_late(clock: ManualClock, tmp_path: Path) -> None:
-    """Records are removed after a sleep in which the id was submitted anew: nothing ran that could be lost."""
+def test_race_late_removal(clock: ManualClock, tmp_path: Path) -> None:
+    """A late removal may delete a new record of the same id, and loses nothing, because no worker has begun it."""
     env = ready(clock)
 
     def meanwhile(name: str, *_: object, **__: object) -> None:
         if name == "delete" and live(env):
             run(env)
-            put(env, JobRecord("b", "series-sum", dispatch=1))  # a submit that looked before it was archived
+            put(env, JobRecord("b", "series-sum", dispatch=1))  # a submit that checked before the job was archived
             env.queue.send([announce(JobRecord("b", "series-sum"), 1)])
             worker_of(env, tmp_path).run()
             record = read_job(env, "b").stored.record  # type: ignore[union-attr]
@@ -409,7 +409,7 @@ def test_race_removal_comes_late(clock: ManualClock, tmp_path: Path) -> None:
     assert (live(env), archived(env)) == ([], list(JOBS))
 
 
-# ---- messages and submits that come late ----
+# ---- late messages and submits ----
 
 
 def worker_of(env: Environment, root: Path) -> Any:
@@ -428,7 +428,7 @@ BODIES = (
 
 @pytest.mark.parametrize("body", BODIES)
 def test_race_message_of_an_archived_job(clock: ManualClock, tmp_path: Path, body: dict[str, Any]) -> None:
-    """A message that comes late, or again, is deleted: it neither makes the job anew nor is it taken for nonsense."""
+    """A late or repeated message for an archived job is deleted: it neither creates the job again nor is rejected."""
     env = site_of(MemoryStore(clock), clock, "runs")
     put(env, *map(over, JOBS))
     env.store.put(f"{env.layout.job('b').input}input.txt", b"1\n10\n")
@@ -441,8 +441,8 @@ def test_race_message_of_an_archived_job(clock: ManualClock, tmp_path: Path, bod
     assert env.queue.depth().available == 0
 
 
-def test_race_message_at_any_step_of_an_archiving(clock: ManualClock, tmp_path: Path) -> None:
-    """There is no step between which a message that makes its own record would begin the job again."""
+def test_race_message_at_any_step_of_archive(clock: ManualClock, tmp_path: Path) -> None:
+    """At no step of `archive` does a message that carries a whole job start the job again."""
     for nth in range(1, calls_of_a_run(clock) + 1):
         env = ready(clock)
         env.queue.send([Message(json.dumps(BODIES[1]), "b", "x")])
@@ -452,8 +452,8 @@ def test_race_message_at_any_step_of_an_archiving(clock: ManualClock, tmp_path: 
         assert read_job(env, "b").stored.record.epoch == 1  # type: ignore[union-attr]
 
 
-def test_submit_of_an_archived_job_says_so(env: Environment, clock: ManualClock) -> None:
-    """And begins nothing."""
+def test_submit_reports_an_archived_job(env: Environment, clock: ManualClock) -> None:
+    """Submitting an archived id reports that it is archived, and creates no record."""
     put(env, over("a"))
     clock.advance(SECONDS + 1)
     run(env)
@@ -464,10 +464,10 @@ def test_submit_of_an_archived_job_says_so(env: Environment, clock: ManualClock)
     assert live(env) == ["new"]
 
 
-def test_a_submit_that_looked_too_early_is_found_out(
+def test_a_late_submit_of_an_archived_id_is_cancelled(
     env: Environment, clock: ManualClock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No worker begins it; reconcile cancels it with the reason; retry refuses; and the archive keeps what it had."""
+    """A record submitted over an archived id never runs: reconcile cancels it, and the archive keeps its record."""
     put(env, over("b"))
     clock.advance(SECONDS + 1)
     run(env)
@@ -489,8 +489,8 @@ def test_a_submit_that_looked_too_early_is_found_out(
     assert archived(env, Query(states=(State.FAILED,))) == ["b"]
 
 
-def test_cancel_and_retry_of_an_archived_job_say_so(env: Environment, clock: ManualClock) -> None:
-    """It is not said that there is none."""
+def test_cancel_and_retry_report_an_archived_job(env: Environment, clock: ManualClock) -> None:
+    """Cancel and retry report that the job is archived, and not that it is missing."""
     put(env, over("a"))
     clock.advance(SECONDS + 1)
     run(env)
@@ -499,21 +499,21 @@ def test_cancel_and_retry_of_an_archived_job_say_so(env: Environment, clock: Man
             act(env, "a")
 
 
-# ---- that these tests would notice ----
+# ---- these tests detect bugs ----
 
 
-def test_a_worker_that_does_not_look_is_found_out(
+def test_a_worker_without_the_tombstone_check_is_detected(
     clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It begins the job again, or makes it anew."""
+    """The tests above fail if workers do not check for tombstones."""
     monkeypatch.setattr("lifecycle.attempt.worker.is_archived", lambda *_: False)
     for number, body in enumerate(BODIES):
         with pytest.raises(AssertionError):
             test_race_message_of_an_archived_job(clock, tmp_path / str(number), body)
 
 
-def test_a_mark_without_a_condition_is_found_out(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes a job away that was opened again."""
+def test_an_unconditional_mark_is_detected(clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests above fail if a record is marked as archived without a condition, which would undo a retry."""
 
     def mark(env: Environment, one: Any, name: str, _: object) -> bool:
         env.store.put(env.layout.job(one.job).record, encode_record(evolve(one.stored.record, archived=name)))
@@ -521,13 +521,13 @@ def test_a_mark_without_a_condition_is_found_out(clock: ManualClock, monkeypatch
 
     monkeypatch.setattr(archiving, "_mark", mark)
     with pytest.raises(AssertionError):
-        test_race_retry_against_archiving(clock)
+        test_race_retry_during_archive(clock)
 
 
-def test_records_that_go_before_their_tombstones_are_found_out(
+def test_records_removed_before_their_tombstones_are_detected(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A death in between would leave a job that nobody can find."""
+    """The tests above fail if a record is removed before its tombstone is written, since a crash would lose the job."""
     real = archiving.put_tombstone
 
     def too_late(store: Any, keys: Any, tombstone: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the client does when something is wrong: with a key in the bucket, a link on disk, a call, or a command line."""
+"""The client's behaviour on odd keys, links, failing calls and wrong arguments."""
 
 import io
 import json
@@ -35,7 +35,7 @@ DENIED = ConfigError("wrong key")
 
 @pytest.fixture
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
-    """In memory, where any key can stand, as in a bucket."""
+    """Return an environment in memory, where any key can exist, as in a bucket."""
     monkeypatch.chdir(tmp_path)
     clock, settings = SystemClock(), from_environ({}, None)
     store = MemoryStore(clock)
@@ -62,7 +62,7 @@ def record_of(env: Environment, job: str) -> JobRecord:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, *, only: str = "") -> None:
-    """Let the ledger's method *name* raise *error*, for keys that contain *only*."""
+    """Make the record store's method *name* raise *error*, for keys that contain *only*."""
     real = getattr(RecordStore, name)
 
     def fail(self: RecordStore, key: str, *rest: Any) -> Any:
@@ -77,13 +77,13 @@ def requests(*jobs: str) -> list[JobRequest]:
     return [JobRequest(job, "w", {}) for job in jobs]
 
 
-# ---- what keys and links say is not believed ----
+# ---- keys and links are not trusted ----
 
 
 def test_no_log_is_written_outside_the_folder(
     env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever can write to the bucket can name a key as he likes; he cannot write to the operator's disk by it."""
+    """A key with `..` in it is never written outside the target folder."""
     put(env, "a")
     env.store.put("a/log/../../../evil.txt", b"owned")
     env.store.put("a/log/e1.jsonl", b"fine")
@@ -94,10 +94,10 @@ def test_no_log_is_written_outside_the_folder(
 
 
 @pytest.mark.parametrize("name", ["../../evil", "a/b", ".hidden", "a b"])
-def test_a_key_that_names_no_job_is_told_and_left_alone(
+def test_a_key_without_a_valid_job_id_is_reported_and_skipped(
     env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """A job's id becomes a path, so it is checked before it does."""
+    """A record whose key is not a valid job id is reported, and never becomes a path."""
     put(env, name)
     env.store.put(f"{name}/log/e1.jsonl", b"owned")
     put(env, "good")
@@ -107,8 +107,8 @@ def test_a_key_that_names_no_job_is_told_and_left_alone(
     assert [found.job for found in read_all(env) if found.stored] == ["good"]
 
 
-def test_a_record_that_bears_another_id_is_left_alone(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither its messages nor its files could be the right ones."""
+def test_a_record_with_another_id_is_reported_and_skipped(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    """A record that names another job than its key is reported, and gets no message."""
     put(env, "a", JobRecord("../b", "series-sum"))
     assert reconcile.run(env, older=timedelta(0), dry_run=False, as_json=False) == 1
     assert "names another job, '../b'" in capsys.readouterr().err
@@ -116,8 +116,8 @@ def test_a_record_that_bears_another_id_is_left_alone(env: Environment, capsys: 
 
 
 @pytest.mark.parametrize("link", ["out/a", "out/a/log", "out/a/log/e1.jsonl"])
-def test_links_in_the_folder_are_not_followed_out_of_it(env: Environment, tmp_path: Path, link: str) -> None:
-    """Not the job's folder, not one in it, not a file."""
+def test_download_follows_no_link(env: Environment, tmp_path: Path, link: str) -> None:
+    """Download follows no link in the target folder, be it a file or a directory."""
     put(env, "a")
     env.store.put("a/log/e1.jsonl", b"owned")
     (tmp_path / "elsewhere" / "log").mkdir(parents=True)
@@ -127,8 +127,8 @@ def test_links_in_the_folder_are_not_followed_out_of_it(env: Environment, tmp_pa
     assert not list((tmp_path / "elsewhere").rglob("*.jsonl"))
 
 
-def test_a_damaged_result_does_not_keep_the_logs_away(env: Environment, tmp_path: Path) -> None:
-    """They may say what went wrong."""
+def test_logs_are_downloaded_if_the_result_is_damaged(env: Environment, tmp_path: Path) -> None:
+    """The logs of a job are downloaded even if its result cannot be read."""
     lost = CheckpointRef("a/checkpoints/e1/000001.json", "sha256:0", 1)
     put(env, "a", JobRecord("a", "s", state=State.COMPLETED, result=Result(lost, files=1, bytes=1)))
     env.store.put("a/log/e1.jsonl", b"fine")
@@ -137,8 +137,8 @@ def test_a_damaged_result_does_not_keep_the_logs_away(env: Environment, tmp_path
 
 
 @pytest.mark.parametrize("act", [control.cancel, control.retry])
-def test_what_is_no_job_id_reaches_no_key(env: Environment, act: control.JobAction) -> None:
-    """Not even one that exists."""
+def test_an_invalid_job_id_reaches_no_key(env: Environment, act: control.JobAction) -> None:
+    """An invalid job id is refused, even if such a key exists."""
     put(env, "../a")
     with pytest.raises(PermanentError, match="not a valid job id"):
         act(env, "../a")
@@ -146,13 +146,13 @@ def test_what_is_no_job_id_reaches_no_key(env: Environment, act: control.JobActi
         logs.run(env, "../a", console=False)
 
 
-# ---- one that fails does not stop the others; what is wrong for all does ----
+# ---- one failure does not stop the others; wrong credentials stop all ----
 
 
-def test_an_unreachable_job_does_not_keep_the_next_from_being_cancelled(
+def test_cancel_goes_on_after_a_failure(
     env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And it is named."""
+    """A job whose record cannot be read is reported, and the next one is cancelled."""
     put(env, "a")
     put(env, "b")
     failing(monkeypatch, "read", RetryableError("down"), only="/a.json")
@@ -162,7 +162,7 @@ def test_an_unreachable_job_does_not_keep_the_next_from_being_cancelled(
 
 
 def test_a_retry_whose_message_failed_says_how_to_send_it(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The record is queued by then, and fresh: only `--older 0` finds it at once."""
+    """If the message of a retry is not sent, the error names the command that sends it."""
 
     def send(_: object) -> None:
         raise RetryableError("no answer")
@@ -175,10 +175,10 @@ def test_a_retry_whose_message_failed_says_how_to_send_it(env: Environment, monk
 
 
 @pytest.mark.parametrize("error", [UnknownOutcomeError("lost"), PermanentError("odd")])
-def test_reconcile_numbers_the_others_though_one_cannot_be(
+def test_reconcile_goes_on_after_a_failed_write(
     env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
-    """Its message is out all the same, and that is what is told."""
+    """If a record cannot be updated after its message was sent, reconcile reports the job and updates the others."""
     put(env, "a")
     put(env, "b")
     failing(monkeypatch, "write", error, only="/a.json")
@@ -187,10 +187,10 @@ def test_reconcile_numbers_the_others_though_one_cannot_be(
     assert (record_of(env, "a").dispatch, record_of(env, "b").dispatch) == (0, 1)
 
 
-def test_wrong_credentials_are_one_error_and_not_one_for_each_job(
+def test_wrong_credentials_are_one_error(
     env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing was submitted, and exit 78 follows."""
+    """Wrong credentials end a command with one error, not one for each job."""
     failing(monkeypatch, "write", DENIED)
     with pytest.raises(ConfigError, match="wrong key"):
         submit.run(env, requests(*(f"j{number}" for number in range(200))), as_json=False)
@@ -201,10 +201,10 @@ def test_wrong_credentials_are_one_error_and_not_one_for_each_job(
             look()
 
 
-def test_a_wrong_queue_is_told_with_what_is_not_announced(
+def test_a_wrong_queue_is_reported_with_unsent_messages(
     env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Records that were written have no message, so they are counted before exit 78."""
+    """If the queue is wrong, jobs without a message are counted, and the remedy is named."""
 
     def send(_: object) -> None:
         raise DENIED
@@ -217,16 +217,16 @@ def test_a_wrong_queue_is_told_with_what_is_not_announced(
     assert "reconcile --older 0" in said.err
 
 
-def test_a_submit_of_unknown_outcome_says_how_to_go_on(
+def test_a_submit_of_unknown_outcome_names_the_remedy(
     env: Environment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The record may be there, without a message."""
+    """If the outcome of a write is unknown, the output names the command that sends a missing message."""
     failing(monkeypatch, "write", UnknownOutcomeError("lost"))
     assert submit.run(env, requests("a"), as_json=False) == 1
     assert "reconcile --older 0" in capsys.readouterr().err
 
 
-# ---- submit: what is asked for ----
+# ---- requests for jobs ----
 
 
 def read_lines(tmp_path: Path, text: str) -> list[JobRequest]:
@@ -235,21 +235,21 @@ def read_lines(tmp_path: Path, text: str) -> list[JobRequest]:
     return submit.read_requests([], file=file, workload="w", params=[])
 
 
-def test_a_job_asked_for_twice_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And submitted once."""
+def test_duplicate_requests_are_reported_and_submitted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Identical requests for one job are reported once, and submitted once."""
     found = read_lines(tmp_path, '{"job":"a"}\n{"job":"b"}\n{"job":"a"}\n{"job":"a"}')
     assert [request.job for request in found] == ["a", "b"]
     assert capsys.readouterr().err == "a: requested 3 times, submitted once\n"
 
 
-def test_a_job_asked_for_with_different_work_is_refused(tmp_path: Path) -> None:
-    """Neither can be chosen for the user."""
+def test_conflicting_requests_are_refused(tmp_path: Path) -> None:
+    """Two requests for one job with different work are an error."""
     with pytest.raises(ConfigError, match="a is requested twice with different work"):
         read_lines(tmp_path, '{"job":"a","params":{"x":1}}\n{"job":"a","params":{"x":2}}\n')
 
 
-def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
-    """U+2028 may stand in JSON as it is."""
+def test_only_newlines_end_a_line(tmp_path: Path) -> None:
+    """U+2028, which JSON allows in strings, does not end a line."""
     (request,) = read_lines(tmp_path, '{"job":"a","params":{"x":"p\u2028q"}}\r\n')
     assert request.params == {"x": "p\u2028q"}
 
@@ -263,20 +263,20 @@ def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
         '{"job":"a","params":{"STATE_SAVING_INTERVAL":"often"}}',
     ],
 )
-def test_a_line_that_no_worker_could_use_is_named(tmp_path: Path, line: str) -> None:
-    """Before anything is submitted."""
+def test_an_unusable_line_is_named(tmp_path: Path, line: str) -> None:
+    """A line that no worker could run is an error that names the line."""
     with pytest.raises(ConfigError, match="line 1"):
         read_lines(tmp_path, f"{line}\n")
 
 
-def test_a_parameter_that_is_no_json_is_a_text() -> None:
-    """NaN is none, whatever Python's reader says."""
+def test_a_parameter_that_is_not_json_is_a_string() -> None:
+    """A value that is not standard JSON, NaN included, is taken as a string."""
     (request,) = submit.read_requests(["a"], file=None, workload="w", params=["x=NaN", "y=1e3", "z=-Infinity"])
     assert request.params == {"x": "NaN", "y": 1000.0, "z": "-Infinity"}
 
 
-def test_a_saving_interval_that_is_no_time_is_refused() -> None:
-    """At the command, not hours later by a node."""
+def test_an_invalid_saving_interval_is_refused() -> None:
+    """Submit refuses an invalid saving interval, so that no worker receives it."""
     with pytest.raises(ConfigError, match=r"invalid STATE_SAVING_INTERVAL 'often'.* nothing was submitted"):
         submit.read_requests(["a"], file=None, workload="w", params=["STATE_SAVING_INTERVAL=often"])
 
@@ -285,10 +285,10 @@ def test_a_saving_interval_that_is_no_time_is_refused() -> None:
 
 
 @pytest.mark.parametrize("target", ["big", "nowhere"])
-def test_a_link_that_is_not_followed_is_told(
+def test_upload_refuses_a_job_with_a_link(
     env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str
 ) -> None:
-    """A part of the input must not be missing in silence; the other jobs go up."""
+    """A job whose folder contains a link is reported and not uploaded, and the others are."""
     (tmp_path / "big").mkdir()
     for job in "ab":
         (tmp_path / "jobs" / job).mkdir(parents=True)
@@ -299,8 +299,8 @@ def test_a_link_that_is_not_followed_is_told(
     assert [listed.key for listed in env.store.list("")] == ["b/input/x"]
 
 
-def test_force_changes_the_input_of_an_unfinished_job(env: Environment, tmp_path: Path) -> None:
-    """Nothing else does."""
+def test_only_force_changes_the_input_of_an_unfinished_job(env: Environment, tmp_path: Path) -> None:
+    """The input of an unfinished job is replaced with `--force`, and not without."""
     put(env, "a", JobRecord("a", "s", state=State.RUNNING))
     (tmp_path / "jobs/a").mkdir(parents=True)
     (tmp_path / "jobs/a/x").write_text("new")
@@ -311,7 +311,7 @@ def test_force_changes_the_input_of_an_unfinished_job(env: Environment, tmp_path
 
 
 def test_an_unreadable_record_protects_the_input(env: Environment, tmp_path: Path) -> None:
-    """It may be a running job's."""
+    """A job whose record cannot be read may be running, so its input is not changed."""
     env.store.put(".holdfast/records/a.json", b"nonsense")
     (tmp_path / "jobs/a").mkdir(parents=True)
     (tmp_path / "jobs/a/x").write_text("new")
@@ -319,11 +319,11 @@ def test_an_unreadable_record_protects_the_input(env: Environment, tmp_path: Pat
     assert env.store.get("a/input/x") is None
 
 
-# ---- what people see ----
+# ---- output ----
 
 
-def test_the_table_shows_texts_as_they_are(env: Environment) -> None:
-    """Brackets are no markup, and a workload's control characters do not reach the terminal."""
+def test_the_table_shows_plain_text(env: Environment) -> None:
+    """The table shows brackets literally, and drops control characters."""
     put(env, "a", JobRecord("a", "s", state=State.FAILED, error="no [/data/x]\x1b[2J"))
     text = io.StringIO()
     with RecordIndex(env, None) as index:
@@ -333,16 +333,16 @@ def test_the_table_shows_texts_as_they_are(env: Environment) -> None:
     assert "\x1b" not in text.getvalue()
 
 
-def test_status_shows_only_the_failed_if_asked(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
-    """The others are not in the way."""
+def test_status_filters_by_state(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--state` lists only jobs in that state."""
     put(env, "a", JobRecord("a", "s", state=State.FAILED))
     put(env, "b")
     assert status.run(env, [], parse_query(states=["failed"]), as_json=True, watch=False) == 0
     assert [json.loads(line)["job"] for line in capsys.readouterr().out.splitlines()] == ["a"]
 
 
-def test_logs_of_one_attempt(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
-    """And one that there is not is told, with those that there are."""
+def test_logs_can_be_limited_to_one_attempt(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--epoch` prints one attempt; an unknown one is an error that lists the attempts."""
     put(env, "a")
     for epoch in (1, 2):
         env.store.put(f"a/log/e{epoch}.jsonl", f"line {epoch}\n".encode())
@@ -353,7 +353,7 @@ def test_logs_of_one_attempt(env: Environment, capsys: pytest.CaptureFixture[str
 
 
 def test_purge_names_what_it_removes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """BUCKET without QUEUE_URL is not used, so it is not what is asked about."""
+    """The question names the storage that is really used: BUCKET without QUEUE_URL is not."""
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
     monkeypatch.setattr(purge, "confirm", asked.append)
@@ -362,7 +362,7 @@ def test_purge_names_what_it_removes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert str(tmp_path) in asked[0]
 
 
-def test_an_end_of_input_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_of_input_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-D at the question removes nothing."""
 
     def end(_: str) -> str:
@@ -374,10 +374,10 @@ def test_an_end_of_input_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("words", [("download", "file"), ("states", "--write", "none/such")])
-def test_what_the_disk_refuses_is_one_line(
+def test_a_file_error_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
-    """Not a traceback."""
+    """A file that cannot be written is reported in one line, without a traceback."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("QUEUE_URL", raising=False)
     (tmp_path / "file").write_text("")
@@ -386,7 +386,7 @@ def test_what_the_disk_refuses_is_one_line(
 
 
 def test_max_jobs_is_at_least_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """A worker that takes nothing is a slip of the pen."""
+    """`--max-jobs` below 1 is refused."""
     with pytest.raises(SystemExit, match="2"):
         main(("worker", "--max-jobs", "-1"))
     assert "1 or more" in capsys.readouterr().err
@@ -395,8 +395,8 @@ def test_max_jobs_is_at_least_one(capsys: pytest.CaptureFixture[str]) -> None:
 # ---- settings ----
 
 
-def test_settings_may_lie_in_a_table_of_their_own(tmp_path: Path) -> None:
-    """In a file that others use too."""
+def test_settings_may_be_in_their_own_table(tmp_path: Path) -> None:
+    """Settings may be in a `[holdfast]` table of a shared file."""
     file = tmp_path / "holdfast.toml"
     file.write_text('[holdfast]\nLEASE = "60s"\nHEARTBEAT = 5\n')
     assert from_environ({}, file).lease == timedelta(seconds=60)
@@ -406,7 +406,7 @@ def test_settings_may_lie_in_a_table_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("setting", [{"LEASE": "20s"}, {"LEASE": "12h"}, {"HEARTBEAT": "31s"}])
-def test_a_wrong_pair_says_where_it_came_from(setting: dict[str, str]) -> None:
-    """So that one knows where to change it."""
+def test_a_conflict_of_two_settings_names_their_origin(setting: dict[str, str]) -> None:
+    """An error about two settings that contradict each other names the origin of each."""
     with pytest.raises(ConfigError, match="environment"):
         from_environ(setting, None)

@@ -1,4 +1,4 @@
-"""Every command of the client, on files in a temporary folder, through the same `main` that the installed one calls."""
+"""Each command of the client, on files in a temporary folder, called through the `main` of the installed command."""
 
 import json
 import subprocess
@@ -52,12 +52,12 @@ def held_of(env: Environment, job: str) -> StoredRecord:
 
 
 def put(env: Environment, record: JobRecord) -> None:
-    """Let *record* stand there, whatever stood there before."""
+    """Write *record*, over any that exists."""
     env.store.put(env.layout.job(record.job).record, encode_record(record))
 
 
 def complete(env: Environment, job: str, text: str, tmp_path: Path) -> None:
-    """Let *job* be completed, with *text* for its output."""
+    """Record *job* as completed, with *text* as its output."""
     folder = tmp_path / f"made-{job}" / "output"
     folder.mkdir(parents=True)
     (folder / "output.txt").write_text(text)
@@ -72,7 +72,7 @@ def complete(env: Environment, job: str, text: str, tmp_path: Path) -> None:
 
 
 def test_upload_makes_each_sub_folder_a_job(env: Environment, run: Run, tmp_path: Path) -> None:
-    """Files keep their paths below input/."""
+    """Each subfolder becomes a job, and its files keep their paths below `input/`."""
     for name in ("a/input.txt", "b/deep/data.bin"):
         path = tmp_path / "jobs" / name
         path.parent.mkdir(parents=True)
@@ -81,8 +81,8 @@ def test_upload_makes_each_sub_folder_a_job(env: Environment, run: Run, tmp_path
     assert [listed.key for listed in env.store.list("")] == ["a/input/input.txt", "b/input/deep/data.bin"]
 
 
-def test_upload_names_what_is_wrong_and_uploads_the_rest(env: Environment, run: Run, tmp_path: Path) -> None:
-    """An empty folder, and a name that is no job id, do not stop the others."""
+def test_upload_reports_invalid_folders_and_uploads_the_rest(env: Environment, run: Run, tmp_path: Path) -> None:
+    """Empty folders and names that are not job ids are reported, and the other folders are uploaded."""
     for name in ("empty", "not an id", "good"):
         (tmp_path / "jobs" / name).mkdir(parents=True)
     (tmp_path / "jobs" / "not an id" / "x").write_text("x")
@@ -96,7 +96,7 @@ def test_upload_names_what_is_wrong_and_uploads_the_rest(env: Environment, run: 
 
 
 def test_upload_leaves_the_input_of_an_unfinished_job_alone(env: Environment, run: Run, tmp_path: Path) -> None:
-    """What a running job started from does not change under it."""
+    """The input of an unfinished job is not changed."""
     put(env, JobRecord("a", "series-sum", state=State.RUNNING))
     (tmp_path / "jobs" / "a").mkdir(parents=True)
     (tmp_path / "jobs" / "a" / "input.txt").write_text("new")
@@ -108,8 +108,8 @@ def test_upload_leaves_the_input_of_an_unfinished_job_alone(env: Environment, ru
 @pytest.mark.parametrize(
     "words", [("upload", "nowhere"), ("submit",), ("submit", "no such"), ("submit", "a", "--param", "x")]
 )
-def test_a_wrong_command_is_one_line_and_78(run: Run, words: tuple[str, ...]) -> None:
-    """What, where and what to do, in a line, and nothing done."""
+def test_a_wrong_command_prints_one_line_and_exits_78(run: Run, words: tuple[str, ...]) -> None:
+    """A wrong command prints one line on stderr, does nothing, and exits with 78."""
     code, out, err = run(*words)
     assert code == 78
     assert err.startswith("holdfast: ")
@@ -121,15 +121,15 @@ def test_a_wrong_command_is_one_line_and_78(run: Run, words: tuple[str, ...]) ->
 
 
 def test_submit_writes_a_record_and_sends_a_message(env: Environment, run: Run) -> None:
-    """The record is queued, and the message names it."""
+    """Each submitted job has a queued record and a message."""
     assert run("submit", "a", "b", "--param", "x=1", "--param", "y=hot")[:2] == (0, "2 submitted\n")
     record = record_of(env, "a")
     assert (record.state, record.params, record.dispatch) == (State.QUEUED, {"x": 1, "y": "hot"}, 1)
     assert env.queue.depth().available == 2
 
 
-def test_submitting_twice_says_so_and_sends_nothing_twice(env: Environment, run: Run) -> None:
-    """A job id is submitted once."""
+def test_submitting_twice_sends_one_message(env: Environment, run: Run) -> None:
+    """A job submitted again is reported as already submitted, and gets no second message."""
     run("submit", "a")
     code, out, err = run("submit", "a", "a", "b")
     assert code == 0
@@ -139,7 +139,7 @@ def test_submitting_twice_says_so_and_sends_nothing_twice(env: Environment, run:
 
 
 def test_submit_takes_a_folder_and_a_file_of_jobs(env: Environment, run: Run, tmp_path: Path) -> None:
-    """The sub-folders' names, or the lines' jobs, each with its own workload and parameters."""
+    """Jobs come from the subfolders of a folder and from the lines of a file, which may set workload and parameters."""
     (tmp_path / "jobs" / "a").mkdir(parents=True)
     (tmp_path / "more.jsonl").write_text('{"job": "b", "workload": "relax", "params": {"t": 1}}\n\n{"job": "c"}\n')
     assert run("submit", "jobs", "--from", "more.jsonl", "--param", "t=0")[0] == 0
@@ -151,8 +151,10 @@ def test_submit_takes_a_folder_and_a_file_of_jobs(env: Environment, run: Run, tm
 @pytest.mark.parametrize(
     "line", ["nonsense", "[]", '{"job": "a b"}', '{"job": "a", "colour": 1}', '{"job": "a", "params": 1}']
 )
-def test_a_wrong_line_is_named_and_nothing_is_submitted(env: Environment, run: Run, tmp_path: Path, line: str) -> None:
-    """File and line are named, before anything is written."""
+def test_an_invalid_line_is_named_and_nothing_is_submitted(
+    env: Environment, run: Run, tmp_path: Path, line: str
+) -> None:
+    """An error names the file and the line, and nothing is written."""
     (tmp_path / "jobs.jsonl").write_text(f'{{"job": "good"}}\n{line}\n')
     code, _, err = run("submit", "--from", "jobs.jsonl")
     assert code == 78
@@ -160,14 +162,14 @@ def test_a_wrong_line_is_named_and_nothing_is_submitted(env: Environment, run: R
     assert not list(env.store.list(""))
 
 
-def test_submit_as_json_says_what_became_of_each(run: Run) -> None:
-    """One object a line."""
+def test_submit_as_json_prints_one_object_per_job(run: Run) -> None:
+    """`--json` prints one object per job, with its outcome."""
     lines = [json.loads(line) for line in run("submit", "a", "b", "--json")[1].splitlines()]
     assert sorted((line["job"], line["outcome"]) for line in lines) == [("a", "submitted"), ("b", "submitted")]
 
 
-def test_a_submit_that_died_is_mended_by_reconcile(env: Environment, run: Run) -> None:
-    """A record whose message was never sent gets one; a settled or fresh one does not."""
+def test_reconcile_sends_messages_that_submit_did_not(env: Environment, run: Run) -> None:
+    """Reconcile sends a message for each old unfinished job without an owner, and for no other."""
     run("submit", "a", "b")
     env.queue.purge()
     put(env, JobRecord("done", "series-sum", state=State.CANCELLED))
@@ -183,8 +185,8 @@ def test_a_submit_that_died_is_mended_by_reconcile(env: Environment, run: Run) -
     assert env.queue.depth().available == 2
 
 
-def test_reconcile_counts_a_completed_job_that_is_not_published(env: Environment, run: Run, tmp_path: Path) -> None:
-    """Whoever receives its message publishes it."""
+def test_reconcile_sends_messages_for_unpublished_jobs(env: Environment, run: Run, tmp_path: Path) -> None:
+    """A completed job that is not published gets a message, so that a worker publishes it."""
     complete(env, "a", "x", tmp_path)
     record = record_of(env, "a")
     assert record.result is not None
@@ -195,8 +197,8 @@ def test_reconcile_counts_a_completed_job_that_is_not_published(env: Environment
 # ---- status, queue, storage, logs ----
 
 
-def test_status_as_json_has_what_machines_read(env: Environment, run: Run) -> None:
-    """At least the fields that docs/operations.md promises."""
+def test_status_as_json_has_the_documented_fields(env: Environment, run: Run) -> None:
+    """Each line has the fields that docs/operations.md promises."""
     run("submit", "a")
     entry = json.loads(run("status", "--json")[1])
     assert entry["job"] == "a"
@@ -204,8 +206,8 @@ def test_status_as_json_has_what_machines_read(env: Environment, run: Run) -> No
     assert {"done", "total"} <= entry["progress"].keys()
 
 
-def test_status_tells_the_age_of_a_checkpoint(env: Environment, run: Run, tmp_path: Path) -> None:
-    """Number, step and age of the last commit."""
+def test_status_shows_the_age_of_a_checkpoint(env: Environment, run: Run, tmp_path: Path) -> None:
+    """A job's last checkpoint is shown with number, step and age."""
     complete(env, "a", "x", tmp_path)
     record = record_of(env, "a")
     assert record.checkpoint is not None
@@ -215,8 +217,8 @@ def test_status_tells_the_age_of_a_checkpoint(env: Environment, run: Run, tmp_pa
     assert checkpoint["age_s"] > 86_400
 
 
-def test_status_for_people_has_a_line_a_job_and_a_summary(env: Environment, run: Run) -> None:
-    """A job that is not there, and a record that cannot be read, are named, and the others shown."""
+def test_status_as_text_has_one_line_per_job_and_a_summary(env: Environment, run: Run) -> None:
+    """Missing jobs and unreadable records are reported, and the others are still listed."""
     run("submit", "a")
     put(env, JobRecord("b", "series-sum", state=State.FAILED, error="no input\nand more"))
     env.store.put(env.layout.job("c").record, b"nonsense")
@@ -229,22 +231,22 @@ def test_status_for_people_has_a_line_a_job_and_a_summary(env: Environment, run:
     assert run("status", "nowhere")[0] == 1
 
 
-def test_a_stale_owner_is_shown_as_such(env: Environment, run: Run) -> None:
-    """An owner whose lease ran out is probably gone."""
+def test_a_stale_owner_is_shown(env: Environment, run: Run) -> None:
+    """A job whose owner's lease has expired is shown as stale."""
     put(env, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", lease_s=-10))
     assert "running (stale)" in run("status")[1]
     assert json.loads(run("status", "--json")[1])["stale"] is True
 
 
 def test_queue_counts(run: Run) -> None:
-    """Available, in flight, delayed, for people and machines."""
+    """`queue` counts available, in-flight and delayed messages, as text and as JSON."""
     run("submit", "a", "b")
     assert run("queue")[1].startswith("2 available, 0 in flight, 0 delayed")
     assert json.loads(run("queue", "--json")[1]) == {"available": 2, "in_flight": 0, "delayed": 0}
 
 
-def test_storage_tells_what_is_there_by_job(env: Environment, run: Run, tmp_path: Path) -> None:
-    """Objects and bytes by kind, and a total."""
+def test_storage_counts_objects_by_job(env: Environment, run: Run, tmp_path: Path) -> None:
+    """`storage` counts objects and bytes by job and kind, and in total."""
     complete(env, "a", "12345", tmp_path)
     shares = {share["job"]: share for share in map(json.loads, run("storage", "--json")[1].splitlines())}
     assert shares["a"]["objects"] == 3
@@ -254,7 +256,7 @@ def test_storage_tells_what_is_there_by_job(env: Environment, run: Run, tmp_path
 
 
 def test_logs_prints_every_attempt_in_order(env: Environment, run: Run) -> None:
-    """Epoch 10 comes after epoch 9, and a line is readable."""
+    """Attempts are printed in numerical order, with one line per event."""
     put(env, JobRecord("a", "series-sum"))
     keys = env.layout.job("a")
     assert run("logs", "a") == (
@@ -276,7 +278,7 @@ def test_logs_prints_every_attempt_in_order(env: Environment, run: Run) -> None:
 
 
 def test_download_fetches_verifies_and_does_not_fetch_again(env: Environment, run: Run, tmp_path: Path) -> None:
-    """Outputs and logs, and the state if asked for."""
+    """Outputs, logs and, on request, the state are downloaded; files that are already there are not fetched again."""
     complete(env, "a", "result", tmp_path)
     run("submit", "b")
     code, out, _ = run("download", "out", "--state")
@@ -290,7 +292,7 @@ def test_download_fetches_verifies_and_does_not_fetch_again(env: Environment, ru
 
 
 def test_download_does_not_mix_checkpoints(env: Environment, run: Run, tmp_path: Path) -> None:
-    """Files that an older one left, and the newer does not have, would go on with it; what is half fetched will not."""
+    """A file of another checkpoint in the target is an error; a partial download is not."""
     complete(env, "a", "result", tmp_path)
     (tmp_path / "out/a/state/output").mkdir(parents=True)
     (tmp_path / "out/a/state/output/.holdfast-0123456789abcdef.part").write_text("half")
@@ -303,8 +305,8 @@ def test_download_does_not_mix_checkpoints(env: Environment, run: Run, tmp_path:
     assert (tmp_path / "out/a/state/output/old.chk").read_text() == "of before"
 
 
-def test_download_names_what_is_damaged(env: Environment, run: Run, tmp_path: Path) -> None:
-    """A wrong byte is not handed out as a result."""
+def test_download_rejects_damaged_files(env: Environment, run: Run, tmp_path: Path) -> None:
+    """A file with the wrong hash is an error, and is not left in the target."""
     complete(env, "a", "result", tmp_path)
     (pack,) = [listed.key for listed in env.store.list("a/packs/")]
     env.store.put(pack, b"resulT")
@@ -318,7 +320,7 @@ def test_download_names_what_is_damaged(env: Environment, run: Run, tmp_path: Pa
 
 
 def test_cancel_ends_a_waiting_job_at_once_and_under_a_new_epoch(env: Environment, run: Run) -> None:
-    """So that a node that was only thought to be gone cannot undo it."""
+    """A job without an owner is cancelled under a new epoch, so that a zombie cannot undo it."""
     run("submit", "a")
     assert run("cancel", "a")[:2] == (0, "a: cancelled\n")
     assert (record_of(env, "a").state, record_of(env, "a").epoch) == (State.CANCELLED, 1)
@@ -329,23 +331,23 @@ def test_cancel_ends_a_waiting_job_at_once_and_under_a_new_epoch(env: Environmen
 
 
 def test_cancel_asks_the_owner_of_a_running_job(env: Environment, run: Run) -> None:
-    """The owner ends it; nothing else of its record changes."""
+    """The cancellation of an owned job is only requested: the owner carries it out."""
     put(env, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", epoch=3, lease_s=120))
     assert run("cancel", "a")[1] == "a: cancellation requested; n ends the job at its next heartbeat\n"
     assert record_of(env, "a").control.cancel
     assert record_of(env, "a").epoch == 3
 
 
-def test_cancel_takes_a_stale_job_over(env: Environment, run: Run) -> None:
-    """An owner whose lease ran out would not hear."""
+def test_cancel_ends_a_stale_job(env: Environment, run: Run) -> None:
+    """A job whose lease has expired is cancelled at once, under a new epoch."""
     put(env, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", epoch=3, lease_s=-10))
     assert run("cancel", "a")[1] == "a: cancelled\n"
     assert record_of(env, "a").epoch == 4
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
-def test_retry_opens_a_job_again_and_announces_it(env: Environment, run: Run, tmp_path: Path, state: State) -> None:
-    """It goes on from its checkpoint, or, if that is wished, from the start."""
+def test_retry_reopens_a_job_and_sends_a_message(env: Environment, run: Run, tmp_path: Path, state: State) -> None:
+    """A retried job is queued with its checkpoint and a new message; `--from-start` drops the checkpoint."""
     complete(env, "a", "x", tmp_path)
     before = evolve(record_of(env, "a"), state=state, result=None, failures=3, error="no", dispatch=4, ran_s=9.0)
     put(env, before)
@@ -363,8 +365,8 @@ def test_retry_opens_a_job_again_and_announces_it(env: Environment, run: Run, tm
     assert (record.checkpoint, record.ran_s) == (None, 0.0)
 
 
-def test_retry_from_start_leaves_a_demo_job_no_state_to_go_on_from(env: Environment, run: Run) -> None:
-    """Such a job's worker would take up `state.txt` where there is no checkpoint; without the option it may."""
+def test_retry_from_start_removes_the_state_of_a_demo_job(env: Environment, run: Run) -> None:
+    """`--from-start` removes a demo job's `state.txt`, from which the worker would continue; a plain retry keeps it."""
     run("submit", "a")
     before = evolve(record_of(env, "a"), state=State.FAILED, demo=True, error="state.txt is of another input")
     state = f"{env.layout.job('a').folder}state.txt"
@@ -375,16 +377,16 @@ def test_retry_from_start_leaves_a_demo_job_no_state_to_go_on_from(env: Environm
         assert (env.store.get(state) is not None) is is_left
 
 
-def test_retry_refuses_what_is_not_over_or_is_done(env: Environment, run: Run) -> None:
-    """Only failed and cancelled jobs are tried again."""
+def test_retry_refuses_unfinished_jobs(env: Environment, run: Run) -> None:
+    """Only failed and cancelled jobs can be retried."""
     run("submit", "a")
     code, _, err = run("retry", "a")
     assert code == 1
     assert "a: is queued: only a failed or cancelled job can be retried" in err
 
 
-def test_purge_asks_and_takes_no_answer_for_a_no(env: Environment, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a person to ask, --yes is needed; anything but yes is no."""
+def test_purge_needs_a_yes(env: Environment, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Purge requires the answer "yes", or `--yes` if there is no terminal."""
     run("submit", "a")
     assert run("purge", "storage")[0] == 78
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -403,7 +405,7 @@ def test_purge_asks_and_takes_no_answer_for_a_no(env: Environment, run: Run, mon
 
 
 def test_states_and_settings_are_printed(run: Run) -> None:
-    """For people and for machines."""
+    """`states` and `settings` print text, and JSON on request."""
     assert run("states")[1].startswith("<!-- Generated")
     assert run("states", "--diagram")[1].startswith("stateDiagram-v2")
     assert json.loads(run("states", "--json")[1].splitlines()[0])["source"] == "queued"
@@ -411,8 +413,8 @@ def test_states_and_settings_are_printed(run: Run) -> None:
     assert json.loads(run("settings", "--json")[1].splitlines()[0])["name"] == "QUEUE_URL"
 
 
-def test_help_loads_nothing_heavy() -> None:
-    """What a command does not need, it does not wait for."""
+def test_the_parser_imports_no_heavy_module() -> None:
+    """Building the argument parser imports no large dependency."""
     heavy = "boto3 botocore rich cattrs attr transitions tenacity"
     script = f"import sys, client.cli; client.cli.parser(); print([m for m in '{heavy}'.split() if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -423,7 +425,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_show_report_and_doctor_as_commands(env: Environment, run: Run, tmp_path: Path) -> None:
-    """As people type them; what is asked for wrongly is told in a line."""
+    """The commands parse their options, and exit with 78 if an option is invalid."""
     run("submit", "a", "--label", "set=x")
     code, out, _ = run("show", "a")
     assert code == 0
@@ -439,8 +441,8 @@ def test_show_report_and_doctor_as_commands(env: Environment, run: Run, tmp_path
     assert run("status", "--label", "set=y", "--reverse", "--limit", "1")[1].splitlines()[-1] == "0 jobs"
 
 
-def test_submit_refuses_a_record_that_nobody_could_read(env: Environment, run: Run, tmp_path: Path) -> None:
-    """Parameters that are too large or nested too deep: said, and nothing is put; the other jobs are submitted."""
+def test_submit_refuses_records_beyond_the_limits(env: Environment, run: Run, tmp_path: Path) -> None:
+    """Parameters that are too large or too deep are refused, and the other jobs are submitted."""
     deep = json.loads("[" * 200 + "]" * 200)
     orders = [{"job": "a", "params": {"x": "y" * (600 << 10)}}, {"job": "b", "params": {"x": deep}}, {"job": "c"}]
     file = tmp_path / "orders.jsonl"

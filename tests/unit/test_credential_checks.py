@@ -1,4 +1,4 @@
-"""What `holdfast doctor` says of signatures and keys."""
+"""Credential checks: the results of `holdfast doctor` for signing and keys."""
 
 import json
 from datetime import timedelta
@@ -19,8 +19,8 @@ def told(environ: dict[str, str], clock: ManualClock | None = None) -> dict[str,
     return {result.subject: (result.ok, result.line()) for result in found}
 
 
-def test_whether_messages_are_signed_is_told() -> None:
-    """Off, on, and on with a second key that is taken."""
+def test_signing_is_reported() -> None:
+    """The result says that signing is off, on, or on with a second accepted key."""
     key = {"JOB_SIGNING_KEY": "0123456789-abcdef"}
     assert "off: anyone who may send" in told({})["signing"][1]
     assert "on: workers" in told(key)["signing"][1]
@@ -31,8 +31,8 @@ def test_whether_messages_are_signed_is_told() -> None:
     )
 
 
-def test_keys_that_expire_with_nobody_to_renew_them_are_told() -> None:
-    """That stops no worker yet, and will."""
+def test_keys_that_cannot_be_renewed_are_reported() -> None:
+    """Temporary keys that nothing renews are a warning."""
     plain = told({**LAYOUT, **KEYS})
     assert [plain[f"keys for the {what}"][0] for what in ("queue", "bucket")] == [True, True]
     fine, line = told({**LAYOUT, **KEYS, "AWS_TOKEN": "hush"})["keys for the queue"]
@@ -50,8 +50,10 @@ def test_keys_that_expire_with_nobody_to_renew_them_are_told() -> None:
         (None, True, "without an expiry time: read again when refused"),
     ],
 )
-def test_when_keys_of_a_file_expire_is_told(tmp_path: Path, left: timedelta | None, says: str, *, fine: bool) -> None:
-    """By the same reader that a worker has."""
+def test_the_expiry_of_keys_in_a_file_is_reported(
+    tmp_path: Path, left: timedelta | None, says: str, *, fine: bool
+) -> None:
+    """The result gives the expiry time of keys in a file, read as a worker reads it."""
     clock, file = ManualClock(), tmp_path / "keys"
     expires = {} if left is None else {"Expiration": (clock.now() + left).isoformat()}
     file.write_text(json.dumps({"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "hush", **expires}))

@@ -1,4 +1,4 @@
-"""The web page: who may use it, and what it takes as an order."""
+"""The dashboard's security, and its cancel and retry forms."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from lifecycle.states import State
 
 @pytest.fixture
 def env() -> Environment:
-    """An empty one."""
+    """Return an empty environment."""
     return new_site()
 
 
@@ -27,29 +27,29 @@ def web(env: Environment) -> Iterator[TestClient]:
 
 @pytest.fixture
 def locked(env: Environment) -> Iterator[TestClient]:
-    """One that wants a token."""
+    """Yield a client of a dashboard that requires a token."""
     yield from client_of(env, SecurityRules(names_of("127.0.0.1"), token=TOKEN))
 
 
-# ---- who may use it ----
+# ---- access ----
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "", "127.0.0.1.evil.example", "10.0.0.1", "["])
-def test_a_name_that_is_not_ours_is_refused(web: TestClient, host: str) -> None:
-    """A DNS name that somebody pointed at this machine must not read the page."""
+def test_unknown_host_names_are_refused(web: TestClient, host: str) -> None:
+    """A request under an unknown host name is refused, which prevents DNS rebinding."""
     answer = web.get("/", headers={"Host": host})
     assert answer.status_code == 421
     assert "Jobs by state" not in answer.text
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:1", "127.0.0.1:8765", "[::1]:8765", "LOCALHOST"])
-def test_our_names_are_ours(web: TestClient, host: str) -> None:
-    """Through a tunnel the port is another."""
+def test_known_host_names_are_accepted(web: TestClient, host: str) -> None:
+    """The loopback names are accepted with any port, since a tunnel changes the port."""
     assert web.get("/", headers={"Host": host}).status_code == 200
 
 
-def test_names_for_an_address_of_the_network() -> None:
-    """A bare address cannot be rebound; a name must be the machine's own or allowed."""
+def test_host_names_on_a_network_address() -> None:
+    """On a network address, bare addresses and allowed names are accepted, and other names are refused."""
     rules = SecurityRules(names_of(EVERYWHERE, ["Jobs.example"]), any_address=True)
     assert rules.accepts_host("192.168.7.7:8765")
     assert rules.accepts_host("[fe80::1]:8765")
@@ -60,7 +60,7 @@ def test_names_for_an_address_of_the_network() -> None:
 
 
 def test_without_the_token_nothing_is_shown(locked: TestClient, env: Environment) -> None:
-    """Neither pages nor assets nor events; nor with a part of it, or with the token as the cookie."""
+    """Without the token every page, asset, stream and action is refused; the token itself is not a valid cookie."""
     put(env, JobRecord("hidden", "s"))
     name = SecurityRules(frozenset(), token=TOKEN).cookie_name
     for path in ("/", "/jobs", "/jobs/hidden", "/nodes", "/events", "/assets/holdfast.js", f"/?token={TOKEN[:-1]}"):
@@ -70,7 +70,7 @@ def test_without_the_token_nothing_is_shown(locked: TestClient, env: Environment
 
 
 def test_the_token_becomes_a_cookie_and_leaves_the_address(locked: TestClient) -> None:
-    """So that neither history nor a bookmark of the page has it; the cookie is not the token."""
+    """A token in the URL is exchanged for a cookie, which does not contain it, and removed from the URL."""
     answer = locked.get(f"/jobs?state=failed&token={TOKEN}")
     assert (answer.status_code, answer.headers["location"]) == (303, "/jobs?state=failed")
     cookies = answer.headers.get_list("set-cookie")
@@ -79,8 +79,8 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(locked: TestClient) -
     assert locked.get("/jobs").status_code == 200
 
 
-def test_every_answer_says_what_browsers_may_load(web: TestClient) -> None:
-    """No inline script anywhere, so the policy can forbid it; nothing is kept by caches."""
+def test_every_response_has_security_headers(web: TestClient) -> None:
+    """Every response has a policy that forbids inline scripts and other origins, and pages are not cached."""
     for path in ("/", "/jobs", "/nodes", "/nowhere", "/assets/holdfast.js"):
         answer = web.get(path)
         limits = answer.headers["content-security-policy"]
@@ -98,8 +98,8 @@ def test_every_answer_says_what_browsers_may_load(web: TestClient) -> None:
 # ---- cancel and retry ----
 
 
-def test_cancel_and_retry_by_their_forms(web: TestClient, env: Environment) -> None:
-    """A look changes nothing; the form that was shown does; then back to the job."""
+def test_cancel_and_retry_forms(web: TestClient, env: Environment) -> None:
+    """Viewing a form changes nothing; posting it acts, and redirects to the job."""
     put(env, JobRecord("a", "s"))
     page = web.get("/jobs/a/cancel")
     assert page.status_code == 200
@@ -112,10 +112,10 @@ def test_cancel_and_retry_by_their_forms(web: TestClient, env: Environment) -> N
     assert state_of(env, "a") is State.QUEUED
 
 
-def test_the_operator_does_not_wait_for_who_is_told(
+def test_an_action_does_not_wait_for_webhooks(
     web: TestClient, env: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A receiver of webhooks may hang; the answer is out by then."""
+    """The response does not wait for the receiver of webhooks."""
     put(env, JobRecord("a", "s"))
     form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
     order: list[str] = []
@@ -138,8 +138,8 @@ def test_the_operator_does_not_wait_for_who_is_told(
     assert order == ["http.response.start", "http.response.body", "delivery of ['a']"]
 
 
-def test_retry_from_the_start_forgets_the_checkpoints(web: TestClient, env: Environment) -> None:
-    """Only where the box is ticked."""
+def test_retry_from_the_start_drops_the_checkpoints(web: TestClient, env: Environment) -> None:
+    """A retry drops the checkpoints only if the box is ticked."""
     ref = CheckpointRef("m", "blake3:0", 1, step=7)
     put(
         env,
@@ -159,7 +159,7 @@ def test_retry_from_the_start_forgets_the_checkpoints(web: TestClient, env: Envi
     "origin", ["http://evil.example", "null", "", "http://127.0.0.1:1", "http://127.0.0.1:8765.evil"]
 )
 def test_a_form_of_another_site_does_nothing(web: TestClient, env: Environment, origin: str) -> None:
-    """Even with the right token in it; another port is another site."""
+    """A post from another origin is refused, even with a valid form token; another port is another origin."""
     put(env, JobRecord("a", "s"))
     form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
     answer = web.post("/jobs/a/cancel", data=form, headers={"Origin": origin} if origin else {})
@@ -168,8 +168,8 @@ def test_a_form_of_another_site_does_nothing(web: TestClient, env: Environment, 
 
 
 @pytest.mark.parametrize("form", [{}, {"form_token": ""}, {"form_token": "0" * 64}, {"form_token": "é"}])
-def test_a_form_without_our_token_does_nothing(web: TestClient, env: Environment, form: dict[str, str]) -> None:
-    """Even from our own origin."""
+def test_a_form_without_a_token_does_nothing(web: TestClient, env: Environment, form: dict[str, str]) -> None:
+    """A post without a valid form token is refused, even from the same origin."""
     put(env, JobRecord("a", "s"))
     web.get("/jobs/a/cancel")
     assert web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE}).status_code == 403
@@ -177,7 +177,7 @@ def test_a_form_without_our_token_does_nothing(web: TestClient, env: Environment
 
 
 def test_the_token_of_another_session_does_nothing(web: TestClient, env: Environment) -> None:
-    """It is of the cookie's session."""
+    """A form token is valid only in the session of its cookie."""
     put(env, JobRecord("a", "s"))
     form = {"form_token": token_of(web.get("/jobs/a/cancel").text)}
     web.cookies.clear()
@@ -185,8 +185,8 @@ def test_the_token_of_another_session_does_nothing(web: TestClient, env: Environ
     assert state_of(env, "a") is State.QUEUED
 
 
-def test_what_cannot_be_done_is_said(web: TestClient, env: Environment) -> None:
-    """With the reason; a form that is too long is not read to its end; GET does nothing."""
+def test_impossible_actions_are_refused(web: TestClient, env: Environment) -> None:
+    """An action that is impossible, unknown or oversized is refused with a matching status."""
     put(env, JobRecord("a", "s", state=State.COMPLETED))
     form = {"form_token": _form_token(web, env)}
     answer = web.post("/jobs/a/cancel", data=form, headers={"Origin": HERE})

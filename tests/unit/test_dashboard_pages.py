@@ -1,4 +1,4 @@
-"""The web page: what it shows, that it escapes it, and what that is made from."""
+"""The dashboard's pages: content, escaping, and the data behind them."""
 
 import json
 import re
@@ -25,7 +25,7 @@ from lifecycle.states import EDGES, State
 
 @pytest.fixture
 def env() -> Environment:
-    """An empty one."""
+    """Return an empty environment."""
     return new_site()
 
 
@@ -34,11 +34,11 @@ def web(env: Environment) -> Iterator[TestClient]:
     yield from client_of(env)
 
 
-# ---- what is shown ----
+# ---- pages ----
 
 
 def test_every_text_is_escaped(web: TestClient, env: Environment) -> None:
-    """Whatever a record, a log or an address says stands there as text."""
+    """Text from records, logs and URLs is escaped on every page."""
     attempt = AttemptSummary(1, EVIL, AT.format(1), outcome=EVIL)
     record = JobRecord(
         "a",
@@ -73,15 +73,15 @@ def test_every_text_is_escaped(web: TestClient, env: Environment) -> None:
     assert "&lt;script&gt;" in web.get("/jobs/a").text
 
 
-def test_an_event_is_one_event_whatever_is_in_it() -> None:
-    """A line end in what the workload writes cannot begin another."""
+def test_server_sent_events_are_escaped() -> None:
+    """Newlines in a workload's output do not start another server-sent event."""
     told = event("console", {"text": "a\n\nevent: summary\ndata: {}\n\r\u2028"})
     assert told.count("\n") == 3
     assert json.loads(told.splitlines()[1].removeprefix("data: "))["text"].startswith("a\n\nevent: summary")
 
 
 def test_the_diagram_has_the_live_count_of_each_state(web: TestClient, env: Environment) -> None:
-    """Each a link to its jobs."""
+    """The diagram shows the count of each state, linked to its jobs."""
     put(env, *(JobRecord(f"j{n}", "s", state=State.FAILED) for n in range(3)), JobRecord("q", "s"))
     page = web.get("/").text
     for state in State:
@@ -91,8 +91,8 @@ def test_the_diagram_has_the_live_count_of_each_state(web: TestClient, env: Envi
     assert re.findall(r'data-count="total">(\d+)<', page) == ["4"]
 
 
-def test_what_changed_last_comes_first(web: TestClient, env: Environment) -> None:
-    """On the first page; and what is stale has no time to go, as nobody works on it."""
+def test_recently_changed_jobs_come_first(web: TestClient, env: Environment) -> None:
+    """The home page lists recently changed jobs first, and shows no remaining time for stale ones."""
     for job in ("old", "mid", "new"):
         put(env, JobRecord(job, "s", state=State.RUNNING, owner="n", lease_s=25, progress=Progress(1, 101, 1.0)))
         env.clock.sleep(20)
@@ -106,8 +106,8 @@ def jobs_on(page: str) -> list[str]:
     return re.findall(r'<th scope="row"><a href="/jobs/([^"]+)"', page)
 
 
-def test_jobs_by_pages_text_and_order(web: TestClient, env: Environment) -> None:
-    """A page past the end is the last one; what an address says wrongly is as if it were not there."""
+def test_jobs_are_paged_filtered_and_sorted(web: TestClient, env: Environment) -> None:
+    """The list of jobs can be paged, searched and sorted; invalid parameters are ignored."""
     put(env, *(JobRecord(f"job{n:03d}", "s", progress=Progress(n, 1000)) for n in range(120)))
     put(env, JobRecord("odd", "s", state=State.FAILED, error="No SPACE left", labels={"set": "Alpha"}))
     assert jobs_on(web.get("/jobs").text) == [f"job{n:03d}" for n in range(50)]
@@ -124,8 +124,8 @@ def test_jobs_by_pages_text_and_order(web: TestClient, env: Environment) -> None
         assert len(jobs_on(web.get(f"/jobs?{wrong}").text)) == 50
 
 
-def test_nodes_are_those_that_own_a_job(web: TestClient, env: Environment) -> None:
-    """Alive for as long as the lease; their rates added up, and compared by kind of machine."""
+def test_nodes_are_shown_with_their_rates(web: TestClient, env: Environment) -> None:
+    """Nodes that own a job are counted as alive or silent, with their total rate and the rate per kind."""
     for job, node, lease_s, kind in (("a", "n1", 120, "A<4090>"), ("b", "n2", 120, ""), ("c", "gone", -2, "A<4090>")):
         attempts = (AttemptSummary(1, node, "2030-01-01T00:00:00+00:00", kind=kind),)
         record = JobRecord(job, "s", state=State.RUNNING, owner=node, lease_s=lease_s, attempts=attempts)
@@ -138,8 +138,8 @@ def test_nodes_are_those_that_own_a_job(web: TestClient, env: Environment) -> No
     assert "A&lt;4090&gt;: <b>1</b> alive, <b>2.5</b> steps/s each</p>" in page
 
 
-def test_a_bucket_that_fails_is_said(web: TestClient, env: Environment) -> None:
-    """On the page of a job, and that may be another time; one that is not there is not there."""
+def test_a_failing_bucket_is_reported(web: TestClient, env: Environment) -> None:
+    """A job's page has status 503 if the bucket fails, and 404 if there is no such job."""
     put(env, JobRecord("a", "s"))
     assert isinstance(env.store, FailingStore)
     assert web.get("/jobs/none").status_code == 404
@@ -149,11 +149,11 @@ def test_a_bucket_that_fails_is_said(web: TestClient, env: Environment) -> None:
     assert "503" in answer.text
 
 
-# ---- the diagram, the way, the plots ----
+# ---- the diagram, the path, the plots ----
 
 
 def test_every_edge_of_the_table_is_on_every_drawing() -> None:
-    """And nothing else is; so the drawing cannot fall behind the table."""
+    """Each layout of the diagram draws exactly the edges of the state table, inside its bounds."""
     drawn = {(pair, trigger) for arrow in arrows() for pair in arrow.pairs for trigger in arrow.triggers}
     assert drawn == {((edge.source, edge.destination), edge.trigger) for edge in EDGES}
     for layout in LAYOUTS:
@@ -168,8 +168,8 @@ def log_event(at: int, event_: str, epoch: int = 1, **facts: object) -> history.
     return history.LogEvent(history.parse_time(AT.format(at)), epoch, "n", event_, facts)
 
 
-def test_the_way_of_a_job() -> None:
-    """A node that vanished, one that took over and ran to the end."""
+def test_the_path_of_a_job() -> None:
+    """The path of a job contains the edges taken by each attempt, vanished ones included."""
     gone = AttemptSummary(1, "n1", AT.format(0), outcome="vanished", useful_s=5, commits=1)
     last = AttemptSummary(2, "n2", AT.format(5), AT.format(9), "completed", resumed_step=7, useful_s=4)
     record = JobRecord("a", "s", state=State.COMPLETED, epoch=2, attempts=(gone, last))
@@ -189,8 +189,8 @@ def test_the_way_of_a_job() -> None:
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.SUPERSEDED])
 @pytest.mark.parametrize("outcome", [None, "timeout", "vanished", "cancelled", "invalid", "drained", "workload_failed"])
-def test_every_step_of_a_way_is_an_edge_of_the_table(state: State, outcome: str | None) -> None:
-    """Whatever the record says."""
+def test_every_step_of_a_path_is_an_edge_of_the_table(state: State, outcome: str | None) -> None:
+    """A job's path contains only edges of the state table, for any record."""
     edges = {(edge.source, edge.destination) for edge in EDGES}
     attempts = tuple(AttemptSummary(n, "n", AT.format(n), outcome=outcome, useful_s=n % 2) for n in range(1, 4))
     record = JobRecord("a", "s", state=state, epoch=3, attempts=attempts)
@@ -200,7 +200,7 @@ def test_every_step_of_a_way_is_an_edge_of_the_table(state: State, outcome: str 
 
 
 def test_progress_and_rate_over_time() -> None:
-    """From the logs, up to what the record says now; no rate across attempts."""
+    """Progress comes from the logs and the record, and the rate is not computed across attempts."""
     logged = [
         log_event(0, "input_loaded"),
         log_event(2, "checkpoint", step=20),
@@ -218,8 +218,8 @@ def test_progress_and_rate_over_time() -> None:
 # ---- the console ----
 
 
-def test_the_console_goes_on_where_it_was(env: Environment) -> None:
-    """Across segments and attempts; a character that is cut is shown once it is whole."""
+def test_the_console_continues_at_a_position(env: Environment) -> None:
+    """Reading continues at a position, across segments and attempts, and never splits a character."""
     keys = env.layout.job("a")
     euro = "€".encode()
     env.store.put(keys.console(1, 0), b"one\n" + euro[:2])
@@ -233,8 +233,8 @@ def test_the_console_goes_on_where_it_was(env: Environment) -> None:
     assert read_console(env, "a", pieces[-1].end) == []
 
 
-def test_of_a_long_console_the_end_is_shown(env: Environment) -> None:
-    """A place that is none is as good as none."""
+def test_the_end_of_a_long_console_is_shown(env: Environment) -> None:
+    """A long console is shown from near its end; an invalid position counts as none."""
     env.store.put(env.layout.job("a").console(1, 0), b"x" * (3 * TAIL_BYTES))
     assert sum(len(one.text) for one in read_console(env, "a", None)) == TAIL_BYTES
     assert [ConsolePosition.parse(text) for text in ("", "1-2", "a-b-c", "1-2-3-4", "9" * 40 + "-1-1")] == [None] * 5
@@ -245,7 +245,7 @@ def test_of_a_long_console_the_end_is_shown(env: Environment) -> None:
 
 
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With what to type, and exit code 1."""
+    """A missing extra is one line with the command that installs it, and exit code 1."""
     monkeypatch.setattr(dashboard, "NEEDED", ("starlette", "no_such_package"))
     assert cli.main(["dashboard"]) == 1
     said = capsys.readouterr().err
@@ -254,8 +254,8 @@ def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "pip install 'holdfast-jobs[dashboard]'" in said
 
 
-def test_what_nobody_can_listen_at_is_one_line(env: Environment) -> None:
-    """So is a token that is short."""
+def test_an_unusable_address_or_token_is_an_error(env: Environment) -> None:
+    """A port that is taken or invalid, or a token that is too short, is an error."""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(PermanentError, match="cannot listen on"):
         dashboard.run(env, host="127.0.0.1", port=taken.getsockname()[1], token=None, names=[])
     with pytest.raises(ConfigError, match="--port 99999 is not a port"):
@@ -264,7 +264,7 @@ def test_what_nobody_can_listen_at_is_one_line(env: Environment) -> None:
         dashboard.run(env, host="127.0.0.1", port=0, token="abc", names=[])
 
 
-def test_news_before_the_first_refresh_has_no_time() -> None:
-    """Nothing was read yet, and the page says so rather than zero jobs as of now."""
+def test_before_the_first_refresh_there_is_no_time() -> None:
+    """Before the first refresh the summary has no time and no jobs."""
     assert Summary().at is None
     assert Summary().total == 0

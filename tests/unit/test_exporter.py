@@ -1,4 +1,4 @@
-"""The exporter: what it says of all jobs, what a scrape costs, and what it says when it cannot know."""
+"""The exporter: its metrics, the cost of a scrape, and its behaviour on failures."""
 
 import random
 import threading
@@ -31,7 +31,7 @@ EVERY = timedelta(seconds=15)
 
 
 class Wayward(MemoryStore):
-    """Counts its listings; fails or hangs in them, where it is told to."""
+    """A store that counts its listings, and can fail or hang in them."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -94,8 +94,8 @@ def owned(job: str, clock: ManualClock, **more: object) -> JobRecord:
     )
 
 
-def test_what_it_says_of_jobs_and_queue(env: Environment, exporter: Exporter, clock: ManualClock) -> None:
-    """States, waiting, leases, checkpoints, backlogs, messages: summed, or the worst of all."""
+def test_metrics_of_jobs_and_queue(env: Environment, exporter: Exporter, clock: ManualClock) -> None:
+    """The exporter sums jobs, bytes and messages, and shows the oldest wait, lease, checkpoint and backlog."""
     put(env, JobRecord("old", "w"))
     put(env, owned("lost", clock))
     clock.advance(1000)
@@ -128,8 +128,8 @@ def test_what_it_says_of_jobs_and_queue(env: Environment, exporter: Exporter, cl
     assert "dead_letters" not in said, "there is no such queue"
 
 
-def test_many_scrapes_cost_one_reading(exporter: Exporter, store: Wayward, clock: ManualClock) -> None:
-    """Until it is old."""
+def test_many_scrapes_cost_one_refresh(exporter: Exporter, store: Wayward, clock: ManualClock) -> None:
+    """Scrapes within the interval share one reading of the bucket."""
     for _ in range(5):
         scrape(exporter)
     assert store.listings == 2, "records, and rejected messages"
@@ -138,10 +138,10 @@ def test_many_scrapes_cost_one_reading(exporter: Exporter, store: Wayward, clock
     assert store.listings == 4
 
 
-def test_a_bucket_that_cannot_be_read_keeps_its_last_values(
+def test_a_failing_bucket_keeps_its_last_values(
     env: Environment, exporter: Exporter, store: Wayward, clock: ManualClock
 ) -> None:
-    """And says so, and how old they are; the queue is read all the same; it comes back by itself."""
+    """If the bucket fails, its last values are kept with their age, and the queue is still read."""
     put(env, JobRecord("a", "w"))
     scrape(exporter)
     store.is_down = True
@@ -158,7 +158,7 @@ def test_a_bucket_that_cannot_be_read_keeps_its_last_values(
 
 
 def test_a_bucket_that_was_never_read_has_no_values(exporter: Exporter, store: Wayward) -> None:
-    """Zero jobs would be a lie."""
+    """Until the bucket has been read, there are no metrics of jobs, not even zeros."""
     store.is_down = True
     said = scrape(exporter)
     assert said["exporter_up bucket"] == 0
@@ -167,7 +167,7 @@ def test_a_bucket_that_was_never_read_has_no_values(exporter: Exporter, store: W
 
 
 def test_a_scrape_does_not_wait_for_a_bucket_that_hangs(env: Environment, store: Wayward, clock: ManualClock) -> None:
-    """It is answered with what there is, and a second one begins no second reading."""
+    """A scrape returns the last values while a reading hangs, and starts no second one."""
     with RecordIndex(env, None) as index:
         exporter = Exporter(env, index, every=EVERY, patience_s=0.01)
         assert exporter.wait(0)
@@ -185,8 +185,8 @@ def test_a_scrape_does_not_wait_for_a_bucket_that_hangs(env: Environment, store:
         assert store.listings == before + 2
 
 
-def test_a_job_that_was_paused_is_not_behind(clock: ManualClock) -> None:
-    """Its last commit may be a week old: what a dead node would cost is counted from the new attempt's start."""
+def test_a_paused_job_is_not_behind(clock: ManualClock) -> None:
+    """Unsaved time counts from the start of the attempt if that is later than the last commit."""
     ref = CheckpointRef("m", "blake3:0", 1, at=iso(clock.now()))
     clock.advance(7 * 86400)
     record = owned("a", clock, checkpoint=ref)

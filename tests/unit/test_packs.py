@@ -1,4 +1,4 @@
-"""Packer: appended content is stored at the returned key and offset, whatever else was read and skipped."""
+"""Packer: appended content is stored at the returned key and offset, however it is mixed with skipped content."""
 
 import ctypes
 import random
@@ -23,7 +23,7 @@ def packs_in(store: MemoryStore) -> Packer:
 
 
 def play(packs: Packer, rng: random.Random) -> list[tuple[tuple[str, int], bytes]]:
-    """Read content at random, then skip, append or replace it; return what has to be stored where."""
+    """Read random content, then skip, append or replace it; return the content expected at each location."""
     laid = []
     for _ in range(100):
         content = rng.randbytes(rng.randint(1, SIZES.read_bytes))
@@ -43,8 +43,8 @@ def play(packs: Packer, rng: random.Random) -> list[tuple[tuple[str, int], bytes
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_is_kept_lies_where_it_says(seed: int) -> None:
-    """Content is stored where the packer said, although it is moved over skipped bytes and split between packs."""
+def test_appended_content_is_stored_where_announced(seed: int) -> None:
+    """Content is stored at the announced place, even if skipped bytes precede it or it is split between packs."""
     store = MemoryStore(SystemClock())
     packs = packs_in(store)
     laid = play(packs, random.Random(seed))
@@ -61,8 +61,8 @@ def test_what_is_kept_lies_where_it_says(seed: int) -> None:
     assert max(packs.pack_sizes.values()) <= SIZES.pack_bytes
 
 
-def test_buffers_are_used_again() -> None:
-    """The number of buffers is bounded by the packs being sent and the one being filled, however much is sent."""
+def test_buffers_are_reused() -> None:
+    """The number of buffers is bounded by the packs in flight and the one being filled."""
     packs = packs_in(MemoryStore(SystemClock()))
     for _ in range(200):
         packs.read_buffer(SIZES.read_bytes)
@@ -72,7 +72,7 @@ def test_buffers_are_used_again() -> None:
 
 
 def test_a_read_buffer_is_aligned() -> None:
-    """The read buffer is aligned, whatever length precedes it in the pack."""
+    """The read buffer is aligned, for any length of content before it in the pack."""
     packs = packs_in(MemoryStore(SystemClock()))
     for size in (1, 63, 64, 65, 200):
         assert address(packs.read_buffer(SIZES.read_bytes)) % ALIGNMENT == 0

@@ -1,4 +1,4 @@
-"""The copy of all records: it is what the bucket holds, and costs what has changed."""
+"""The record index: it equals the records in the bucket, and reads only changed ones."""
 
 import io
 import json
@@ -33,7 +33,7 @@ from lifecycle.states import State
 
 
 class CountingStore(MemoryStore):
-    """Counts, and fails where it is told to."""
+    """A store that counts calls, and fails on request."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -85,8 +85,8 @@ def names(index: RecordIndex, query: Query = EVERYTHING) -> list[str]:
     return [found.job for found in index.jobs(query)]
 
 
-def test_a_refresh_reads_what_has_changed(env: Environment, store: CountingStore, tmp_path: Path) -> None:
-    """And what another process has read before is not read again; several pages of it."""
+def test_a_refresh_reads_only_changes(env: Environment, store: CountingStore, tmp_path: Path) -> None:
+    """A refresh reads new and changed records only, also in another process, over several pages of the listing."""
     many(env, 2500)
     with RecordIndex(env, tmp_path / "index") as index:
         assert (index.refresh().read, store.calls["get"]) == (2500, 2500)
@@ -103,8 +103,8 @@ def test_a_refresh_reads_what_has_changed(env: Environment, store: CountingStore
         assert next(iter(index.jobs(Query(states=(State.FAILED,))))).stored.record.error == "no"  # type: ignore[union-attr]
 
 
-def test_a_slow_reading_makes_nothing_older(env: Environment, store: CountingStore, clock: ManualClock) -> None:
-    """A record's age is of the moment at which it was read; else the next refresh would write all of them anew."""
+def test_a_slow_refresh_does_not_shift_ages(env: Environment, store: CountingStore, clock: ManualClock) -> None:
+    """A record's age counts from the moment of its read, so that a refresh without changes writes nothing."""
     many(env, 3)
     real = store.get
 
@@ -121,8 +121,8 @@ def test_a_slow_reading_makes_nothing_older(env: Environment, store: CountingSto
         assert index.db._db.total_changes == before
 
 
-def test_everything_gone_is_gone(env: Environment, store: CountingStore) -> None:
-    """An empty listing is no reason to keep what was there."""
+def test_an_empty_listing_empties_the_index(env: Environment, store: CountingStore) -> None:
+    """If the bucket is empty, the index is empty."""
     many(env, 3)
     with RecordIndex(env, None) as index:
         index.refresh()
@@ -131,8 +131,8 @@ def test_everything_gone_is_gone(env: Environment, store: CountingStore) -> None
         assert names(index) == []
 
 
-def test_a_listing_that_breaks_off_removes_nothing_past_it(env: Environment, store: CountingStore) -> None:
-    """What was not listed is not known to be gone."""
+def test_a_broken_listing_removes_nothing(env: Environment, store: CountingStore) -> None:
+    """Jobs that a failed listing did not reach stay in the index."""
     many(env, 1500)
     with RecordIndex(env, None) as index:
         index.refresh()
@@ -142,8 +142,8 @@ def test_a_listing_that_breaks_off_removes_nothing_past_it(env: Environment, sto
         assert len(names(index)) == 1500
 
 
-def test_a_record_that_cannot_be_read_is_read_again(env: Environment, store: CountingStore) -> None:
-    """One that never can be is not."""
+def test_a_failed_read_is_repeated(env: Environment, store: CountingStore) -> None:
+    """A record whose read failed is read again at the next refresh; one that is invalid is not."""
     many(env, 1)
     store.put(".holdfast/records/odd.json", b"nonsense")
     store.broken = {".holdfast/records/job00000.json"}
@@ -157,7 +157,7 @@ def test_a_record_that_cannot_be_read_is_read_again(env: Environment, store: Cou
 
 
 def test_staleness_needs_no_new_record(env: Environment, clock: ManualClock) -> None:
-    """A dead node writes nothing: that time has passed is enough, by the store's clock."""
+    """A job becomes stale by the store's clock, without a change of its record."""
     put(env, JobRecord("a", "s", state=State.RUNNING, epoch=1, owner="n", lease_s=120))
     with RecordIndex(env, None) as index:
         index.refresh()
@@ -170,7 +170,7 @@ def test_staleness_needs_no_new_record(env: Environment, clock: ManualClock) -> 
 
 
 def test_filters_and_orders(env: Environment) -> None:
-    """By label, state, progress and time to go."""
+    """Queries filter by label, and sort by state, progress and remaining time."""
     for job, done, label in (("a", 10, "x"), ("b", 90, "y"), ("c", 50, "x")):
         progress = Progress(done, 100, 2.0)
         put(env, JobRecord(job, "s", state=State.RUNNING, lease_s=60, progress=progress, labels={"set": label}))
@@ -187,8 +187,8 @@ def test_filters_and_orders(env: Environment) -> None:
 
 
 @pytest.mark.parametrize("spoilt", [b"not a database, but long enough to be looked at " * 40, b""])
-def test_a_file_that_is_no_index_is_made_anew(env: Environment, tmp_path: Path, spoilt: bytes) -> None:
-    """It is a copy; nothing is lost with it."""
+def test_an_invalid_index_file_is_replaced(env: Environment, tmp_path: Path, spoilt: bytes) -> None:
+    """A file that is not an index is replaced."""
     (tmp_path / "index").write_bytes(spoilt)
     many(env, 2)
     with RecordIndex(env, tmp_path / "index") as index:
@@ -198,8 +198,8 @@ def test_a_file_that_is_no_index_is_made_anew(env: Environment, tmp_path: Path, 
         assert db.execute("SELECT count(*) FROM jobs").fetchone() == (2,)
 
 
-def test_where_nothing_can_be_written_it_works_in_memory(env: Environment, tmp_path: Path) -> None:
-    """A read-only home, or a file in the way."""
+def test_without_a_writable_file_the_index_is_in_memory(env: Environment, tmp_path: Path) -> None:
+    """If the file cannot be created, the index is kept in memory."""
     (tmp_path / "file").write_text("")
     many(env, 1)
     with RecordIndex(env, tmp_path / "file" / "index") as index:
@@ -208,7 +208,7 @@ def test_where_nothing_can_be_written_it_works_in_memory(env: Environment, tmp_p
 
 
 def test_each_bucket_and_prefix_has_its_own_file(env: Environment) -> None:
-    """And the embedded default has none: its records are here already."""
+    """Each bucket and prefix has its own file; local records have none."""
     assert cache_path(env) is None
     cloud = {"QUEUE_URL": "https://sqs.us-east-2.amazonaws.com/1/q", "CLOUDFLARE_URL": "https://r2.example"}
     cloud |= dict.fromkeys(("AWS_ID", "AWS_KEY", "CLOUDFLARE_ID", "CLOUDFLARE_KEY"), "x")
@@ -229,14 +229,14 @@ def test_each_bucket_and_prefix_has_its_own_file(env: Environment) -> None:
         ({"sort": "size"}, "--sort size: must be one of job"),
     ],
 )
-def test_a_wrong_filter_is_said_in_a_line(wrong: dict[str, object], said: str) -> None:
-    """Before anything is read."""
+def test_an_invalid_filter_is_refused(wrong: dict[str, object], said: str) -> None:
+    """An invalid filter is an error that names the option."""
     with pytest.raises(ConfigError, match=said):
         parse_query(**wrong)  # type: ignore[arg-type]
 
 
 def test_status_of_filtered_jobs(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
-    """As JSON, and for people with a summary of just those."""
+    """`status` lists and summarizes the filtered jobs only, and reports unknown ones."""
     put(env, JobRecord("a", "s", state=State.RUNNING, lease_s=0, progress=Progress(1, 7201, 1.0), owner="n"))
     put(env, JobRecord("b", "s"))
     assert status.run(env, [], parse_query(states=["running,queued"]), as_json=True, watch=False) == 0
@@ -250,7 +250,7 @@ def test_status_of_filtered_jobs(env: Environment, capsys: pytest.CaptureFixture
 
 
 def test_a_watched_table_has_a_line_for_each_job(env: Environment) -> None:
-    """However narrow the terminal is: states stay whole, what is long is cut, what is empty is left out."""
+    """On a narrow terminal each job has one line: long texts are cut, states never, and empty columns are omitted."""
     put(env, JobRecord("a" * 100, "s", state=State.FAILED, epoch=2, error="no [room] " * 20, progress=Progress(1, 7)))
     put(env, JobRecord("b", "s", state=State.COMPLETED, epoch=1))
     with RecordIndex(env, None) as index:
@@ -268,8 +268,8 @@ def test_a_watched_table_has_a_line_for_each_job(env: Environment) -> None:
     assert "completed" in rest[2]
 
 
-def test_watching_goes_on_when_the_bucket_does_not_answer(env: Environment, store: CountingStore) -> None:
-    """What was read before is still shown, and that it is old is said."""
+def test_watching_survives_a_failed_refresh(env: Environment, store: CountingStore) -> None:
+    """If a refresh fails, the last values are shown with a note that they are old."""
     many(env, 3)
     with RecordIndex(env, None) as index:
         assert status._refresh(index) == ""

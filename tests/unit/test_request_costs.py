@@ -1,4 +1,4 @@
-"""What the control plane of a job costs, as `report` estimates it."""
+"""Request costs: the estimate that `report` prints for a job's calls."""
 
 from collections import Counter
 from pathlib import Path
@@ -31,8 +31,8 @@ def whole(record: JobRecord) -> RequestCounts:
     return sum((attempt_requests(record, one) for one in attempt_times(record)), job_requests(record))
 
 
-def test_the_estimate_is_near_what_is_counted(tmp_path: Path) -> None:
-    """For a job of an hour and more, with checkpoints: every call that its worker made, and those of its submit."""
+def test_the_estimate_is_near_the_count(tmp_path: Path) -> None:
+    """For a job of an hour with checkpoints, the estimate is near the number of calls made by submit and worker."""
     counts = Counter[str]({"put": 1, "send": 1})  # the submit
     cluster = Cluster(tmp_path)
     store = FaultInjection(cluster.memory, before=lambda name, *_, **__: counts.update([name]))
@@ -49,8 +49,8 @@ def test_the_estimate_is_near_what_is_counted(tmp_path: Path) -> None:
         assert 0.7 * counted <= getattr(estimated, kind) <= 1.4 * counted, (kind, estimated, counts)
 
 
-def test_what_costs_calls(tmp_path: Path) -> None:
-    """Time held, checkpoints, what they send, resuming, files of the result, messages, and being archived."""
+def test_the_estimate_grows_with_each_cause(tmp_path: Path) -> None:
+    """Time held, checkpoints, uploads, resumes, output files, messages and archiving each add calls."""
     at = "2030-01-01T0{}:00:00+00:00".format
     ref = CheckpointRef("m", "d", 1, bytes=64 << 20, sent=64 << 20)
     attempt = AttemptSummary(1, "n", at(0), ended=at(1), useful_s=3600, steps=5)
@@ -70,15 +70,15 @@ def test_what_costs_calls(tmp_path: Path) -> None:
     assert whole(never) == RequestCounts(queue=1, write=1, read=1)
 
 
-def test_prices_of_a_million() -> None:
-    """The list prices where nothing is said."""
+def test_prices_per_million() -> None:
+    """List prices apply unless others are given."""
     calls = RequestCounts(queue=1e6, write=2e6, read=3e6)
     assert calls.cost(RequestPrices()) == pytest.approx(0.40 + 9.0 + 1.08)
     assert calls.cost(parse_request_prices(["queue=1", "write=0"])) == pytest.approx(1 + 1.08)
 
 
 @pytest.mark.parametrize("wrong", ["1", "queue=much", "write=-1", "class-a=4.5", "read=inf", "read=nan"])
-def test_a_price_that_is_none(wrong: str) -> None:
-    """Is said in a line."""
+def test_an_invalid_price_is_refused(wrong: str) -> None:
+    """An invalid price is an error that names the option."""
     with pytest.raises(ConfigError, match="--call-price"):
         parse_request_prices([wrong])

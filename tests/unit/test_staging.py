@@ -1,4 +1,4 @@
-"""What a workload finds when it starts: its input, all of it, the state that it goes on from, and nothing else."""
+"""Staging: a workload starts with all of its input, its checkpoint, and nothing else."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def cluster(tmp_path: Path) -> Cluster:
 
 
 def at_first_step(look: Callable[[Launch], None]) -> Callable[[Launch, int], int | None]:
-    """A script that has *look* look around at the first step of each attempt."""
+    """Return a script that calls *look* at the first step of each attempt."""
     seen: set[int] = set()
 
     def script(launch: Launch, _: int) -> int | None:
@@ -39,15 +39,15 @@ def at_first_step(look: Callable[[Launch], None]) -> Callable[[Launch, int], int
 
 
 def below(folder: Path) -> dict[str, bytes]:
-    """The files that lie there."""
+    """Return the files below *folder* with their content."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # ---- the input ----
 
 
-def test_all_of_the_input_is_there(cluster: Cluster) -> None:
-    """In its folders, and empty files too."""
+def test_all_input_is_fetched(cluster: Cluster) -> None:
+    """All input files are fetched, with their folders, empty files included."""
     keys = cluster.submit("a")
     more = {"deep/er/down.bin": b"x" * 1000, "empty": b"", "more.txt": b"more"}
     for name, content in more.items():
@@ -59,8 +59,8 @@ def test_all_of_the_input_is_there(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("name", ["../evil", "sub/"], ids=["out of the folder", "a folder that is a file"])
-def test_an_input_that_no_file_can_be_named_as_fails_the_job(cluster: Cluster, name: str) -> None:
-    """It is neither left out in silence nor written anywhere else."""
+def test_an_input_key_that_is_not_a_file_name_fails_the_job(cluster: Cluster, name: str) -> None:
+    """An input key that would leave the input directory fails the job, and is written nowhere."""
     keys = cluster.submit("a")
     cluster.memory.put(f"{keys.input}{name}", b"evil")
     cluster.worker().run()
@@ -171,15 +171,15 @@ def test_an_etag_that_is_no_md5_proves_nothing(cluster: Cluster, monkeypatch: py
     assert cluster.output("a") == "45150"
 
 
-def test_a_workload_that_needs_no_input_starts_without(cluster: Cluster) -> None:
-    """What comes of that is its own affair: this one says that it is invalid."""
+def test_a_workload_may_start_without_input(cluster: Cluster) -> None:
+    """A workload that needs no input starts without it, and may still reject the job itself."""
     cluster.submit("a", None)
     cluster.worker(workload={"needs_input": False}).run()
     assert cluster.record("a").error == "input.txt: is not two whole numbers"
 
 
-def test_a_worker_drained_while_it_loads_stops_loading(cluster: Cluster) -> None:
-    """And hands the job back, not begun."""
+def test_draining_stops_staging(cluster: Cluster) -> None:
+    """A drain during staging releases the job before it runs."""
     keys = cluster.submit("a")
     for number in range(20):
         cluster.memory.put(f"{keys.input}{number}", b"x")
@@ -201,8 +201,8 @@ def test_a_worker_drained_while_it_loads_stops_loading(cluster: Cluster) -> None
 # ---- what an earlier attempt left on this node ----
 
 
-def test_nothing_of_an_earlier_attempt_lies_in_the_way(cluster: Cluster) -> None:
-    """Not what its program wrote where it should not, nor its console, nor pictures that were never committed."""
+def test_nothing_of_an_earlier_attempt_is_left(cluster: Cluster) -> None:
+    """A new attempt finds no stray files, console output or uncommitted snapshots of an earlier one."""
     cluster.submit("a")
     strays: list[Path] = []
 
@@ -216,8 +216,8 @@ def test_nothing_of_an_earlier_attempt_lies_in_the_way(cluster: Cluster) -> None
     assert strays == []
 
 
-def test_what_was_never_saved_is_not_found_by_the_next_attempt(cluster: Cluster) -> None:
-    """It begins anew, as it would on another node."""
+def test_uncommitted_files_are_removed(cluster: Cluster) -> None:
+    """The next attempt on the same node starts without files that were never committed."""
     cluster.submit("a", silent=True)
     found: list[dict[str, bytes]] = []
 
@@ -233,8 +233,8 @@ def test_what_was_never_saved_is_not_found_by_the_next_attempt(cluster: Cluster)
     assert [attempt.resumed_step for attempt in cluster.record("a").attempts] == [None, None]
 
 
-def test_what_lies_on_this_node_is_not_fetched_again(cluster: Cluster) -> None:
-    """The next attempt finds its checkpoint in the last picture."""
+def test_a_checkpoint_on_the_node_is_not_fetched(cluster: Cluster) -> None:
+    """The next attempt on the same node restores from the last snapshot, and fetches no pack."""
     cluster.submit("a")
     fetched: list[object] = []
 
@@ -245,17 +245,19 @@ def test_what_lies_on_this_node_is_not_fetched_again(cluster: Cluster) -> None:
     store = FaultInjection(cluster.memory, before=look)
     cluster.worker(store=store, max_running_time=A_WHILE).run()
     assert [attempt.outcome for attempt in cluster.record("a").attempts] == ["timeout"] * 2 + ["completed"]
-    assert [key for key in fetched if "/e3/" not in str(key)] == []  # those are the outputs, read to be published
+    assert [
+        key for key in fetched if "/e3/" not in str(key)
+    ] == []  # the packs of attempt 3 are read to publish the outputs
 
 
-# ---- how it is started ----
+# ---- start ----
 
 
 @pytest.mark.parametrize(("params", "seconds"), [({}, 100), ({"STATE_SAVING_INTERVAL": "30s"}, 30)])
-def test_how_often_to_save_is_said_by_the_job_or_its_workload(
+def test_the_saving_interval_comes_from_job_or_workload(
     cluster: Cluster, params: dict[str, object], seconds: float
 ) -> None:
-    """In this order; and only then by the worker."""
+    """The job's saving interval takes precedence over the workload's."""
     cluster.submit("a", **params)
     said: list[timedelta] = []
     script = at_first_step(lambda launch: said.append(launch.saving_interval))
@@ -263,8 +265,8 @@ def test_how_often_to_save_is_said_by_the_job_or_its_workload(
     assert said == [timedelta(seconds=seconds)]
 
 
-def test_what_the_demos_own_worker_left_is_gone_on_from(cluster: Cluster) -> None:
-    """A job that came as the demo's message, and never had a checkpoint of ours."""
+def test_the_state_of_the_demos_worker_is_resumed(cluster: Cluster) -> None:
+    """A job that came as the demo's message resumes from `state.txt` if it has no checkpoint."""
     cluster.memory.put("runs/a/input.txt", b"1\n300\n")
     cluster.memory.put("runs/a/state.txt", b"1\n300\n100\n5050\n")
     body = json.dumps({"bucket": "", "folder": "runs/a", "parameters": {}})

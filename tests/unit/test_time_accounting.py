@@ -1,4 +1,4 @@
-"""Where a job's time went, and what `show` and `report` make of it."""
+"""Time accounting, and its display by `show` and `report`."""
 
 import csv
 import json
@@ -43,7 +43,7 @@ JOB = JobRecord(
 
 
 def test_every_second_has_a_cause() -> None:
-    """A third of the first attempt was done again; nobody noticed its death for two minutes."""
+    """Each second of a job is counted once: useful, redone, overhead, node loss or idle."""
     found = [(entry.time, entry.redone_steps) for entry in attempt_times(JOB)]
     assert found == [
         (TimeBreakdown(useful=360, redo=180, restore=60, node_loss=120), 30),
@@ -54,8 +54,8 @@ def test_every_second_has_a_cause() -> None:
     assert (whole.total, whole.idle, whole.owned) == (31 * 60, 600, 1140)
 
 
-def test_what_is_not_saved_yet_is_not_lost_yet() -> None:
-    """While the attempt runs; once it has ended without a successor, what its checkpoint lacks is."""
+def test_unsaved_steps_are_lost_only_after_the_end() -> None:
+    """Steps beyond the checkpoint count as redone once the attempt has ended, not while it runs."""
     ref = CheckpointRef("m", "d", 1, step=20)
     running = JobRecord(
         "j", "s", state=State.RUNNING, checkpoint=ref, attempts=(AttemptSummary(1, "n", at(1), steps=30),)
@@ -66,8 +66,8 @@ def test_what_is_not_saved_yet_is_not_lost_yet() -> None:
     assert [entry.redone_steps for entry in attempt_times(failed)] == [10, 0]
 
 
-def test_clocks_that_disagree_make_nothing_negative() -> None:
-    """Another node's clock is an hour behind; and a time that is none."""
+def test_skewed_clocks_make_nothing_negative() -> None:
+    """No time is negative if the clocks of nodes disagree, or if a time cannot be parsed."""
     odd = JobRecord(
         "j",
         "s",
@@ -92,8 +92,8 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     return env
 
 
-def test_show_tells_all_of_a_job(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
-    """Attempts, time and events; a workload's control characters do not reach the terminal."""
+def test_show_prints_attempts_times_and_events(env: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    """`show` prints attempts, time accounting and events, without control characters."""
     event = {"at": at(23), "epoch": 2, "node": "n2", "event": "resumed", "step": 60, "why": "\x1b[2J"}
     env.store.put(env.layout.job("j").log(2), f"{json.dumps(event)}\nhalf a li".encode())
     assert show.run(env, "j", as_json=False) == 0
@@ -116,8 +116,8 @@ def test_show_tells_all_of_a_job(env: Environment, capsys: pytest.CaptureFixture
     assert show.run(env, "nowhere", as_json=False) == 1
 
 
-def test_what_operators_did_is_told_from_the_record() -> None:
-    """A retry makes an epoch that no attempt has; so does a cancellation of a job that nobody owns."""
+def test_the_timeline_contains_operators_actions() -> None:
+    """Retries and cancellations appear in the timeline, found by the epochs that no attempt has."""
     attempts = (AttemptSummary(1, "n", at(1), ended=at(2), outcome="failed"), AttemptSummary(3, "n", at(9)))
     stamps = Timestamps(submitted=at(0), updated=at(20), finished=at(20))
     record = JobRecord("j", "s", state=State.CANCELLED, epoch=4, attempts=attempts, timestamps=stamps)
@@ -126,8 +126,8 @@ def test_what_operators_did_is_told_from_the_record() -> None:
     assert timeline(JobRecord("j", "s"), []) == []
 
 
-def test_report_adds_up_by_what_is_asked(env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As JSON, CSV and a drawing; money at the price of each kind."""
+def test_report_sums_by_group(env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A report sums time and cost by the chosen group, as text, JSON, CSV and drawing."""
     files = {"file": tmp_path / "r.csv", "plot": tmp_path / "r.svg"}
     hourly_prices = parse_hourly_prices(["A=6", "0.5"])
     assert report.run(env, parse_query(), by="kind", hourly_prices=hourly_prices, as_json=True, **files) == 0
@@ -142,7 +142,7 @@ def test_report_adds_up_by_what_is_asked(env: Environment, tmp_path: Path, capsy
 
 
 @pytest.mark.parametrize("text", ["A=much", "cheap", "A=-1", "inf"])
-def test_a_price_that_is_none_is_said(text: str) -> None:
-    """In a line."""
+def test_an_invalid_price_is_refused(text: str) -> None:
+    """An invalid price is an error that names the option."""
     with pytest.raises(ConfigError, match="--price"):
         parse_hourly_prices([text])

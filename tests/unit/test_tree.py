@@ -1,4 +1,4 @@
-"""Directory trees: links are never followed, what cannot be listed is an error, and everything can be removed."""
+"""Directory trees: links are never followed, unreadable directories are errors, and any tree can be removed."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ from lifecycle.checkpoint.tree import (
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A directory that no link may lead to."""
+    """Return a directory that no link may lead to."""
     made = tmp_path / "outside"
     made.mkdir()
     (made / "precious").write_bytes(b"x")
@@ -33,7 +33,7 @@ def paths(root: Path, area: str) -> list[str]:
 
 
 def nest(folder: Path, levels: int) -> None:
-    """Make directories in one another, deeper than a path can be long."""
+    """Create nested directories, deeper than the longest path."""
     folder.mkdir()
     at = os.open(folder, os.O_RDONLY)
     for _ in range(levels):
@@ -45,7 +45,7 @@ def nest(folder: Path, levels: int) -> None:
 
 
 def test_a_walk_names_everything_and_follows_no_link(tmp_path: Path, outside: Path) -> None:
-    """Directories, files and links are named, and nothing behind a link."""
+    """A walk yields directories, files and links, and nothing behind a link."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "file").touch()
     (tmp_path / "a" / "link").symlink_to(outside)
@@ -54,7 +54,7 @@ def test_a_walk_names_everything_and_follows_no_link(tmp_path: Path, outside: Pa
 
 
 def test_a_directory_that_became_a_link_is_an_error(tmp_path: Path, outside: Path) -> None:
-    """Neither a link nor a file is taken for the directory that was there."""
+    """A directory that was replaced by a link or a file is an error."""
     (tmp_path / "link").symlink_to(outside)
     (tmp_path / "file").touch()
     for name in ("link", "file"):
@@ -65,15 +65,15 @@ def test_a_directory_that_became_a_link_is_an_error(tmp_path: Path, outside: Pat
     assert (outside / "precious").exists()
 
 
-def test_what_cannot_be_listed_is_an_error() -> None:
-    """A directory is never passed over in silence; the error names it."""
+def test_an_unreadable_directory_is_an_error() -> None:
+    """A directory that cannot be listed is an error that names it."""
 
     def part(folder: Path) -> None:
         (folder / "a" / "closed").mkdir(parents=True)
         (folder / "a" / "closed").chmod(0)
         with pytest.raises(PermissionError, match="a/closed"):
             paths(folder, "a")
-        (folder / "a" / "closed").chmod(0o444)  # its names can be listed, and no more
+        (folder / "a" / "closed").chmod(0o444)  # readable but not searchable
         (folder / "a" / "closed").chmod(0o700)
         (folder / "a" / "closed" / "file").touch()
         (folder / "a" / "closed").chmod(0o444)
@@ -83,8 +83,8 @@ def test_what_cannot_be_listed_is_an_error() -> None:
     unprivileged(part)
 
 
-def test_what_is_nested_too_deeply_is_an_error(tmp_path: Path) -> None:
-    """It is not left out, and does not exhaust the descriptors or the stack."""
+def test_too_deep_nesting_is_an_error(tmp_path: Path) -> None:
+    """Too deep a nesting is an error, and exhausts neither descriptors nor stack."""
     nest(tmp_path / "a", 3000)
     with pytest.raises(OSError, match="nested more than"):
         paths(tmp_path, "a")
@@ -92,7 +92,7 @@ def test_what_is_nested_too_deeply_is_an_error(tmp_path: Path) -> None:
 
 
 def test_everything_can_be_removed(tmp_path: Path, outside: Path) -> None:
-    """However deep it is; what a link points to stays."""
+    """A tree of any depth is removed, and the targets of its links stay."""
     nest(tmp_path / "a", 3000)
     (tmp_path / "a" / "link").symlink_to(outside)
     (tmp_path / "a" / "deep" / "link").symlink_to(outside / "precious")
@@ -105,8 +105,8 @@ def test_everything_can_be_removed(tmp_path: Path, outside: Path) -> None:
     assert (outside / "precious").exists()
 
 
-def test_directories_that_permit_nothing_are_removed_moved_and_filled() -> None:
-    """Their owner may change what they permit. A move keeps their mode."""
+def test_directories_without_permissions_are_handled() -> None:
+    """Directories without permissions are removed, moved and filled; a move keeps their mode."""
 
     def part(folder: Path) -> None:
         closed = folder / "a" / "closed"
@@ -123,8 +123,8 @@ def test_directories_that_permit_nothing_are_removed_moved_and_filled() -> None:
     unprivileged(part)
 
 
-def test_pruning_keeps_what_is_wanted(tmp_path: Path, outside: Path) -> None:
-    """By path and kind: a directory where a file is wanted goes, and so does a link where a directory is."""
+def test_pruning_keeps_wanted_entries(tmp_path: Path, outside: Path) -> None:
+    """Pruning keeps entries by path and kind, and removes links and directories that stand in for files."""
     root = tmp_path / "root"
     for name in ("a/keep/file", "a/keep/stray", "a/gone/file", "a/file/below"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def test_pruning_keeps_what_is_wanted(tmp_path: Path, outside: Path) -> None:
 
 
 def test_directories_are_made_without_following_links(tmp_path: Path, outside: Path) -> None:
-    """A link in the way is replaced or refused, and what it points to is left alone."""
+    """A link in the path is replaced or refused, and its target is not changed."""
     (tmp_path / "link").symlink_to(outside)
     with pytest.raises(NotADirectoryError):
         make_directories(tmp_path, "link/below", replace=False)
@@ -149,7 +149,7 @@ def test_directories_are_made_without_following_links(tmp_path: Path, outside: P
 
 
 def test_opening_a_file_neither_follows_nor_waits(tmp_path: Path, outside: Path) -> None:
-    """A link is refused, and a pipe without a writer is empty."""
+    """Opening refuses a link, and reads a pipe without a writer as empty."""
     (tmp_path / "link").symlink_to(outside / "precious")
     with pytest.raises(OSError, match="link"):
         open_file(tmp_path / "link")

@@ -1,4 +1,4 @@
-"""The settings of webhooks: what is taken, and how a wrong one is said."""
+"""Webhook settings: parsing, defaults and error messages."""
 
 import pytest
 
@@ -14,21 +14,21 @@ URL = "https://hooks.example.com/services/T0/a-secret-of-its-own"
 KEY = "a-key-that-is-long-enough"
 
 
-def test_without_an_address_nobody_is_told() -> None:
-    """Whatever else is set."""
+def test_without_a_url_webhooks_are_off() -> None:
+    """Without WEBHOOK_URL there are no webhooks, even if other settings are given."""
     assert (
         notification_policy(from_environ({"WEBHOOK_KEY": KEY, "WEBHOOK_STATES": "failed"}, None), SystemClock()) is None
     )
 
 
-def test_an_address_needs_a_key() -> None:
-    """A receiver could not tell what is from us."""
+def test_a_url_needs_a_key() -> None:
+    """WEBHOOK_URL requires WEBHOOK_KEY, so that receivers can verify the sender."""
     with pytest.raises(ConfigError, match="WEBHOOK_URL is set, so WEBHOOK_KEY must be set too"):
         from_environ({"WEBHOOK_URL": URL}, None)
 
 
-def test_usually_nearly_all_states_are_told() -> None:
-    """Or those that are asked for, in whatever order."""
+def test_the_default_states_can_be_replaced() -> None:
+    """The default states are reported, or those in WEBHOOK_STATES, in any order."""
     usual = notification_policy(from_environ({"WEBHOOK_URL": URL, "WEBHOOK_KEY": KEY}, None), SystemClock())
     asked = {"WEBHOOK_URL": URL, "WEBHOOK_KEY": KEY, "WEBHOOK_STATES": " failed, completed,"}
     fewer = notification_policy(from_environ(asked, None), SystemClock())
@@ -39,8 +39,8 @@ def test_usually_nearly_all_states_are_told() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["done", "completed;failed", "superseded", ",", "COMPLETED"])
-def test_a_wrong_state_is_answered_with_the_right_ones(wrong: str) -> None:
-    """All of them."""
+def test_an_invalid_state_is_refused_with_the_valid_ones(wrong: str) -> None:
+    """An error about WEBHOOK_STATES lists all valid states."""
     with pytest.raises(ConfigError, match=f"the states are {', '.join(NOTIFIABLE_STATES)}"):
         from_environ({"WEBHOOK_STATES": wrong}, None)
 
@@ -59,16 +59,16 @@ def test_a_wrong_state_is_answered_with_the_right_ones(wrong: str) -> None:
         ("WEBHOOK_KEY_PREVIOUS", "secret-path", "16 characters or more"),
     ],
 )
-def test_a_wrong_value_is_named_and_not_shown(name: str, value: str, reason: str) -> None:
-    """Addresses may be secrets as much as keys are."""
+def test_an_invalid_value_is_named_and_not_shown(name: str, value: str, reason: str) -> None:
+    """An error names the setting and not its value, since URLs may be secret too."""
     with pytest.raises(ConfigError, match=reason) as raised:
         from_environ({name: value}, None)
     assert name in str(raised.value)
     assert "secret-path" not in str(raised.value)
 
 
-def test_address_and_keys_are_masked() -> None:
-    """In the table that `holdfast settings` prints."""
+def test_url_and_keys_are_masked() -> None:
+    """URL and keys are masked in the table of settings and in reprs."""
     settings = from_environ({"WEBHOOK_URL": URL, "WEBHOOK_KEY": KEY, "WEBHOOK_KEY_PREVIOUS": KEY[::-1]}, None)
     shown = str(settings.rows()) + repr(settings)
     assert not [value for value in (URL, KEY, KEY[::-1], "hooks.example.com") if value in shown]

@@ -1,7 +1,7 @@
-"""Deliberate bugs, each a small change of one behaviour, to prove that the simulation would find such a one.
+"""Mutants: deliberate bugs, each a small change of behaviour, to prove that the simulation detects such bugs.
 
-A mutant is a module with `FOUND_AS`, the invariants that may be named, and `install()`, which changes the code of the
-process for good.
+A mutant is a module with `FOUND_AS`, the invariants that may be reported, and `install()`, which changes the code of
+the process permanently.
 """
 
 import importlib
@@ -12,11 +12,11 @@ NAMES: Final = tuple(sorted(file.stem for file in Path(__file__).parent.glob("*.
 
 
 def found_as(name: str) -> tuple[str, ...]:
-    """The invariants that the mutant *name* breaks."""
+    """Return the invariants that the mutant *name* breaks."""
     found: tuple[str, ...] = importlib.import_module(f"simulation.mutants.{name}").FOUND_AS
     return found
 
 
 def install(name: str) -> None:
-    """Put the bug in."""
+    """Install the mutant *name*."""
     importlib.import_module(f"simulation.mutants.{name}").install()

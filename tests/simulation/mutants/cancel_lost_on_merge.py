@@ -1,4 +1,4 @@
-"""After a conflict the owner writes its own idea of the record over the operator's."""
+"""After a conflict the owner overwrites the operator's request with its own copy of the record."""
 
 from attrs import evolve
 from simulation.checker import CANCEL

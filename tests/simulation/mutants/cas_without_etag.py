@@ -1,4 +1,4 @@
-"""Records are written whatever stands there: two nodes that take a job at once both believe that they have it."""
+"""Records are written unconditionally, so two nodes that claim a job at once both believe that they own it."""
 
 from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
 from simulation.notifier import TOLD

@@ -1,4 +1,4 @@
-"""Blocks are compared by their place, and not by their digests: what was changed in place is not sent."""
+"""Chunks are compared by position and not by digest, so a change in place is not uploaded."""
 
 from simulation.checker import ALL_THERE, NOTHING_BREAKS
 

@@ -1,4 +1,4 @@
-"""Checkpoints are uploaded, but the record is told of the first only: a crash costs everything since."""
+"""Only the first checkpoint is committed, so a crash costs all work since then."""
 
 from simulation.checker import WORK_LOST
 

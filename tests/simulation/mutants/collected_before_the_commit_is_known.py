@@ -1,4 +1,4 @@
-"""Once a checkpoint is uploaded, what only the one before names is removed, whether or not the record points there."""
+"""Garbage collection runs after an upload, before the record points at the new manifest."""
 
 from simulation.checker import ALL_THERE, FENCE
 

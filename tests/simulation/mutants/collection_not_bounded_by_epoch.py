@@ -1,4 +1,4 @@
-"""A sweep removes whatever its own manifests do not name, also what a later owner wrote."""
+"""Garbage collection removes all unreferenced objects, a later owner's included."""
 
 from simulation.checker import ALL_THERE, FENCE
 

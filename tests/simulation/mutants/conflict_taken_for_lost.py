@@ -1,4 +1,4 @@
-"""A 412 is taken for another's write without reading back: our own, whose answer was late, counts as a lost lease."""
+"""A 412 is not read back, so the owner's own write, answered late, counts as a lost lease."""
 
 from attrs import evolve
 from simulation.checker import LIVENESS, MESSAGE, TRUE_COUNTS

@@ -1,4 +1,4 @@
-"""A restored file is not compared with its hash: a damaged checkpoint is worked on."""
+"""Restored files are not verified, so a damaged checkpoint is used."""
 
 from simulation.checker import ALL_THERE, NEVER_BACK, NOTHING_BREAKS, ONE_WINNER
 

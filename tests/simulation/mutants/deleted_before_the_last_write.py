@@ -1,4 +1,4 @@
-"""The message is deleted before the record says how the attempt ended: whoever dies in between leaves no message."""
+"""The message is deleted before the record has the outcome, so a crash in between leaves no message."""
 
 from simulation.checker import MESSAGE
 

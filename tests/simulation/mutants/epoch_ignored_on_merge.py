@@ -1,4 +1,4 @@
-"""After a conflict the owner goes on with whatever stands there, also with another owner's record."""
+"""After a conflict the owner adopts any record it finds, even another owner's."""
 
 from simulation.checker import FENCE, LIVENESS, NEVER_BACK, ONE_WINNER
 

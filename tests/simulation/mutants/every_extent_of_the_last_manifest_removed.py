@@ -1,4 +1,4 @@
-"""Collection removes what the manifest before named, also where the new one uses it again."""
+"""Garbage collection removes all objects of the previous manifest, even those that the new one uses."""
 
 from simulation.checker import ALL_THERE
 

@@ -1,4 +1,4 @@
-"""While the queue says yes, the owner does not renew the lease in the record."""
+"""While the queue confirms extensions, the owner does not renew the lease in the record."""
 
 from simulation.checker import TRUE_COUNTS
 

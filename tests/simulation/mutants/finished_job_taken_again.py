@@ -1,4 +1,4 @@
-"""A late message of a job that is over starts it again."""
+"""A late message of a finished job starts it again."""
 
 from simulation.checker import NOTHING_BREAKS, ONE_WINNER
 

@@ -1,4 +1,4 @@
-"""The first record of a job is written whatever stands there: two nodes that have its message both begin it."""
+"""The first record of a job is written unconditionally, so two nodes with its message both begin it."""
 
 from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
 

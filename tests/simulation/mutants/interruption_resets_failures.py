@@ -1,4 +1,4 @@
-"""An attempt that is interrupted clears the count of failures: a job that always fails is tried for ever."""
+"""An interruption resets the count of failures, so a job that always fails is retried for ever."""
 
 from attrs import evolve
 from simulation.checker import LIVENESS, TRUE_COUNTS

@@ -1,4 +1,4 @@
-"""Every attempt writes its checkpoints under the same keys: a zombie writes over its successor's."""
+"""All attempts use the same checkpoint keys, so a zombie overwrites its successor's."""
 
 from simulation.checker import ALL_THERE, FENCE
 

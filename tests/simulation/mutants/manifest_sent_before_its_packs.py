@@ -1,4 +1,4 @@
-"""The manifest goes up, and the record points to it, while packs are still on their way."""
+"""The manifest is uploaded and committed while packs are still in flight."""
 
 from simulation.checker import ALL_THERE
 

@@ -1,4 +1,4 @@
-"""Receivers drop the message that the record numbers, and not only older ones."""
+"""Workers discard the message with the record's current sequence number, not only older ones."""
 
 from simulation.checker import MESSAGE
 

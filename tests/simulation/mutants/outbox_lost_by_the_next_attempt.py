@@ -1,4 +1,4 @@
-"""Whoever takes a job begins with an empty outbox: what the attempt before left is never told."""
+"""Claiming a job empties its outbox, so notices of the previous attempt are never delivered."""
 
 from attrs import evolve
 from simulation.notifier import TOLD

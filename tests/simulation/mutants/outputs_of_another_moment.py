@@ -1,4 +1,4 @@
-"""Growing outputs are pictured before the state: they may not reach as far as it does."""
+"""Growing outputs are captured before the state, so they may be shorter than it requires."""
 
 from attrs import evolve
 from simulation.checker import NOTHING_BREAKS

@@ -1,4 +1,4 @@
-"""The attempt is told of an upload before it is made, and commits what is not there yet."""
+"""The attempt hears of an upload before it is made, and commits objects that do not exist yet."""
 
 from simulation.checker import ALL_THERE
 
@@ -9,7 +9,7 @@ FOUND_AS = (ALL_THERE,)
 
 
 class Later:
-    """Takes notes of what is to be put."""
+    """A store that only records the puts."""
 
     def __init__(self):
         self.puts = []

@@ -1,4 +1,4 @@
-"""Outputs are published before the record says that the job is completed, by whoever believes to own it."""
+"""Outputs are published before the record says completed, even by an attempt that is superseded."""
 
 from simulation.checker import ONE_WINNER
 

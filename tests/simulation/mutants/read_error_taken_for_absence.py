@@ -1,4 +1,4 @@
-"""A checkpoint that cannot be read is taken for one that is not there: the job starts from its input."""
+"""A checkpoint that cannot be read counts as missing, so the job starts from its input."""
 
 from simulation.checker import NEVER_BACK, TRUE_COUNTS
 

@@ -1,4 +1,4 @@
-"""The outbox is emptied first and its notices delivered second: what dies or fails in between is never told."""
+"""Notices are removed from the outbox before they are delivered, so a crash in between loses them."""
 
 from simulation.notifier import TOLD
 

@@ -1,4 +1,4 @@
-"""Whoever receives a message takes the job, however fresh its owner's lease is."""
+"""A worker that receives a message claims the job, even if its owner's lease is fresh."""
 
 from simulation.checker import LEASE
 

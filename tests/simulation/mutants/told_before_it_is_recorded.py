@@ -1,4 +1,4 @@
-"""A change that waits for the next beat is told at once: if the node dies before the beat, it never was."""
+"""A change that is not written yet is reported at once, and is false if the node dies before the write."""
 
 from attrs import evolve
 from simulation.notifier import TOLD

@@ -1,4 +1,4 @@
-"""Files that were written to since their picture was taken are uploaded with the others, as if of one moment."""
+"""Files that were changed after their capture are uploaded as if all were of one moment."""
 
 from simulation.checker import ALL_THERE, NOTHING_BREAKS
 

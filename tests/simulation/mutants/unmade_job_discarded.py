@@ -1,4 +1,4 @@
-"""A message that holds a whole job is deleted before that job has a record."""
+"""A message that carries a whole job is deleted before the job has a record."""
 
 from simulation.checker import LIVENESS, MESSAGE
 
