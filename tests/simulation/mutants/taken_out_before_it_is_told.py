@@ -1,5 +1,8 @@
 """The outbox is emptied first and its notices delivered second: what dies or fails in between is never told."""
 
+from typing import Any
+
+from simulation.mutants import replace
 from simulation.notifier import TOLD
 
 from lifecycle.attempt.webhook_dispatcher import OUTBOX, WebhookDispatcher
@@ -11,8 +14,8 @@ FOUND_AS = (TOLD,)
 def install() -> None:
     deliver = WebhookDispatcher._deliver
 
-    def _deliver(self):
+    def _deliver(self: WebhookDispatcher) -> Any:
         self._session.note(OUTBOX, without_delivered({notice.id for notice in self._session.record.outbox.notices}))
         return deliver(self)
 
-    WebhookDispatcher._deliver = _deliver
+    replace(WebhookDispatcher, "_deliver", _deliver)
