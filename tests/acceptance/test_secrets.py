@@ -134,7 +134,7 @@ def traces(cluster: ProcessCluster) -> Iterator[tuple[str, bytes]]:
 
 def test_no_secret_is_seen_anywhere(cluster: ProcessCluster, settings: dict[str, str]) -> None:
     """Not in any output, log, record, rejected message, page, file or object; nor does a workload get one."""
-    assert COMMANDS.keys() == parser()._subparsers._group_actions[0].choices.keys()  # type: ignore[union-attr,attr-defined]
+    assert COMMANDS.keys() == parser()._subparsers._group_actions[0].choices.keys()  # type: ignore[union-attr]
     seen: dict[str, str] = {}
 
     def run(what: str, *words: str, **more: str) -> None:

@@ -9,6 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 from unittest.mock import patch
@@ -193,7 +194,7 @@ class History:
             self._submit()
             for fault in self.faults:
                 if fault.what not in MISHAPS:
-                    self.world.at(fault.at, lambda fault=fault: self.troubles.bring(fault))
+                    self.world.at(fault.at, partial(self.troubles.bring, fault))
             for _ in range(self.workers):
                 self._start()
             self.world.run(FAULTY_S)
