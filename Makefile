@@ -30,6 +30,7 @@ check: $(VENV)/dev ## what CI checks: format, lint, types, import rules, then th
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/pyright
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory test
 

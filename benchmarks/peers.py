@@ -3,6 +3,8 @@
 Usage: peers.py URL BUCKET WHAT DIR [DIR], with WHAT one of boto3-up, boto3-down, obstore-16, obstore-256, awscrt, raw.
 Over HTTPS, each peer trusts the file that AWS_CA_BUNDLE and SSL_CERT_FILE name.
 """
+# The peers are installed by `make bench` alone.
+# pyright: reportMissingImports=false
 
 import asyncio
 import json

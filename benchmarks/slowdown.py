@@ -122,7 +122,7 @@ def rows(results: Sequence[Mapping[str, Any]], where: str, *, promised: bool) ->
 def loss_of(pair: Sequence[Mapping[str, Any]], clock: str) -> float:
     """Return the share of an interval that a save costs, from one pair of windows."""
     saving, still = sorted(pair, key=lambda window: not window["saves"])
-    return (1 - saving[clock] / still[clock]) * WINDOW_S / INTERVAL_S
+    return float((1 - saving[clock] / still[clock]) * WINDOW_S / INTERVAL_S)
 
 
 def cost(place: Path) -> Row:

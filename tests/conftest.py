@@ -119,7 +119,8 @@ def wire_store(moto_url: str, s3_client: Any) -> Iterator[Callable[[], r2.R2Stor
 
     yield make
     for store in made:
-        store._small_http.close()
+        if store._small_http:
+            store._small_http.close()
         store._control.close()
         store._bulk.close()
 
@@ -164,7 +165,7 @@ def _untraced() -> Iterator[None]:
     """Disable coverage's tracing, which doubles the time of tests that run something thousands of times."""
     tracer, thread_tracer = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
-    threading.settrace(None)  # type: ignore[arg-type] # the stubs do not allow None, which removes it
+    threading.settrace(None)
     yield
     sys.settrace(tracer)
-    threading.settrace(thread_tracer)  # type: ignore[arg-type]
+    threading.settrace(thread_tracer)

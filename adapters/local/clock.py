@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from lifecycle.ports.clock import Clock, Mailbox, Thread
 
@@ -79,7 +79,7 @@ class SystemClock:
         """See `Clock.start_thread`."""
         return SystemThread(partial(_run_nicely, run) if yields else run, name)
 
-    def mailbox(self) -> Mailbox[T]:
+    def mailbox(self) -> Mailbox[Any]:
         """See `Clock.mailbox`."""
         return SystemMailbox()
 

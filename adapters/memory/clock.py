@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from attrs import define, field
 
@@ -111,7 +111,7 @@ class ManualClock:
         """See `Clock.start_thread`."""
         return _ManualThread(self, run, name)
 
-    def mailbox(self) -> Mailbox[T]:
+    def mailbox(self) -> Mailbox[Any]:
         """See `Clock.mailbox`."""
         return _ManualMailbox(self)
 

@@ -123,10 +123,10 @@ def configure(
         redact: Removes secrets from the finished line.
         stream: Destination; None: stderr.
     """
-    stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
-    is_text = kind == "text" or (kind == "auto" and stream.isatty())
-    rendering = _text(colors=stream.isatty()) if is_text else _json()
+    target: TextIO = stream or sys.stderr
+    handler = logging.StreamHandler(target)
+    is_text = kind == "text" or (kind == "auto" and target.isatty())
+    rendering = _text(colors=target.isatty()) if is_text else _json()
     processors = [context, *([] if level.lower() == "debug" else [shorten_library_error])]
     handler.setFormatter(_formatter(processors, rendering, redact))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)

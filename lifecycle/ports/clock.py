@@ -7,7 +7,7 @@ controls every interleaving and every time-out.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class Clock(Protocol):
                 the threads that it starts.
         """
 
-    def mailbox(self) -> Mailbox[T]:
+    def mailbox(self) -> Mailbox[Any]:
         """Create an empty mailbox."""
 
     def lock(self) -> AbstractContextManager[object]:

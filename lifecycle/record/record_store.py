@@ -96,6 +96,7 @@ class RecordStore:
         stamp = evolve(record.timestamps, updated=iso(self._clock.now()))
         ours = evolve(record, write_id=f"{self._rng.getrandbits(64):016x}", timestamps=stamp)
         body = encode_record(ours)
+        cause: Exception | None = None
         for tries_left in reversed(range(TRIES)):
             try:
                 return StoredRecord(ours, self._store.put(key, body, expected=expected), 0.0)

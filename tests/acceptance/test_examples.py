@@ -8,11 +8,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 from support.process_cluster import ProcessCluster
+
+from lifecycle.job_record import CheckpointRef, JobRecord
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(600)]
 
@@ -23,6 +26,11 @@ KILLS: Final = 2
 
 def has(module: str) -> bool:
     return subprocess.run([PYTHON, "-c", f"import {module}"], check=False, capture_output=True).returncode == 0
+
+
+def has_another_than(before: CheckpointRef | None) -> Callable[[JobRecord], bool]:
+    """Return the condition that a record has a checkpoint, and another than *before*."""
+    return lambda record: record.checkpoint not in (None, before)
 
 
 def carried(cluster: ProcessCluster, example: str, workload: str, *, kills: int, **params: object) -> Path:
@@ -38,7 +46,7 @@ def carried(cluster: ProcessCluster, example: str, workload: str, *, kills: int,
     for _ in range(kills):
         before = cluster.record(job).checkpoint
         worker = cluster.worker(**settings)
-        cluster.until(job, lambda record, before=before: record.checkpoint not in (None, before), patience_s=120)
+        cluster.until(job, has_another_than(before), patience_s=120)
         worker.kill()
         worker.wait()
     last = cluster.worker("--max-jobs", "1", **settings)

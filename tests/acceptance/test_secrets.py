@@ -134,7 +134,7 @@ def traces(cluster: ProcessCluster) -> Iterator[tuple[str, bytes]]:
 
 def test_no_secret_is_seen_anywhere(cluster: ProcessCluster, settings: dict[str, str]) -> None:
     """No output, log, record, rejected message, page, file or object contains a secret, and no workload gets one."""
-    assert COMMANDS.keys() == parser()._subparsers._group_actions[0].choices.keys()  # type: ignore[union-attr,attr-defined]
+    assert COMMANDS.keys() == parser()._subparsers._group_actions[0].choices.keys()  # type: ignore[union-attr]
     seen: dict[str, str] = {}
 
     def run(what: str, *words: str, **more: str) -> None:

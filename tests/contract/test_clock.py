@@ -295,7 +295,8 @@ def test_several_threads_can_wait_for_one(adapter: Adapter) -> None:
     def body(clock: Clock) -> None:
         start: Mailbox[str] = clock.mailbox()
         joined: Mailbox[bool] = clock.mailbox()
-        thread = clock.start_thread(lambda: start.get(PATIENCE_S) and None, name="worker")
+        started: list[str | None] = []
+        thread = clock.start_thread(lambda: started.append(start.get(PATIENCE_S)), name="worker")
         for number in range(3):
             clock.start_thread(lambda: joined.put(thread.join(PATIENCE_S)), name=f"joiner-{number}")
         start.put("go")

@@ -13,6 +13,7 @@ import pytest
 from attrs import evolve, frozen
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from support.any_port import AnyPort
 from support.capabilities import declaring
 from support.cluster import LAYOUT, Cluster
 
@@ -92,7 +93,7 @@ class Adapter:
     current: Callable[[], Attempt | None] = lambda: None
 
 
-class Faulty:
+class Faulty(AnyPort):
     """An observer whose methods all fail."""
 
     def __getattr__(self, name: str) -> Any:
@@ -182,14 +183,7 @@ def memory(clock: ManualClock, observer: Observer, kept: MemoryObserver) -> Adap
         return Attempt(told[-1].record.job, told[-1].record.epoch, told[-1].edge.destination)
 
     def count(what: Capability) -> int:
-        return len(
-            {
-                Capability.EDGES: kept.edges,
-                Capability.WRITES: kept.written,
-                Capability.LINES: kept.lines,
-                Capability.ENDS: kept.left_behind,
-            }[what]
-        )
+        return sum(isinstance(call, COUNTED[what]) for call in kept.calls)
 
     return Adapter(observer, clock, count=count, current=current)
 
@@ -276,7 +270,7 @@ def test_an_observer_accepts_all_calls_of_a_worker(adapter: Adapter, story: Stor
 
 def test_attempts_may_follow_one_another(adapter: Adapter, stories: Mapping[str, Story]) -> None:
     """A worker's next attempt, of the same job or another, starts fresh."""
-    for story in (*stories.values(), *reversed(stories.values())):
+    for story in (*stories.values(), *reversed([*stories.values()])):
         tell(adapter, story)
         assert adapter.current() is None
 

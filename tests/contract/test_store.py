@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,11 @@ def test_an_object_is_assembled_from_ranges_and_bytes(store: ObjectStore) -> Non
     """An assembled object does not depend on its sources afterwards, and may be assembled twice."""
     part = 5 << 20
     store.put("packs/1", b"a" * part + b"b" * part)
-    parts = [Range("packs/1", part, part), lambda: b"c" * part, Range("packs/1", part - 1, 2)]
+    parts: list[Range | Callable[[], bytes]] = [
+        Range("packs/1", part, part),
+        lambda: b"c" * part,
+        Range("packs/1", part - 1, 2),
+    ]
     for _ in range(2):
         assert store.assemble("output/x", parts) is True
     store.delete(["packs/1"])

@@ -11,12 +11,12 @@ from lifecycle.ports.runner import JobDirs
 
 @pytest.fixture
 def dirs(tmp_path: Path) -> JobDirs:
-    """The directories of a job."""
+    """Return the directories of a job."""
     return made_dirs(tmp_path / "job")
 
 
 @pytest.fixture
 def start(dirs: JobDirs) -> Iterator[Start]:
-    """A function that starts workloads in *dirs*; they end with the test."""
+    """Return a function that starts workloads in *dirs*; they end with the test."""
     with starting(dirs) as run:
         yield run

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from support.any_port import AnyPort
 
 from adapters.aws import queue as sqs
 from adapters.aws import store as r2
@@ -31,7 +32,7 @@ from lifecycle.states import State
 JOBS = 300
 
 
-class Aged:
+class Aged(AnyPort):
     """A store all of whose objects are 40 days older than they are."""
 
     def __init__(self, store: Any) -> None:
@@ -51,7 +52,7 @@ class Aged:
 @pytest.fixture
 def env(wire_store: Callable[[], r2.R2Store], wire_queue: Callable[..., sqs.SqsQueue]) -> Environment:
     clock, settings = SystemClock(), from_environ({}, None)
-    store = RetryingStore(wire_store(), clock)  # type: ignore[arg-type]
+    store = RetryingStore(wire_store(), clock)
     queue = RetryingQueue(wire_queue(), clock)
     record_store = RecordStore(store, clock, random.Random(1))
     return Environment(settings, clock, queue, store, record_store, KeyLayout("runs"), "", settings.limits())

@@ -50,7 +50,7 @@ def renewed(issuer: Callable[[], bytes], clock: ManualClock) -> RefreshingCreden
 
 
 def key_id(credentials: RefreshingCredentials) -> str:
-    return credentials.get_frozen_credentials().access_key
+    return str(credentials.get_frozen_credentials().access_key)
 
 
 @pytest.mark.parametrize(("life_s", "fine_s", "due_s"), [(3600.0, 3299.0, 3300.0), (40.0, 29.0, 30.0), (1.0, 1.9, 2.0)])

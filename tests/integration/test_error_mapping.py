@@ -102,7 +102,7 @@ def test_an_unknown_code_is_mapped_by_its_status(status: int, error: type[Holdfa
 
 def test_network_errors_are_retryable() -> None:
     """Every class of botocore's network errors is retryable."""
-    kinds = [ResponseParserError]
+    kinds: list[type[Exception]] = [ResponseParserError]
     for root in (vendor.HTTPClientError, vendor.ConnectionError):
         kinds += [root, *root.__subclasses__()]
     for kind in kinds:

@@ -54,7 +54,7 @@ def test_workers_that_start_together_all_find_a_queue(tmp_path: Path) -> None:
     processes = [context.Process(target=open_together, args=(paths, gate, answers)) for _ in range(4)]
     for process in processes:
         process.start()
-    said = []
+    said: list[str] = []
     while said.count("") < len(processes):
         said.append(answers.get())
     for process in processes:

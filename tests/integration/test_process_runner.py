@@ -255,7 +255,7 @@ def test_a_workloads_own_check(dirs: JobDirs, tmp_path: Path) -> None:
     """The check sees the snapshot; its exit code decides, and its output is the reason."""
     snapshot = tmp_path / "snapshot"
     (snapshot / "checkpoint").mkdir(parents=True)
-    check = ("sh", "-c", 'grep -q whole "$1/checkpoint/state" || { echo torn; exit 3; }', "sh", "{snapshot}")
+    shell = ("sh", "-c", 'grep -q whole "$1/checkpoint/state" || { echo torn; exit 3; }', "sh", "{snapshot}")
 
     def verdict(check: tuple[str, ...] | None) -> str | None:
         workload = Workload("w", ("true",), check=check)
@@ -264,7 +264,7 @@ def test_a_workloads_own_check(dirs: JobDirs, tmp_path: Path) -> None:
         )
 
     (snapshot / "checkpoint/state").write_text("half")
-    check = tuple(word.replace("{ echo", "{{ echo").replace("; }", "; }}") for word in check)
+    check = tuple(word.replace("{ echo", "{{ echo").replace("; }", "; }}") for word in shell)
     assert verdict(check) == "its check says 3: torn"
     (snapshot / "checkpoint/state").write_text("whole")
     assert verdict(check) is None

@@ -1,6 +1,7 @@
 """Faults and their times, drawn from the seed, so that a history can be shown, replayed and shrunk."""
 
 import random
+from collections.abc import Sequence
 from typing import Final
 
 from attrs import frozen
@@ -123,7 +124,7 @@ def _receiver_fault(rng: random.Random) -> Fault:
     return Fault(what, call=DELIVERY, nth=rng.choice((1, 2, 3, 4, rng.randint(1, 20))), lasts_s=lasts_s)
 
 
-def _fault(rng: random.Random, favoured: tuple[str, ...] | list[str]) -> Fault:
+def _fault(rng: random.Random, favoured: Sequence[str]) -> Fault:
     lasts_s = round(rng.choice((2.0, 12.0, rng.uniform(20, 150))), 1)
     if rng.random() < 0.6:
         nth = rng.choice((1, 2, 3, rng.randint(1, 12), rng.randint(1, 40)))

@@ -51,7 +51,7 @@ class FinalState:
         elif record.state is State.COMPLETED:
             published = self.history.store._objects.get(f"{LAYOUT.job(job).output}output.txt")
             if not checker.spoilt and (not published or published.body != f"{planned.total}\n".encode()):
-                raise checker.broken(ONE_WINNER, f"{job} gave {published and published.body}, not {planned.total}")
+                raise checker.broken(ONE_WINNER, f"{job} gave {(published and published.body)!r}, not {planned.total}")
         elif not self._is_true(planned, record):
             raise checker.broken(LIVENESS, f"{job} failed without a true reason: {record.error}")
 

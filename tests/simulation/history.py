@@ -9,6 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 from unittest.mock import patch
@@ -34,7 +35,7 @@ from adapters.process.workloads_file import load
 from adapters.retrying import RetryingQueue, RetryingStore
 from adapters.webhook import RetryingNotifier
 from lifecycle.attempt.context import WorkerContext
-from lifecycle.attempt.staging import _fetch
+from lifecycle.attempt.input_files import _fetch
 from lifecycle.attempt.worker import Worker
 from lifecycle.checkpoint.chunks import ChunkSizes
 from lifecycle.checkpoint.restore_target import RestoreTarget
@@ -193,7 +194,7 @@ class History:
             self._submit()
             for fault in self.faults:
                 if fault.what not in MISHAPS:
-                    self.world.at(fault.at, lambda fault=fault: self.troubles.bring(fault))
+                    self.world.at(fault.at, partial(self.troubles.bring, fault))
             for _ in range(self.workers):
                 self._start()
             self.world.run(FAULTY_S)
@@ -417,7 +418,7 @@ def play(
         history = History(seed, drawn, directory, steps, workers, kind)
         with (
             patch.object(RestoreTarget, "receive", history.if_there_is_room(RestoreTarget.receive)),
-            patch("lifecycle.attempt.staging._fetch", history.if_there_is_room(_fetch)),
+            patch("lifecycle.attempt.input_files._fetch", history.if_there_is_room(_fetch)),
         ):
             return history.play()
     finally:

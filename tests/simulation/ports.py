@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 from simulation.checker import Checker
 from simulation.faults import Fault
 from simulation.world import Process, World, WorldClock
+from support.any_port import AnyPort
 
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.runner import FakeRunner, FakeWorkload
@@ -18,7 +19,7 @@ from adapters.memory.store import MemoryStore
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.ports.queue import Delivery, Message
 from lifecycle.ports.runner import Launch, RunningWorkload
-from lifecycle.ports.store import Absent, Range, Version
+from lifecycle.ports.store import Absent, Body, Range, Version
 
 POLL_S: Final = 4.0
 TIMEOUT_S: Final = 8.0
@@ -34,10 +35,10 @@ class WatchedStore(MemoryStore):
         self._world = world
         self._checker = checker
 
-    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See `MemoryStore`."""
         version = super().put(key, body, expected=expected)
-        self._checker.wrote(key, body)
+        self._checker.wrote(key, bytes(body))
         return version
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -242,7 +243,7 @@ class Road:
                 self.world.tell(self.process.name, f"a late call came to nothing: {type(error).__name__}")
 
 
-class _Port:
+class _Port(AnyPort):
     def __init__(self, road: Road, port: Any, name: str) -> None:
         self._road = road
         self._port = port

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve
 from simulation import mutants
@@ -54,7 +54,7 @@ def main(words: list[str] | None = None) -> int:
             if outcome.violation:
                 bad = outcome
                 break
-        summary = {"seconds": round(time.monotonic() - began, 1), **dict(sorted(counts.items()))}
+        summary: dict[str, Any] = {"seconds": round(time.monotonic() - began, 1), **dict(sorted(counts.items()))}
         if bad is not None:
             small = bad if args.as_found else shrink(bad, root)
             summary |= {"seed": bad.seed, "invariant": small.invariant, "faults": len(small.faults)}

@@ -18,6 +18,7 @@ from lifecycle.concurrency import RateLimiter
 from lifecycle.key_layout import JobKeys, KeyLayout
 from lifecycle.ports.runner import JobDirs, Workload
 from lifecycle.ports.store import ObjectStore
+from support.any_port import AnyPort
 
 SMALL = ChunkSizes(
     small_bytes=16, large_bytes=64, large_from_bytes=4096, read_bytes=256, frame_bytes=128, pack_bytes=1024
@@ -25,7 +26,7 @@ SMALL = ChunkSizes(
 """The default sizes, a thousand times smaller."""
 
 
-class CountingStore:
+class CountingStore(AnyPort):
     """A store that records its calls and counts the bytes that are put."""
 
     def __init__(self, store: ObjectStore) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from attrs import define, evolve, field
 
@@ -94,11 +95,11 @@ class Cluster:
         max_jobs: int = 0,
         step_s: float = 1.0,
         check: str | None = None,
-        workload: Mapping[str, object] = MappingProxyType({}),
+        workload: Mapping[str, Any] = MappingProxyType({}),
         observers: Iterable[Observer] = (),
         signer: Signer = UNSIGNED,
         notification_policy: NotificationPolicy | None = None,
-        **limits: object,
+        **limits: Any,
     ) -> Worker:
         self.names += 1
         used = store or self.store

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from lifecycle.ports.clock import Clock, Mailbox, Thread
+from support.any_port import AnyPort
 
 
 class Died(BaseException):
@@ -21,7 +22,7 @@ def unless_dead(run: Callable[[], object]) -> Callable[[], None]:
     return mortal
 
 
-class FaultInjection:
+class FaultInjection(AnyPort):
     """A port that calls *before* and *after* around each call of the real port.
 
     Args:

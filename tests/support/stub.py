@@ -121,7 +121,7 @@ class Stub:
             def handle_expect_100(self) -> bool:
                 return super().handle_expect_100() if stub.says_continue else True
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
                 """Log nothing."""
 
         return Handler

@@ -148,7 +148,8 @@ def test_a_failed_thread_does_not_stop_time(clock: ManualClock) -> None:
 
 def test_a_thread_that_waits_for_a_lock_counts_as_waiting(clock: ManualClock) -> None:
     """A thread that waits for a lock counts as waiting; otherwise time would stand still while the holder sleeps."""
-    lock, stored = clock.lock(), clock.mailbox()
+    lock = clock.lock()
+    stored: Mailbox[bool] = clock.mailbox()
 
     def hold() -> None:
         with lock:

@@ -58,7 +58,7 @@ def queries_of_dashboard() -> list[str]:
 
 def exported(registry: Collector) -> dict[str, str]:
     """Return the type of each metric, as scraped."""
-    text = generate_latest(registry).decode()  # type: ignore[arg-type]
+    text = generate_latest(registry).decode()
     return dict(re.findall(r"^# TYPE (holdfast_\w+) (\w+)$", text, re.MULTILINE))
 
 

@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -87,7 +88,7 @@ def scrape(exporter: Exporter) -> dict[str, float]:
     }
 
 
-def owned(job: str, clock: ManualClock, **more: object) -> JobRecord:
+def owned(job: str, clock: ManualClock, **more: Any) -> JobRecord:
     attempt = AttemptSummary(1, "n", iso(clock.now()))
     return evolve(
         JobRecord(job, "w", state=State.RUNNING, epoch=1, owner="n", lease_s=120.0, attempts=(attempt,)), **more

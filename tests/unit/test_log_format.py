@@ -203,7 +203,7 @@ def fail_with(error: Exception, logger: str, level: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("error", "level"),
     [
-        (HeaderParsingError([], "half a na"), logging.WARNING),  # type: ignore[arg-type]
+        (HeaderParsingError([], "half a na"), logging.WARNING),
         (ConnectionResetError(104, "Connection reset by peer"), logging.ERROR),
         (ConnectTimeoutError(endpoint_url="http://x"), logging.ERROR),
         (ValueError("a warning is no defect"), logging.WARNING),

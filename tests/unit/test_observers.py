@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+from support.any_port import AnyPort
 from support.cluster import Cluster
 
 from lifecycle.job_record import JobRecord
@@ -35,7 +36,7 @@ class RecordingObserver:
         self.left_behind.append(record)
 
 
-class FailingObserver:
+class FailingObserver(AnyPort):
     """An observer that always raises."""
 
     def __getattr__(self, name: str) -> Any:

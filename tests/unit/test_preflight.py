@@ -8,7 +8,7 @@ from attrs import evolve
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
-from lifecycle.ports.store import ABSENT, Absent, StoredObject, Version
+from lifecycle.ports.store import ABSENT, Absent, Body, StoredObject, Version
 from lifecycle.record.preflight import check_conditional_writes
 
 
@@ -24,7 +24,7 @@ class FaultyStore(MemoryStore):
         self.twist = twist
         self.puts = 0
 
-    def put(self, key: str, body: bytes, *, expected: Version | Absent | None = None) -> Version:
+    def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         assert expected is not None
         self.puts += 1
         return self.twist(self, lambda condition: MemoryStore.put(self, key, body, expected=condition), expected)

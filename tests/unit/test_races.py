@@ -1,6 +1,7 @@
 """Every race that docs/protocol.md names, with the real worker on in-memory ports and virtual time."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -178,14 +179,14 @@ def test_race_answer_lost(cluster: Cluster, number: int) -> None:
 def test_race_answer_and_read_back_lost(cluster: Cluster, number: int) -> None:
     """If reading back fails too, the outcome is unknown; the checkpoint never moves back, and the job goes on."""
     cluster.submit("a")
-    puts, blind_until, steps = 0, 0.0, []
+    puts, blind_until, steps = 0, 0.0, list[int]()
 
     def lose(name: str, *args: Any, **kwargs: Any) -> None:
         nonlocal puts, blind_until
         if is_record_put(name, *args):
             puts += 1
             checkpoint = cluster.record("a").checkpoint
-            steps.append(checkpoint.step if checkpoint else 0)
+            steps.append((checkpoint.step or 0) if checkpoint else 0)
             if puts == number:
                 blind_until = cluster.clock.monotonic() + 20
                 raise RetryableError("the answer was lost")
@@ -732,7 +733,7 @@ def test_no_message_is_deleted_before_the_next_is_sent(cluster: Cluster, how: st
     cluster.submit("a")
 
     class Refusing(FaultInjection):
-        def send(self, messages: list[Message]) -> list[SendFailure]:
+        def send(self, messages: Sequence[Message]) -> list[SendFailure]:
             if how == "unreachable":
                 raise RetryableError("503, on purpose")
             return [SendFailure(message, "refused, on purpose") for message in messages]

@@ -38,7 +38,7 @@ def test_the_estimate_is_near_the_count(tmp_path: Path) -> None:
     store = FaultInjection(cluster.memory, before=lambda name, *_, **__: counts.update([name]))
     queue = FaultInjection(cluster.queue, before=lambda name, *_, **__: counts.update([f"queue {name}"]))
     cluster.submit("a", "1\n4000\n")
-    cluster.worker(store=store, queue=queue, max_jobs=1).run()  # type: ignore[arg-type]
+    cluster.worker(store=store, queue=queue, max_jobs=1).run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
     estimated = whole(record)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.any_port import AnyPort
 
 from adapters import retrying
 from adapters.memory.clock import ManualClock
@@ -19,10 +20,11 @@ from lifecycle.errors import (
     VersionConflictError,
 )
 from lifecycle.ports.queue import Delivery, Message, SendFailure
-from lifecycle.ports.store import ABSENT, ListedObject, Range
+from lifecycle.ports.store import ABSENT, ListedObject, Range, StoredObject
 
 DELIVERY = Delivery(body="{}", message_id="m", receipt="r", receives=1, received_at=0.0)
 MINUTE = timedelta(minutes=1)
+STORED = StoredObject(b"body", "v", 0.0)
 
 QUEUE_CALLS: dict[str, tuple[RetryPolicy | None, Callable[[RetryingQueue], object]]] = {
     "receive": (retrying.RECEIVE, lambda queue: queue.receive(hidden=MINUTE, wait=MINUTE)),
@@ -47,7 +49,7 @@ STORE_CALLS: dict[str, tuple[RetryPolicy | None, Callable[[RetryingStore], objec
 }
 
 
-class Failing:
+class Failing(AnyPort):
     """A port that raises the given errors, one per call, and then succeeds."""
 
     def __init__(self, *errors: HoldfastError, answer: Any = None) -> None:
@@ -101,8 +103,8 @@ def test_only_retryable_errors_are_retried(
 def test_a_recovered_call_returns_its_result(caplog: pytest.LogCaptureFixture) -> None:
     """Each failure costs a pause on the clock and a log line, and the result is returned."""
     clock = ManualClock()
-    port = Failing(RetryableError("hiccup"), UnknownOutcomeError("hiccup"), answer="body")
-    assert RetryingStore(port, clock).get("k") == "body"
+    port = Failing(RetryableError("hiccup"), UnknownOutcomeError("hiccup"), answer=STORED)
+    assert RetryingStore(port, clock).get("k") == STORED
     assert 0 < clock.monotonic() <= retrying.READ.first_s * 3
     assert [record.name for record in caplog.records] == ["holdfast.retrying"] * 2
     assert caplog.messages[0].startswith("call.retried call='get k' attempt=1 attempts=4 error=hiccup pause_s=")
@@ -116,7 +118,7 @@ def test_a_heartbeat_is_given_up_early() -> None:
     assert clock.monotonic() <= 0.2
 
 
-class Picky:
+class Picky(AnyPort):
     """A queue that accepts each message at a given attempt."""
 
     def __init__(self, tries: dict[str, int]) -> None:
@@ -144,7 +146,7 @@ def test_messages_refused_in_every_attempt_are_returned() -> None:
     assert len(queue.sent) == retrying.SEND.attempts
 
 
-class Torn:
+class Torn(AnyPort):
     """A store whose listings break off at given positions."""
 
     def __init__(self, *breaks: int, keys: int = 0) -> None:
@@ -179,7 +181,7 @@ def test_a_listing_is_fetched_lazily() -> None:
 def test_keys_from_an_iterator_survive_a_retry() -> None:
     """Keys from an iterator are still known at the second attempt."""
 
-    class Store:
+    class Store(AnyPort):
         tries: list[list[str]] = []  # noqa: RUF012 - one instance
 
         def delete(self, keys: Any) -> None:

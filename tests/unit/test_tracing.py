@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -76,6 +77,11 @@ def start(cluster: Cluster, worker: Worker) -> None:
     cluster.clock.start_thread(unless_dead(worker.run), name="worker")
 
 
+def ports_of(node: FaultyNode, cluster: Cluster) -> dict[str, Any]:
+    """Return the arguments of a worker on *node*."""
+    return {"store": node.around(cluster.memory), "queue": node.around(cluster.queue), "clock": node.clock()}
+
+
 def test_three_attempts_on_two_nodes_are_one_trace(
     cluster: Cluster, exporter: InMemorySpanExporter, tracing: Callable[[], Tracing]
 ) -> None:
@@ -85,7 +91,7 @@ def test_three_attempts_on_two_nodes_are_one_trace(
     """
     cluster.submit("a")
     node = FaultyNode(cluster.clock)
-    ports = {"store": node.around(cluster.memory), "queue": node.around(cluster.queue), "clock": node.clock()}
+    ports = ports_of(node, cluster)
     first = cluster.worker(**ports, max_running_time=timedelta(seconds=100), observers=[tracing()])
     thread = cluster.clock.start_thread(unless_dead(first.run), name="first")
     while cluster.record("a").epoch < 2:
@@ -191,7 +197,7 @@ def test_a_superseded_attempt_has_the_id_used_by_its_successor(
     """If a node believed to be gone ends its own span, it is the same span as its successor recorded."""
     cluster.submit("a")
     node = FaultyNode(cluster.clock)
-    ports = {"store": node.around(cluster.memory), "queue": node.around(cluster.queue), "clock": node.clock()}
+    ports = ports_of(node, cluster)
     zombie = cluster.worker(**ports, observers=[tracing()])
     thread = cluster.clock.start_thread(unless_dead(zombie.run), name="zombie")
     cluster.clock.sleep(100)

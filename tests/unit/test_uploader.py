@@ -17,6 +17,7 @@ from lifecycle.checkpoint.capture import capture_files, scan
 from lifecycle.checkpoint.gc import referenced_keys
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.errors import RetryableError
+from lifecycle.ports.clock import Mailbox
 
 
 class Uploading:
@@ -27,7 +28,7 @@ class Uploading:
         self.checkpoints, self.full, self.wrong = checkpoints, False, ""
         self.open, self.reached = threading.Event(), threading.Event()
         self.open.set()
-        self._events = clock.mailbox()
+        self._events: Mailbox[Event] = clock.mailbox()
         self._store = checkpoints.writer.store = CountingStore(FaultInjection(checkpoints.memory, before=self._refuse))
         self.uploader = Uploader(
             checkpoints.writer,

@@ -236,7 +236,7 @@ def test_a_checkpoint_without_progress_resets_no_failures(cluster: Cluster, monk
     state = FakeWorkload._state
     monkeypatch.setattr(FakeWorkload, "_state", lambda self: f"{cluster.clock.monotonic():.0f}\n{state(self)}")
     cluster.submit("a")
-    failing = {"script": lambda _, step: 3 if step == 70 else None, "max_failures": 2, "max_jobs": 1}
+    failing: dict[str, Any] = {"script": lambda _, step: 3 if step == 70 else None, "max_failures": 2, "max_jobs": 1}
     for failures in (0, 1):  # a failure after a checkpoint is not counted
         cluster.worker(**failing).run()
         assert cluster.record("a").failures == failures

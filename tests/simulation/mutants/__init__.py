@@ -17,6 +17,13 @@ def found_as(name: str) -> tuple[str, ...]:
     return found
 
 
+def replace(owner: object, name: str, new: object) -> None:
+    """Set the attribute *name* of *owner*, a class or the module that looks it up; it must be there already."""
+    if not hasattr(owner, name):
+        raise AttributeError(f"{owner} has no {name} to replace")
+    setattr(owner, name, new)
+
+
 def install(name: str) -> None:
     """Install the mutant *name*."""
     importlib.import_module(f"simulation.mutants.{name}").install()

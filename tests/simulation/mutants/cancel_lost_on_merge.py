@@ -2,8 +2,9 @@
 
 from attrs import evolve
 from simulation.checker import CANCEL
+from simulation.mutants import replace
 
-from lifecycle.record.record_store import StoredRecord
+from lifecycle.record.record_store import StoredRecord, WriteConflict
 from lifecycle.record.session import RecordSession
 
 FOUND_AS = (CANCEL,)
@@ -12,11 +13,11 @@ FOUND_AS = (CANCEL,)
 def install() -> None:
     adopt = RecordSession._adopt
 
-    def _adopt(self, conflict):
+    def _adopt(self: RecordSession, conflict: WriteConflict) -> None:
         ours = self._stored.record
         adopt(self, conflict)
         self._stored = StoredRecord(
             evolve(self._stored.record, control=ours.control), self._stored.version, self._stored.age_s
         )
 
-    RecordSession._adopt = _adopt
+    replace(RecordSession, "_adopt", _adopt)

@@ -1,6 +1,7 @@
 """Only the first checkpoint is committed, so a crash costs all work since then."""
 
 from simulation.checker import WORK_LOST
+from simulation.mutants import replace
 
 from lifecycle.attempt.checkpoint_scheduler import CheckpointScheduler
 
@@ -10,8 +11,8 @@ FOUND_AS = (WORK_LOST,)
 def install() -> None:
     commit_if_due = CheckpointScheduler.commit_if_due
 
-    def lazily(self):
+    def lazily(self: CheckpointScheduler) -> None:
         if self.commits == 0:
             commit_if_due(self)
 
-    CheckpointScheduler.commit_if_due = lazily
+    replace(CheckpointScheduler, "commit_if_due", lazily)

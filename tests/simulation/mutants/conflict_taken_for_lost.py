@@ -2,9 +2,11 @@
 
 from attrs import evolve
 from simulation.checker import LIVENESS, MESSAGE, TRUE_COUNTS
+from simulation.mutants import replace
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError, VersionConflictError
-from lifecycle.job_record import iso
+from lifecycle.job_record import JobRecord, iso
+from lifecycle.ports.store import Absent, Version
 from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import PAUSE_S, TRIES, RecordStore, StoredRecord, WriteConflict
 
@@ -12,18 +14,22 @@ FOUND_AS = (TRUE_COUNTS, MESSAGE, LIVENESS)
 
 
 def install() -> None:
-    def write(self, key, record, expected):
+    def write(
+        self: RecordStore, key: str, record: JobRecord, expected: Version | Absent
+    ) -> StoredRecord | WriteConflict:
         stamp = evolve(record.timestamps, updated=iso(self._clock.now()))
         ours = evolve(record, write_id=f"{self._rng.getrandbits(64):016x}", timestamps=stamp)
+        cause: RetryableError | None = None
         for _ in range(TRIES):
             try:
                 return StoredRecord(ours, self._store.put(key, encode_record(ours), expected=expected), 0.0)
             except VersionConflictError:
                 found = self.read(key)
+                assert found is not None
                 return WriteConflict(StoredRecord(evolve(found.record, epoch=-1), found.version, found.age_s))
             except RetryableError as error:
                 cause = error
             self._clock.sleep(PAUSE_S)
         raise UnknownOutcomeError(str(cause)) from cause
 
-    RecordStore.write = write
+    replace(RecordStore, "write", write)

@@ -1,8 +1,10 @@
 """A pause deletes the old message before it sends the new one."""
 
 from simulation.checker import MESSAGE
+from simulation.mutants import replace
 
 from lifecycle.attempt.acknowledgement import Acknowledgement
+from lifecycle.job_record import JobRecord
 
 FOUND_AS = (MESSAGE,)
 
@@ -10,8 +12,8 @@ FOUND_AS = (MESSAGE,)
 def install() -> None:
     send_continuation = Acknowledgement.send_continuation
 
-    def swapped(self, record):
+    def swapped(self: Acknowledgement, record: JobRecord) -> None:
         self.delete()
         send_continuation(self, record)
 
-    Acknowledgement.send_continuation = swapped
+    replace(Acknowledgement, "send_continuation", swapped)

@@ -1,6 +1,7 @@
 """While the queue confirms extensions, the owner does not renew the lease in the record."""
 
 from simulation.checker import TRUE_COUNTS
+from simulation.mutants import replace
 
 from lifecycle.attempt.heartbeat import OVERLAP, Heartbeat
 from lifecycle.errors import HoldfastError
@@ -11,12 +12,12 @@ FOUND_AS = (TRUE_COUNTS,)
 def install() -> None:
     beat = Heartbeat._beat
 
-    def _beat(self):
+    def _beat(self: Heartbeat) -> float:
         try:
             if self._context.queue.extend(self._delivery, hidden=self._context.limits.lease + OVERLAP):
-                return
+                return self._interval_s
         except HoldfastError:
             pass
-        beat(self)
+        return beat(self)
 
-    Heartbeat._beat = _beat
+    replace(Heartbeat, "_beat", _beat)

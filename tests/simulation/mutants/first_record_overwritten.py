@@ -1,6 +1,7 @@
 """The first record of a job is written unconditionally, so two nodes with its message both begin it."""
 
 from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
+from simulation.mutants import replace
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError
 from lifecycle.job_record import JobRecord
@@ -24,4 +25,4 @@ def install() -> None:
         except RetryableError as error:
             raise UnknownOutcomeError(key) from error
 
-    RecordStore.write = write  # type: ignore[method-assign]
+    replace(RecordStore, "write", write)

@@ -1,6 +1,7 @@
 """All attempts use the same checkpoint keys, so a zombie overwrites its successor's."""
 
 from simulation.checker import ALL_THERE, FENCE
+from simulation.mutants import replace
 
 from lifecycle.key_layout import JobKeys
 
@@ -9,5 +10,5 @@ FOUND_AS = (FENCE, ALL_THERE)
 
 def install() -> None:
     manifest, pack = JobKeys.manifest, JobKeys.pack
-    JobKeys.manifest = lambda self, epoch, seq, mark: manifest(self, 1, seq, "same")
-    JobKeys.pack = lambda self, epoch, number, mark: pack(self, 1, number, "same")
+    replace(JobKeys, "manifest", lambda self, epoch, seq, token: manifest(self, 1, seq, "same"))
+    replace(JobKeys, "pack", lambda self, epoch, number, token: pack(self, 1, number, "same"))

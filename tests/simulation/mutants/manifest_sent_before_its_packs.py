@@ -1,14 +1,15 @@
 """The manifest is uploaded and committed while packs are still in flight."""
 
 from simulation.checker import ALL_THERE
+from simulation.mutants import replace
 
-from lifecycle.checkpoint.writer import Packer
+from lifecycle.checkpoint.packer import Packer
 
 FOUND_AS = (ALL_THERE,)
 
 
 def install() -> None:
-    def finish(self):
+    def finish(self: Packer) -> None:
         self.close_pack()
 
-    Packer.finish = finish
+    replace(Packer, "finish", finish)

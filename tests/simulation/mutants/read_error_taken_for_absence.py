@@ -1,20 +1,22 @@
 """A checkpoint that cannot be read counts as missing, so the job starts from its input."""
 
+from typing import Any
+
 from simulation.checker import NEVER_BACK, TRUE_COUNTS
+from simulation.mutants import replace
 
 import lifecycle.attempt.staging
+from lifecycle.checkpoint.restore import restore
 from lifecycle.errors import RetryableError
 
 FOUND_AS = (NEVER_BACK, TRUE_COUNTS)
 
 
 def install() -> None:
-    restore = lifecycle.attempt.staging.restore
-
-    def careless(*args, **kwargs):
+    def careless(*args: Any, **kwargs: Any) -> Any:
         try:
             return restore(*args, **kwargs)
         except RetryableError:
             return None
 
-    lifecycle.attempt.staging.restore = careless
+    replace(lifecycle.attempt.staging, "restore", careless)

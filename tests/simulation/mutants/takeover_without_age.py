@@ -1,6 +1,7 @@
 """A worker that receives a message claims the job, even if its owner's lease is fresh."""
 
 from simulation.checker import LEASE
+from simulation.mutants import replace
 
 from lifecycle.job_record import JobRecord
 
@@ -8,4 +9,4 @@ FOUND_AS = (LEASE,)
 
 
 def install() -> None:
-    JobRecord.is_owned = lambda self, age_s: False  # type: ignore[assignment,method-assign]
+    replace(JobRecord, "is_owned", lambda self, age_s: False)

@@ -1,6 +1,7 @@
 """A message that carries a whole job is deleted before the job has a record."""
 
 from simulation.checker import LIVENESS, MESSAGE
+from simulation.mutants import replace
 
 from lifecycle.attempt.acknowledgement import Acknowledgement
 from lifecycle.attempt.attempt import Attempt
@@ -17,4 +18,4 @@ def install() -> None:
             Acknowledgement(self._context, self._message, self._delivery).delete()
         return run(self)
 
-    Attempt.run = run_a_job_that_is_safe  # type: ignore[method-assign]
+    replace(Attempt, "run", run_a_job_that_is_safe)
