@@ -253,7 +253,7 @@ def test_what_lies_on_this_node_is_not_fetched_again(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(("params", "seconds"), [({}, 100), ({"STATE_SAVING_INTERVAL": "30s"}, 30)])
 def test_how_often_to_save_is_said_by_the_job_or_its_workload(
-    cluster: Cluster, params: dict[str, object], seconds: float
+    cluster: Cluster, params: dict[str, Any], seconds: float
 ) -> None:
     """In this order; and only then by the worker."""
     cluster.submit("a", **params)
