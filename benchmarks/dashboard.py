@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve
 from harness import HOLDFAST, Row, environ
@@ -98,14 +98,14 @@ def timed(address: str) -> float:
     return time.perf_counter() - began
 
 
-def next_news(stream: Iterator[bytes]) -> dict[str, object]:
+def next_news(stream: Iterator[bytes]) -> dict[str, Any]:
     """Return the data of the stream's next `news` event."""
     is_news = False
     for line in stream:
         if line.startswith(b"event:"):
             is_news = line.strip() == b"event: news"
         elif is_news and line.startswith(b"data: "):
-            data: dict[str, object] = json.loads(line.removeprefix(b"data: "))
+            data: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
             return data
     raise RuntimeError("the stream has ended")
 

@@ -35,7 +35,7 @@ from adapters.process.workloads_file import load
 from adapters.retrying import RetryingQueue, RetryingStore
 from adapters.webhook import RetryingNotifier
 from lifecycle.attempt.context import WorkerContext
-from lifecycle.attempt.input_files import _fetch
+from lifecycle.attempt.input_files import _write
 from lifecycle.attempt.worker import Worker
 from lifecycle.checkpoint.chunks import ChunkSizes
 from lifecycle.checkpoint.restore_target import RestoreTarget
@@ -418,7 +418,7 @@ def play(
         history = History(seed, drawn, directory, steps, workers, kind)
         with (
             patch.object(RestoreTarget, "receive", history.if_there_is_room(RestoreTarget.receive)),
-            patch("lifecycle.attempt.input_files._fetch", history.if_there_is_room(_fetch)),
+            patch("lifecycle.attempt.input_files._write", history.if_there_is_room(_write)),
         ):
             return history.play()
     finally:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from client.config.settings import from_environ
 from client.operations import archiving
 from client.operations import job_control as control
 from client.operations.submission import JobRequest, submit
-from client.records.archive_index import ArchiveIndex
+from client.records.archive_index import ArchiveIndex, encode_contents
 from client.records.query import EVERYTHING, Query, parse_query
 from client.records.reader import read_archived, read_job
 from client.records.record_index import RecordIndex
@@ -31,7 +32,7 @@ from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.queue import Message
-from lifecycle.record.archive_format import is_archived, read_tombstone
+from lifecycle.record.archive_format import is_archived, put_tombstone, read_tombstone
 from lifecycle.record.codec import encode_record
 from lifecycle.record.message import announce
 from lifecycle.record.notifications import NotificationPolicy, with_notice
@@ -209,9 +210,8 @@ def test_jobs_are_archived_in_batches(env: Environment, clock: ManualClock, monk
 
     def count(records: Any) -> Any:
         stored[0] = max(stored[0], len(records))
-        return real(records)
+        return encode_contents(records)
 
-    real = archiving.encode_contents
     monkeypatch.setattr(archiving, "encode_contents", lambda entries: count(list(entries)))
     put(env, *(over(f"job{number:04d}", params={"p": "x" * 2000}) for number in range(1000)))
     clock.advance(SECONDS + 1)
@@ -308,7 +308,7 @@ def _one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.records.record_index.ThreadPoolExecutor", Here)
 
 
-def at_call(nth: int, act: Callable[[], None]) -> Callable[..., None]:
+def at_call(nth: int, act: Callable[[], object]) -> Callable[..., None]:
     """Return a hook that calls *act* at its nth call, and does nothing otherwise."""
     count = [0]
 
@@ -386,7 +386,7 @@ def test_race_two_archives(clock: ManualClock) -> None:
     """If a second run starts at any step of the first, each job ends in the archive once."""
     for nth in range(1, calls_of_a_run(clock) + 1):
         env = ready(clock)
-        assert run(meddled(env, at_call(nth, lambda env=env: run(env)))) == 0  # type: ignore[misc]
+        assert run(meddled(env, at_call(nth, partial(run, env)))) == 0
         run(env)
         assert (live(env), archived(env)) == ([], list(JOBS))
         assert [read_job(env, job).problem for job in JOBS] == [None] * 3
@@ -528,11 +528,10 @@ def test_records_removed_before_their_tombstones_are_detected(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tests above fail if a record is removed before its tombstone is written, since a crash would lose the job."""
-    real = archiving.put_tombstone
 
     def too_late(store: Any, keys: Any, tombstone: Any) -> None:
         store.delete([keys.record])
-        real(store, keys, tombstone)
+        put_tombstone(store, keys, tombstone)
 
     monkeypatch.setattr(archiving, "put_tombstone", too_late)
     with pytest.raises(AssertionError):

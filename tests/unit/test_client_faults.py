@@ -23,6 +23,7 @@ from client.operations.submission import JobRequest
 from client.records.query import EVERYTHING, parse_query
 from client.records.reader import read_all
 from client.records.record_index import RecordIndex
+from client.views.prompt import confirm
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, UnknownOutcomeError
 from lifecycle.job_record import CheckpointRef, JobRecord, Result
 from lifecycle.key_layout import KeyLayout
@@ -370,7 +371,7 @@ def test_end_of_input_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", end)
-    assert not purge.confirm("sure?")
+    assert not confirm("sure?")
 
 
 @pytest.mark.parametrize("words", [("download", "file"), ("states", "--write", "none/such")])

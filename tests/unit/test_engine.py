@@ -8,11 +8,14 @@ from support.checkpoint_fixture import SMALL, CheckpointFixture, files
 
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
+from lifecycle.checkpoint.capture import capture_files, scan
 from lifecycle.checkpoint.manifest import encode_manifest
 from lifecycle.checkpoint.restore import fill, verify
+from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.concurrency import RateLimiter
 from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableError, TornSnapshotError
+from lifecycle.ports.store import Absent, Body, Range, Version
 
 
 @pytest.fixture
@@ -142,7 +145,7 @@ def test_a_growing_output_goes_with_the_checkpoint(checkpoints: CheckpointFixtur
 def test_stored_bytes_are_at_most_twice_the_live_ones(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
     """However often small parts change: sparse packs are rewritten, from the node's own disk."""
     content = bytearray(checkpoints.noise(4000))
-    sent = 0
+    done, sent = None, 0
     for _ in range(60):
         for _ in range(5):
             content[checkpoints.rng.randrange(len(content))] ^= 255
@@ -151,6 +154,7 @@ def test_stored_bytes_are_at_most_twice_the_live_ones(checkpoints: CheckpointFix
         sent += checkpoints.store.sent - len(encode_manifest(done.manifest))
         assert sum(done.manifest.packs.values()) <= 2 * 4000
         assert not any(name.startswith("get") for name, _ in checkpoints.store.calls)
+    assert done is not None
     assert sent < 4000 + 60 * 5 * 16 * 3
     checkpoints.same(done, tmp_path / "back")
 
@@ -159,13 +163,13 @@ def test_an_upload_cut_short_goes_on_where_it_was(checkpoints: CheckpointFixture
     """Packs that arrived before the store failed are reused, even by another snapshot."""
     content = checkpoints.noise(8192)
     checkpoints.write("a", content)
-    put, taken = checkpoints.memory.put, []
+    put, taken = checkpoints.memory.put, list[int]()
 
-    def failing(key: str, body: bytes, **condition: object) -> str:
+    def failing(key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         if len(taken) == 5:
             raise RetryableError("503, on purpose")
         taken.append(len(body))
-        return put(key, body, **condition)  # type: ignore[arg-type]
+        return put(key, body, expected=expected)
 
     checkpoints.memory.put = failing  # type: ignore[method-assign]
     with pytest.raises(RetryableError):
@@ -199,10 +203,10 @@ def test_what_a_failed_upload_has_left_is_not_used_once_it_is_collected(
 def _save_with_failing_manifest(checkpoints: CheckpointFixture) -> None:
     put = checkpoints.memory.put
 
-    def failing(key: str, body: bytes, **condition: object) -> str:
+    def failing(key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         if "/checkpoints/" in key:
             raise RetryableError("503, on purpose")
-        return put(key, body, **condition)  # type: ignore[arg-type]
+        return put(key, body, expected=expected)
 
     checkpoints.memory.put = failing  # type: ignore[method-assign]
     try:
@@ -225,11 +229,11 @@ def test_an_attempt_that_is_over_uploads_no_more(checkpoints: CheckpointFixture)
     assert not any("/checkpoints/" in key for _, key in checkpoints.store.calls)
 
 
-def _snapshot(checkpoints: CheckpointFixture):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from lifecycle.checkpoint.capture import capture_files, scan  # noqa: PLC0415
-
+def _snapshot(checkpoints: CheckpointFixture) -> Snapshot:
     seen = scan(checkpoints.dirs, checkpoints.workload)
-    return capture_files(seen, checkpoints.workload, seq=9, step=None, dirs=checkpoints.dirs, in_place=set())
+    taken = capture_files(seen, checkpoints.workload, seq=9, step=None, dirs=checkpoints.dirs, in_place=set())
+    assert taken is not None
+    return taken
 
 
 def test_what_lies_here_is_not_fetched(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
@@ -289,13 +293,13 @@ def test_an_answer_that_gives_too_little_once_is_no_damage(checkpoints: Checkpoi
     """A wrong answer is fetched a second time, because the transfer can be at fault."""
     checkpoints.write("a", checkpoints.noise(3000))
     done = saved(checkpoints)
-    get_range, short = checkpoints.memory.get_range, []
+    get_range, short = checkpoints.memory.get_range, list[Range]()
 
-    def stingy(wanted):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def stingy(wanted: Range) -> bytes | None:
         content = get_range(wanted)
-        if not short:
+        if content and not short:
             short.append(wanted)
-            return content[:-1]  # type: ignore[index]
+            return content[:-1]
         return content
 
     checkpoints.memory.get_range = stingy  # type: ignore[method-assign]
@@ -307,7 +311,7 @@ def test_verification_reads_everything(checkpoints: CheckpointFixture) -> None:
     """Every byte of every file is verified, and nothing is written."""
     checkpoints.write("a", checkpoints.noise(3000))
     checkpoints.write("b", b"compress me " * 300)
-    done, read = saved(checkpoints), []
+    done, read = saved(checkpoints), list[int]()
     before = files(checkpoints.dirs.root)
     verify(checkpoints.store, checkpoints.writer._clock, done.manifest, progress=read.append)
     assert sum(read) == done.manifest.bytes

@@ -255,7 +255,7 @@ def test_a_checkpoint_on_the_node_is_not_fetched(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize(("params", "seconds"), [({}, 100), ({"STATE_SAVING_INTERVAL": "30s"}, 30)])
 def test_the_saving_interval_comes_from_job_or_workload(
-    cluster: Cluster, params: dict[str, object], seconds: float
+    cluster: Cluster, params: dict[str, Any], seconds: float
 ) -> None:
     """The job's saving interval takes precedence over the workload's."""
     cluster.submit("a", **params)

@@ -5,6 +5,7 @@ import json
 import random
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_the_timeline_contains_operators_actions() -> None:
 
 def test_report_sums_by_group(env: Environment, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A report sums time and cost by the chosen group, as text, JSON, CSV and drawing."""
-    files = {"file": tmp_path / "r.csv", "plot": tmp_path / "r.svg"}
+    files: dict[str, Any] = {"file": tmp_path / "r.csv", "plot": tmp_path / "r.svg"}
     hourly_prices = parse_hourly_prices(["A=6", "0.5"])
     assert report.run(env, parse_query(), by="kind", hourly_prices=hourly_prices, as_json=True, **files) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -51,7 +51,7 @@ def faulty_node(cluster: Cluster, receiver: Receiver, **others: Any) -> tuple[Fa
     """Return a node that the test can kill or suspend, also during a delivery, and a worker on it."""
     node = FaultyNode(cluster.clock)
     ports = {"store": node.around(cluster.memory), "queue": node.around(cluster.queue), "clock": node.clock()}
-    return node, cluster.worker(notification_policy=NotificationPolicy(node.around(receiver)), **{**ports, **others})  # type: ignore[arg-type]
+    return node, cluster.worker(notification_policy=NotificationPolicy(node.around(receiver)), **{**ports, **others})
 
 
 def operator_environment(cluster: Cluster, receiver: Receiver | None) -> Environment:
@@ -282,7 +282,12 @@ def test_race_death_between_record_and_delivery(cluster: Cluster, receiver: Rece
     """Notices that were recorded and not delivered are delivered by the next attempt, before its own."""
     cluster.submit("a")
     node, worker = faulty_node(cluster, receiver)
-    receiver.before = lambda _: node.__setattr__("dead", True) or node.check_alive()
+
+    def die(_: Notice) -> None:
+        node.dead = True
+        node.check_alive()
+
+    receiver.before = die
     thread = start(cluster, worker)
     assert thread.join(100)
     assert receiver.deliveries == []
@@ -576,11 +581,12 @@ def test_a_job_taken_during_reconcile_keeps_its_notices(cluster: Cluster, receiv
     cluster.submit("a")
     control.cancel(operator_environment(cluster, receiver), "a")
     stored = cluster.stored("a")
-    receiver.after = lambda _: (
-        cluster.clock.sleep(2),
-        cluster.record_store.write(
-            RECORD, evolve(stored.record, state=State.RECEIVED, epoch=9, owner="n"), stored.version
-        ),
-    )[0]
+
+    def take(_: Notice) -> None:
+        cluster.clock.sleep(2)
+        taken = evolve(stored.record, state=State.RECEIVED, epoch=9, owner="n")
+        cluster.record_store.write(RECORD, taken, stored.version)
+
+    receiver.after = take
     deliver_notices(operator_environment(cluster, receiver), ["a"])
     assert ids(cluster.record("a")) == [receiver.deliveries[0].id]
