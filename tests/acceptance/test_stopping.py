@@ -1,4 +1,4 @@
-"""Every stop is a chance to save: real workers, real programs, real signals."""
+"""Stops of real workers with real programs and real signals: each saves the state."""
 
 import os
 import signal
@@ -84,7 +84,7 @@ def text(files: ProcessCluster, name: str) -> str | None:
 
 
 def drained(files: ProcessCluster, **settings: str) -> JobRecord:
-    """Start a worker, drain it when the program is ready, and return the record then."""
+    """Start a worker, drain it once the program is ready, and return the record afterwards."""
     worker = files.worker(STATE_SAVING_INTERVAL="1h", STOP_GRACE="8s", **settings)
     ready(files)
     worker.terminate()
@@ -94,7 +94,7 @@ def drained(files: ProcessCluster, **settings: str) -> JobRecord:
 
 @pytest.mark.parametrize("command", ['"bash {here}/run.sh"', '"sh {here}/run.sh"'])
 def test_a_trainer_with_data_loaders_saves_behind_a_shell(files: ProcessCluster, command: str) -> None:
-    """It gets one signal, keeps its loaders while it saves, and the next attempt resumes."""
+    """The trainer gets one signal and keeps its loaders while it saves; the next attempt resumes."""
     offer(files, TRAINER, command=command)
     record = drained(files)
     assert record.state is State.RELEASED
@@ -105,15 +105,15 @@ def test_a_trainer_with_data_loaders_saves_behind_a_shell(files: ProcessCluster,
 
 
 def test_a_program_without_a_handler_is_saved_as_it_left_its_files(files: ProcessCluster) -> None:
-    """It replaces its state by renaming and dies of the signal: one more snapshot is taken."""
+    """A program that replaces its state by renaming and dies of the signal gets a final snapshot."""
     offer(files, RENAMER)
     record = drained(files)
     assert record.checkpoint is not None
     assert record.checkpoint.bytes == 100_000
 
 
-def test_a_drain_waits_for_the_upload_on_its_way(files: ProcessCluster) -> None:
-    """Though there is nothing new to save; the next attempt resumes from it."""
+def test_a_drain_waits_for_the_upload_in_flight(files: ProcessCluster) -> None:
+    """An upload in flight is committed even if nothing new is saved, and the next attempt resumes from it."""
     program = """
         import os, sys, time, holdfast
         job = holdfast.job()
@@ -137,7 +137,7 @@ def test_a_drain_waits_for_the_upload_on_its_way(files: ProcessCluster) -> None:
 
 
 def test_a_process_in_its_own_session_ends_with_a_killed_worker(files: ProcessCluster) -> None:
-    """The process supervisor notices, and owns it."""
+    """The process supervisor finds and kills a process in another session."""
     offer(files, HOLDER)
     worker = files.worker()
     wait_for((files.home / "pid").exists)
@@ -148,7 +148,7 @@ def test_a_process_in_its_own_session_ends_with_a_killed_worker(files: ProcessCl
 
 
 def test_no_attempt_begins_beside_what_a_killed_supervisor_left(files: ProcessCluster) -> None:
-    """The worker inherits the processes, and kills them before the attempt ends."""
+    """The worker inherits the supervisor's processes, and kills them before the attempt ends."""
     offer(files, HOLDER)
     worker = files.worker()
     wait_for((files.home / "pid").exists)
@@ -163,8 +163,8 @@ def _command_line(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def test_what_a_grandchild_writes_at_its_exit_is_part_of_the_outputs(files: ProcessCluster) -> None:
-    """The job is completed with all of it, and the worker goes on."""
+def test_a_grandchilds_last_writes_are_part_of_the_outputs(files: ProcessCluster) -> None:
+    """The job is completed with all writes, and the worker continues."""
     offer(files, APPENDER)
     worker = files.worker("--max-jobs", "1")
     files.settled("a")

@@ -1,4 +1,4 @@
-"""Stopping a tree of processes: who is asked to save, who is killed, and that nothing survives."""
+"""Stopping a tree of processes: the right ones get the signal, and none survives."""
 
 import os
 import signal
@@ -89,7 +89,7 @@ WRAPPERS = {
 def test_a_program_saves_behind_any_shell_with_its_own_children_intact(
     start: Start, dirs: JobDirs, wrapper: str, code: int
 ) -> None:
-    """It gets the stop signal once, its children do not get it, and the end is reported when it has saved."""
+    """The program gets the stop signal once and its children do not; the end is reported after it has saved."""
     child = start(*WRAPPERS[wrapper], script=trainer(dirs, code=code))
     exited = stopped(child, dirs)
     assert (dirs.checkpoint / "state").read_text() == "1"
@@ -108,15 +108,15 @@ def test_a_shell_that_passes_the_signal_on_may_do_so_alone(start: Start, dirs: J
     assert exited.clean
 
 
-def test_everyone_is_signalled_where_declared(start: Start, dirs: JobDirs) -> None:
-    """With the scope *group*, children of the program too."""
+def test_the_whole_group_is_signalled_if_declared(start: Start, dirs: JobDirs) -> None:
+    """With the scope *group* the program's children get the signal too."""
     workload = Workload("w", ("{python}", "{script}"), stop=StopScope.GROUP)
     exited = stopped(start(workload=workload, script=trainer(dirs)), dirs)
     assert (exited.code, exited.tail) == (1, "a loader died")
 
 
 def test_a_program_that_dies_of_the_signal_leaves_its_children_time(start: Start, dirs: JobDirs) -> None:
-    """They get the signal when it has died, and save: a launcher without a handler loses nothing."""
+    """If the program dies of the signal, its children get it too, with time to save."""
     launcher = "import subprocess; subprocess.call(['{python}', '{script}'])"
     exited = stopped(start("{python}", "-c", launcher, script=trainer(dirs, loaders=0)), dirs)
     assert exited.code == 128 + signal.SIGTERM
@@ -128,7 +128,7 @@ def _runs(ancestor: int, program: str) -> bool:
 
 
 def test_a_death_by_the_stop_signal_is_not_clean(start: Start) -> None:
-    """Neither of the first process, nor of a program behind a shell."""
+    """Death by the stop signal is not a clean exit, for the first process and for a program behind a shell."""
     for command in (("sleep", "1000"), ("bash", "-c", "sleep 1000; true")):
         child = start(*command)
         supervisor = int(subprocess.check_output(["pgrep", "-nP", str(os.getpid())]))
@@ -152,7 +152,7 @@ REWRITER = """
 
 @pytest.mark.parametrize("ignores", ["", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"])
 def test_no_file_is_cut_off_if_that_can_be_avoided(tmp_path: Path, ignores: str) -> None:
-    """A program that dies of a signal does so at a moment at which it writes to no file of its state."""
+    """A program that dies of a signal does so while it has no file of its state open for writing."""
     for run in range(4):
         dirs = made_dirs(tmp_path / str(run))
         with starting(dirs) as start:
@@ -168,7 +168,7 @@ def test_no_file_is_cut_off_if_that_can_be_avoided(tmp_path: Path, ignores: str)
 
 
 def test_a_file_that_is_cut_off_is_reported(start: Start, dirs: JobDirs) -> None:
-    """If it is always open for writing."""
+    """A file that is always open for writing is reported as possibly cut off."""
     child = start(*python(textwrap.dedent(REWRITER).replace("{writes_s}", "1000")))
     wait_for((dirs.checkpoint / "state").exists)
     child.stop()
@@ -176,7 +176,7 @@ def test_a_file_that_is_cut_off_is_reported(start: Start, dirs: JobDirs) -> None
 
 
 def test_leftovers_have_two_seconds_to_exit(start: Start, dirs: JobDirs) -> None:
-    """The end is reported when they are gone, so what they write at their exit belongs to the outputs."""
+    """The end is reported once the remaining processes are gone, so their last writes belong to the outputs."""
     script = "trap 'echo last >> output/log; exit' TERM; touch output/ready; while :; do sleep 0.02; done"
     child = start("bash", "-c", f"bash -c {script!r} & while [ ! -e output/ready ]; do sleep 0.02; done")
     exited = end(child)
@@ -185,7 +185,7 @@ def test_leftovers_have_two_seconds_to_exit(start: Start, dirs: JobDirs) -> None
 
 
 def test_leftovers_that_ignore_signals_are_killed(start: Start, dirs: JobDirs) -> None:
-    """After two seconds."""
+    """Remaining processes are killed after two seconds."""
     script = "trap '' TERM; echo $$ > output/part; mv output/part output/pid; sleep 1000"
     child = start("bash", "-c", f"setsid bash -c {script!r} & while [ ! -e output/pid ]; do sleep 0.02; done")
     assert not end(child).clean
@@ -194,7 +194,7 @@ def test_leftovers_that_ignore_signals_are_killed(start: Start, dirs: JobDirs) -
 
 @pytest.mark.parametrize("how", ["exits", "killed"])
 def test_a_daemon_ends_with_the_job(start: Start, dirs: JobDirs, how: str) -> None:
-    """Though it has forked twice, into a session of its own."""
+    """A daemon that forked twice into its own session ends with the job."""
     last = "" if how == "exits" else "time.sleep(1000)"
     child = start(*python(textwrap.dedent(DAEMON) + last))
     pid = pid_in(dirs.output / "pid")
@@ -206,7 +206,7 @@ def test_a_daemon_ends_with_the_job(start: Start, dirs: JobDirs, how: str) -> No
 
 
 def test_a_tree_that_forks_is_killed_to_the_last(start: Start, dirs: JobDirs) -> None:
-    """Runners fork and exit, each time into a session of its own: a kill scans until none is left."""
+    """A kill scans until no process is left, even if they fork into new sessions and exit."""
     program = """
         import os, time
         for _ in range(8):
@@ -226,14 +226,14 @@ def test_a_tree_that_forks_is_killed_to_the_last(start: Start, dirs: JobDirs) ->
     assert subprocess.run(["pgrep", "-f", "runner-of-the-stopping-tes[t]"], check=False).returncode == 1
 
 
-def test_the_supervisor_is_no_target_of_its_job(start: Start, dirs: JobDirs) -> None:
-    """A program that signals its whole process group still gets its exit code through."""
+def test_a_signal_to_the_group_spares_the_supervisor(start: Start, dirs: JobDirs) -> None:
+    """The exit code of a program that signals its whole process group is still reported."""
     child = start("bash", "-c", "trap '' TERM; kill -TERM 0; exit 5")
     assert end(child).code == 5
 
 
 def test_a_chatty_program_is_killed_like_any_other(start: Start) -> None:
-    """However fast it writes, commands are read."""
+    """Commands are read even if the program writes constantly."""
     child = start("yes")
     time.sleep(0.3)
     before = time.monotonic()
@@ -242,8 +242,8 @@ def test_a_chatty_program_is_killed_like_any_other(start: Start) -> None:
     assert end(child).code == 128 + signal.SIGKILL
 
 
-def test_what_a_killed_supervisor_owned_dies_before_the_end_is_reported(tmp_path: Path) -> None:
-    """The worker inherits it: no second attempt runs beside a program that lost its supervisor."""
+def test_processes_of_a_killed_supervisor_die_before_the_end_is_reported(tmp_path: Path) -> None:
+    """The worker inherits and kills them, so no second attempt runs beside them."""
     dirs = made_dirs(tmp_path / "job")
     script = """
         import json, os, pathlib, sys, time, datetime
@@ -276,7 +276,7 @@ def test_what_a_killed_supervisor_owned_dies_before_the_end_is_reported(tmp_path
 
 
 def test_the_kernel_spares_the_supervisor_when_memory_is_short(start: Start, dirs: JobDirs) -> None:
-    """Where that is allowed. The workload keeps the score of the worker."""
+    """The process supervisor lowers its OOM score if allowed, and the workload keeps the worker's."""
     own = Path("/proc/self/oom_score_adj").read_text()
     child = start("bash", "-c", "cp /proc/self/oom_score_adj output/part; mv output/part output/score; sleep 1000")
     wait_for((dirs.output / "score").exists)
@@ -287,7 +287,7 @@ def test_the_kernel_spares_the_supervisor_when_memory_is_short(start: Start, dir
 
 
 def test_a_signal_reaches_no_other_process_with_the_same_id() -> None:
-    """Start times are compared."""
+    """Start times are compared, so a reused process id gets no signal."""
     with subprocess.Popen(["sleep", "1000"]) as other:
         seen = find(other.pid)
         assert seen is not None

@@ -70,8 +70,8 @@ def test_an_input_key_that_is_not_a_file_name_fails_the_job(cluster: Cluster, na
     assert b"evil" not in below(cluster.root).values()
 
 
-def test_a_name_that_a_file_can_have_is_accepted(cluster: Cluster) -> None:
-    """Whatever its letters are: an input may be called what an output may be called."""
+def test_input_names_may_have_any_letters(cluster: Cluster) -> None:
+    """Any name that an output may have is accepted for an input."""
     keys = cluster.submit("a")
     names = ["é.txt", "e\u0301.txt", "数据/x y%.bin", "n" * 255]
     for name in names:
@@ -90,10 +90,8 @@ def test_a_name_that_a_file_can_have_is_accepted(cluster: Cluster) -> None:
         (["x/" + "é" * 128 + "/y"], "a name of more than 255 bytes"),
     ],
 )
-def test_an_input_that_no_disk_can_hold_fails_its_job_and_no_worker(
-    cluster: Cluster, names: list[str], reason: str
-) -> None:
-    """The job is invalid at once, with the reason; the worker carries on with the next."""
+def test_an_input_name_that_is_too_long_fails_only_its_job(cluster: Cluster, names: list[str], reason: str) -> None:
+    """The job fails at once with the reason, and the worker continues with the next."""
     keys = cluster.submit("a")
     for name in names:
         cluster.memory.put(f"{keys.input}{name}", b"x")
@@ -126,7 +124,7 @@ class WrongBytes:
 
 @pytest.mark.parametrize("range_bytes", [1 << 20, 4], ids=["one piece", "ranges"])
 def test_input_bytes_are_verified(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, range_bytes: int) -> None:
-    """A byte that was flipped on the way is noticed by the ETag, and the file is fetched again."""
+    """A byte that was changed in transfer is detected by the ETag, and the file is fetched again."""
     monkeypatch.setattr("lifecycle.attempt.input_files.RANGE_BYTES", range_bytes)
     cluster.submit("a")
     store = WrongBytes(cluster.memory, 1)
@@ -140,7 +138,7 @@ def test_input_bytes_are_verified(cluster: Cluster, monkeypatch: pytest.MonkeyPa
 def test_an_input_with_wrong_bytes_starts_nothing(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, range_bytes: int
 ) -> None:
-    """The job is released, to be tried again; it is neither run on them nor failed."""
+    """A job whose input stays wrong is released for a retry; it neither runs nor fails."""
     monkeypatch.setattr("lifecycle.attempt.input_files.RANGE_BYTES", range_bytes)
     keys = cluster.submit("a")
     cluster.worker(store=cast("ObjectStore", WrongBytes(cluster.memory, 100)), max_jobs=1).run()
@@ -150,8 +148,8 @@ def test_an_input_with_wrong_bytes_starts_nothing(
     assert record.attempts[0].useful_s == 0
 
 
-def test_an_etag_that_is_no_md5_proves_nothing(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on S3 with keys of KMS: the record's own ETag shows it, and the input is used."""
+def test_an_etag_that_is_not_an_md5_is_ignored(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the record's own ETag is not an MD5, as on S3 with KMS keys, the input is used unverified."""
     cluster.submit("a")
     put, objects = cluster.memory.put, cluster.memory._objects
 

@@ -1,4 +1,4 @@
-"""What a stop saves: the state, uploads on their way, and what becomes of a node with a process that cannot die."""
+"""Stops: the state and uploads that are saved, and nodes with a process that cannot be killed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def cluster(tmp_path: Path) -> Cluster:
 
 @contextmanager
 def working(cluster: Cluster, worker: Worker) -> Iterator[None]:
-    """Let *worker* work meanwhile, and drain it afterwards."""
+    """Run *worker* during the block, and drain it afterwards."""
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     yield
     worker.drain()
@@ -43,17 +43,17 @@ def log(cluster: Cluster, epoch: int = 1) -> bytes:
 
 
 def exits_without_saving(self: FakeWorkload) -> None:
-    """Take the place of `stop`: nothing is new since the last checkpoint."""
+    """Replace `stop` by an exit without a new checkpoint."""
     self._exited = self._exited or Exit(SAVED, "")
 
 
 def is_killed_and_stuck(self: FakeWorkload, **_: object) -> None:
-    """Take the place of `kill`: a process hangs in the kernel."""
+    """Replace `kill` by a process that hangs in the kernel."""
     self._exited = self._exited or Exit(137, "", clean=False, stuck=True)
 
 
 def slow(cluster: Cluster, seconds: float, part: str = "/packs/") -> FaultInjection:
-    """Return the bucket behind a slow line."""
+    """Return the bucket behind a slow connection."""
 
     def before(name: str, *args: object, **_: object) -> None:
         if name == "put" and part in str(args[0]):
@@ -68,7 +68,7 @@ def slow(cluster: Cluster, seconds: float, part: str = "/packs/") -> FaultInject
 def test_after_an_announcement_only_announced_checkpoints_are_taken(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever lies in the checkpoint directory when the program dies of the signal."""
+    """After an announcement, a program that dies of the stop signal gets no final snapshot."""
 
     def stop(self: FakeWorkload) -> None:
         (self._launch.dirs.checkpoint / "state.txt").write_text("half")
@@ -86,7 +86,7 @@ def test_after_an_announcement_only_announced_checkpoints_are_taken(
 def test_a_check_keeps_a_worse_state_from_replacing_a_better_one(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The state at the end is refused; the snapshot that was still being uploaded is committed, and stands."""
+    """If the check refuses the final state, the snapshot that was being uploaded is committed and remains."""
     stopped = []
 
     def stop(self: FakeWorkload) -> None:
@@ -113,7 +113,7 @@ def test_a_check_keeps_a_worse_state_from_replacing_a_better_one(
 def test_a_half_written_file_replaces_no_checkpoint(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, *, saved: bool
 ) -> None:
-    """It is saved only if there is nothing else to resume from."""
+    """A half-written state is saved only if there is nothing else to resume from."""
 
     def stop(self: FakeWorkload) -> None:
         self._exited = Exit(143, "", clean=False, writing=True)
@@ -129,7 +129,7 @@ def test_a_half_written_file_replaces_no_checkpoint(
 
 
 def test_a_crash_commits_nothing_of_the_directory(cluster: Cluster) -> None:
-    """A program that was not asked to stop and failed may have failed because of its state."""
+    """The state of a program that failed without being stopped is not saved, since it may be the cause."""
     cluster.submit("a", silent=True)
     cluster.worker(script=lambda _, step: 3 if step == 50 else None, max_jobs=1).run()
     assert cluster.record("a").checkpoint is None
@@ -139,7 +139,7 @@ def test_a_crash_commits_nothing_of_the_directory(cluster: Cluster) -> None:
 
 
 def test_race_drain_during_an_upload(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job is released only when the upload is committed, though there is nothing new to save."""
+    """A drain waits for the upload in flight and commits it before it releases the job."""
     monkeypatch.setattr(FakeWorkload, "stop", exits_without_saving)
     cluster.submit("a")
     with working(cluster, cluster.worker(store=slow(cluster, 15))):
@@ -153,7 +153,7 @@ def test_race_drain_during_an_upload(cluster: Cluster, monkeypatch: pytest.Monke
 
 
 def test_race_drain_during_an_upload_that_fails(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is tried again as long as there is time."""
+    """During a drain a failed upload is retried while there is time."""
     monkeypatch.setattr(FakeWorkload, "stop", exits_without_saving)
     refused: list[object] = []
 
@@ -175,7 +175,7 @@ def test_race_drain_during_an_upload_that_fails(cluster: Cluster, monkeypatch: p
 def test_an_upload_that_takes_longer_than_the_grace_is_given_up(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A draining worker releases its job in time."""
+    """A draining worker gives up an upload to release its job in time."""
     monkeypatch.setattr(FakeWorkload, "stop", exits_without_saving)
     cluster.submit("a")
     with working(cluster, cluster.worker(store=slow(cluster, 20, part="runs/a/"), stop_grace=timedelta(seconds=10))):
@@ -187,7 +187,7 @@ def test_an_upload_that_takes_longer_than_the_grace_is_given_up(
 
 
 def test_a_pause_waits_while_bytes_move(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long that takes: with MAX_RUNNING_TIME shorter than the upload, nothing would ever be saved."""
+    """A pause waits for an upload that makes progress; else a job with long uploads would never be saved."""
     monkeypatch.setattr(FakeWorkload, "stop", exits_without_saving)
     cluster.submit("a")
     slow_store = FaultInjection(
@@ -206,7 +206,7 @@ def _sleep_before_manifest(cluster: Cluster, name: str, args: Any) -> None:
 
 
 def test_a_pause_gives_up_when_no_bytes_move(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After `patience`."""
+    """A pause gives up an upload that makes no progress for `patience`."""
     monkeypatch.setattr(FakeWorkload, "stop", exits_without_saving)
 
     def before(name: str, *args: object, **_: object) -> None:
@@ -229,7 +229,7 @@ def test_a_pause_gives_up_when_no_bytes_move(cluster: Cluster, monkeypatch: pyte
 def test_a_node_with_a_process_that_cannot_be_killed_takes_no_other_job(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, max_running_time: int
 ) -> None:
-    """What is there is committed, the job is given back, and the worker exits 1."""
+    """The last state is committed, the job is released, and the worker exits with 1."""
     monkeypatch.setattr(FakeWorkload, "stop", lambda _: None)
     monkeypatch.setattr(FakeWorkload, "kill", is_killed_and_stuck)
     cluster.submit("a", silent=True)
@@ -249,7 +249,7 @@ def test_a_node_with_a_process_that_cannot_be_killed_takes_no_other_job(
 
 
 def test_a_completed_job_is_completed_on_such_a_node_too(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its outputs are whole; only the worker goes."""
+    """A job with complete outputs is completed; only the worker exits."""
     poll = FakeWorkload.poll
 
     def stuck(self: FakeWorkload) -> Any:
@@ -269,7 +269,7 @@ def test_a_completed_job_is_completed_on_such_a_node_too(cluster: Cluster, monke
 def test_outputs_that_change_after_the_end_are_the_job_s_fault(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record says so; the node stays."""
+    """The attempt counts as a failure of the job, with the reason in the record, and the node stays."""
     monkeypatch.setattr(
         "lifecycle.checkpoint.snapshot.SnapshotFile.torn_reason",
         lambda file: "it was written to while it was saved" if file.path.startswith("output/") else None,
