@@ -3,9 +3,8 @@
 import contextlib
 import os
 import sys
-from typing import Final
 
-READ_BYTES: Final = 1 << 16
+READ_BYTES = 1 << 16
 
 
 class Console:

@@ -29,7 +29,6 @@ STOP is a `lifecycle.ports.runner.StopScope`; SETTLED are the exit codes, separa
 
 import contextlib
 import os
-import random
 import select
 import signal
 import sys
@@ -51,7 +50,7 @@ LEFTOVERS_S = 2.0  # between SIGTERM and SIGKILL, for processes that the leader 
 STUCK_S = 10.0  # after SIGKILL; a process that is still there hangs in the kernel
 STATE_FOLDERS = ("checkpoint", "output")
 MOST_TRIES = 10  # to find a moment at which no file is open for writing
-WAIT_S = (0.005, 0.05)
+LONGEST_WAIT_S = 0.05
 STOPPED_WITHIN_S = 0.05
 POLL_S = 0.001
 RESCAN_S = 0.01  # between two scans while everything is killed
@@ -221,7 +220,7 @@ class Job:
             if not any(process.is_writing(self._folders) for process in running):
                 return running
             resume(running)
-            time.sleep(random.uniform(*WAIT_S))  # noqa: S311 - so that no rhythm of the program is hit again and again
+            time.sleep(LONGEST_WAIT_S * os.urandom(1)[0] / 255)  # at random, against the rhythm of the program
         report("writing")
         return []
 

@@ -8,12 +8,11 @@ import ctypes
 import os
 import signal
 import time
-from typing import Final
 
-PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
-AGREEING_SCANS: Final = 2  # without a process of the job, before it is taken to be gone
-RESCAN_S: Final = 0.01
-STOPPED_STATES: Final = (b"T", b"t", b"Z", b"X")
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+AGREEING_SCANS = 2  # without a process of the job, before it is taken to be gone
+RESCAN_S = 0.01
+STOPPED_STATES = (b"T", b"t", b"Z", b"X")
 
 
 class Process:
