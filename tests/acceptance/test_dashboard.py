@@ -115,14 +115,14 @@ def test_cancel_asks_first(files: ProcessCluster, serve: Callable[..., str], pag
     files.until("a", lambda record: record.state is State.RUNNING)
     page.goto(f"{serve()}jobs/a")
     page.get_by_role("link", name="Cancel…").click()
-    page.get_by_role("link", name="Leave it").click()
+    page.get_by_role("link", name="Go back").click()
     assert not files.record("a").control.cancel
     page.get_by_role("link", name="Cancel…").click()
-    page.get_by_role("button", name="Cancel it").click()
+    page.get_by_role("button", name="Cancel job").click()
     expect(page.locator("h1 .badge")).to_have_text("cancelled", timeout=PATIENCE_MS)
     assert files.record("a").state is State.CANCELLED
     page.get_by_role("link", name="Retry…").click()
-    page.get_by_role("button", name="Retry it").click()
+    page.get_by_role("button", name="Retry job").click()
     files.until("a", lambda record: record.epoch >= 2)
 
 
