@@ -120,9 +120,9 @@ class Lifecycle(ABC):
 
     # ---- the guards of the table ----
 
-    def no_fresh_lease(self, event: Event) -> bool:
+    def no_other_fresh_lease(self, event: Event) -> bool:
         """Return whether the guard of this name holds."""
-        return states.no_fresh_lease(event.kwargs["facts"])
+        return states.no_other_fresh_lease(event.kwargs["facts"])
 
     def state_restored(self, event: Event) -> bool:
         """Return whether the guard of this name holds."""

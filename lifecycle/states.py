@@ -62,7 +62,7 @@ class Recording(StrEnum):
     """Moment at which the record learns of a transition."""
 
     AT_ONCE = "at once"
-    NEXT_BEAT = "with the next beat"
+    NEXT_BEAT = "with the next heartbeat"
     NEVER = "never"
 
 
@@ -107,7 +107,7 @@ class Facts:
 Guard = Callable[[Facts], bool]
 
 
-def no_fresh_lease(facts: Facts) -> bool:
+def no_other_fresh_lease(facts: Facts) -> bool:
     """Return whether no other attempt holds a fresh lease on the job."""
     return not facts.other_lease_fresh
 
@@ -187,9 +187,9 @@ def _table() -> tuple[Edge, ...]:
     # fmt: off
     return (
         *_rows(WAITING, t.TAKE, s.RECEIVED, now, "A worker received the message and claimed the job.",
-               guard=no_fresh_lease),
+               guard=no_other_fresh_lease),
         *_rows(OWNED, t.TAKE, s.RECEIVED, now, "The owner's lease ran out, so the next worker takes over.",
-               guard=no_fresh_lease),
+               guard=no_other_fresh_lease),
         *_rows([s.RECEIVED], t.STAGE, s.INPUT_LOADED, beat, "The input is on the node, and no checkpoint exists.",
                guard=nothing_to_restore),
         *_rows([s.RECEIVED], t.STAGE, s.RESUMED, beat,
@@ -219,7 +219,8 @@ def _table() -> tuple[Edge, ...]:
                "The workload exited 0, its outputs are uploaded, and the record names them.",
                before=[e.KILL_WORKLOAD], after=[e.PUBLISH_OUTPUTS, e.DELETE_MESSAGE, e.COLLECT_GARBAGE]),
         *_rows(busy, t.PAUSE, s.PAUSED_FOR_TIMEOUT, now,
-               "MAX_RUNNING_TIME or the delivery's 12 hours are nearly over: saved, to go on under a fresh message.",
+               "MAX_RUNNING_TIME or the 12-hour limit is nearly reached: the state is saved, "
+               "and a new message continues the job.",
                before=[e.KILL_WORKLOAD],
                after=[e.STOP_HEARTBEAT, e.SEND_CONTINUATION, e.DELETE_MESSAGE, e.COLLECT_GARBAGE]),
         *_rows(OWNED, t.FAIL, s.FAILED, now,
@@ -231,7 +232,7 @@ def _table() -> tuple[Edge, ...]:
                before=[e.KILL_WORKLOAD], after=[e.STOP_HEARTBEAT, e.RELEASE_MESSAGE, e.COLLECT_GARBAGE]),
         *_rows(OWNED, t.CANCEL, s.CANCELLED, now,
                "An operator cancelled the job: its owner ends it, or `holdfast cancel` does if no owner is alive.",
-               before=[e.KILL_WORKLOAD], after=[e.DELETE_MESSAGE], guard=no_fresh_lease),
+               before=[e.KILL_WORKLOAD], after=[e.DELETE_MESSAGE], guard=no_other_fresh_lease),
         *_rows(OWNED, t.SUPERSEDE, s.SUPERSEDED, never,
                "Another epoch owns the job: this attempt ends and writes nothing more.",
                before=[e.KILL_WORKLOAD], after=[e.STOP_UPLOADS, e.STOP_NOTIFICATIONS]),

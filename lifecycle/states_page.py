@@ -16,10 +16,10 @@ READING: Final = (
 )
 COLUMNS: Final = (
     "*Recorded* says when the record learns of the transition: `at once`, before the state is entered; "
-    "`with the next beat`, within a heartbeat; or `never`. *Effects* are performed in the order given, those before "
-    "the arrow before the record is written and the others after it. An effect that fails, or that a dying node leaves "
-    "undone, is redone by the next worker that receives the job's message. Transitions marked *operator* are made by "
-    "`holdfast cancel`, `holdfast retry`, `holdfast reconcile` or the page, all others by the attempt.\n"
+    "`with the next heartbeat`; or `never`. *Effects* run in order: those left of the arrow before the record is "
+    "written, those right of it afterwards. An effect that fails, or that a dying node leaves undone, is redone by the "
+    "next worker that receives the job's message. Transitions marked *operator* are made by `holdfast cancel`, "
+    "`holdfast retry`, `holdfast reconcile` or the dashboard, all others by the attempt.\n"
 )
 
 
@@ -90,7 +90,7 @@ STATE_NOTES: Final = {
         "at most two committed checkpoints, and packs that no record names yet",
     ),
     State.PAUSED_FOR_TIMEOUT: StateNotes(
-        "Saved and given up in time, because an attempt must not outlast its delivery.",
+        "Saved and given up before the time limit of its delivery.",
         "the next worker that receives the continuation",
         "no owner; the last checkpoint",
         "the continuation, visible; then the old message is deleted",

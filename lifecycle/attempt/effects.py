@@ -53,7 +53,7 @@ class AttemptEffects(Lifecycle):
         )
 
     def record_transition(self, event: Event) -> None:
-        """Write the transition to the record at once, or with the next beat, or never, as its row says."""
+        """Write the transition to the record at once, or with the next heartbeat, or never, as its row says."""
         edge = edge_of(event)
         outcome: Outcome | None = event.kwargs.get("outcome")
         enter = entering(edge, event.kwargs["change"])

@@ -142,7 +142,7 @@ class Worker:
         match decision.action:
             case ClaimAction.TAKE:
                 self._attempt_job(message, delivery, stored, acknowledgement)
-            case ClaimAction.RETURN:
+            case ClaimAction.RELEASE:
                 acknowledgement.release(decision.delay)
             case ClaimAction.DISCARD:
                 acknowledgement.delete()

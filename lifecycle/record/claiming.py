@@ -23,7 +23,7 @@ class ClaimAction(Enum):
     """An action to take on a message."""
 
     TAKE = "take"
-    RETURN = "return"
+    RELEASE = "release"
     PUBLISH = "publish"
     DISCARD = "discard"
     REJECT = "reject"
@@ -36,7 +36,7 @@ class ClaimDecision:
     Attributes:
         action: What to do.
         reason: Why, in a few words for the log.
-        delay: For RETURN, how long the queue hides the message.
+        delay: For RELEASE, how long the queue hides the message.
     """
 
     action: ClaimAction
@@ -76,7 +76,7 @@ def decide(  # noqa: PLR0911 - a list of cases
         left_s = record.lease_s + 1.0 - stored.age_s
         jitter_s = rng.uniform(0, min(JITTER.total_seconds(), record.lease_s / 10))
         delay = timedelta(seconds=max(left_s + jitter_s, 0.0))
-        return ClaimDecision(ClaimAction.RETURN, f"{record.owner} owns it", delay)
+        return ClaimDecision(ClaimAction.RELEASE, f"{record.owner} owns it", delay)
     return ClaimDecision(ClaimAction.TAKE, "nobody owns it")
 
 

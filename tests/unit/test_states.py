@@ -109,7 +109,7 @@ def test_every_trigger_in_every_state_follows_its_row_or_is_illegal(state: State
 def test_every_guard_decides_on_its_fact(facts: Facts) -> None:
     """A guard holds exactly when its fact says so; a guard that always or never holds fails here."""
     expected = {
-        "no_fresh_lease": not facts.other_lease_fresh,
+        "no_other_fresh_lease": not facts.other_lease_fresh,
         "state_restored": facts.restored,
         "nothing_to_restore": not facts.restored,
         "newer_waiting": facts.newer_waiting,
