@@ -196,7 +196,7 @@ def test_a_store_that_never_sends_continue_is_reported(make: Make, stub: Stub) -
     stub.script(Reply(200, b"", {"ETag": '"e"'}))
     assert "costs nothing" in check_continue(bucket, "k").finding
     stub.says_continue = False
-    assert "never sent: boto3 by itself loses 1.0 s per put" in check_continue(bucket, "k").finding
+    assert re.search(r"never sent: boto3 by itself loses \d+\.\d s per put", check_continue(bucket, "k").finding)
     assert stub.requests[-1].headers["expect"] == "100-continue"
     stub.script(s3_error(400, "BadDigest"))
     bucket.refuses_wrong_bytes("k")
