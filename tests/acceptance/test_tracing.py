@@ -99,7 +99,7 @@ def test_a_collector_that_never_answers_costs_nothing(files: ProcessCluster) -> 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT is no http or https address"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT is not an http or https URL"),
         (
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "OTEL_EXPORTER_OTLP_PROTOCOL='grpc': traces are sent by http/protobuf only; unset it",
