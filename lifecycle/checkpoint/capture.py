@@ -24,6 +24,7 @@ from attrs import define, field
 
 from lifecycle.checkpoint.manifest import AREAS
 from lifecycle.checkpoint.patterns import compiled
+from lifecycle.checkpoint.restore_target import is_part
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
 from lifecycle.checkpoint.tree import discard_tree, ensure_directory, move_tree, open_file, remove_tree, walk
 from lifecycle.ports.runner import Announced, JobDirs, Workload
@@ -151,6 +152,8 @@ def _survey(root: Path, *, state: tuple[str, ...] = (), growing: tuple[str, ...]
     found, is_state, is_growing = _Survey(), compiled(state).fullmatch, compiled(growing).fullmatch
     for area in sorted(AREAS):
         for path, seen in walk(root, area):
+            if is_part(path.rpartition("/")[2]):  # ours, left by a broken-off restore: no state of the program
+                continue
             kind = stat.S_IFMT(seen.st_mode)
             into = found.growing if growing and is_growing(path) else found.state if is_state(path) else None
             if into is None or kind == stat.S_IFDIR:

@@ -1,18 +1,15 @@
-"""A checkpoint that cannot be read counts as missing, so the job starts from its input.
-
-It may also start from what a restore that was broken off left on the disk, and then the program itself fails.
-"""
+"""A checkpoint that cannot be read counts as missing, so the job starts from its input."""
 
 from typing import Any
 
-from simulation.checker import NEVER_BACK, NOTHING_BREAKS, TRUE_COUNTS
+from simulation.checker import NEVER_BACK, TRUE_COUNTS
 from simulation.mutants import replace
 
 import lifecycle.attempt.staging
 from lifecycle.checkpoint.restore import restore
 from lifecycle.errors import RetryableError
 
-FOUND_AS = (NEVER_BACK, TRUE_COUNTS, NOTHING_BREAKS)
+FOUND_AS = (NEVER_BACK, TRUE_COUNTS)
 
 
 def install() -> None:
