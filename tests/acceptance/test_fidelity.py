@@ -91,6 +91,13 @@ def test_an_input_that_no_disk_can_hold_takes_no_worker_down(cluster: ProcessClu
     assert cluster.record("c").state is State.COMPLETED
 
 
+def test_a_job_may_have_the_name_of_a_file_of_the_workers(files: ProcessCluster) -> None:
+    """The worker's own lock lies beside the directories of jobs, under a name that no job can have."""
+    files.submit("lock", step_s=0)
+    assert files.worker("--max-jobs", "1").wait(60) == 0
+    assert files.settled("lock").state is State.COMPLETED
+
+
 def test_an_input_may_have_any_name(cluster: ProcessCluster) -> None:
     """Also one that is not ASCII."""
     (cluster.home / "workloads.toml").write_text("[look]\ncommand = \"sh -c 'cp {input_dir}/* {output_dir}'\"\n")
