@@ -4,7 +4,8 @@
 
     HoldfastError
     ├── RetryableError              call again: it is safe; a write may have landed or not
-    │   └── UnknownOutcomeError     a conditional write may have landed or not: read before writing again
+    │   ├── UnknownOutcomeError     a conditional write may have landed or not: read before writing again
+    │   └── NewerManifestError      a newer Holdfast wrote a manifest: leave the job to a newer worker
     ├── PermanentError              calling again changes nothing; the message says what to change
     │   ├── RejectedMessageError    a queue message is not a valid job
     │   ├── InvalidRecordError      a job record is unreadable, or written by a newer Holdfast
@@ -29,6 +30,10 @@ class RetryableError(HoldfastError):
 
 class UnknownOutcomeError(RetryableError):
     """A conditional write may have landed or not, and reading back failed too."""
+
+
+class NewerManifestError(RetryableError):
+    """A manifest cannot be read by this version. It is not damaged: leave the job to a newer worker."""
 
 
 class PermanentError(HoldfastError):

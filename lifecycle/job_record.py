@@ -13,6 +13,9 @@ from lifecycle.outbox import EMPTY, Outbox
 from lifecycle.states import FINAL, OWNED, State
 
 KEPT_ATTEMPTS: Final = 50
+SCHEMA: Final = 2
+"""Version of a record whose checkpoints may have manifests of schema 3."""
+OLDEST_SCHEMA: Final = 1
 
 
 @frozen
@@ -178,6 +181,8 @@ class JobRecord:
             and will be removed.
         timestamps: Times for people to read.
         outbox: Changes of state that are still to be reported. It is absent from the JSON of a job that never had any.
+        schema: Version of the record in the store. Only taking the lease raises it, so a worker or an operator with an
+            older Holdfast is never shut out by a newer one that merely wrote the record.
         unknown: Fields of the JSON that this version does not know. They are written back unchanged.
     """
 
@@ -208,6 +213,7 @@ class JobRecord:
     archived: str | None = None
     timestamps: Timestamps = Timestamps()
     outbox: Outbox = EMPTY
+    schema: int = field(default=OLDEST_SCHEMA, repr=False)
     unknown: Mapping[str, Any] = field(factory=dict, repr=False)
 
     @property

@@ -46,6 +46,9 @@ READ_BYTES: Final = 1 << 12
 STOP: Final = b"s"
 KILL: Final = b"k"
 SETTLED: Final = frozenset({ExitMeaning.DONE, ExitMeaning.AGAIN})
+MAX_ARGUMENT_BYTES: Final = (
+    128 << 10
+) - 1  # MAX_ARG_STRLEN less the NUL: https://man7.org/linux/man-pages/man2/execve.2.html
 KILLED: Final = 128 + signal.SIGKILL
 SECRET_PREFIXES: Final = ("AWS_", "CLOUDFLARE_")  # variables with the worker's credentials
 
@@ -121,6 +124,8 @@ class ProcessRunner:
             "snapshot": str(snapshot or ""),
         }
         filled = [_fill(word, values, launch) for word in words]
+        for word in filled:
+            _ensure_passable(word, launch)
         path = os.pathsep.join((launch.workload.environment.get("PATH", ""), self._inherited.get("PATH", os.defpath)))
         if shutil.which(filled[0], path=path) is None:
             raise PermanentError(f"workload {launch.workload.name!r}: this image has no program {filled[0]!r}")
@@ -302,6 +307,25 @@ def _total(launch: Launch) -> int | None:
     if total is None:
         raise PermanentError(f"workload {launch.workload.name!r}: total is {text!r:.40}, not a whole number")
     return total
+
+
+def _ensure_passable(word: str, launch: Launch) -> None:
+    """Check that *word* can be an argument of a process.
+
+    Raises:
+        PermanentError: It cannot, here or on any node.
+    """
+    try:
+        size = len(os.fsencode(word))
+    except UnicodeEncodeError as error:
+        raise PermanentError(f"workload {launch.workload.name!r}: a parameter is no text: {error}") from error
+    if "\0" in word:
+        raise PermanentError(f"workload {launch.workload.name!r}: a parameter contains a NUL, which no argument can")
+    if size > MAX_ARGUMENT_BYTES:
+        raise PermanentError(
+            f"workload {launch.workload.name!r}: an argument of {size} bytes is longer than {MAX_ARGUMENT_BYTES}: "
+            "put large parameters into a file under input/"
+        )
 
 
 def _fill(word: str, values: Mapping[str, Any], launch: Launch) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from client.config.environment import Environment
-from client.operations.downloading import fetch_all, plan_downloads
+from client.operations.downloading import fetch_all, finish_trees, plan_downloads
 from client.records.reader import read_all
 from client.views.progress import progress_bar
 from client.views.text import format_size
@@ -28,7 +28,10 @@ def run(env: Environment, directory: Path, jobs: Sequence[str], *, state: bool) 
     plan = plan_downloads(env, found, directory, state=state)
     with progress_bar("downloading", len(plan.fetches)) as advance:
         received, failures = fetch_all(plan.fetches, advance)
-    problems = [*plan.problems, *failures]
+    omitted, unfinished = finish_trees(plan.trees)
+    for link in omitted:
+        print(f"holdfast: {link}: left out, because it leads out of the folder", file=sys.stderr)
+    problems = [*plan.problems, *failures, *unfinished]
     for problem in problems:
         print(f"holdfast: {problem}", file=sys.stderr)
     completed = sum(one.stored is not None and one.stored.record.result is not None for one in found)

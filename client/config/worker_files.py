@@ -10,7 +10,7 @@ from typing import Final
 from client.config.settings import Settings
 from lifecycle.errors import ConfigError
 
-LOCK: Final = "lock"
+LOCK: Final = ".lock"  # no job can have that name, and jobs have their directories beside it
 SWEEP: Final = "sweep.lock"
 ALIVE: Final = "alive"
 MISSED_HEARTBEATS: Final = 4  # as many as lose the lease

@@ -16,6 +16,8 @@ from client.records.reader import Lookup
 from lifecycle.checkpoint.manifest import FileEntry, Manifest, is_safe_path
 from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.checkpoint.restore_target import is_part
+from lifecycle.checkpoint.restore_tree import finish
+from lifecycle.checkpoint.tree import make_directories
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError
 from lifecycle.job_record import CheckpointRef, JobRecord
 
@@ -30,11 +32,20 @@ class Fetch:
     run: Callable[[], int]
 
 
+@frozen
+class Tree:
+    """A manifest whose links and folders are finished once its files are downloaded."""
+
+    directory: Path
+    manifest: Manifest
+
+
 @define
 class DownloadPlan:
-    """The files to download, and a line for each problem found on the way."""
+    """The files to download, the trees to finish afterwards, and a line for each problem found on the way."""
 
     fetches: list[Fetch] = field(factory=list)
+    trees: list[Tree] = field(factory=list)
     problems: list[str] = field(factory=list)
 
 
@@ -53,7 +64,9 @@ def plan_downloads(env: Environment, jobs: Sequence[Lookup], directory: Path, *,
     with ThreadPoolExecutor(FETCHERS) as pool:
         plans = list(pool.map(lambda one: _plan_job(env, one, directory, state=state), jobs))
     return DownloadPlan(
-        [fetch for each in plans for fetch in each.fetches], [problem for each in plans for problem in each.problems]
+        [fetch for each in plans for fetch in each.fetches],
+        [tree for each in plans for tree in each.trees],
+        [problem for each in plans for problem in each.problems],
     )
 
 
@@ -61,14 +74,14 @@ def _plan_job(env: Environment, found: Lookup, directory: Path, *, state: bool) 
     if found.stored is None:
         return DownloadPlan(problems=[found.problem or found.job])
     record, plan = found.stored.record, DownloadPlan()
-    steps = [partial(_logs, env, record, directory)]
+    steps: list[Callable[[], None]] = [partial(_logs, env, plan, record, directory)]
     if record.result:
-        steps.append(partial(_files, env, record.result.manifest, directory, found.job))
+        steps.append(partial(_files, env, plan, record.result.manifest, directory, found.job))
     if state and record.checkpoint:
-        steps.append(partial(_files, env, record.checkpoint, directory, f"{found.job}/state", alone=True))
+        steps.append(partial(_files, env, plan, record.checkpoint, directory, f"{found.job}/state", alone=True))
     for step in steps:
         try:
-            plan.fetches += step()
+            step()
         except ConfigError:
             raise
         except (HoldfastError, OSError) as error:
@@ -98,6 +111,21 @@ def fetch_all(fetches: Sequence[Fetch], advance: Callable[[int], None]) -> tuple
     return received, failures
 
 
+def finish_trees(trees: Sequence[Tree]) -> tuple[list[str], list[str]]:
+    """Make the links of downloaded trees, and set modes and times of their folders.
+
+    Returns:
+        A line for each link that was left out because it leads out of its tree, and for each tree that failed.
+    """
+    omitted, failures = [], []
+    for tree in trees:
+        try:
+            omitted += [f"{tree.directory}: {link}" for link in finish(tree.directory, tree.manifest, inside=True)]
+        except OSError as error:
+            failures.append(f"{tree.directory}: {error}")
+    return omitted, failures
+
+
 def inside(directory: Path, path: str) -> Path:
     """Return *path* below *directory*.
 
@@ -110,13 +138,18 @@ def inside(directory: Path, path: str) -> Path:
     return target
 
 
-def _files(env: Environment, ref: CheckpointRef, directory: Path, path: str, *, alone: bool = False) -> list[Fetch]:
-    """Plan the files of a manifest; if *alone*, the target folder may contain no other files."""
+def _files(
+    env: Environment, plan: DownloadPlan, ref: CheckpointRef, directory: Path, path: str, *, alone: bool = False
+) -> None:
+    """Plan the tree of a manifest; if *alone*, the target folder may contain nothing else."""
     into, manifest = inside(directory, path), fetch_manifest(env.store, ref)
     into.mkdir(parents=True, exist_ok=True)
     if alone:
         _expect_alone(into, manifest)
-    return [Fetch(str(into / entry.path), partial(_fetch_file, env, entry, into)) for entry in manifest.files]
+    for folder in sorted(manifest.folders):
+        make_directories(into, folder, replace=False)
+    plan.fetches += [Fetch(str(into / entry.path), partial(_fetch_file, env, entry, into)) for entry in manifest.files]
+    plan.trees.append(Tree(into, manifest))
 
 
 def _expect_alone(into: Path, manifest: Manifest) -> None:
@@ -125,8 +158,12 @@ def _expect_alone(into: Path, manifest: Manifest) -> None:
     Raises:
         PermanentError: The folder has other files.
     """
-    named = {into / entry.path for entry in manifest.files}
-    others = {file for file in into.rglob("*") if file.is_file() and not is_part(file.name)} - named
+    named = {into / path for path in manifest.leaves}
+    others = {
+        path
+        for path in into.rglob("*")
+        if (path.is_symlink() or not path.is_dir()) and not is_part(path.name) and path not in named
+    }
     if others:
         raise PermanentError(f"{min(others)} does not belong to this checkpoint: remove {into} and download again")
 
@@ -135,9 +172,9 @@ def _fetch_file(env: Environment, entry: FileEntry, into: Path) -> int:
     return sum(target.fetched_bytes for target in fill(env.store, env.clock, [entry], into))
 
 
-def _logs(env: Environment, record: JobRecord, directory: Path) -> list[Fetch]:
+def _logs(env: Environment, plan: DownloadPlan, record: JobRecord, directory: Path) -> None:
     logs = env.layout.job(record.job).logs
-    return [
+    plan.fetches += [
         Fetch(one.key, partial(_fetch_log, env, one.key, directory, f"{record.job}/log/{one.key.removeprefix(logs)}"))
         for one in env.store.list(logs)
     ]

@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from lifecycle.errors import PermanentError
+from lifecycle.errors import NewerManifestError, PermanentError
 from lifecycle.job_record import JobRecord, iso
 from lifecycle.limits import Limits
 from lifecycle.machine import Change, unchanged
@@ -15,6 +15,7 @@ from lifecycle.states import Trigger
 FIRST_DELAY: Final = timedelta(seconds=5)
 LONGEST_DELAY: Final = timedelta(minutes=15)
 UNREADABLE_DELAY: Final = timedelta(seconds=15)
+NEWER_DELAY: Final = timedelta(minutes=2)  # for a newer worker to take the job
 KEPT_ERROR: Final = 4096  # characters of an error kept in the record
 PORTABLE_ERRNOS: Final = frozenset(
     {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
@@ -78,7 +79,8 @@ def not_ready(error: Exception) -> Outcome:
         return Outcome(Trigger.FAIL, "invalid", error=str(error))
     if isinstance(error, OSError):
         return of_disk(error)
-    return Outcome(Trigger.RELEASE, "unreadable", error=str(error), delay=UNREADABLE_DELAY)
+    delay = NEWER_DELAY if isinstance(error, NewerManifestError) else UNREADABLE_DELAY
+    return Outcome(Trigger.RELEASE, "unreadable", error=str(error), delay=delay)
 
 
 @frozen

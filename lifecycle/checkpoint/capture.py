@@ -13,29 +13,38 @@ No link is followed, and what cannot be listed or read is an error (`lifecycle.c
 """
 
 import os
-import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from attrs import define, field
 
-from lifecycle.checkpoint.manifest import AREAS
+from lifecycle.checkpoint.links import portable_target, resolved_inside
+from lifecycle.checkpoint.manifest import (
+    AREAS,
+    MODE_BITS,
+    DirectoryEntry,
+    HardLinkEntry,
+    SymlinkEntry,
+    parents_of,
+    paths_of,
+)
 from lifecycle.checkpoint.patterns import compiled
 from lifecycle.checkpoint.restore_target import is_part
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
+from lifecycle.checkpoint.sparse import copy_data
 from lifecycle.checkpoint.tree import discard_tree, ensure_directory, move_tree, open_file, remove_tree, walk
 from lifecycle.ports.runner import Announced, JobDirs, Workload
 
-COPY_BYTES: Final = 1 << 20
 EVERYTHING: Final = ("**",)
 
 
 class FileState(NamedTuple):
-    """What is compared to find out whether a file has changed."""
+    """What is compared to find out whether a file or a link has changed."""
 
+    device: int
     inode: int
     size: int
     mtime_ns: int
@@ -43,7 +52,7 @@ class FileState(NamedTuple):
 
 
 Scan = Mapping[str, FileState]
-"""State of a workload's files, by path in the job's directory."""
+"""State of a workload's files and links, by path in the job's directory."""
 
 
 def ensure_directories(dirs: JobDirs) -> None:
@@ -63,16 +72,22 @@ def capture_announced(announced: Announced, workload: Workload, *, seq: int, dir
         OSError: It cannot be moved, or not all of it can be examined.
     """
     target = _new_directory(dirs, seq)
+    checkpoint = dirs.checkpoint.name
     try:
-        move_tree(announced.path, target / dirs.checkpoint.name)
+        move_tree(announced.path, target / checkpoint)
         moved = _survey(target, state=EVERYTHING)
-        wanted = compiled(workload.checkpoint)
-        state = {path: found for path, found in moved.state.items() if wanted.fullmatch(path)}
         # Growing files last: they may be ahead of the state (a resumed program can truncate them), but never behind it.
         live = _survey(dirs.root, growing=workload.growing) if workload.growing else _Survey()
-        growing = {path: found for path, found in live.growing.items() if path not in moved.state}
-        files = (*_files(state, target), *_link_growing(growing, dirs, target))
-        return Snapshot(seq, announced.step, target, _sorted(files), skipped=(*moved.special, *live.special))
+        is_state = compiled(workload.checkpoint).fullmatch
+        roots = ((announced.path, checkpoint), (dirs.root, ""))
+        taken = _Taken(target, roots)
+        taken.add_moved({path: found for path, found in moved.state.items() if is_state(path)})
+        taken.add_growing({path: found for path, found in live.growing.items() if path not in moved.state}, dirs)
+        wanted = (*workload.checkpoint, *workload.growing)
+        directories = {**live.directories, **moved.directories}
+        return taken.snapshot(
+            seq, announced.step, directories=directories, patterns=wanted, skipped=(*moved.special, *live.special)
+        )
     except OSError:
         discard_tree(target)
         raise
@@ -88,12 +103,16 @@ def capture_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
     with suppress(FileNotFoundError):  # a program may remove the folder: then it has no outputs
         move_tree(dirs.output, target / dirs.output.name)
     moved = _survey(target, state=EVERYTHING)
-    files = _sorted(_files(moved.state, target))
-    return Snapshot(seq, step, target, files, skipped=tuple(moved.special), is_last=True, is_result=True)
+    taken = _Taken(target, ((dirs.root, ""),))
+    taken.add_moved(moved.state)
+    skipped = (*moved.special, *taken.links_out_of(dirs.output.name))
+    return taken.snapshot(
+        seq, step, directories=moved.directories, patterns=EVERYTHING, skipped=skipped, is_result=True
+    )
 
 
 def scan(dirs: JobDirs, workload: Workload) -> Scan:
-    """Return the state files of a workload that announces nothing, as they are now.
+    """Return the state of a workload that announces nothing, as it is now.
 
     Raises:
         OSError: A directory cannot be listed.
@@ -121,21 +140,23 @@ def capture_files(
         OSError: The disk is full, or a file cannot be read.
     """
     target = _new_directory(dirs, seq)
+    taken = _Taken(target, ((dirs.root, ""),))
     try:
-        inodes = {path: _place(path, found, dirs, target, copy=path in in_place) for path, found in seen.items()}
+        taken.add_placed(seen, dirs, in_place)
         # A growing file may be ahead of the state, but never behind it: its length is taken after the state.
         now = _survey(dirs.root, state=workload.checkpoint, growing=workload.growing)
         if not seen or now.state != seen:
             discard_tree(target)
             return None
-        files = (*_files(seen, target, inodes), *_link_growing(now.growing, dirs, target))
+        taken.add_growing(now.growing, dirs)
     except FileNotFoundError:  # removed by the program since *seen*
         discard_tree(target)
         return None
     except OSError:
         discard_tree(target)
         raise
-    return Snapshot(seq, step, target, _sorted(files), skipped=tuple(now.special))
+    wanted = (*workload.checkpoint, *workload.growing)
+    return taken.snapshot(seq, step, directories=now.directories, patterns=wanted, skipped=now.special)
 
 
 @define
@@ -144,48 +165,149 @@ class _Survey:
 
     state: dict[str, FileState] = field(factory=dict)
     growing: dict[str, FileState] = field(factory=dict)
+    directories: dict[str, FileState] = field(factory=dict)
     special: list[str] = field(factory=list)
 
 
 def _survey(root: Path, *, state: tuple[str, ...] = (), growing: tuple[str, ...] = ()) -> _Survey:
-    """Examine everything that matches the patterns *growing* or, else, *state*."""
+    """Examine all directories, and everything else that matches the patterns *growing* or, else, *state*."""
     found, is_state, is_growing = _Survey(), compiled(state).fullmatch, compiled(growing).fullmatch
     for area in sorted(AREAS):
         for path, seen in walk(root, area):
             if is_part(path.rpartition("/")[2]):  # ours, left by a broken-off restore: no state of the program
                 continue
             kind = stat.S_IFMT(seen.st_mode)
-            into = found.growing if growing and is_growing(path) else found.state if is_state(path) else None
-            if into is None or kind == stat.S_IFDIR:
+            now = FileState(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_mode)
+            if kind == stat.S_IFDIR:
+                found.directories[path] = now
                 continue
-            if kind == stat.S_IFREG:
-                into[path] = FileState(seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_mode)
-            elif kind != stat.S_IFLNK:
+            into = found.growing if growing and is_growing(path) else found.state if is_state(path) else None
+            if into is None:
+                continue
+            if kind in {stat.S_IFREG, stat.S_IFLNK}:
+                into[path] = now
+            else:
                 found.special.append(path)
     return found
 
 
-def _files(found: Scan, target: Path, inodes: Mapping[str, int] | None = None) -> list[SnapshotFile]:
-    """Return *found* as files of the snapshot in *target*; *inodes* are those of copies."""
-    placed = inodes or {}
-    return [
-        SnapshotFile(path, target / path, seen.size, seen.mode, seen.mtime_ns, placed.get(path, seen.inode))
-        for path, seen in found.items()
-    ]
+@define
+class _Taken:
+    """A snapshot in the making.
 
+    Attributes:
+        target: Its directory.
+        roots: Directories that absolute links may lead to, and the path of each in the job's directory.
+    """
 
-def _link_growing(growing: Scan, dirs: JobDirs, target: Path) -> list[SnapshotFile]:
-    """Link the growing files into *target*, and return each with the length that it had when it was examined."""
-    captured = []
-    for path, seen in growing.items():
-        with suppress(FileNotFoundError):
-            _place(path, seen, dirs, target, copy=False)
-            captured.append(SnapshotFile(path, target / path, seen.size, seen.mode, seen.mtime_ns, grows=True))
-    return captured
+    target: Path
+    roots: Sequence[tuple[Path, str]]
+    _files: list[SnapshotFile] = field(factory=list, init=False)
+    _symlinks: list[SymlinkEntry] = field(factory=list, init=False)
+    _hard_links: list[HardLinkEntry] = field(factory=list, init=False)
 
+    def add_moved(self, found: Scan) -> None:
+        """Add what is in the snapshot's directory already."""
+        first_names: dict[tuple[int, int], str] = {}
+        for path, seen in sorted(found.items()):
+            if stat.S_ISLNK(seen.mode):
+                self._add_symlink(path, seen, os.readlink(self.target / path))  # noqa: PTH115 - Path would change the text
+            elif not self._add_hard_link(path, seen, first_names):
+                self._add_file(path, seen, seen.inode)
 
-def _sorted(files: tuple[SnapshotFile, ...] | list[SnapshotFile]) -> tuple[SnapshotFile, ...]:
-    return tuple(sorted(files, key=lambda file: file.path))
+    def add_placed(self, found: Scan, dirs: JobDirs, in_place: set[str]) -> None:
+        """Add files of the job by linking or, if they are *in_place*, by copying."""
+        first_names: dict[tuple[int, int], str] = {}
+        for path, seen in sorted(found.items()):
+            if stat.S_ISLNK(seen.mode):
+                self._place_symlink(path, seen, dirs)
+            elif self._add_hard_link(path, seen, first_names):
+                _link(self.target / self._hard_links[-1].target, self._room_for(path))
+            elif path in in_place or not _link(dirs.root / path, self._room_for(path)):
+                self._add_file(path, seen, _copy(dirs.root / path, self._room_for(path), seen))
+            else:
+                self._add_file(path, seen, seen.inode)
+
+    def add_growing(self, found: Scan, dirs: JobDirs) -> None:
+        """Add growing files of the job, each with the length that it had when it was examined."""
+        first_names: dict[tuple[int, int], str] = {}
+        for path, seen in sorted(found.items()):
+            source, placed = dirs.root / path, self._room_for(path)
+            with suppress(FileNotFoundError):
+                if stat.S_ISLNK(seen.mode):
+                    self._place_symlink(path, seen, dirs)
+                    continue
+                if not _link(source, placed):
+                    _copy(source, placed, seen)
+                if not self._add_hard_link(path, seen, first_names):
+                    self._add_file(path, seen, None, grows=True)
+
+    def links_out_of(self, area: str) -> Iterator[str]:
+        """Yield the symbolic links that neither publishing nor a download can follow, with their targets."""
+        for link in self._symlinks:
+            if resolved_inside(link.path, link.target, {area}) is None:
+                yield f"{link.path} -> {link.target}"
+
+    def snapshot(
+        self,
+        seq: int,
+        step: int | None,
+        *,
+        directories: Scan,
+        patterns: tuple[str, ...],
+        skipped: Sequence[str],
+        is_result: bool = False,
+    ) -> Snapshot:
+        """Return the snapshot, with those of *directories* that match *patterns* or contain something in it."""
+        leaves = paths_of(self._files, self._symlinks, self._hard_links)
+        is_wanted = compiled(patterns).fullmatch
+        wanted = {path for path in directories if is_wanted(path)}
+        for path in (*leaves, *wanted):
+            for parent in parents_of(path):
+                if parent in wanted:
+                    break
+                wanted.add(parent)
+        return Snapshot(
+            seq,
+            step,
+            self.target,
+            tuple(sorted(self._files, key=lambda file: file.path)),
+            directories=tuple(
+                DirectoryEntry(path, seen.mode & MODE_BITS, seen.mtime_ns)
+                for path, seen in sorted(directories.items())
+                if path in wanted
+            ),
+            symlinks=tuple(sorted(self._symlinks, key=lambda entry: entry.path)),
+            hard_links=tuple(sorted(self._hard_links, key=lambda entry: entry.path)),
+            skipped=tuple(skipped),
+            is_last=is_result,
+            is_result=is_result,
+        )
+
+    def _add_file(self, path: str, seen: FileState, inode: int | None, *, grows: bool = False) -> None:
+        source = self.target / path
+        self._files.append(SnapshotFile(path, source, seen.size, seen.mode, seen.mtime_ns, inode, grows))
+
+    def _add_symlink(self, path: str, seen: FileState, target: str) -> str:
+        text = portable_target(target, path, self.roots)
+        self._symlinks.append(SymlinkEntry(path, text, seen.mtime_ns))
+        return text
+
+    def _place_symlink(self, path: str, seen: FileState, dirs: JobDirs) -> None:
+        text = self._add_symlink(path, seen, os.readlink(dirs.root / path))  # noqa: PTH115 - see above
+        os.symlink(text, self._room_for(path))  # noqa: PTH211
+
+    def _add_hard_link(self, path: str, seen: FileState, first_names: dict[tuple[int, int], str]) -> bool:
+        """Note that a file is in the snapshot under another name already, if it is; the link count proves nothing."""
+        first = first_names.setdefault((seen.device, seen.inode), path)
+        if first != path:
+            self._hard_links.append(HardLinkEntry(path, first))
+        return first != path
+
+    def _room_for(self, path: str) -> Path:
+        placed = self.target / path
+        placed.parent.mkdir(parents=True, exist_ok=True)
+        return placed
 
 
 def _new_directory(dirs: JobDirs, seq: int) -> Path:
@@ -195,34 +317,21 @@ def _new_directory(dirs: JobDirs, seq: int) -> Path:
     return target
 
 
-def _place(path: str, seen: FileState, dirs: JobDirs, target: Path, *, copy: bool) -> int:
-    """Put a file of the job into the snapshot in *target*, and return its inode there."""
-    source, placed = dirs.root / path, target / path
-    placed.parent.mkdir(parents=True, exist_ok=True)
-    if not copy:
-        try:
-            os.link(source, placed, follow_symlinks=False)
-        except FileNotFoundError:
-            raise
-        except OSError:  # this file system, or this file, cannot be linked
-            pass
-        else:
-            return seen.inode
-    return _copy(source, placed, seen)
+def _link(source: Path, placed: Path) -> bool:
+    """Give a file another name; return False if this file system, or this file, cannot be linked."""
+    try:
+        os.link(source, placed, follow_symlinks=False)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _copy(source: Path, target: Path, seen: FileState) -> int:
-    """Copy within the kernel, and return the copy's inode. A file system that can share blocks copies nothing."""
+    """Copy a file within the kernel, and return the copy's inode. Where blocks can be shared, nothing is copied."""
     with open_file(source) as reader, target.open("wb") as writer:
-        try:
-            while os.copy_file_range(reader.fileno(), writer.fileno(), 1 << 30):
-                pass
-        except OSError:
-            reader.seek(0)
-            writer.seek(0)
-            writer.truncate()
-            shutil.copyfileobj(reader, writer, COPY_BYTES)
-        writer.flush()
+        copy_data(reader.fileno(), writer.fileno())
         os.utime(writer.fileno(), ns=(seen.mtime_ns, seen.mtime_ns))
         os.fchmod(writer.fileno(), stat.S_IMODE(seen.mode))
         return os.fstat(writer.fileno()).st_ino

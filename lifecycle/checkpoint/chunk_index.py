@@ -73,6 +73,14 @@ class ChunkIndex:
         cursor.number += same or 1
         return found
 
+    def skip(self, cursor: ChunkCursor, count: int) -> None:
+        """Move *cursor* past the next *count* chunks, whatever they are."""
+        while count and cursor.run < len(self.runs):
+            step = min(count, len(self.runs[cursor.run]) - cursor.number)
+            cursor.number, count = cursor.number + step, count - step
+            if count:
+                cursor.run, cursor.number = cursor.run + 1, 0
+
     def find(self, digest: bytes, chunk_bytes: int) -> ChunkCursor | None:
         """Return a position of the chunk with *digest* and that size; None if it is unknown."""
         if self._positions is None:  # built at the first miss: not needed if nothing has changed

@@ -4,6 +4,7 @@ Each file is read once, from beginning to end, into the place in a pack where it
 new stay there (docs/adr/0021).
 """
 
+import os
 from collections.abc import Callable, Iterator
 from io import FileIO
 from typing import Final
@@ -12,10 +13,11 @@ from attrs import define, field
 from zstandard import ZstdCompressor
 
 from lifecycle.checkpoint.chunk_index import ChunkCursor, ChunkIndex
-from lifecycle.checkpoint.chunks import ChunkLayout, ChunkRun, ChunkSizes, chunk_digests, file_entry
+from lifecycle.checkpoint.chunks import ChunkLayout, ChunkRun, ChunkSizes, chunk_digests, file_entry, hole, zero_chunk
 from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry
 from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import SnapshotFile
+from lifecycle.checkpoint.sparse import data_ranges
 from lifecycle.checkpoint.tree import open_file
 from lifecycle.errors import TornSnapshotError
 
@@ -41,7 +43,7 @@ class ChunkedFile:
 
     def entry(self) -> FileEntry:
         """Return its entry for the manifest."""
-        return file_entry(self.file.path, self.file.mode, self.chunk_bytes, self.runs)
+        return file_entry(self.file.path, self.file.mode, self.chunk_bytes, self.runs, self.file.mtime_ns)
 
 
 @define
@@ -86,9 +88,45 @@ class Chunker:
             self.packer.close_pack()  # its packs then hold whole parts of it, which publishing copies within the store
         self._begin(chunk_bytes)
         with open_file(file.source) as source:
-            for content in self._read(source, file, 0, file.size):
-                self._append(chunk_digests(content, chunk_bytes), len(content), chunk_bytes, cursor)
+            for begin, end in self._data_of(source, file.size, chunk_bytes):
+                self._append_hole(begin - self._layout.size, chunk_bytes, cursor)
+                for content in self._read(source, file, begin, end - begin):
+                    self._append(chunk_digests(content, chunk_bytes), len(content), chunk_bytes, cursor)
+            if self._layout.size < file.size:
+                self._ensure_length(source, file)
+                self._append_hole(file.size - self._layout.size, chunk_bytes, cursor)
         return self._finish(file, chunk_bytes)
+
+    def _data_of(self, source: FileIO, size: int, chunk_bytes: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges of whole chunks that may hold data; what is between them is zeros, and is not read."""
+        if size <= self.chunk_sizes.read_bytes:  # not worth the question
+            if size:
+                yield 0, size
+            return
+        held: tuple[int, int] | None = None
+        for begin, end in data_ranges(source.fileno(), size):
+            first = begin // chunk_bytes * chunk_bytes
+            last = min(-(-end // chunk_bytes) * chunk_bytes, size)
+            if held and first <= held[1]:
+                held = held[0], max(last, held[1])
+                continue
+            if held:
+                yield held
+            held = first, last
+        if held:
+            yield held
+
+    def _append_hole(self, length: int, chunk_bytes: int, cursor: ChunkCursor) -> None:
+        """Append *length* zeros to the file, whole chunks unless they are its end."""
+        if length:
+            run = hole(length, chunk_bytes)
+            self.index.skip(cursor, len(run))
+            self._layout.append(run)
+
+    def _ensure_length(self, source: FileIO, file: SnapshotFile) -> None:
+        """Make sure that a file that ends with a hole has its length: reading would have shown it."""
+        if os.fstat(source.fileno()).st_size < file.size:
+            raise TornSnapshotError("it became shorter", [file.path])
 
     def move_out(self, chunked: ChunkedFile, packs: set[str]) -> None:
         """Store those chunks of a file again that are in one of *packs*, read from its source.
@@ -130,8 +168,7 @@ class Chunker:
 
     def _read(self, source: FileIO, file: SnapshotFile, start: int, length: int) -> Iterator[memoryview]:
         """Yield *length* bytes from *start* on, one read at a time, each in the packer's read buffer."""
-        if start:
-            source.seek(start)
+        source.seek(start)
         while length:
             self.check_interrupted()
             content = self.packer.read_buffer(min(length, self.chunk_sizes.read_bytes))
@@ -169,9 +206,12 @@ class Chunker:
 
     def _store_chunks(self, digests: bytes, size: int, chunk_bytes: int, first: int, end: int) -> None:
         """Store the chunks number *first* to *end* of the *size* bytes in the read buffer."""
-        if first < end:
-            wanted = digests[first * DIGEST_BYTES : end * DIGEST_BYTES]
-            self._store(wanted, first * chunk_bytes, min(end * chunk_bytes, size), chunk_bytes)
+        for begin, stop, is_zero in _runs_of_zeros(digests, first, end, zero_chunk(chunk_bytes)):
+            if is_zero:
+                self._layout.append(hole((stop - begin) * chunk_bytes, chunk_bytes))
+            else:
+                wanted = digests[begin * DIGEST_BYTES : stop * DIGEST_BYTES]
+                self._store(wanted, begin * chunk_bytes, min(stop * chunk_bytes, size), chunk_bytes)
 
     def _store(self, digests: bytes, first: int, end: int, chunk_bytes: int) -> None:
         """Put the bytes *first* to *end* of the read buffer, whole chunks with *digests*, into a pack."""
@@ -203,3 +243,19 @@ class Chunker:
         middle = max(len(content) - size, 0) // 2
         sample = content[middle : middle + size]
         return len(self._zstd.compress(sample)) * MIN_RATIO <= len(sample)
+
+
+def _runs_of_zeros(digests: bytes, first: int, end: int, zero: bytes) -> Iterator[tuple[int, int, bool]]:
+    """Split the chunks number *first* to *end* by whether they are zeros: begin, end and answer for each part."""
+    if first == end:
+        return
+    if zero not in digests:  # nearly always
+        yield first, end, False
+        return
+    begin, was = first, digests[first * DIGEST_BYTES : (first + 1) * DIGEST_BYTES] == zero
+    for number in range(first + 1, end):
+        is_zero = digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES] == zero
+        if is_zero != was:
+            yield begin, number, was
+            begin, was = number, is_zero
+    yield begin, end, was

@@ -6,12 +6,13 @@ it has read.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Final
 
 from attrs import frozen
 from blake3 import blake3
 
-from lifecycle.checkpoint.manifest import DIGEST_BYTES, Extent, FileEntry, Manifest, digest_chunks
+from lifecycle.checkpoint.manifest import DIGEST_BYTES, HOLE, MODE_BITS, Extent, FileEntry, Manifest, digest_chunks
 
 
 @frozen(kw_only=True)
@@ -71,7 +72,9 @@ class ChunkRun:
         """Return the run of *count* chunks of this one, from *number* on."""
         extent, start = self.extent, number * self.chunk_bytes
         length = min(count * self.chunk_bytes, extent.length - start)
-        if extent.frame_length is None:
+        if extent.pack == HOLE:
+            offset, skip = 0, 0
+        elif extent.frame_length is None:
             offset, skip = extent.offset + start, 0
         else:  # a frame is only readable from its beginning
             offset, skip = extent.offset, extent.skip + start
@@ -138,7 +141,9 @@ def _joined(first: Extent, second: Extent) -> Extent | None:
     """Return both as one extent if *second* continues in the pack, or in the frame, where *first* ends."""
     if first.pack != second.pack or first.frame_length != second.frame_length:
         return None
-    if first.frame_length is None:
+    if first.pack == HOLE:
+        adjoin = True
+    elif first.frame_length is None:
         adjoin = first.offset + first.length == second.offset
     else:
         adjoin = first.offset == second.offset and first.skip + first.length == second.skip
@@ -147,15 +152,16 @@ def _joined(first: Extent, second: Extent) -> Extent | None:
     return Extent(first.pack, first.offset, first.length + second.length, "", first.frame_length, first.skip)
 
 
-def file_entry(path: str, mode: int, chunk_bytes: int, runs: Sequence[ChunkRun]) -> FileEntry:
+def file_entry(path: str, mode: int, chunk_bytes: int, runs: Sequence[ChunkRun], mtime_ns: int) -> FileEntry:
     """Return the manifest's entry for a file that consists of *runs*."""
     return FileEntry(
         path=path,
         size=sum(run.extent.length for run in runs),
-        mode=mode & 0o777,
+        mode=mode & MODE_BITS,
         chunk_bytes=chunk_bytes,
         digest=digest_chunks(b"".join(run.digests for run in runs)),
         extents=tuple(run.extent for run in runs),
+        mtime_ns=mtime_ns,
     )
 
 
@@ -164,3 +170,20 @@ def chunk_digests(content: memoryview, chunk_bytes: int) -> bytes:
     return b"".join(
         blake3(content[start : start + chunk_bytes]).digest() for start in range(0, len(content), chunk_bytes)
     )
+
+
+@cache
+def zero_chunk(size: int) -> bytes:
+    """Return the digest of a chunk of *size* zeros."""
+    return blake3(bytes(size)).digest()
+
+
+def zero_digests(length: int, chunk_bytes: int) -> bytes:
+    """Return the digests of the chunks of *length* zeros, concatenated."""
+    whole, rest = divmod(length, chunk_bytes)
+    return zero_chunk(chunk_bytes) * whole + (zero_chunk(rest) if rest else b"")
+
+
+def hole(length: int, chunk_bytes: int) -> ChunkRun:
+    """Return a run of chunks that consist of zeros, of which nothing is stored."""
+    return ChunkRun(Extent(HOLE, 0, length, ""), chunk_bytes, zero_digests(length, chunk_bytes))

@@ -1,37 +1,27 @@
-"""The manifest: the files of a checkpoint or of a result, and where their bytes are stored. Never changed.
+"""The manifest: everything in a checkpoint or in a result, and where its bytes are stored. Never changed.
 
-It is JSON, UTF-8, and compact, because one is sent with every checkpoint::
+`lifecycle.checkpoint.manifest_codec` encodes it. A path is relative to the job's directory, and begins with
+`checkpoint/` or `output/`; bytes that are not UTF-8 are in it as Python's surrogate escapes.
 
-    {"schema": 2, "job": "j", "epoch": 3, "seq": 7, "step": 70,
-     "packs": [["prefix/j/packs/e3/00000012-9c41d0e7", 16777216], …],
-     "files": [{"path": "checkpoint/state.bin", "size": 40000, "mode": 420, "block": 16384, "digest": "…",
-                "extents": [[0, 4096, 32768, "…"], [0, 36864, 7232, "…", 900, 0]]}, …]}
-
-A path is relative to the job's directory, and begins with `checkpoint/` or `output/`. The bytes of a file are the bytes
-of its extents, in order. An extent is a list of: the index of its pack in "packs", the offset in the pack, its length
-in bytes of the file, and its digest; and if the pack holds it compressed, the length of the zstd frame at the offset,
-and the number of decompressed bytes to skip.
-
-A file is cut into chunks of "block" bytes; only the last may be shorter. The digest of several chunks (an extent, a
-file) is the BLAKE3 of their BLAKE3 digests, concatenated. So one pass over a file, chunk by chunk, finds what has
-changed and computes every digest.
+A file is cut into chunks of equal size; only the last may be shorter. The digest of several chunks (an extent, a file)
+is the BLAKE3 of their BLAKE3 digests, concatenated. So one pass over a file, chunk by chunk, finds what has changed and
+computes every digest.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Protocol
 
 from attrs import frozen
 from blake3 import blake3
 
-from lifecycle.errors import CorruptCheckpointError
-
-SCHEMA: Final = 2
 AREAS: Final = frozenset({"checkpoint", "output"})
 """Folders of a job's directory whose files a manifest may contain."""
 DIGEST_BYTES: Final = 32
 MAX_CHUNK_BYTES: Final = 1 << 20
+HOLE: Final = ""
+"""In place of the key of a pack, for chunks of zeros: nothing of them is stored."""
+MODE_BITS: Final = 0o1777
+"""Bits of a mode that are kept: not setuid and setgid."""
 
 
 @frozen
@@ -39,7 +29,7 @@ class Extent:
     """Consecutive chunks of a file that are stored together in a pack.
 
     Attributes:
-        pack: Key of the pack.
+        pack: Key of the pack; HOLE if all bytes are zero.
         offset: Offset in the pack, in bytes: of the chunks, or of the zstd frame that holds them.
         length: Length in bytes of the file.
         digest: Digest of the chunks, hexadecimal.
@@ -71,6 +61,7 @@ class FileEntry:
         chunk_bytes: Size of its chunks in bytes ("block" in the JSON).
         digest: Digest of its chunks, hexadecimal.
         extents: Where its bytes are stored, in order.
+        mtime_ns: Time of its last change, in ns since the epoch; None if unknown (schema 2).
     """
 
     path: str
@@ -79,10 +70,67 @@ class FileEntry:
     chunk_bytes: int
     digest: str
     extents: tuple[Extent, ...]
+    mtime_ns: int | None = None
 
     def has_same_content(self, other: "FileEntry") -> bool:
         """Return whether *other* is the same file with the same bytes, wherever those are stored."""
         return (self.path, self.size, self.mode, self.digest) == (other.path, other.size, other.mode, other.digest)
+
+
+@frozen
+class DirectoryEntry:
+    """A directory of a manifest. Directories that contain other entries need none, and then have no mode and time.
+
+    Attributes:
+        path: Path in the job's directory; may be `checkpoint` or `output` itself.
+        mode: Permission bits.
+        mtime_ns: Time of its last change, in ns since the epoch.
+    """
+
+    path: str
+    mode: int
+    mtime_ns: int
+
+
+@frozen
+class SymlinkEntry:
+    """A symbolic link of a manifest.
+
+    Attributes:
+        path: Path in the job's directory.
+        target: Its text, wherever that leads.
+        mtime_ns: Time of its last change, in ns since the epoch.
+    """
+
+    path: str
+    target: str
+    mtime_ns: int
+
+
+@frozen
+class HardLinkEntry:
+    """Another name of a file of the same manifest.
+
+    Attributes:
+        path: Path in the job's directory.
+        target: Path of the file.
+    """
+
+    path: str
+    target: str
+
+
+class Placed(Protocol):
+    """Anything that has a path in the job's directory."""
+
+    @property
+    def path(self) -> str:
+        """The path."""
+
+
+def paths_of(*groups: Iterable[Placed]) -> Iterator[str]:
+    """Yield the paths of all entries of *groups*."""
+    return (entry.path for group in groups for entry in group)
 
 
 @frozen
@@ -95,7 +143,10 @@ class Manifest:
         seq: Number of the snapshot.
         step: Number of steps done when it was captured; None if the workload did not say.
         packs: Size in bytes of each pack that the files refer to, by key.
-        files: The files in order of their paths, each path once.
+        files: The files in order of their paths. Each path occurs once in the manifest.
+        directories: The directories.
+        symlinks: The symbolic links.
+        hard_links: Further names of the files.
     """
 
     job: str
@@ -104,6 +155,25 @@ class Manifest:
     step: int | None
     packs: Mapping[str, int]
     files: tuple[FileEntry, ...]
+    directories: tuple[DirectoryEntry, ...] = ()
+    symlinks: tuple[SymlinkEntry, ...] = ()
+    hard_links: tuple[HardLinkEntry, ...] = ()
+
+    @property
+    def areas(self) -> frozenset[str]:
+        """Folders of the job's directory in which it has entries."""
+        return frozenset(path.partition("/")[0] for path in (*self.leaves, *paths_of(self.directories)))
+
+    @property
+    def leaves(self) -> frozenset[str]:
+        """Paths of everything but directories."""
+        return frozenset(paths_of(self.files, self.symlinks, self.hard_links))
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """Paths of all directories, those included that only contain other entries."""
+        named = set(paths_of(self.directories))
+        return frozenset(named.union(*map(parents_of, (*self.leaves, *named))))
 
     @property
     def bytes(self) -> int:
@@ -128,7 +198,6 @@ def is_safe_path(path: str) -> bool:
         and "\0" not in path
         and not path.startswith("/")
         and all(part not in {"", ".", ".."} for part in path.split("/"))
-        and str(PurePosixPath(path)) == path
     )
 
 
@@ -137,125 +206,3 @@ def parents_of(path: str) -> Iterator[str]:
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path
-
-
-def encode_manifest(manifest: Manifest) -> bytes:
-    """Return *manifest* as JSON."""
-    indices = {pack: index for index, pack in enumerate(manifest.packs)}
-
-    def encode_extent(extent: Extent) -> list[int | str]:
-        raw: list[int | str] = [indices[extent.pack], extent.offset, extent.length, extent.digest]
-        return raw if extent.frame_length is None else [*raw, extent.frame_length, extent.skip]
-
-    body = {
-        "schema": SCHEMA,
-        "job": manifest.job,
-        "epoch": manifest.epoch,
-        "seq": manifest.seq,
-        "step": manifest.step,
-        "packs": list(manifest.packs.items()),
-        "files": [
-            {
-                "path": entry.path,
-                "size": entry.size,
-                "mode": entry.mode,
-                "block": entry.chunk_bytes,
-                "digest": entry.digest,
-                "extents": [encode_extent(extent) for extent in entry.extents],
-            }
-            for entry in manifest.files
-        ],
-    }
-    return json.dumps(body, separators=(",", ":")).encode()
-
-
-def decode_manifest(body: bytes) -> Manifest:
-    """Return the manifest that was encoded as *body*.
-
-    Raises:
-        CorruptCheckpointError: It is not a manifest, its sizes are inconsistent, or a path would leave the job's
-            directory.
-    """
-    try:
-        raw = json.loads(body)
-        schema = raw["schema"]
-        manifest = _manifest(raw) if schema == SCHEMA else None
-    except Exception as error:
-        raise CorruptCheckpointError(f"a manifest cannot be read: {error!r:.200}") from error
-    if manifest is None:
-        raise CorruptCheckpointError(f"a manifest has schema {schema!r:.40}; this Holdfast reads {SCHEMA}")
-    paths, parents = set(), set()
-    for entry in manifest.files:
-        if not is_safe_path(entry.path) or entry.path.partition("/")[0] not in AREAS or entry.path in paths:
-            raise CorruptCheckpointError(f"a manifest has an unsafe or repeated path: {entry.path!r:.80}")
-        paths.add(entry.path)
-        parents.add(entry.path.rpartition("/")[0])
-        if not _adds_up(entry, manifest.packs):
-            raise CorruptCheckpointError(f"a manifest's extents of {entry.path!r:.80} do not add up")
-    if misplaced := {folder for parent in parents for folder in (parent, *parents_of(parent))} & paths:
-        raise CorruptCheckpointError(f"a manifest has a file where it has a directory: {min(misplaced)!r:.80}")
-    return manifest
-
-
-def _manifest(raw: Mapping[str, Any]) -> Manifest:
-    packs = [(_text(key), _count(size)) for key, size in raw["packs"]]
-    return Manifest(
-        job=_text(raw["job"]),
-        epoch=_count(raw["epoch"]),
-        seq=_count(raw["seq"]),
-        step=None if raw["step"] is None else _whole(raw["step"]),
-        packs=dict(packs),
-        files=tuple(_entry(file, packs) for file in raw["files"]),
-    )
-
-
-def _entry(raw: Mapping[str, Any], packs: Sequence[tuple[str, int]]) -> FileEntry:
-    return FileEntry(
-        path=_text(raw["path"]),
-        size=_count(raw["size"]),
-        mode=_count(raw["mode"]),
-        chunk_bytes=_count(raw["block"]),
-        digest=_text(raw["digest"]),
-        extents=tuple(_extent(extent, packs) for extent in raw["extents"]),
-    )
-
-
-def _extent(raw: Sequence[Any], packs: Sequence[tuple[str, int]]) -> Extent:
-    pack, offset, length, digest, *frame = raw
-    frame_length, skip = frame or (None, 0)
-    return Extent(
-        pack=packs[_count(pack)][0],
-        offset=_count(offset),
-        length=_count(length),
-        digest=_text(digest),
-        frame_length=None if frame_length is None else _count(frame_length),
-        skip=_count(skip),
-    )
-
-
-def _adds_up(entry: FileEntry, packs: Mapping[str, int]) -> bool:
-    """Return whether the extents make up the file, consist of whole chunks, and lie inside their packs."""
-    return (
-        0 < entry.chunk_bytes <= MAX_CHUNK_BYTES
-        and all(extent.length % entry.chunk_bytes == 0 for extent in entry.extents[:-1])
-        and all(extent.length > 0 and extent.offset + extent.span <= packs[extent.pack] for extent in entry.extents)
-        and sum(extent.length for extent in entry.extents) == entry.size
-    )
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise TypeError(f"expected text, got {value!r:.40}")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"expected a whole number, got {value!r:.40}")
-    return value
-
-
-def _count(value: Any) -> int:
-    if _whole(value) < 0:
-        raise ValueError(f"expected a whole number from 0, got {value!r:.40}")
-    return int(value)

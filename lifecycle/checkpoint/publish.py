@@ -7,7 +7,7 @@ saved bit by bit pass through this process, because R2 requires all parts but th
 (https://developers.cloudflare.com/r2/objects/multipart-objects/; docs/adr/0013).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from typing import Final
@@ -16,8 +16,9 @@ from urllib.parse import quote
 from attrs import evolve
 
 from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES
-from lifecycle.checkpoint.manifest import FileEntry
-from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, read_extents
+from lifecycle.checkpoint.links import resolved_inside
+from lifecycle.checkpoint.manifest import HOLE, FileEntry, Manifest
+from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, read_extents, stored_extents
 from lifecycle.checkpoint.restore import fetch_manifest
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import JobRecord, Result
@@ -26,6 +27,7 @@ from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore, Range
 
 DEMO_OUTPUT: Final = "output.txt"
+MAX_LINKS: Final = 40  # that follow one another, as in Linux
 MAX_PUT_BYTES: Final = 8 << 20  # a file up to this size is read and put in one piece
 MAX_PARTS: Final = 10_000  # of one object: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 
@@ -46,10 +48,32 @@ def publish(store: ObjectStore, clock: Clock, keys: JobKeys, record: JobRecord) 
     """
     if record.result is None:
         return
-    for entry in fetch_manifest(store, record.result.manifest).files:
-        _publish_file(store, clock, entry, f"{keys.folder}{_ascii_key(entry.path)}")
-        if record.demo and entry.path == f"output/{DEMO_OUTPUT}":
+    for path, entry in published_files(fetch_manifest(store, record.result.manifest)):
+        _publish_file(store, clock, entry, f"{keys.folder}{_ascii_key(path)}")
+        if record.demo and path == f"output/{DEMO_OUTPUT}":
             _publish_file(store, clock, entry, f"{keys.folder}{DEMO_OUTPUT}")
+
+
+def published_files(manifest: Manifest) -> Iterator[tuple[str, FileEntry]]:
+    """Yield each path that becomes an object, with the file whose bytes it has.
+
+    An object has one name and is not a link: hard links, and symbolic links to files of the same tree, become copies.
+    Other links, and directories, do not become objects.
+    """
+    files = {entry.path: entry for entry in manifest.files}
+    yield from files.items()
+    for hard in manifest.hard_links:
+        yield hard.path, files[hard.target]
+    known = files | {hard.path: files[hard.target] for hard in manifest.hard_links}
+    links, areas = {link.path: link.target for link in manifest.symlinks}, manifest.areas
+    for path in links:
+        end: str | None = path
+        for _ in range(MAX_LINKS):
+            if end not in links:
+                break
+            end = resolved_inside(end, links[end], areas)
+        if end in known:
+            yield path, known[end]
 
 
 def with_published(record: JobRecord) -> JobRecord:
@@ -85,21 +109,22 @@ def _part(store: ObjectStore, clock: Clock, entry: FileEntry, begin: int, end: i
     """Return the range that holds the bytes *begin* to *end* of a file, or a function that reads them from several."""
     for placed in placed_extents(entry):
         extent = placed.extent
-        if placed.start <= begin and end <= placed.start + extent.length and extent.frame_length is None:
+        is_raw = extent.frame_length is None and extent.pack != HOLE
+        if is_raw and placed.start <= begin and end <= placed.start + extent.length:
             return Range(extent.pack, extent.offset + begin - placed.start, end - begin)
     return partial(_content, store, clock, entry, begin, end)
 
 
 def _content(store: ObjectStore, clock: Clock, entry: FileEntry, begin: int, end: int) -> bytes:
+    content, kept = bytearray(end - begin), _KeepingVerifier(entry)
     wanted = [
-        placed for placed in placed_extents(entry) if placed.start < end and begin < placed.start + placed.extent.length
+        placed for placed in stored_extents(entry) if placed.start < end and begin < placed.start + placed.extent.length
     ]
-    if not wanted:
-        return b""
-    kept = _KeepingVerifier(entry)
     read_extents(store, clock, [(kept, placed) for placed in wanted], check_interrupted=lambda: None)
-    whole = b"".join(kept.contents[placed.start] for placed in wanted)
-    return whole[begin - wanted[0].start : end - wanted[0].start]
+    for placed in wanted:  # what is in between are holes
+        first, last = max(placed.start, begin), min(placed.start + placed.extent.length, end)
+        content[first - begin : last - begin] = kept.contents[placed.start][first - placed.start : last - placed.start]
+    return bytes(content)
 
 
 class _KeepingVerifier(FileVerifier):

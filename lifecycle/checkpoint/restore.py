@@ -14,10 +14,12 @@ from pathlib import Path
 from attrs import frozen
 
 from lifecycle.checkpoint.chunks import BaseCheckpoint
-from lifecycle.checkpoint.manifest import AREAS, FileEntry, Manifest, decode_manifest, digest_bytes, parents_of
-from lifecycle.checkpoint.reader import FileVerifier, placed_extents, read_extents
+from lifecycle.checkpoint.manifest import FileEntry, Manifest, digest_bytes
+from lifecycle.checkpoint.manifest_codec import decode_manifest
+from lifecycle.checkpoint.reader import FileVerifier, read_extents, stored_extents
 from lifecycle.checkpoint.restore_target import RestoreTarget
-from lifecycle.checkpoint.tree import is_directory, make_directories, prune
+from lifecycle.checkpoint.restore_tree import finish, make_room
+from lifecycle.checkpoint.tree import is_directory, make_directories
 from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import CheckpointRef
 from lifecycle.ports.clock import Clock
@@ -44,6 +46,7 @@ def fetch_manifest(store: ObjectStore, ref: CheckpointRef) -> Manifest:
 
     Raises:
         CorruptCheckpointError: It is missing, or not what was committed.
+        NewerManifestError: A newer Holdfast wrote it.
         RetryableError: It could not be read.
     """
     stored = store.get(ref.manifest)
@@ -90,7 +93,7 @@ def restore(
         snapshot = local / f"{ref.seq:06d}"
         try:
             manifest = fetch_manifest(store, ref)
-            _make_room(root, manifest)
+            make_room(root, manifest)
             filled = fill(
                 store,
                 clock,
@@ -100,6 +103,7 @@ def restore(
                 replace_links=True,
                 check_interrupted=check_interrupted,
             )
+            finish(root, manifest, inside=False)
         except CorruptCheckpointError as error:
             on_damaged(ref, str(error))
             last = error
@@ -145,9 +149,10 @@ def fill(
     for parent in dict.fromkeys(parents.values()):
         make_directories(root, parent, replace=replace_links)
     at_hand = {parent for parent in set(parents.values()) if local and is_directory(local, parent)}
+    taken: set[tuple[int, int]] = set()
     for target in targets:
         path = target.entry.path
-        target.prepare(local / path if local and parents[path] in at_hand else None, check_interrupted)
+        target.prepare(local / path if local and parents[path] in at_hand else None, taken, check_interrupted)
     wanted = [(target, placed) for target in targets for placed in target.missing]
     read_extents(store, clock, wanted, check_interrupted=check_interrupted)
     for target in targets:
@@ -169,16 +174,7 @@ def verify(store: ObjectStore, clock: Clock, manifest: Manifest, *, progress: Ca
         RetryableError: The store could not be read.
     """
     verifiers = [FileVerifier(entry, progress) for entry in manifest.files]
-    wanted = [(verifier, placed) for verifier in verifiers for placed in placed_extents(verifier.entry)]
+    wanted = [(verifier, placed) for verifier in verifiers for placed in stored_extents(verifier.entry)]
     read_extents(store, clock, wanted, check_interrupted=lambda: None)
     for verifier in verifiers:
         verifier.conclude()
-
-
-def _make_room(root: Path, manifest: Manifest) -> None:
-    """Remove everything from the job's areas that *manifest* does not name, and every link where it has a directory."""
-    entries = {entry.path for entry in manifest.files}
-    directories = {parent for path in entries for parent in parents_of(path)}
-    for area in AREAS:
-        make_directories(root, area, replace=True)
-        prune(root, area, entries=entries, directories=directories)

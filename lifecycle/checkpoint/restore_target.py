@@ -5,15 +5,16 @@ verified. So each file appears complete or not at all.
 """
 
 import os
-import shutil
 import stat
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
 from lifecycle.checkpoint.chunks import chunk_digests
-from lifecycle.checkpoint.manifest import FileEntry, digest_bytes
-from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents
+from lifecycle.checkpoint.manifest import HOLE, MODE_BITS, FileEntry, digest_bytes
+from lifecycle.checkpoint.reader import FileVerifier, PlacedExtent, placed_extents, stored_extents
+from lifecycle.checkpoint.sparse import copy_data, data_ranges
 from lifecycle.checkpoint.tree import open_file
 
 READ_BYTES: Final = 1 << 20  # of a local file, at a time
@@ -33,7 +34,8 @@ class RestoreTarget(FileVerifier):
         self._path = path
         self._part = path.with_name(_part_name(path.name))
         self._base: Path | None = None
-        self.missing: list[PlacedExtent] = list(placed_extents(entry))
+        self._stale_holes: list[PlacedExtent] = []
+        self.missing: list[PlacedExtent] = list(stored_extents(entry))
         """Extents that have to be fetched."""
 
     @property
@@ -41,11 +43,13 @@ class RestoreTarget(FileVerifier):
         """Number of bytes that have to be fetched, or were."""
         return sum(placed.extent.length for placed in self.missing)
 
-    def prepare(self, other: Path | None, check_interrupted: Callable[[], None]) -> None:
+    def prepare(self, other: Path | None, taken: set[tuple[int, int]], check_interrupted: Callable[[], None]) -> None:
         """Find out which extents are already on the disk, and get the file ready to receive the others.
 
         Args:
             other: Second place where the file may be, besides its final one.
+            taken: Device and inode of the files that have been reused under another path. Each is used once: two
+                files must not become one that has two names.
             check_interrupted: Called before each extent; raises to give up.
 
         Raises:
@@ -55,11 +59,13 @@ class RestoreTarget(FileVerifier):
             wrong = self._wrong_extents(base, check_interrupted) if base else None
             if wrong is None:
                 continue
-            if self._base is None or len(wrong) < len(self.missing):
-                self.missing, self._base = wrong, base
-            if not wrong:
+            stored = [placed for placed in wrong if placed.extent.pack != HOLE]
+            if self._base is None or len(stored) < len(self.missing):
+                self.missing, self._base = stored, base
+                self._stale_holes = [placed for placed in wrong if placed.extent.pack == HOLE]
+            if not stored:
                 break
-        self._make_part()
+        self._make_part(taken)
 
     def receive(self, placed: PlacedExtent, content: memoryview) -> None:
         """Verify the content of an extent (see `FileVerifier.receive`) and write it.
@@ -81,7 +87,9 @@ class RestoreTarget(FileVerifier):
             OSError: The disk cannot be written.
         """
         self.conclude()
-        self._part.chmod(self.entry.mode & 0o777)
+        if self.entry.mtime_ns is not None:
+            os.utime(self._part, ns=(self.entry.mtime_ns, self.entry.mtime_ns), follow_symlinks=False)
+        self._part.chmod(self.entry.mode & MODE_BITS)
         self._part.replace(self._path)
 
     def _wrong_extents(self, base: Path, check_interrupted: Callable[[], None]) -> list[PlacedExtent] | None:
@@ -96,6 +104,9 @@ class RestoreTarget(FileVerifier):
                 return None
             for placed in placed_extents(self.entry):
                 check_interrupted()
+                if placed.extent.pack == HOLE and _is_hole(file, placed):
+                    continue
+                file.seek(placed.start)
                 digests = bytearray()
                 left = placed.extent.length
                 while left and (content := file.read(min(left, READ_BYTES))):
@@ -103,22 +114,40 @@ class RestoreTarget(FileVerifier):
                     left -= len(content)
                 if left or not self.accept_digests(placed, bytes(digests)):
                     wrong.append(placed)
-                file.seek(placed.start + placed.extent.length)
         return wrong
 
-    def _make_part(self) -> None:
+    def _make_part(self, taken: set[tuple[int, int]]) -> None:
         """Create the file beside its final place, with the right extents of the base if there is one."""
         self._part.unlink(missing_ok=True)  # left by an earlier try; or a link, which must not be written through
         if self._base:
             found = self._base.lstat()
-            if found.st_nlink > 1 and (self.missing or found.st_size != self.entry.size):
+            inode = found.st_dev, found.st_ino
+            is_whole = not (self.missing or self._stale_holes) and found.st_size == self.entry.size
+            if found.st_nlink > 1 and (not is_whole or inode in taken):
                 # Snapshots are hard links: writing through this name would change the other file as well.
-                shutil.copyfile(self._base, self._part)
+                with open_file(self._base) as source, self._part.open("xb") as copy:
+                    copy_data(source.fileno(), copy.fileno())
             else:
                 self._base.replace(self._part)
                 self._part.chmod(OWNER_MAY_WRITE)
+                taken.add(inode)
         with self._part.open("ab") as file:
             file.truncate(self.entry.size)
+        for placed in self._stale_holes:
+            self._write_zeros(placed)
+
+    def _write_zeros(self, placed: PlacedExtent) -> None:
+        with self._part.open("rb+") as file:
+            file.seek(placed.start)
+            for left in range(placed.extent.length, 0, -READ_BYTES):
+                file.write(bytes(min(left, READ_BYTES)))
+
+
+def _is_hole(file: FileIO, placed: PlacedExtent) -> bool:
+    """Return whether a hole of the file is a hole on the disk too, so that it need not be read."""
+    end = placed.start + placed.extent.length
+    ranges = data_ranges(file.fileno(), end, start=placed.start)
+    return os.fstat(file.fileno()).st_size >= end and next(ranges, None) is None
 
 
 def is_part(name: str) -> bool:

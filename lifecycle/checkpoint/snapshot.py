@@ -4,6 +4,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
+from lifecycle.checkpoint.manifest import DirectoryEntry, HardLinkEntry, SymlinkEntry
 from lifecycle.checkpoint.tree import discard_tree
 from lifecycle.errors import TornSnapshotError
 
@@ -54,7 +55,10 @@ class Snapshot:
         step: Number of steps done when it was captured; None if the workload did not say.
         directory: Directory that holds it, used by nothing else.
         files: Its files, in order of their paths.
-        skipped: Paths of what cannot be saved: pipes, sockets, devices.
+        directories: Its directories, likewise.
+        symlinks: Its symbolic links, likewise.
+        hard_links: Further names of its files, likewise.
+        skipped: Paths of what cannot be saved, such as pipes, or, if it is a result, published.
         is_last: Whether it is the attempt's last one, which is committed by the same write that ends the attempt.
         is_result: Whether it holds the outputs of a completed job, which are uploaded even if nothing in them is new.
     """
@@ -63,6 +67,9 @@ class Snapshot:
     step: int | None
     directory: Path
     files: tuple[SnapshotFile, ...] = field(default=(), repr=False)
+    directories: tuple[DirectoryEntry, ...] = field(default=(), repr=False, kw_only=True)
+    symlinks: tuple[SymlinkEntry, ...] = field(default=(), repr=False, kw_only=True)
+    hard_links: tuple[HardLinkEntry, ...] = field(default=(), repr=False, kw_only=True)
     skipped: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     is_last: bool = False
     is_result: bool = False

@@ -17,7 +17,8 @@ from attrs import frozen
 from lifecycle.checkpoint.chunk_index import ChunkIndex
 from lifecycle.checkpoint.chunker import ChunkedFile, Chunker
 from lifecycle.checkpoint.chunks import BaseCheckpoint, ChunkRun, ChunkSizes
-from lifecycle.checkpoint.manifest import Manifest, digest_bytes, encode_manifest
+from lifecycle.checkpoint.manifest import HOLE, DirectoryEntry, Manifest, SymlinkEntry, digest_bytes
+from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.concurrency import RateLimiter
@@ -119,7 +120,7 @@ class CheckpointWriter:
         try:
             files = [chunker.chunk_file(file) for file in snapshot.files]
             snapshot.ensure_consistent()
-            if last and not snapshot.is_result and _has_same_content(files, last.manifest):
+            if last and not snapshot.is_result and _has_same_content(snapshot, files, last.manifest):
                 return None
             pack_sizes = {**self._reusable_packs, **(last.manifest.packs if last else {}), **packer.pack_sizes}
             if self._rewrite_sparse_packs(files, pack_sizes, chunker):
@@ -144,7 +145,7 @@ class CheckpointWriter:
         self, snapshot: Snapshot, files: list[ChunkedFile], pack_sizes: dict[str, int], *, sent: int
     ) -> UploadedCheckpoint:
         entries = tuple(chunked.entry() for chunked in files)
-        packs = sorted({extent.pack for entry in entries for extent in entry.extents})
+        packs = sorted({extent.pack for entry in entries for extent in entry.extents} - {HOLE})
         manifest = Manifest(
             self.keys.job,
             self.epoch,
@@ -152,6 +153,9 @@ class CheckpointWriter:
             snapshot.step,
             {pack: pack_sizes[pack] for pack in packs},
             entries,
+            snapshot.directories,
+            snapshot.symlinks,
+            snapshot.hard_links,
         )
         body, key = encode_manifest(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
         self._limiter.wait(len(body))
@@ -214,11 +218,25 @@ def _live_bytes(files: Iterable[ChunkedFile]) -> dict[str, int]:
     spans: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for chunked in files:
         for run in chunked.runs:
-            spans[run.extent.pack].add((run.extent.offset, run.extent.span))
+            if run.extent.pack != HOLE:
+                spans[run.extent.pack].add((run.extent.offset, run.extent.span))
     return {pack: sum(span for _, span in found) for pack, found in spans.items()}
 
 
-def _has_same_content(files: Sequence[ChunkedFile], last: Manifest) -> bool:
-    return len(files) == len(last.files) and all(
-        chunked.entry().has_same_content(entry) for chunked, entry in zip(files, last.files, strict=True)
+def _has_same_content(snapshot: Snapshot, files: Sequence[ChunkedFile], last: Manifest) -> bool:
+    """Return whether *last* is the same but for times. A program that only touches its files has done nothing new."""
+    return (
+        len(files) == len(last.files)
+        and snapshot.hard_links == last.hard_links
+        and _without_times(snapshot.directories, snapshot.symlinks) == _without_times(last.directories, last.symlinks)
+        and all(chunked.entry().has_same_content(entry) for chunked, entry in zip(files, last.files, strict=True))
+    )
+
+
+def _without_times(
+    directories: Iterable[DirectoryEntry], symlinks: Iterable[SymlinkEntry]
+) -> tuple[list[tuple[str, int]], list[tuple[str, str]]]:
+    return (
+        [(entry.path, entry.mode) for entry in directories],
+        [(entry.path, entry.target) for entry in symlinks],
     )

@@ -8,7 +8,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from lifecycle.errors import IllegalTransitionError
-from lifecycle.job_record import KEPT_ATTEMPTS, AttemptSummary, JobRecord, iso
+from lifecycle.job_record import KEPT_ATTEMPTS, SCHEMA, AttemptSummary, JobRecord, iso
 from lifecycle.limits import Limits
 from lifecycle.machine import Change
 from lifecycle.ports.node import Node
@@ -88,6 +88,8 @@ def lease_facts(stored: StoredRecord | None) -> Facts:
 def claiming(message: JobMessage, *, node: Node, limits: Limits, now: datetime) -> Change:
     """Return the change with which *node* claims the job: a new epoch, owner and attempt.
 
+    The record's schema rises, because the attempt's checkpoints may have what older workers do not know.
+
     An attempt that vanished is written off in the same change: its end is noted, and it counts as a lost attempt unless
     it committed a checkpoint.
     """
@@ -98,6 +100,7 @@ def claiming(message: JobMessage, *, node: Node, limits: Limits, now: datetime) 
         attempt = AttemptSummary(epoch=base.epoch + 1, node=node.name, kind=node.kind, started=stamp)
         return evolve(
             base,
+            schema=SCHEMA,
             epoch=attempt.epoch,
             owner=node.name,
             lease_s=limits.lease.total_seconds(),

@@ -12,12 +12,11 @@ import cattrs
 from attrs import asdict, evolve, fields_dict
 
 from lifecycle.errors import InvalidRecordError
-from lifecycle.job_record import JobRecord
+from lifecycle.job_record import SCHEMA, JobRecord
 from lifecycle.outbox import EMPTY
 from lifecycle.serialization import strict_converter
 from lifecycle.states import State
 
-SCHEMA: Final = 1
 MAX_BYTES: Final = 1 << 20  # 50 attempts and the end of an error take about 20 KiB, a full outbox 40
 MAX_NEW_BYTES: Final = MAX_BYTES // 2  # of a first record: attempts add to it
 MAX_DEPTH: Final = 100  # nesting of parameters; json.loads fails at Python's recursion limit, ten times as deep
@@ -26,10 +25,10 @@ MAX_DEPTH: Final = 100  # nesting of parameters; json.loads fails at Python's re
 def encode_record(record: JobRecord) -> bytes:
     """Return *record* as JSON."""
     known = asdict(record)
-    unknown = known.pop("unknown")
+    unknown, schema = known.pop("unknown"), known.pop("schema")
     if record.outbox == EMPTY:  # a job without notices looks as it did before there was an outbox
         del known["outbox"]
-    return json.dumps({"schema": SCHEMA, **unknown, **known}, separators=(",", ":")).encode()
+    return json.dumps({"schema": schema, **unknown, **known}, separators=(",", ":")).encode()
 
 
 def decode_record(body: bytes) -> JobRecord:
@@ -55,7 +54,7 @@ def decode_record(body: bytes) -> JobRecord:
         )
     known = {name: raw.pop(name) for name in fields_dict(JobRecord) if name in raw and name != "unknown"}
     try:
-        return evolve(_converter().structure(known, JobRecord), unknown=raw)
+        return evolve(_converter().structure(known, JobRecord), schema=schema, unknown=raw)
     except Exception as error:
         reason = "; ".join(cattrs.transform_error(error, path="record"))
         raise InvalidRecordError(f"a job record does not match its schema: {reason}") from error

@@ -51,6 +51,17 @@ def test_what_cannot_be_started_is_said(start: Start, command: tuple[str, ...], 
         start(*command)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("a\0b", "contains a NUL"), ("\ud800", "is no text"), ("x" * (128 << 10), "131072 bytes is longer than")],
+)
+def test_a_parameter_that_no_program_can_be_given_is_permanent(start: Start, text: str, reason: str) -> None:
+    """It is the job's fault, and neither a crash of the worker nor a failure of its disk."""
+    with pytest.raises(PermanentError, match=reason):
+        start("true", "{text}", text=text)
+    assert ended(start("true", "{text}", text="x" * ((128 << 10) - 1)))[0] == 0
+
+
 def test_what_a_workload_is_given(start: Start, dirs: JobDirs, monkeypatch: pytest.MonkeyPatch) -> None:
     """A workload gets its directories, parameters and the SDK, but not the worker's secrets."""
     monkeypatch.setenv("AWS_KEY", "secret")

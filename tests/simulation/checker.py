@@ -9,7 +9,8 @@ from attrs import define, field, frozen
 from simulation.world import Process, World
 
 from adapters.memory.runner import table_bytes, trace_bytes
-from lifecycle.checkpoint.manifest import Extent, Manifest, decode_manifest, digest_bytes
+from lifecycle.checkpoint.manifest import HOLE, Extent, Manifest, digest_bytes
+from lifecycle.checkpoint.manifest_codec import decode_manifest
 from lifecycle.checkpoint.reader import FileVerifier, decompressed, placed_extents
 from lifecycle.errors import CorruptCheckpointError, HoldfastError
 from lifecycle.job_record import CheckpointRef, JobRecord
@@ -272,6 +273,9 @@ class Checker:
             proof, content = FileVerifier(entry), b""
             try:
                 for piece in placed_extents(entry):
+                    if piece.extent.pack == HOLE:
+                        content += bytes(piece.extent.length)
+                        continue
                     stored = self._stored(piece.extent)
                     proof.receive(piece, memoryview(stored))
                     content += stored

@@ -1,7 +1,10 @@
 """Checkpoint fixture: a job's directory on a node, and its checkpoints in a bucket."""
 
+import json
+import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,13 @@ from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
 from lifecycle.checkpoint.capture import capture_files, scan
 from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES, BaseCheckpoint, ChunkSizes
+from lifecycle.checkpoint.manifest import Manifest, digest_bytes
+from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
 from lifecycle.checkpoint.writer import CheckpointWriter, UploadedCheckpoint
 from lifecycle.concurrency import RateLimiter
+from lifecycle.job_record import CheckpointRef
 from lifecycle.key_layout import JobKeys, KeyLayout
 from lifecycle.ports.runner import JobDirs, Workload
 from lifecycle.ports.store import ObjectStore
@@ -92,13 +98,15 @@ class CheckpointFixture:
         """Return *size* bytes that cannot be compressed."""
         return self.rng.randbytes(size)
 
-    def save(self, **changes: Any) -> UploadedCheckpoint | None:
+    def save(self, *, in_place: set[str] | None = None, **changes: Any) -> UploadedCheckpoint | None:
         """Capture a snapshot, with *changes*, and upload it; the next upload builds on it."""
         self.seq += 1
         self.store.calls.clear()
         self.store.sent = 0
         seen = scan(self.dirs, self.workload)
-        taken = capture_files(seen, self.workload, seq=self.seq, step=self.seq, dirs=self.dirs, in_place=set())
+        taken = capture_files(
+            seen, self.workload, seq=self.seq, step=self.seq, dirs=self.dirs, in_place=in_place or set()
+        )
         assert taken is not None
         saved = self.writer.upload(evolve(taken, **changes), self.base, check_interrupted=lambda: None)
         if saved:
@@ -118,6 +126,32 @@ class CheckpointFixture:
             on_damaged=lambda *_: None,
         )
         assert found is not None
+        return found
+
+    def restore_manifest(
+        self,
+        manifest: Manifest,
+        into: Path,
+        encode: Callable[[Manifest], bytes] = encode_manifest,
+        *,
+        fallback: CheckpointRef | None = None,
+    ) -> RestoredCheckpoint:
+        """Commit *manifest* as *encode* writes it, and restore it; or *fallback*, if it is damaged."""
+        body = encode(manifest)
+        self.memory.put("made", body)
+        refs = [CheckpointRef("made", digest_bytes(body), 1), *([fallback] if fallback else [])]
+        damaged: list[str] = []
+        found = restore(
+            self.store,
+            SystemClock(),
+            refs,
+            into,
+            local=into / "none",
+            check_interrupted=lambda: None,
+            on_damaged=lambda _, why: damaged.append(why),
+        )
+        assert found is not None
+        assert damaged == []
         return found
 
     def same(self, saved: UploadedCheckpoint, into: Path) -> RestoredCheckpoint:
@@ -161,3 +195,16 @@ def keep(store: ObjectStore, keys: JobKeys, folder: Path, *, epoch: int = 1) -> 
     saved = writer.upload(Snapshot(1, None, folder, taken, is_last=True), None, check_interrupted=lambda: None)
     assert saved is not None
     return saved
+
+
+def as_schema_2(manifest: Manifest) -> bytes:
+    """Return a manifest as the version before wrote it."""
+    raw = json.loads(encode_manifest(manifest))
+    raw["schema"] = 2
+    for name in ("directories", "symlinks", "hard_links"):
+        del raw[name]
+    for file in raw["files"]:
+        del file["mtime"]
+        if type(file["path"]) is dict:
+            file["path"] = os.fsdecode(bytes.fromhex(file["path"]["hex"]))
+    return json.dumps(raw, separators=(",", ":")).encode()

@@ -9,7 +9,7 @@ from support.checkpoint_fixture import SMALL, CheckpointFixture, files
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
 from lifecycle.checkpoint.capture import capture_files, scan
-from lifecycle.checkpoint.manifest import encode_manifest
+from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.restore import fill, verify
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.checkpoint.writer import UploadedCheckpoint

@@ -3,7 +3,8 @@
 import pytest
 from attrs import evolve
 
-from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, decode_manifest, encode_manifest, is_safe_path
+from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, is_safe_path
+from lifecycle.checkpoint.manifest_codec import decode_manifest, encode_manifest
 from lifecycle.errors import CorruptCheckpointError
 
 PACKS = {"j/packs/e1/1": 900, "j/packs/e1/2": 100}

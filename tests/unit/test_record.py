@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from lifecycle.errors import InvalidRecordError
-from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result
+from lifecycle.job_record import SCHEMA, AttemptSummary, CheckpointRef, JobRecord, Progress, Result
 from lifecycle.record.codec import decode_record, encode_record
 from lifecycle.states import State
 
@@ -47,10 +47,19 @@ def test_fields_of_a_later_version_are_kept() -> None:
     assert json.loads(encode_record(evolve(record, beat=6)))["colour"] == {"r": 1}
 
 
+@pytest.mark.parametrize("schema", [1, SCHEMA])
+def test_a_change_keeps_the_schema_that_it_found(schema: int) -> None:
+    """A newer operator must not shut out the older worker that owns the job."""
+    raw = {**json.loads(encode_record(FULL)), "schema": schema}
+    record = decode_record(json.dumps(raw).encode())
+    assert json.loads(encode_record(evolve(record, beat=6)))["schema"] == schema
+    assert json.loads(encode_record(FULL))["schema"] == 1
+
+
 def test_a_newer_schema_is_refused_with_the_remedy() -> None:
     """A record with a newer schema is refused, and the error says to update."""
     raw = json.loads(encode_record(FULL))
-    raw["schema"] = 2
+    raw["schema"] = SCHEMA + 1
     with pytest.raises(InvalidRecordError, match="update this Holdfast"):
         decode_record(json.dumps(raw).encode())
 
