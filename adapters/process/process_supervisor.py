@@ -52,6 +52,7 @@ STATE_FOLDERS = ("checkpoint", "output")
 MOST_TRIES = 10  # to find a moment at which no file is open for writing
 LONGEST_WAIT_S = 0.05
 STOPPED_WITHIN_S = 0.05
+EXITED_WITHIN_S = 1.0  # a shell whose default action for the signal is to die
 POLL_S = 0.001
 RESCAN_S = 0.01  # between two scans while everything is killed
 STUCK_RESCAN_S = 1.0
@@ -140,10 +141,7 @@ class Job:
         """Return whether anything that the leader has left behind may still be saving."""
         if self._code in self._settled:
             return False
-        return not self._saved or any(
-            now and now.key == saver.key and not now.exited
-            for saver, now in [(saver, find(saver.pid)) for saver in self._savers.values()]
-        )
+        return not self._saved or any(is_running(saver) for saver in self._savers.values())
 
     def _kill_by(self, moment: float) -> None:
         self._kill_at = moment if self._kill_at is None else min(self._kill_at, moment)
@@ -178,11 +176,14 @@ class Job:
         ]
         is_program = {process.key for process in programs}
         stopped = [] if leaving else self._stop_between_writes([each for each in new if _dies_writing(each, number)])
-        for process in new:
+        dying_shells = [each for each in new if each.names() & SHELLS and each.dies_of(number)]
+        for process in dying_shells + [each for each in new if each not in dying_shells]:
             self._signalled.add((*process.key, number))
             names = process.names()
             if names & INIT_SHIMS and by_parent.get(process.pid) and not to_all and self._scope == "program":
                 continue  # it would pass the signal on to its child, which gets it from here
+            if process not in dying_shells:
+                await_exit(dying_shells)
             if process.send(number) and process.key in is_program and not leaving and not names & SHELLS:
                 self._savers[process.pid] = process
         resume(stopped)
@@ -244,6 +245,19 @@ def _dies_writing(process: Process, number: int) -> bool:
     would send SIGHUP to all members (https://man7.org/linux/man-pages/man2/_exit.2.html).
     """
     return process.dies_of(number) and process.group == process.session and not process.names() & WRAPPERS
+
+
+def await_exit(shells: list[Process]) -> None:
+    """Wait until these have exited: a shell that is still dying could take its child's exit code with it."""
+    deadline = time.monotonic() + EXITED_WITHIN_S
+    while any(is_running(shell) for shell in shells) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def is_running(process: Process) -> bool:
+    """Return whether the process is still there and has not exited."""
+    now = find(process.pid)
+    return now is not None and now.key == process.key and not now.exited
 
 
 def resume(stopped: list[Process]) -> None:
