@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from client.config.environment import Environment
 from client.operations.job_control import apply_to_each, cancel
 from client.operations.notices import deliver_after_change
+from client.views.action_results import print_results
 
 
 def run(env: Environment, jobs: Sequence[str]) -> int:
@@ -17,13 +18,7 @@ def run(env: Environment, jobs: Sequence[str]) -> int:
     Raises:
         ConfigError: The queue, the bucket or the credentials are wrong.
     """
-    problems = 0
-    for result in apply_to_each(env, jobs, cancel):
-        if result.problem is None:
-            print(f"{result.job}: {result.done}")
-        else:
-            print(f"holdfast: {result.job}: {result.problem}", file=sys.stderr)
-            problems += 1
+    exit_code = print_results(apply_to_each(env, jobs, cancel))
     for line in deliver_after_change(env, jobs):
         print(f"holdfast: {line}", file=sys.stderr)
-    return int(bool(problems))
+    return exit_code

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from client.config.environment import Environment
 from client.operations.notices import deliver_notices, rejections, summary
-from client.operations.reconciliation import AnnouncedJob, find_backlog, send_missing
+from client.operations.reconciliation import AnnouncedJob, find_pending, send_missing
 from client.records.reader import read_all
 from lifecycle.record.record_store import StoredRecord
 
@@ -18,7 +18,7 @@ def run(env: Environment, *, older: timedelta, dry_run: bool, as_json: bool) -> 
     Returns:
         0; 1 if a record could not be read or a message could not be sent.
     """
-    backlog = find_backlog(env, read_all(env), older, dry_run=dry_run)
+    backlog = find_pending(env, read_all(env), older, dry_run=dry_run)
     problems = len(backlog.problems)
     for problem in backlog.problems:
         print(f"holdfast: {problem}", file=sys.stderr)

@@ -38,7 +38,7 @@ class AnnouncedJob:
 
 
 @define
-class Backlog:
+class PendingWork:
     """The work that a reconcile found.
 
     Attributes:
@@ -52,7 +52,7 @@ class Backlog:
     problems: list[str] = field(factory=list)
 
 
-def find_backlog(env: Environment, jobs: Iterator[Lookup], older: timedelta, *, dry_run: bool) -> Backlog:
+def find_pending(env: Environment, jobs: Iterator[Lookup], older: timedelta, *, dry_run: bool) -> PendingWork:
     """Find the jobs that need a message or a delivery. Cancels jobs that reuse an archived id, unless *dry_run*.
 
     Args:
@@ -65,21 +65,21 @@ def find_backlog(env: Environment, jobs: Iterator[Lookup], older: timedelta, *, 
         ConfigError: The bucket or its credentials are wrong.
         RetryableError: The bucket cannot be reached.
     """
-    backlog = Backlog()
+    pending = PendingWork()
     for found in jobs:
         if found.stored and is_forgotten(found.stored, older):
             if found.stored.record.attempts or not is_archived(env.store, env.layout.job(found.job)):
-                backlog.missing.append(found.stored)  # the worker that takes it delivers the notices in its outbox
+                pending.missing.append(found.stored)  # the worker that takes it delivers the notices in its outbox
                 continue
             if not dry_run:
                 _cancel_reused_id(env, found.stored)
-                backlog.undelivered.append(found.job)
-            backlog.problems.append(f"{found.job}: {REUSED_ID}")
+                pending.undelivered.append(found.job)
+            pending.problems.append(f"{found.job}: {REUSED_ID}")
         elif found.stored and env.notification_policy and has_undelivered_notices(found.stored, older):
-            backlog.undelivered.append(found.job)
+            pending.undelivered.append(found.job)
         elif found.problem:
-            backlog.problems.append(found.problem)
-    return backlog
+            pending.problems.append(found.problem)
+    return pending
 
 
 def is_forgotten(stored: StoredRecord, older: timedelta) -> bool:

@@ -10,31 +10,18 @@ from typing import Any, Final
 
 import pytest
 from attrs import asdict, evolve, frozen
+from support.notices import KEYS, NOTICE
 from support.stub import DROP, HANG, Reply, Request, Stub
 
 from adapters.memory.clock import ManualClock
 from adapters.memory.notifier import MemoryNotifier
 from adapters.webhook import RetryingNotifier, Webhook
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.key_layout import JobKeys, KeyLayout
+from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import NOTIFIABLE_STATES, Notice
 from lifecycle.ports.notifier import Notifier
 from lifecycle.states import State
 
-KEYS: Final = KeyLayout("runs").job("md-7")
-NOTICE: Final = Notice(
-    id="md-7:3:2:5f0c9a1e",
-    epoch=3,
-    number=2,
-    state=State.RELEASED,
-    at="2030-01-01T00:00:00.000+00:00",
-    node="gpu-4711",
-    cause="workload_failed",
-    error="exited with 3: \u201cXid 79\u201d",
-    done=700,
-    total=1000,
-    missed=2,
-)
 BARE: Final = Notice(id="md-7:0:1:00000000", epoch=0, number=1, state=State.QUEUED, at="2030-01-01T00:00:00.000+00:00")
 
 ADAPTERS: Final = ("webhook", "webhook retrying", "memory", "memory retrying")

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,22 +23,6 @@ from adapters.aws.clients import (
 from adapters.aws.error_mapping import S3, SQS, Service
 from adapters.aws.store import TRANSFER
 from lifecycle.errors import ConfigError
-
-KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")
-
-
-@pytest.fixture
-def client() -> Iterator[Any]:
-    """Return a function that creates clients; they are closed after the test."""
-    made = []
-
-    def make(service: Service, kind: ClientKind, endpoint: str = "https://store.invalid", region: str = "auto") -> Any:
-        made.append(make_client(service, kind, endpoint=endpoint, region=region, credentials=KEYS))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 @pytest.mark.parametrize("service", [SQS, S3])
@@ -169,4 +152,10 @@ def test_a_malformed_key_is_a_config_error(secret: str) -> None:
 def test_a_malformed_region_is_a_config_error() -> None:
     """A value that boto3 rejects when it creates a client is a wrong setting."""
     with pytest.raises(ConfigError, match="CLOUDFLARE_URL"):
-        make_client(S3, CONTROL, endpoint="https://host", region="no region", credentials=KEYS)
+        make_client(
+            S3,
+            CONTROL,
+            endpoint="https://host",
+            region="no region",
+            credentials=Credentials(key_id="AKIATEST", secret="not-a-secret"),
+        )

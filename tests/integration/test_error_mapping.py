@@ -1,6 +1,5 @@
 """Vendor errors are mapped to Holdfast's: by the table, and over the wire."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import botocore.session
@@ -9,11 +8,10 @@ from botocore import exceptions as vendor
 from botocore.parsers import ResponseParserError
 from support.stub import DROP, HANG, Reply, Stub, s3_error, sqs_error
 
-from adapters.aws.clients import CONTROL, ClientKind, Credentials, make_client
-from adapters.aws.error_mapping import CODES, S3, SQS, ErrorCategory, Service, categorize, map_error, mapped_errors
+from adapters.aws.clients import CONTROL, ClientKind
+from adapters.aws.error_mapping import CODES, S3, SQS, ErrorCategory, categorize, map_error, mapped_errors
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError, VersionConflictError
 
-KEYS = Credentials(key_id="AKIATEST", secret="not-a-secret")
 HASTY = ClientKind(connect_s=0.2, read_s=0.2, attempts=1, pool=2)
 CALLS = {
     "sqs": "ReceiveMessage ChangeMessageVisibility DeleteMessage SendMessageBatch SendMessage GetQueueAttributes "
@@ -30,20 +28,6 @@ R2_CODES = {
     PermanentError: "BucketNotEmpty TooManyBuckets BucketConflict InvalidObjectName EntityTooLarge MetadataTooLarge "
     "MissingContentLength InvalidDigest InvalidRange EntityTooSmall",
 }  # from the page "Error codes" of R2's documentation
-
-
-@pytest.fixture
-def client() -> Iterator[Any]:
-    """Return a function that creates clients; they are closed after the test."""
-    made = []
-
-    def make(service: Service, kind: ClientKind, endpoint: str = "https://store.invalid", region: str = "auto") -> Any:
-        made.append(make_client(service, kind, endpoint=endpoint, region=region, credentials=KEYS))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def client_error(code: str, status: int) -> vendor.ClientError:

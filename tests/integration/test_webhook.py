@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 from attrs import evolve
+from support.notices import KEYS, NOTICE
 from support.stub import CUT_SHORT, DROP, HANG, Reply, Stub
 
 import adapters.webhook
@@ -19,24 +20,8 @@ from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
 from adapters.webhook import TRIES, RetryingNotifier, Webhook, sign
 from lifecycle.errors import PermanentError, RetryableError
-from lifecycle.key_layout import KeyLayout
-from lifecycle.outbox import Notice
-from lifecycle.states import State
 
 KEY, OLD = "a-key-that-is-long-enough", "the-key-before-that-one"
-KEYS = KeyLayout("runs").job("md-7")
-NOTICE = Notice(
-    id="md-7:3:2:5f0c9a1e",
-    epoch=3,
-    number=2,
-    state=State.RELEASED,
-    at="2030-01-01T00:00:00.000+00:00",
-    node="gpu-4711",
-    cause="workload_failed",
-    error="exited with 3: \u00fc",
-    done=700,
-    total=1000,
-)
 
 
 def webhook(url: str, *keys: str) -> Webhook:
@@ -64,7 +49,7 @@ def test_a_notice_is_one_post(stub: Stub) -> None:
         "cause": "workload_failed",
         "error": NOTICE.error,
         "progress": {"done": 700, "total": 1000},
-        "missed": 0,
+        "missed": 2,
     }
 
 

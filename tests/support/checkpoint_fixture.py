@@ -208,3 +208,10 @@ def as_schema_2(manifest: Manifest) -> bytes:
         if type(file["path"]) is dict:
             file["path"] = os.fsdecode(bytes.fromhex(file["path"]["hex"]))
     return json.dumps(raw, separators=(",", ":")).encode()
+
+
+def saved(checkpoints: CheckpointFixture) -> UploadedCheckpoint:
+    """Save a checkpoint that is due, and return it."""
+    done = checkpoints.save()
+    assert done is not None
+    return done

@@ -1,7 +1,8 @@
 """A cluster in memory: one queue, one bucket, any number of workers, virtual time."""
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +31,7 @@ from lifecycle.record.message import announce
 from lifecycle.record.notifications import NotificationPolicy
 from lifecycle.record.record_store import RecordStore, StoredRecord
 from lifecycle.record.signing import UNSIGNED, Signer
+from support.fault_injection import unless_dead
 
 LIMITS = Limits(
     lease=timedelta(seconds=120),
@@ -139,3 +141,12 @@ class Cluster:
     def output(self, job: str) -> str | None:
         stored = self.memory.get(f"{LAYOUT.job(job).output}output.txt")
         return stored.body.decode().strip() if stored else None
+
+
+@contextmanager
+def running_worker(cluster: Cluster, worker: Worker) -> Iterator[None]:
+    """Run *worker* during the block, and drain it afterwards."""
+    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
+    yield
+    worker.drain()
+    assert thread.join(1000)

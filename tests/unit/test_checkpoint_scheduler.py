@@ -2,19 +2,16 @@
 
 import errno
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
-from support.cluster import LAYOUT, Checking, Cluster
+from support.cluster import LAYOUT, Checking, Cluster, running_worker
 from support.fault_injection import FaultInjection, unless_dead
 
 from adapters.memory.runner import FakeWorkload
-from lifecycle.attempt.worker import Worker
 from lifecycle.checkpoint.capture import capture_files
 from lifecycle.checkpoint.chunker import Chunker
 from lifecycle.checkpoint.snapshot import Snapshot
@@ -27,15 +24,6 @@ from lifecycle.states import State
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
-
-
-@contextmanager
-def running_worker(cluster: Cluster, worker: Worker) -> Iterator[None]:
-    """Run *worker* during the block, and drain it afterwards."""
-    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
-    yield
-    worker.drain()
-    assert thread.join(1000)
 
 
 def step(record: JobRecord) -> int:

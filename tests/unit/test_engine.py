@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from support.checkpoint_fixture import SMALL, CheckpointFixture, files
+from support.checkpoint_fixture import SMALL, CheckpointFixture, files, saved
 
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
@@ -12,7 +12,6 @@ from lifecycle.checkpoint.capture import capture_files, scan
 from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.restore import fill, verify
 from lifecycle.checkpoint.snapshot import Snapshot
-from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.concurrency import RateLimiter
 from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableError, TornSnapshotError
 from lifecycle.ports.store import Absent, Body, Range, Version
@@ -21,12 +20,6 @@ from lifecycle.ports.store import Absent, Body, Range, Version
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> CheckpointFixture:
     return CheckpointFixture(tmp_path)
-
-
-def saved(checkpoints: CheckpointFixture) -> UploadedCheckpoint:
-    done = checkpoints.save()
-    assert done is not None
-    return done
 
 
 def packs(checkpoints: CheckpointFixture) -> list[str]:

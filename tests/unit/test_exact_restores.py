@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from support.checkpoint_fixture import CheckpointFixture, as_schema_2
+from support.checkpoint_fixture import CheckpointFixture, as_schema_2, saved
 from support.unprivileged import unprivileged
 
 from adapters.local.clock import SystemClock
@@ -29,12 +29,6 @@ AN_HOUR_AGO = 1_700_000_000_123_456_789
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> CheckpointFixture:
     return CheckpointFixture(tmp_path)
-
-
-def saved(checkpoints: CheckpointFixture) -> UploadedCheckpoint:
-    done = checkpoints.save()
-    assert done is not None
-    return done
 
 
 def listing(root: Path, areas: tuple[str, ...] = ("checkpoint",)) -> dict[str, object]:

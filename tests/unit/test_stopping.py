@@ -1,17 +1,14 @@
 """Stops: the state and uploads that are saved, and nodes with a process that cannot be killed."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cluster import LAYOUT, Checking, Cluster
-from support.fault_injection import FaultInjection, unless_dead
+from support.cluster import LAYOUT, Checking, Cluster, running_worker
+from support.fault_injection import FaultInjection
 
 from adapters.memory.runner import SAVED, FakeWorkload
-from lifecycle.attempt.worker import Worker
 from lifecycle.errors import RetryableError
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.runner import Exit
@@ -21,15 +18,6 @@ from lifecycle.states import State
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
-
-
-@contextmanager
-def working(cluster: Cluster, worker: Worker) -> Iterator[None]:
-    """Run *worker* during the block, and drain it afterwards."""
-    thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
-    yield
-    worker.drain()
-    assert thread.join(1000)
 
 
 def step(record: JobRecord) -> int | None:
@@ -76,7 +64,7 @@ def test_after_an_announcement_only_announced_checkpoints_are_taken(
 
     monkeypatch.setattr(FakeWorkload, "stop", stop)
     cluster.submit("a")
-    with working(cluster, cluster.worker()):
+    with running_worker(cluster, cluster.worker()):
         cluster.clock.sleep(100)
     assert step(cluster.record("a")) == 60
     cluster.worker().run()
@@ -100,7 +88,7 @@ def test_a_check_keeps_a_worse_state_from_replacing_a_better_one(
     monkeypatch.setattr(FakeWorkload, "stop", stop)
     monkeypatch.setattr(Checking, "check", check)
     cluster.submit("a", silent=True)
-    with working(cluster, cluster.worker(store=slow(cluster, 10), workload={"check": ("check",)})):
+    with running_worker(cluster, cluster.worker(store=slow(cluster, 10), workload={"check": ("check",)})):
         cluster.clock.sleep(63)
         assert step(cluster.record("a")) is None
     assert stopped
@@ -120,7 +108,7 @@ def test_a_half_written_file_replaces_no_checkpoint(
 
     monkeypatch.setattr(FakeWorkload, "stop", stop)
     cluster.submit("a", silent=True)
-    with working(cluster, cluster.worker()):
+    with running_worker(cluster, cluster.worker()):
         cluster.clock.sleep(100 if saved else 50)
     reached = step(cluster.record("a")) or 0
     assert reached in (range(55, 66) if saved else range(40, 51))
@@ -142,7 +130,7 @@ def test_race_drain_during_an_upload(cluster: Cluster, monkeypatch: pytest.Monke
     """A drain waits for the upload in flight and commits it before it releases the job."""
     monkeypatch.setattr(FakeWorkload, "stop", exits_without_saving)
     cluster.submit("a")
-    with working(cluster, cluster.worker(store=slow(cluster, 15))):
+    with running_worker(cluster, cluster.worker(store=slow(cluster, 15))):
         cluster.clock.sleep(62)
         assert cluster.record("a").checkpoint is None
     record = cluster.record("a")
@@ -165,7 +153,7 @@ def test_race_drain_during_an_upload_that_fails(cluster: Cluster, monkeypatch: p
                 raise RetryableError("no")
 
     cluster.submit("a")
-    with working(cluster, cluster.worker(store=FaultInjection(cluster.memory, before=before))):
+    with running_worker(cluster, cluster.worker(store=FaultInjection(cluster.memory, before=before))):
         cluster.clock.sleep(62)
     record = cluster.record("a")
     assert len(refused) == 2
@@ -178,7 +166,8 @@ def test_an_upload_that_takes_longer_than_the_grace_is_given_up(
     """A draining worker gives up an upload to release its job in time."""
     monkeypatch.setattr(FakeWorkload, "stop", exits_without_saving)
     cluster.submit("a")
-    with working(cluster, cluster.worker(store=slow(cluster, 20, part="runs/a/"), stop_grace=timedelta(seconds=10))):
+    worker = cluster.worker(store=slow(cluster, 20, part="runs/a/"), stop_grace=timedelta(seconds=10))
+    with running_worker(cluster, worker):
         cluster.clock.sleep(90)
         drained = cluster.clock.monotonic()
         assert cluster.record("a").checkpoint is None
