@@ -25,9 +25,9 @@ from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, TAIL_BYTES, 
 from lifecycle.errors import PermanentError
 from lifecycle.ports.runner import (
     KILL_WAIT_S,
+    SETTLED,
     Announced,
     Exit,
-    ExitMeaning,
     Launch,
     Report,
     RunningWorkload,
@@ -45,7 +45,6 @@ INHERITED_WAIT_S: Final = 1.0  # for processes that were told to die long ago
 READ_BYTES: Final = 1 << 12
 STOP: Final = b"s"
 KILL: Final = b"k"
-SETTLED: Final = frozenset({ExitMeaning.DONE, ExitMeaning.AGAIN})
 MAX_ARGUMENT_BYTES: Final = (
     128 << 10
 ) - 1  # MAX_ARG_STRLEN less the NUL: https://man7.org/linux/man-pages/man2/execve.2.html

@@ -18,13 +18,14 @@ from lifecycle.checkpoint.capture import (
     ensure_directories,
     scan,
 )
+from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.checkpoint.tree import LinkedDirectoryError
 from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.errors import HoldfastError, TornSnapshotError, UnknownOutcomeError
 from lifecycle.job_record import Backlog, CheckpointRef, JobRecord, iso
 from lifecycle.machine import Change
-from lifecycle.ports.runner import Announced, Report
+from lifecycle.ports.runner import SETTLED, Announced, Report
 from lifecycle.states import Facts, State, Trigger
 
 RETRY_S: Final = 2.0  # between two tries to commit
@@ -124,7 +125,7 @@ class CheckpointScheduler:
             if report.announced:
                 snapshot = self._take_announced(report.announced)
             elif with_directory and not self._announces:
-                snapshot = self._capture_left(report.done)
+                snapshot = self._capture_left(report)
         except OSError as error:
             self._skip(error)
         if snapshot is None:
@@ -132,11 +133,18 @@ class CheckpointScheduler:
         self.submit_last(evolve(snapshot, is_last=True))
         return True
 
-    def _capture_left(self, step: int | None) -> Snapshot | None:
+    def _capture_left(self, report: Report) -> Snapshot | None:
         """Capture the files of a program that announces nothing and has exited."""
         ensure_directories(self._launch.dirs)
         files = self._scan_files()
-        return self._capture(files, step) if files else None
+        return self._capture(files, report.done, self._quality_left(report)) if files else None
+
+    def _quality_left(self, report: Report) -> Quality:
+        """Return what the files of a program that has ended are worth."""
+        exited = report.exited
+        if exited and self._launch.workload.meaning(exited.code) in SETTLED and not exited.writing:
+            return Quality.EXITED
+        return Quality.FROZEN
 
     def _skip(self, error: OSError) -> None:
         """Do without a checkpoint whose files cannot be listed or read: that may change, and the job can run on."""
@@ -196,7 +204,7 @@ class CheckpointScheduler:
                 self._claimed.event_log.write("no_snapshot", why=f"its files were never still for {quiet}")
                 self._schedule_next(self._interval_s)
         elif now - self._quiet_since >= quiet.total_seconds():
-            captured = self._capture(files, step)
+            captured = self._capture(files, step, Quality.QUIET)
             if captured:
                 self._submit(captured)
             else:  # something changed during the capture: scan again
@@ -205,10 +213,11 @@ class CheckpointScheduler:
     def _scan_files(self) -> Scan:
         return scan(self._launch.dirs, self._launch.workload)
 
-    def _capture(self, files: Scan, step: int | None) -> Snapshot | None:
+    def _capture(self, files: Scan, step: int | None, quality: Quality) -> Snapshot | None:
         return capture_files(
             files,
             self._launch.workload,
+            quality,
             seq=self._next_seq(),
             step=step,
             dirs=self._launch.dirs,

@@ -27,6 +27,7 @@ from lifecycle.checkpoint.manifest import (
     MODE_BITS,
     DirectoryEntry,
     HardLinkEntry,
+    Quality,
     SymlinkEntry,
     parents_of,
     paths_of,
@@ -86,7 +87,12 @@ def capture_announced(announced: Announced, workload: Workload, *, seq: int, dir
         wanted = (*workload.checkpoint, *workload.growing)
         directories = {**live.directories, **moved.directories}
         return taken.snapshot(
-            seq, announced.step, directories=directories, patterns=wanted, skipped=(*moved.special, *live.special)
+            seq,
+            announced.step,
+            Quality.ANNOUNCED,
+            directories=directories,
+            patterns=wanted,
+            skipped=(*moved.special, *live.special),
         )
     except OSError:
         discard_tree(target)
@@ -107,7 +113,7 @@ def capture_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
     taken.add_moved(moved.state)
     skipped = (*moved.special, *taken.links_out_of(dirs.output.name))
     return taken.snapshot(
-        seq, step, directories=moved.directories, patterns=EVERYTHING, skipped=skipped, is_result=True
+        seq, step, Quality.EXITED, directories=moved.directories, patterns=EVERYTHING, skipped=skipped, is_result=True
     )
 
 
@@ -121,13 +127,21 @@ def scan(dirs: JobDirs, workload: Workload) -> Scan:
 
 
 def capture_files(
-    seen: Scan, workload: Workload, *, seq: int, step: int | None, dirs: JobDirs, in_place: set[str]
+    seen: Scan,
+    workload: Workload,
+    quality: Quality,
+    *,
+    seq: int,
+    step: int | None,
+    dirs: JobDirs,
+    in_place: set[str],
 ) -> Snapshot | None:
     """Capture the state of a workload that announces nothing, by linking or copying, and the growing files.
 
     Args:
         seen: Its state files, as they have been for a while.
         workload: Its patterns.
+        quality: What the caller knows about the program: that its files were quiet, or that it has ended.
         seq: Number of the snapshot.
         step: Number of steps done; None if unknown.
         dirs: The job's directories.
@@ -156,7 +170,7 @@ def capture_files(
         discard_tree(target)
         raise
     wanted = (*workload.checkpoint, *workload.growing)
-    return taken.snapshot(seq, step, directories=now.directories, patterns=wanted, skipped=now.special)
+    return taken.snapshot(seq, step, quality, directories=now.directories, patterns=wanted, skipped=now.special)
 
 
 @define
@@ -252,6 +266,7 @@ class _Taken:
         self,
         seq: int,
         step: int | None,
+        quality: Quality,
         *,
         directories: Scan,
         patterns: tuple[str, ...],
@@ -279,6 +294,7 @@ class _Taken:
             ),
             symlinks=tuple(sorted(self._symlinks, key=lambda entry: entry.path)),
             hard_links=tuple(sorted(self._hard_links, key=lambda entry: entry.path)),
+            quality=quality,
             skipped=tuple(skipped),
             is_last=is_result,
             is_result=is_result,

@@ -9,9 +9,10 @@ computes every digest.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import Final, Protocol
 
-from attrs import frozen
+from attrs import field, frozen
 from blake3 import blake3
 
 AREAS: Final = frozenset({"checkpoint", "output"})
@@ -22,6 +23,19 @@ HOLE: Final = ""
 """In place of the key of a pack, for chunks of zeros: nothing of them is stored."""
 MODE_BITS: Final = 0o1777
 """Bits of a mode that are kept: not setuid and setgid."""
+
+
+class Quality(StrEnum):
+    """How the files of a checkpoint were captured, and so what it is worth. The best comes first."""
+
+    ANNOUNCED = "announced"
+    """The program said that it is whole."""
+    EXITED = "exited"
+    """The program left it behind, and exited with a code that means *saved* or *done*."""
+    QUIET = "quiet"
+    """No file changed for a while. The files may be of two moments, if the program pauses between writing them."""
+    FROZEN = "frozen"
+    """Every process was stopped or dead. It is the state that a power cut would have left."""
 
 
 @frozen
@@ -147,6 +161,8 @@ class Manifest:
         directories: The directories.
         symlinks: The symbolic links.
         hard_links: Further names of the files.
+        quality: How the files were captured; None if unknown (schema 2).
+        announces: Whether the job has announced a checkpoint, this one or one before it.
     """
 
     job: str
@@ -158,6 +174,8 @@ class Manifest:
     directories: tuple[DirectoryEntry, ...] = ()
     symlinks: tuple[SymlinkEntry, ...] = ()
     hard_links: tuple[HardLinkEntry, ...] = ()
+    quality: Quality | None = field(default=None, kw_only=True)
+    announces: bool = field(default=False, kw_only=True)
 
     @property
     def areas(self) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 ::
 
-    {"schema": 3, "job": "j", "epoch": 3, "seq": 7, "step": 70,
+    {"schema": 3, "job": "j", "epoch": 3, "seq": 7, "step": 70, "quality": "announced", "announces": true,
      "packs": [["prefix/j/packs/e3/00000012-9c41d0e7", 16777216], …],
      "files": [{"path": "checkpoint/state.bin", "size": 40000, "mode": 420, "mtime": 1764300000000000000,
                 "block": 16384, "digest": "…",
@@ -14,11 +14,11 @@
 The bytes of a file are the bytes of its extents, in order. An extent is a list of: the index of its pack in "packs", or
 null for a hole; the offset in the pack; its length in bytes of the file; its digest; and if the pack holds it
 compressed, the length of the zstd frame at the offset, and the number of decompressed bytes to skip. "block" is the
-size of the file's chunks. Times are in ns.
+size of the file's chunks. Times are in ns. "quality" is a `Quality`, or null if it is not known.
 
 A path or the text of a link is a string, or, if its bytes are not UTF-8, `{"hex": "…"}`.
 
-Schema 2 has neither times, holes, directories nor links.
+Schema 2 has neither times, holes, directories, links nor qualities.
 """
 
 import json
@@ -35,6 +35,7 @@ from lifecycle.checkpoint.manifest import (
     FileEntry,
     HardLinkEntry,
     Manifest,
+    Quality,
     SymlinkEntry,
     is_safe_path,
     parents_of,
@@ -63,6 +64,8 @@ def encode_manifest(manifest: Manifest) -> bytes:
         "epoch": manifest.epoch,
         "seq": manifest.seq,
         "step": manifest.step,
+        "quality": manifest.quality,
+        "announces": manifest.announces,
         "packs": [[pack, size] for pack, size in manifest.packs.items()],
         "files": [
             {
@@ -154,6 +157,8 @@ def _manifest(raw: Mapping[str, Any], schema: int) -> Manifest:
         tuple(DirectoryEntry(_name(path), _count(mode), _time(time)) for path, mode, time in raw["directories"]),
         tuple(SymlinkEntry(_name(path), _name(target), _time(time)) for path, target, time in raw["symlinks"]),
         tuple(HardLinkEntry(_name(path), _name(target)) for path, target in raw["hard_links"]),
+        quality=_quality(raw.get("quality")),
+        announces=raw.get("announces") is True,
     )
 
 
@@ -213,6 +218,11 @@ def _name(value: Any) -> str:
     if type(value) is dict:
         return os.fsdecode(bytes.fromhex(value["hex"]))
     return os.fsdecode(_text(value).encode(errors="surrogateescape"))
+
+
+def _quality(value: Any) -> Quality | None:
+    """Return a quality; None for one that this version does not know, which is no reason to refuse the checkpoint."""
+    return Quality(value) if value in list(Quality) else None
 
 
 def _text(value: Any) -> str:

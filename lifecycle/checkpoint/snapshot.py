@@ -4,7 +4,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from lifecycle.checkpoint.manifest import DirectoryEntry, HardLinkEntry, SymlinkEntry
+from lifecycle.checkpoint.manifest import DirectoryEntry, HardLinkEntry, Quality, SymlinkEntry
 from lifecycle.checkpoint.tree import discard_tree
 from lifecycle.errors import TornSnapshotError
 
@@ -58,6 +58,7 @@ class Snapshot:
         directories: Its directories, likewise.
         symlinks: Its symbolic links, likewise.
         hard_links: Further names of its files, likewise.
+        quality: How it was captured.
         skipped: Paths of what cannot be saved, such as pipes, or, if it is a result, published.
         is_last: Whether it is the attempt's last one, which is committed by the same write that ends the attempt.
         is_result: Whether it holds the outputs of a completed job, which are uploaded even if nothing in them is new.
@@ -70,6 +71,7 @@ class Snapshot:
     directories: tuple[DirectoryEntry, ...] = field(default=(), repr=False, kw_only=True)
     symlinks: tuple[SymlinkEntry, ...] = field(default=(), repr=False, kw_only=True)
     hard_links: tuple[HardLinkEntry, ...] = field(default=(), repr=False, kw_only=True)
+    quality: Quality | None = field(default=None, kw_only=True)
     skipped: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     is_last: bool = False
     is_result: bool = False

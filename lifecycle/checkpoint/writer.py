@@ -17,7 +17,7 @@ from attrs import frozen
 from lifecycle.checkpoint.chunk_index import ChunkIndex
 from lifecycle.checkpoint.chunker import ChunkedFile, Chunker
 from lifecycle.checkpoint.chunks import BaseCheckpoint, ChunkRun, ChunkSizes
-from lifecycle.checkpoint.manifest import HOLE, DirectoryEntry, Manifest, SymlinkEntry, digest_bytes
+from lifecycle.checkpoint.manifest import HOLE, DirectoryEntry, Manifest, Quality, SymlinkEntry, digest_bytes
 from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.packer import Packer
 from lifecycle.checkpoint.snapshot import Snapshot
@@ -127,7 +127,9 @@ class CheckpointWriter:
                 snapshot.ensure_consistent()  # rewriting has read the files again
             packer.finish()  # the manifest must not exist before everything that it refers to
             sent = sum(packer.pack_sizes.values())
-            return self._put_manifest(snapshot, files, {**pack_sizes, **packer.pack_sizes}, sent=sent)
+            announces = snapshot.quality is Quality.ANNOUNCED or (last is not None and last.manifest.announces)
+            all_sizes = {**pack_sizes, **packer.pack_sizes}
+            return self._put_manifest(snapshot, files, all_sizes, announces=announces, sent=sent)
         except LeaseLostError:
             raise
         except Exception:
@@ -142,7 +144,7 @@ class CheckpointWriter:
         self._reusable_runs, self._reusable_packs = [], {}
 
     def _put_manifest(
-        self, snapshot: Snapshot, files: list[ChunkedFile], pack_sizes: dict[str, int], *, sent: int
+        self, snapshot: Snapshot, files: list[ChunkedFile], pack_sizes: dict[str, int], *, announces: bool, sent: int
     ) -> UploadedCheckpoint:
         entries = tuple(chunked.entry() for chunked in files)
         packs = sorted({extent.pack for entry in entries for extent in entry.extents} - {HOLE})
@@ -156,6 +158,8 @@ class CheckpointWriter:
             snapshot.directories,
             snapshot.symlinks,
             snapshot.hard_links,
+            quality=snapshot.quality,
+            announces=announces,
         )
         body, key = encode_manifest(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
         self._limiter.wait(len(body))

@@ -26,6 +26,8 @@ class ExitMeaning(StrEnum):
     """This run failed; another one may succeed."""
 
 
+SETTLED: Final = frozenset({ExitMeaning.DONE, ExitMeaning.AGAIN})
+"""Meanings of the exit codes of a program that has saved what it had to."""
 KILL_WAIT_S: Final = 10.0
 """A process that is still there so long after SIGKILL hangs in the kernel."""
 

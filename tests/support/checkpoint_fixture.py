@@ -14,7 +14,7 @@ from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
 from lifecycle.checkpoint.capture import capture_files, scan
 from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES, BaseCheckpoint, ChunkSizes
-from lifecycle.checkpoint.manifest import Manifest, digest_bytes
+from lifecycle.checkpoint.manifest import Manifest, Quality, digest_bytes
 from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
@@ -105,7 +105,7 @@ class CheckpointFixture:
         self.store.sent = 0
         seen = scan(self.dirs, self.workload)
         taken = capture_files(
-            seen, self.workload, seq=self.seq, step=self.seq, dirs=self.dirs, in_place=in_place or set()
+            seen, self.workload, Quality.QUIET, seq=self.seq, step=self.seq, dirs=self.dirs, in_place=in_place or set()
         )
         assert taken is not None
         saved = self.writer.upload(evolve(taken, **changes), self.base, check_interrupted=lambda: None)
@@ -201,7 +201,7 @@ def as_schema_2(manifest: Manifest) -> bytes:
     """Return a manifest as the version before wrote it."""
     raw = json.loads(encode_manifest(manifest))
     raw["schema"] = 2
-    for name in ("directories", "symlinks", "hard_links"):
+    for name in ("directories", "symlinks", "hard_links", "quality", "announces"):
         del raw[name]
     for file in raw["files"]:
         del file["mtime"]

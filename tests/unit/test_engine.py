@@ -9,6 +9,7 @@ from support.checkpoint_fixture import SMALL, CheckpointFixture, files, saved
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
 from lifecycle.checkpoint.capture import capture_files, scan
+from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.restore import fill, verify
 from lifecycle.checkpoint.snapshot import Snapshot
@@ -224,7 +225,9 @@ def test_an_attempt_that_is_over_uploads_no_more(checkpoints: CheckpointFixture)
 
 def _snapshot(checkpoints: CheckpointFixture) -> Snapshot:
     seen = scan(checkpoints.dirs, checkpoints.workload)
-    taken = capture_files(seen, checkpoints.workload, seq=9, step=None, dirs=checkpoints.dirs, in_place=set())
+    taken = capture_files(
+        seen, checkpoints.workload, Quality.QUIET, seq=9, step=None, dirs=checkpoints.dirs, in_place=set()
+    )
     assert taken is not None
     return taken
 

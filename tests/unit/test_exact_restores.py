@@ -366,13 +366,16 @@ def test_outputs_come_back_and_are_published_as_one_tree(checkpoints: Checkpoint
 
 
 def test_manifests_of_the_version_before_are_read(checkpoints: CheckpointFixture, tmp_path: Path) -> None:
-    """They have neither times nor directories; names that are no UTF-8 are in them as surrogates."""
+    """They have no times, directories and qualities; names that are no UTF-8 are in them as surrogates."""
     checkpoints.write("folder/a", checkpoints.noise(3000))
     checkpoints.write(os.fsdecode(b"\xff"), b"x")
     done = saved(checkpoints)
     older = decode_manifest(as_schema_2(done.manifest))
     assert older == evolve(
-        done.manifest, directories=(), files=tuple(evolve(file, mtime_ns=None) for file in done.manifest.files)
+        done.manifest,
+        directories=(),
+        files=tuple(evolve(file, mtime_ns=None) for file in done.manifest.files),
+        quality=None,
     )
     restored = checkpoints.restore_manifest(older, tmp_path / "back", as_schema_2)
     assert sorted(listing(tmp_path / "back")) == sorted(listing(checkpoints.dirs.root))

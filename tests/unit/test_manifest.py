@@ -1,9 +1,11 @@
 """Manifests: encoding loses nothing, and a manifest that would write outside a job's directory is refused."""
 
+import json
+
 import pytest
 from attrs import evolve
 
-from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, is_safe_path
+from lifecycle.checkpoint.manifest import Extent, FileEntry, Manifest, Quality, is_safe_path
 from lifecycle.checkpoint.manifest_codec import decode_manifest, encode_manifest
 from lifecycle.errors import CorruptCheckpointError
 
@@ -18,6 +20,23 @@ def test_a_manifest_survives_its_encoding() -> None:
     """Every field survives, and the size is the sum of the files."""
     assert decode_manifest(encode_manifest(MANIFEST)) == MANIFEST
     assert MANIFEST.bytes == 15
+
+
+@pytest.mark.parametrize("quality", [None, *Quality])
+def test_a_manifest_says_how_it_was_captured(quality: Quality | None) -> None:
+    """The quality survives the encoding, and so does the fact that the job has announced a checkpoint."""
+    for announces in (False, True):
+        manifest = evolve(MANIFEST, quality=quality, announces=announces)
+        assert decode_manifest(encode_manifest(manifest)) == manifest
+
+
+@pytest.mark.parametrize("value", ["better", "", 3, [], {}, True])
+def test_an_unknown_quality_does_not_spoil_a_checkpoint(value: object) -> None:
+    """A manifest with a quality that this version does not know, or with none, is readable: its quality is unknown."""
+    raw = json.loads(encode_manifest(evolve(MANIFEST, quality=Quality.QUIET)))
+    assert decode_manifest(json.dumps({**raw, "quality": value}).encode()).quality is None
+    del raw["quality"], raw["announces"]
+    assert decode_manifest(json.dumps(raw).encode()) == MANIFEST
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "./a", "a/.", "a\0b", "a/"])

@@ -9,6 +9,7 @@ import pytest
 from attrs import evolve
 
 from lifecycle.checkpoint.capture import capture_files, capture_output, scan
+from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.patterns import matches_any
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.errors import TornSnapshotError
@@ -28,7 +29,9 @@ def dirs(tmp_path: Path) -> JobDirs:
 
 
 def take(dirs: JobDirs, workload: Workload = WORKLOAD, in_place: set[str] | None = None) -> Snapshot:
-    taken = capture_files(scan(dirs, workload), workload, seq=1, step=None, dirs=dirs, in_place=in_place or set())
+    taken = capture_files(
+        scan(dirs, workload), workload, Quality.QUIET, seq=1, step=None, dirs=dirs, in_place=in_place or set()
+    )
     assert taken is not None
     return taken
 
@@ -108,10 +111,10 @@ def test_files_that_do_not_hold_still_make_no_snapshot(dirs: JobDirs) -> None:
     """If files have changed since the scan, no snapshot is made."""
     seen = scan(dirs, WORKLOAD)
     (dirs.checkpoint / "state").write_bytes(b"other")
-    assert capture_files(seen, WORKLOAD, seq=1, step=None, dirs=dirs, in_place=set()) is None
+    assert capture_files(seen, WORKLOAD, Quality.QUIET, seq=1, step=None, dirs=dirs, in_place=set()) is None
     assert not any(dirs.snapshots.iterdir())
     (dirs.checkpoint / "state").unlink()
-    assert capture_files(seen, WORKLOAD, seq=2, step=None, dirs=dirs, in_place=set()) is None
+    assert capture_files(seen, WORKLOAD, Quality.QUIET, seq=2, step=None, dirs=dirs, in_place=set()) is None
 
 
 def test_only_what_is_meant_is_taken(dirs: JobDirs) -> None:

@@ -15,6 +15,7 @@ from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.uploader import Uploader
 from lifecycle.checkpoint.capture import capture_files, scan
 from lifecycle.checkpoint.gc import referenced_keys
+from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.errors import RetryableError
 from lifecycle.ports.clock import Mailbox
@@ -59,6 +60,7 @@ class Uploading:
         taken = capture_files(
             seen,
             workload,
+            Quality.QUIET,
             seq=self.checkpoints.seq,
             step=self.checkpoints.seq,
             dirs=self.checkpoints.dirs,
