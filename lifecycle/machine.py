@@ -99,7 +99,7 @@ class Lifecycle(ABC):
 
         Raises:
             IllegalTransitionError: There is no such row, or its guard refuses; nothing happened.
-            Exception: Whatever `record_transition` raised; the state is as it was.
+            Exception: Raised by `record_transition`; the state is as it was.
         """
         event, source = machine().events[trigger.value], self.state
         try:

@@ -70,8 +70,8 @@ class Effect(StrEnum):
     """Side effect of a transition. The value names the method that performs it.
 
     The attempt has one method per effect of a worker's transition (`lifecycle.attempt.effects`); the effects of an
-    operator's are functions in `client.operations.job_control`. Delivering notices is no effect: whatever changed the
-    state, the outbox in the record keeps them until they are delivered.
+    operator's are functions in `client.operations.job_control`. Delivering notices is no effect: the outbox
+    in the record keeps them until they are delivered.
     """
 
     KILL_WORKLOAD = "kill_workload"

@@ -1,8 +1,8 @@
 """Garbage collection: remove the manifests and packs that no kept manifest refers to.
 
 It is called by the owner, after a commit that is known to have landed, and removes only keys of its own epoch and of
-older ones. A later owner starts from a manifest that this one keeps. Whatever the later owner reuses is therefore kept
-here as well, however late the removal is carried out.
+older ones. A later owner starts from a manifest that this one keeps. Everything that the later owner reuses is
+therefore kept here as well, however late the removal is carried out.
 """
 
 from collections.abc import Iterable

@@ -2,8 +2,8 @@
 
 The program owns its directories, and may put a link wherever a directory was. So each directory is opened relative to
 its parent, as a directory and not as a link, and its entries are examined through that descriptor. What a link points
-to is never read, written or removed. Whatever cannot be examined is an error: a directory that is passed over in
-silence is lost work.
+to is never read, written or removed. An entry that cannot be examined is an error: a directory that is passed
+over in silence is lost work.
 """
 
 import errno
@@ -119,7 +119,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove *path* and everything below it, however deep, and whatever its directories permit. Safe to repeat.
+    """Remove *path* and everything below it, however deep, even if its directories forbid it. Safe to repeat.
 
     Raises:
         OSError: Something remains.

@@ -1,7 +1,7 @@
 """Port for running a job's program: started, observed, asked to save, stopped and killed.
 
-A workload never runs inside the worker's process. Whatever it does, crash, hang or hold an interpreter lock, the
-worker's heartbeat goes on.
+A workload never runs inside the worker's process. It may crash, hang or hold an interpreter lock; the worker's
+heartbeat goes on.
 """
 
 from collections.abc import Mapping

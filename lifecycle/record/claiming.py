@@ -53,7 +53,7 @@ def decide(  # noqa: PLR0911 - a list of cases
         message: What was received.
         stored: The job's record; None if the store says that there is none.
         rng: Source of jitter.
-        archived: Whether the job is in the archive, which ends it whatever stands at its record's key.
+        archived: Whether the job is in the archive, which ends it even if a record has its id again.
     """
     if archived:
         return ClaimDecision(ClaimAction.DISCARD, "the job is archived")
@@ -77,7 +77,7 @@ def decide(  # noqa: PLR0911 - a list of cases
         jitter_s = rng.uniform(0, min(JITTER.total_seconds(), record.lease_s / 10))
         delay = timedelta(seconds=max(left_s + jitter_s, 0.0))
         return ClaimDecision(ClaimAction.RELEASE, f"{record.owner} owns it", delay)
-    return ClaimDecision(ClaimAction.TAKE, "nobody owns it")
+    return ClaimDecision(ClaimAction.TAKE, "it has no owner")
 
 
 def lease_facts(stored: StoredRecord | None) -> Facts:
