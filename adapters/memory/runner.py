@@ -71,9 +71,8 @@ class FakeRunner:
     def start(self, launch: Launch) -> RunningWorkload:
         """See `WorkloadRunner.start`."""
         dirs = launch.dirs
-        missing = [
-            path for path in (dirs.input, dirs.checkpoint, dirs.output, dirs.control, dirs.console) if not path.is_dir()
-        ]
+        needed = (dirs.input, dirs.checkpoint, dirs.output, dirs.control, dirs.console, dirs.temporary)
+        missing = [path for path in needed if not path.is_dir()]
         if missing:
             raise AssertionError(f"{missing[0]} is missing")
         self._expect_startable(launch, launch.workload.command)

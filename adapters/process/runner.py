@@ -139,6 +139,7 @@ class ProcessRunner:
         }
         return {
             **inherited,
+            "TMPDIR": str(dirs.temporary),
             **launch.workload.environment,
             "PYTHONPATH": os.pathsep.join(filter(None, (str(SDK), inherited.get("PYTHONPATH")))),
             "HOLDFAST_JOB": launch.job,

@@ -240,6 +240,7 @@ def _close(claimed: ClaimedJob, outcome: Outcome | None) -> None:
             claimed.demo.ended(claimed.session.record, outcome.cause)
     if outcome and claimed.webhook_dispatcher:
         claimed.webhook_dispatcher.finish()
+    discard_tree(claimed.dirs.temporary)
     if claimed.machine.state in FINAL:
         discard_tree(claimed.dirs.root)
     claimed.context.observer.left(claimed.session.record)

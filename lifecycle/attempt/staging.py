@@ -78,9 +78,10 @@ class _Staging:
 
     def make_directories(self) -> None:
         """Make the job's directories: all empty, except for what a restore may reuse."""
-        for directory in (self._dirs.input, self._dirs.control, self._dirs.console):
+        emptied = (self._dirs.input, self._dirs.control, self._dirs.console, self._dirs.temporary)
+        for directory in emptied:
             remove_tree(directory)
-        for directory in (self._dirs.input, self._dirs.control, self._dirs.console, self._dirs.snapshots):
+        for directory in (*emptied, self._dirs.snapshots):
             directory.mkdir(parents=True, exist_ok=True)
 
     def load_input(self) -> int:

@@ -108,7 +108,7 @@ class JobDirs:
     """A job's directories on this node.
 
     Attributes:
-        root: The program's working directory, which holds the others.
+        root: The program's working directory, which holds the others, but for `temporary`.
     """
 
     root: Path
@@ -137,6 +137,11 @@ class JobDirs:
     def console(self) -> Path:
         """Segments of the workload's stdout and stderr."""
         return self.root / "console"
+
+    @property
+    def temporary(self) -> Path:
+        """Temporary files of this attempt. The path is short, since that of a Unix socket has 107 bytes at most."""
+        return self.root.parent / ".tmp"
 
     @property
     def snapshots(self) -> Path:

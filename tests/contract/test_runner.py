@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 from attrs import define, evolve, field
 from support.capabilities import declaring
+from support.running_workloads import made_dirs
 
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
@@ -56,10 +57,7 @@ class Adapter:
 
     def dirs(self) -> JobDirs:
         """Make the directories of another job."""
-        made = JobDirs(self.root / str(len(list(self.root.iterdir()))))
-        for path in (made.input, made.checkpoint, made.output, made.control, made.console, made.snapshots):
-            path.mkdir(parents=True)
-        return made
+        return made_dirs(self.root / str(len(list(self.root.iterdir()))))
 
     def launch(
         self,

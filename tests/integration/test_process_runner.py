@@ -78,6 +78,7 @@ def test_what_a_workload_is_given(start: Start, dirs: JobDirs, monkeypatch: pyte
     assert ended(child) == (0, "")
     seen = json.loads((dirs.output / "seen").read_text())
     assert (seen["cwd"], seen["params"], seen["id"], seen["COLOUR"]) == (str(dirs.root), {"t": 1}, "j", "red")
+    assert seen["TMPDIR"] == str(dirs.temporary)
     assert (seen["HOLDFAST_ATTEMPT"], seen["HOLDFAST_RESUMED"]) == ("3", "0")
     assert not [name for name in seen if name.startswith(("AWS_", "CLOUDFLARE_"))]
 

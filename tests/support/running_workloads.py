@@ -18,8 +18,8 @@ Start = Callable[..., RunningWorkload]
 def made_dirs(root: Path) -> JobDirs:
     """Make the directories of a job."""
     made = JobDirs(root)
-    for path in (made.input, made.checkpoint, made.output, made.control, made.snapshots):
-        path.mkdir(parents=True)
+    for path in (made.input, made.checkpoint, made.output, made.control, made.console, made.snapshots, made.temporary):
+        path.mkdir(parents=True, exist_ok=True)
     return made
 
 

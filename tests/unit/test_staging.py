@@ -203,15 +203,20 @@ def test_nothing_of_an_earlier_attempt_is_left(cluster: Cluster) -> None:
     """A new attempt finds no stray files, console output or uncommitted snapshots of an earlier one."""
     cluster.submit("a")
     strays: list[Path] = []
+    temporary: list[Path] = []
 
     def look(launch: Launch) -> None:
-        strays.extend(path for path in launch.dirs.root.rglob("stray*") if path.exists())
-        for folder in (launch.dirs.input, launch.dirs.control, launch.dirs.console, launch.dirs.snapshots):
+        dirs = launch.dirs
+        folders = (dirs.input, dirs.control, dirs.console, dirs.snapshots, dirs.temporary)
+        strays.extend(path for folder in folders for path in folder.rglob("stray*"))
+        temporary.append(dirs.temporary)
+        for folder in folders:
             (folder / f"stray{launch.epoch}").mkdir()
 
     cluster.worker(script=at_first_step(look), max_running_time=A_WHILE).run()
     assert len(cluster.record("a").attempts) == 3
     assert strays == []
+    assert not temporary[-1].exists()
 
 
 def test_uncommitted_files_are_removed(cluster: Cluster) -> None:
