@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import uuid4
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from client.config.composition import open_environment
 from client.config.environment import Environment
 from client.config.settings import from_environ
 from client.config.variables import process_variables
-from client.views.demo_view import DemoView, open_view
+from client.views.demo_view import DemoView, JobRow, open_view
 from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.job_record import JobRecord
 from lifecycle.record.record_store import StoredRecord
-from lifecycle.states import State
+from lifecycle.states import OWNED, State
 
 JOBS: Final = tuple(f"job{number}" for number in range(5))
 START, END = 1, 2880
@@ -44,6 +44,18 @@ SETTINGS: Final = {
     "LOG_FORMAT": "text",  # for people
     "METRICS_PORT": "0",  # two workers cannot share a port
 }
+WORKING: Final = frozenset((State.RUNNING, State.CHECKPOINTING))
+NEXT: Final = """
+What you saw: a worker was killed without warning. Its lease ran out, another
+worker took the job, loaded the last checkpoint from the bucket and went on. The
+result is that of an uninterrupted run. The same happens on real queues and
+buckets, with any program.
+
+To try next:
+  export HOLDFAST_HOME={home}
+  holdfast status          all jobs
+  holdfast show {job}       the story of the job whose worker was killed
+and read docs/workloads.md to run a program of your own."""
 CLOUD: Final = ("QUEUE_URL", "BUCKET", "PREFIX")
 
 
@@ -74,66 +86,132 @@ def run(*, cloud: bool = False) -> int:
         (folder / job).mkdir(parents=True)
         (folder / job / "input.txt").write_text(f"{START}\n{END}\n")
     with open_view(sys.stdout) as view, DemoProcesses(variables, home, view) as processes:
-        view.print(f"five jobs, each the sum of {START}…{END}; {WORKERS} workers; one will be killed")
-        processes.command("upload", str(folder))
+        view.say(
+            f"{len(JOBS)} jobs, each the sum of {START:,} to {END:,} in steps of {STEP_S * 1000:.0f} ms, "
+            f"and {WORKERS} workers.\nOne worker will be killed in the middle of its job."
+        )
+        processes.command("upload", str(shown(folder)))
         params = (f"STEP_RUNNING_TIME={STEP_S}", f"STATE_SAVING_INTERVAL={SAVING_S}")
-        processes.command("submit", str(folder), *(part for value in params for part in ("--param", value)))
+        processes.command("submit", str(shown(folder)), *(part for value in params for part in ("--param", value)))
         for _ in range(WORKERS):
             processes.start_worker()
         killed = watch_jobs(env, processes, view)
     return print_results(env, killed)
 
 
-def watch_jobs(env: Environment, processes: "DemoProcesses", view: DemoView) -> str | None:
+def watch_jobs(env: Environment, processes: "DemoProcesses", view: DemoView) -> "Kill | None":
     """Show the jobs until all are over; kill one worker once its job has a checkpoint.
 
     Returns:
-        The job whose worker was killed; None if none was killed before the jobs ended or time ran out.
+        What was killed; None if nothing was before the jobs ended or time ran out.
     """
-    killed = None
+    killed, is_taken_over = None, False
     deadline = time.monotonic() + TIME_LIMIT.total_seconds()
     while time.monotonic() < deadline:
         stored = [found for job in JOBS if (found := env.record_store.read(env.layout.job(job).record))]
-        view.show(stored)
+        if killed and not is_taken_over and (taken := takeover(stored, killed, processes)):
+            is_taken_over = True
+            view.say(taken, style="bold green")
+        view.show([row_of(one, processes) for one in stored])
         if len(stored) == len(JOBS) and all(one.record.is_settled for one in stored):
             return killed
         victim = None if killed else choose_victim(one.record for one in stored)
         if victim and processes.kill(victim.owner or ""):
-            killed = victim.job
-            view.print(f"SIGKILL to {victim.owner}, in the middle of {killed}; the platform starts another node")
+            killed = Kill(victim.job, victim.epoch, victim.progress.done or 0)
+            saved = victim.checkpoint.step if victim.checkpoint else None
+            view.say(
+                f"SIGKILL to {processes.name_of(victim.owner)}, in {victim.job} at step {killed.step:,}; "
+                f"its last checkpoint is of step {saved:,}.\nThe platform starts another node.",
+                style="bold red",
+            )
             processes.start_worker()
         time.sleep(POLL_S)
-    view.print(f"not done after {TIME_LIMIT}")
+    view.say(f"not done after {TIME_LIMIT}", style="bold red")
     return killed
 
 
+@frozen
+class Kill:
+    """The death of a worker.
+
+    Attributes:
+        job: Its job.
+        epoch: The job's epoch at that time.
+        step: The job's step at that time.
+    """
+
+    job: str
+    epoch: int
+    step: int
+
+
+def takeover(stored: Iterable[StoredRecord], killed: Kill, processes: "DemoProcesses") -> str | None:
+    """Return a sentence about the worker that has taken the killed worker's job; None if none has yet."""
+    for record in (one.record for one in stored):
+        if record.job == killed.job and record.epoch > killed.epoch and record.state in WORKING:
+            step = record.attempts[-1].resumed_step or 0
+            lost = max(killed.step - step, 0)
+            return (
+                f"{processes.name_of(record.owner)} takes over {record.job} at step {step:,}; "
+                f"{lost:,} steps ({lost * STEP_S:.1f} s) were lost"
+            )
+    return None
+
+
+def row_of(stored: StoredRecord, processes: "DemoProcesses") -> JobRow:
+    """Return a job as the display shows it."""
+    record = stored.record
+    is_orphaned = record.state in OWNED and processes.is_dead(record.owner)
+    return JobRow(
+        job=record.job,
+        state=record.state,
+        done=record.progress.done or 0,
+        total=record.progress.total or 0,
+        saved=(record.checkpoint.step or 0) if record.checkpoint else 0,
+        worker=processes.name_of(record.owner),
+        lease_left_s=max(record.lease_s - stored.age_s, 0.0) if is_orphaned else None,
+    )
+
+
 def choose_victim(records: Iterable[JobRecord]) -> JobRecord | None:
-    """Return a job that is running and has a checkpoint of more than a fifth of its work; None if there is none."""
+    """Return a running job with a checkpoint of more than a fifth of its work; None if there is none.
+
+    It has got further than its checkpoint, so that something is lost; after half of its work, that does not matter.
+    """
     for record in records:
-        step = record.checkpoint.step if record.checkpoint else None
-        if record.state in {State.RUNNING, State.CHECKPOINTING} and step and step > (END - START) / 5:
+        step = (record.checkpoint.step or 0) if record.checkpoint else 0
+        loses = (record.progress.done or 0) > step
+        if record.state in WORKING and step > (END - START) / (5 if loses else 2):
             return record
     return None
 
 
-def print_results(env: Environment, killed: str | None) -> int:
-    """Print each job's sum and history, and return the exit code."""
+def print_results(env: Environment, killed: Kill | None) -> int:
+    """Print each job's sum and history, and what to try next; return the exit code."""
     right = 0
+    print()
     for job in JOBS:
         stored = env.record_store.read(env.layout.job(job).record)
         total = read_sum(env, stored)
         right += total == EXPECTED
         resumed = [a.resumed_step for a in stored.record.attempts if a.resumed_step] if stored else []
-        history = "".join(f", resumed at step {step}" for step in resumed)
-        print(f"{job}: {f'{total:,}'.replace(',', ' ') if total is not None else 'no sum'}{history}")
-        if job == killed and not resumed:
+        history = "".join(f", resumed at step {step:,}" for step in resumed)
+        print(f"{job}: {f'{total:,}' if total is not None else 'no sum'}{history}")
+        if killed and job == killed.job and not resumed:
             print(f"{job}: its worker was killed, but it did not resume from a checkpoint")
             right -= 1
     if killed is None:
         print("no worker was killed, so the demo proved nothing")
         return 1
     print(f"{right} of {len(JOBS)} jobs completed with the right sum")
+    if right == len(JOBS):
+        print(NEXT.format(home=shown(env.settings.home), job=killed.job))
     return int(right != len(JOBS))
+
+
+def shown(path: Path) -> Path:
+    """Return *path* as a user would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def read_sum(env: Environment, stored: StoredRecord | None) -> int | None:
@@ -175,7 +253,7 @@ class DemoProcesses:
 
     def command(self, *words: str) -> None:
         """Run a `holdfast` command to its end, and show it as a user would type it."""
-        self.view.print(f"$ holdfast {' '.join(words)}")
+        self.view.say(f"$ holdfast {' '.join(words)}", style="bold")
         done = subprocess.run(  # noqa: S603 - our own command
             [sys.executable, "-P", "-m", "holdfast", *words],
             env=dict(self.variables),
@@ -184,13 +262,13 @@ class DemoProcesses:
             text=True,
         )
         for line in (done.stdout + done.stderr).splitlines():
-            self.view.print(line)
+            self.view.say(line)
         done.check_returncode()
 
     def start_worker(self) -> None:
         """Start another worker; its log is in the demo's folder."""
         number = len(self.workers) + 1
-        self.view.print(f"$ holdfast worker   (worker {number})")
+        self.view.say(f"$ holdfast worker   (worker {number})", style="bold")
         with (self.home / f"worker{number}.log").open("wb") as log:
             command = [sys.executable, "-P", "-m", "holdfast", "worker"]
             worker = subprocess.Popen(command, env=dict(self.variables), stderr=log, stdout=log)  # noqa: S603 - ours
@@ -198,9 +276,23 @@ class DemoProcesses:
 
     def kill(self, owner: str) -> bool:
         """Send SIGKILL to the worker whose node is *owner*; return False if it is not one of ours."""
-        for worker in self.workers:
-            if worker.poll() is None and f"-{worker.pid}-" in owner:
-                worker.send_signal(signal.SIGKILL)
-                worker.wait()
-                return True
-        return False
+        number = self._number_of(owner)
+        if number is None or self.is_dead(owner):
+            return False
+        self.workers[number].send_signal(signal.SIGKILL)
+        self.workers[number].wait()
+        return True
+
+    def is_dead(self, owner: str | None) -> bool:
+        """Return whether *owner* is the node of a worker that has ended."""
+        number = self._number_of(owner)
+        return number is not None and self.workers[number].poll() is not None
+
+    def name_of(self, owner: str | None) -> str:
+        """Return the display name of the worker whose node is *owner*."""
+        number = self._number_of(owner)
+        return (owner or "") if number is None else f"worker {number + 1}"
+
+    def _number_of(self, owner: str | None) -> int | None:
+        """Return the index of the worker whose node is *owner*: the name of a node holds its process id."""
+        return next((at for at, worker in enumerate(self.workers) if f"-{worker.pid}-" in (owner or "")), None)

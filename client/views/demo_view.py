@@ -1,24 +1,64 @@
-"""The display of `holdfast demo`: a live table on a terminal, plain lines elsewhere."""
+"""The display of `holdfast demo`: a live table on a terminal, labelled lines elsewhere."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
-from attrs import define, field
+from attrs import define, field, frozen
 
-from lifecycle.record.record_store import StoredRecord
+from lifecycle.states import FINAL, State
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.text import Text
+
+BAR_WIDTH: Final = 20
+STYLES: Final = {
+    State.RUNNING: "green",
+    State.CHECKPOINTING: "cyan",
+    State.COMPLETED: "bold green",
+    State.FAILED: "bold red",
+    State.CANCELLED: "red",
+}
+
+
+@frozen
+class JobRow:
+    """A job as the demo shows it.
+
+    Attributes:
+        job: Its id.
+        state: Its state.
+        done: Steps done.
+        total: Steps in all.
+        saved: Step of its last checkpoint; 0 if it has none.
+        worker: Name of its owner; empty if it has none.
+        lease_left_s: Seconds until another worker may take it, if its owner is dead; None if its owner lives.
+    """
+
+    job: str
+    state: State
+    done: int
+    total: int
+    saved: int
+    worker: str
+    lease_left_s: float | None
+
+    @property
+    def owner(self) -> str:
+        """The owner, and for a dead one how long its lease still lasts."""
+        if self.lease_left_s is None:
+            return self.worker
+        return f"{self.worker} is dead: " + (f"lease {self.lease_left_s:.0f} s" if self.lease_left_s else "lease over")
 
 
 class DemoView(Protocol):
     """A display of the demo's jobs."""
 
-    def print(self, line: str) -> None:
-        """Show a line of text."""
+    def say(self, line: str, *, style: str = "") -> None:
+        """Show a line of text, in a style of rich's where there is colour."""
 
-    def show(self, stored: Sequence[StoredRecord]) -> None:
+    def show(self, rows: Sequence[JobRow]) -> None:
         """Show the current state of the jobs."""
 
 
@@ -37,23 +77,28 @@ def open_view(out: TextIO) -> Iterator[DemoView]:
 
 @define
 class PlainView:
-    """A line for each change of a job's state, attempt or checkpoint."""
+    """A line for each change of a job's state, owner or checkpoint."""
 
     out: TextIO
-    shown: dict[str, str] = field(factory=dict)
+    shown: dict[str, JobRow] = field(factory=dict)
 
-    def print(self, line: str) -> None:
+    def say(self, line: str, *, style: str = "") -> None:  # noqa: ARG002 - plain text has no style
         """Print a line of text."""
         print(line, file=self.out, flush=True)
 
-    def show(self, stored: Sequence[StoredRecord]) -> None:
+    def show(self, rows: Sequence[JobRow]) -> None:
         """Print the jobs that have changed."""
-        for one in stored:
-            job, *cells = row(one)
-            line = "  ".join(cell for cell in cells if cell)
-            if self.shown.get(job) != line:
-                self.shown[job] = line
-                self.print(f"{job}: {line}")
+        for row in rows:
+            before = self.shown.get(row.job)
+            if before is None or (row.state, row.worker, row.saved) != (before.state, before.worker, before.saved):
+                self.shown[row.job] = row
+                self.say(self._line(row))
+
+    @staticmethod
+    def _line(row: JobRow) -> str:
+        parts = [row.state.value, f"step {row.done:,} of {row.total:,}" if row.total else ""]
+        parts += [f"checkpoint at {row.saved:,}" if row.saved else "", "" if row.state in FINAL else row.owner]
+        return f"{row.job}: {', '.join(filter(None, parts))}"
 
 
 @define
@@ -62,31 +107,34 @@ class LiveView:
 
     live: "Live"
 
-    def print(self, line: str) -> None:
+    def say(self, line: str, *, style: str = "") -> None:
         """Print a line of text above the table."""
-        self.live.console.print(line, highlight=False, markup=False)
+        self.live.console.print(line, highlight=False, markup=False, style=style)
 
-    def show(self, stored: Sequence[StoredRecord]) -> None:
+    def show(self, rows: Sequence[JobRow]) -> None:
         """Draw the table again."""
+        from rich import box
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table("job", "state", "done", "of", "epoch", "owner", "checkpoint", "resumed at")
-        for one in stored:
-            table.add_row(*row(one))
+        table = Table("job", "state", "progress", "step", "worker", box=box.SIMPLE_HEAD, pad_edge=False)
+        for row in rows:
+            owner = Text("" if row.state in FINAL else row.owner, style="" if row.lease_left_s is None else "bold red")
+            state = Text(row.state.value, style=STYLES.get(row.state, ""))
+            table.add_row(row.job, state, _bar(row), f"{row.done:,}" if row.total else "", owner)
+        table.caption = "[green]█[/] saved   [yellow]█[/] done, not saved yet"
+        table.caption_justify = "left"
         self.live.update(table)
 
 
-def row(stored: StoredRecord) -> tuple[str, ...]:
-    """Return a job's cells: job, state, steps done, steps in all, epoch, owner, checkpointed step, resumed steps."""
-    record = stored.record
-    resumed = [str(attempt.resumed_step) for attempt in record.attempts if attempt.resumed_step]
-    return (
-        record.job,
-        record.state.value,
-        str(record.progress.done or ""),
-        str(record.progress.total or ""),
-        str(record.epoch),
-        record.owner or "",
-        str(record.checkpoint.step) if record.checkpoint else "",
-        ", ".join(resumed),
+def _bar(row: JobRow) -> "Text":
+    """Return a bar that tells the steps that are safe in the bucket from those that would be lost."""
+    from rich.text import Text
+
+    if not row.total:
+        return Text()
+    done = BAR_WIDTH * row.done // row.total
+    saved = done if row.state is State.COMPLETED else min(BAR_WIDTH * row.saved // row.total, done)
+    return Text.assemble(
+        ("█" * saved, "green"), ("█" * (done - saved), "yellow"), ("░" * (BAR_WIDTH - done), "bright_black")
     )

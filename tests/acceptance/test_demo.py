@@ -1,6 +1,7 @@
 """`make demo`, and the messages of the SaladCloud demo."""
 
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,14 @@ def test_the_main_job(request: pytest.FixtureRequest, tmp_path: Path, kind: str)
     cluster = ProcessCluster(tmp_path, settings)
     done = cluster.holdfast("demo", *(["--cloud"] if settings else []))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("4 148 640") == 5
-    assert "SIGKILL" in done.stdout
+    assert done.stdout.count("4,148,640") == 5
+    assert "SIGKILL to worker " in done.stdout
+    assert re.search(
+        r"\bworker \d takes over (job\d) at step [\d,]+; [\d,]+ steps \(\d+\.\d s\) were lost", done.stdout
+    )
     assert "resumed at step" in done.stdout
-    assert done.stdout.splitlines()[-1] == "5 of 5 jobs completed with the right sum"
+    assert "5 of 5 jobs completed with the right sum" in done.stdout.splitlines()
+    assert "What you saw" in done.stdout
 
 
 @pytest.mark.parametrize("fifo", [False, True])
