@@ -26,15 +26,16 @@ FileId = tuple[int, int] | str
 def files_in_use(supervisor: int) -> FilesInUse:
     """Return what the processes below the process *supervisor* may be changing."""
     mapped: set[FileId] = set()
-    writing: set[FileId] = set()
+    opened: dict[bool, set[FileId]] = {False: set(), True: set()}  # by whether for appending
     unreadable = False
     for process in descendants(supervisor, children()):
         try:
             mapped.update(_mapped(process))
-            writing.update(_writing(process))
+            for appends, file in _opened(process):
+                opened[appends].add(file)
         except OSError:
             unreadable = unreadable or _is_alive(process)
-    return FilesInUse(frozenset(mapped), frozenset(writing), unreadable=unreadable)
+    return FilesInUse(frozenset(mapped), frozenset(opened[False]), frozenset(opened[True]), unreadable=unreadable)
 
 
 def _is_alive(process: Process) -> bool:
@@ -63,8 +64,8 @@ def _mapped(process: Process) -> Iterator[FileId]:
             return
 
 
-def _writing(process: Process) -> Iterator[FileId]:
-    """Yield the files that are open for writing, other than for appending."""
+def _opened(process: Process) -> Iterator[tuple[bool, FileId]]:
+    """Yield the files that are open for writing, each with whether that is for appending."""
     tasks = _tasks(process)
     for task in tasks:
         if task is not tasks[0] and _has_same_files(int(tasks[0].name), int(task.name)):
@@ -73,13 +74,15 @@ def _writing(process: Process) -> Iterator[FileId]:
             for descriptor in (task / "fd").iterdir():
                 with suppress(FileNotFoundError, ProcessLookupError, ValueError, StopIteration):
                     found = descriptor.stat()
-                    if stat.S_ISREG(found.st_mode) and _may_overwrite(task / "fdinfo" / descriptor.name):
-                        yield found.st_dev, found.st_ino
+                    if stat.S_ISREG(found.st_mode):
+                        flags = _flags(task / "fdinfo" / descriptor.name)
+                        if flags & os.O_ACCMODE != os.O_RDONLY:
+                            yield bool(flags & os.O_APPEND), (found.st_dev, found.st_ino)
 
 
-def _may_overwrite(fdinfo: Path) -> bool:
-    flags = next(int(line.split()[1], 8) for line in fdinfo.read_text().splitlines() if line.startswith("flags:"))
-    return flags & os.O_ACCMODE != os.O_RDONLY and not flags & os.O_APPEND
+def _flags(fdinfo: Path) -> int:
+    """Return the flags that a descriptor was opened with."""
+    return next(int(line.split()[1], 8) for line in fdinfo.read_text().splitlines() if line.startswith("flags:"))
 
 
 def _has_same_files(first: int, second: int) -> bool:

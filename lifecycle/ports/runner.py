@@ -202,11 +202,13 @@ class FilesInUse:
     Attributes:
         mapped: Files mapped into memory so that they can be written to. Such writes do not change a file's times.
         writing: Files open for writing, other than for appending.
+        appending: Files open for appending.
         unreadable: Whether a process could not be examined: then any file may be mapped, and open.
     """
 
     mapped: frozenset[tuple[int, int] | str] = frozenset()
     writing: frozenset[tuple[int, int] | str] = frozenset()
+    appending: frozenset[tuple[int, int] | str] = frozenset()
     unreadable: bool = False
 
     def is_mapped(self, path: Path, device: int, inode: int) -> bool:
@@ -216,6 +218,11 @@ class FilesInUse:
     def is_writing(self, path: Path, device: int, inode: int) -> bool:
         """Return whether a file may be open for writing, other than for appending."""
         return self.unreadable or (device, inode) in self.writing or str(path) in self.writing
+
+    def is_used(self, path: Path, device: int, inode: int) -> bool:
+        """Return whether a file may change, in any of these ways, as soon as a process runs."""
+        used = self.mapped | self.writing | self.appending
+        return self.unreadable or (device, inode) in used or str(path) in used
 
 
 @frozen
