@@ -65,6 +65,10 @@ class TornSnapshotError(HoldfastError):
         self.paths = tuple(paths)
 
 
+class RewrittenFileError(TornSnapshotError):
+    """The known part of files that are said to only grow has changed. They are written to in place."""
+
+
 class ConfigError(HoldfastError):
     """A setting, a credential, a queue or a bucket is wrong. Stop, and say so in one line."""
 

@@ -4,6 +4,8 @@ A fake job sums the numbers given in `input.txt`, as `series-sum` does; each ste
 announces a checkpoint every saving interval, resumes from the checkpoint that it finds, and on `stop` saves and exits
 with 75. *script* can make any step exit differently. With the parameter `silent`, a job announces nothing: like a
 program that knows of no worker, it overwrites its saved state every few steps. With `patient`, it saves when asked.
+With `mapped` as well, it writes to its table through memory, which leaves no trace in the file's times. With `chatty`,
+it writes a line to a log beside its state after each step, so that its files are never quiet for longer than a step.
 
 Its state has a file of every kind: `state.txt` is replaced, `trace.bin` grows, `table.bin` is changed in place and, if
 the workload declares growing outputs, `output/steps.log` grows too. The job refuses to resume from files of different
@@ -19,7 +21,16 @@ from typing import TYPE_CHECKING, Final
 
 from lifecycle.errors import PermanentError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.runner import KILL_WAIT_S, Announced, Exit, Launch, Report, RunningWorkload, WorkloadRunner
+from lifecycle.ports.runner import (
+    KILL_WAIT_S,
+    Announced,
+    Exit,
+    FilesInUse,
+    Launch,
+    Report,
+    RunningWorkload,
+    WorkloadRunner,
+)
 
 SAVED: Final = 75  # EX_TEMPFAIL of sysexits.h: saved, run me again
 INVALID: Final = 65  # EX_DATAERR: the input is invalid
@@ -116,12 +127,16 @@ class FakeWorkload:
         self._step_began = self._saved_at = clock.monotonic()
         self._save_requested = False
         self._silent, self._patient = (bool(launch.params.get(name)) for name in ("silent", "patient"))
+        self._mapped, self._chatty = (bool(launch.params.get(name)) for name in ("mapped", "chatty"))
+        self._frozen_at: float | None = None
+        self._freeze_kept = False
         self._load()
         self._saved = self._step
 
     def poll(self) -> Report:
         """See `RunningWorkload.poll`."""
-        while self._exited is None and self._clock.monotonic() - self._step_began >= self._step_s:
+        self._thaw_in_time()
+        while self._runs and self._clock.monotonic() - self._step_began >= self._step_s:
             self._step_began += self._step_s
             self._do_step()
         taken = self._announced is not None and not self._announced.path.exists()
@@ -130,12 +145,52 @@ class FakeWorkload:
         done = (self._saved if self._silent else self._step) - self._start + 1
         return Report(done=done, total=self._total, announced=self._announced, exited=self._exited)
 
+    @property
+    def _runs(self) -> bool:
+        return self._exited is None and self._frozen_at is None
+
     def ask_to_save(self) -> None:
         """See `RunningWorkload.ask_to_save`."""
         self._save_requested = True
 
+    def files_in_use(self) -> FilesInUse:
+        """See `RunningWorkload.files_in_use`."""
+        if not self._mapped or self._exited:
+            return FilesInUse()
+        return FilesInUse(mapped=frozenset({str(self._launch.dirs.checkpoint / "table.bin")}))
+
+    def freeze(self) -> str | None:
+        """See `RunningWorkload.freeze`."""
+        self.poll()
+        if self._exited:
+            return "it has ended"
+        if self._frozen_at is None:
+            self._frozen_at = self._clock.monotonic()
+        self._freeze_kept = True
+        return None
+
+    def thaw(self) -> bool:
+        """See `RunningWorkload.thaw`."""
+        self._thaw_in_time()
+        kept, self._freeze_kept = self._freeze_kept, False
+        self._end_freeze(self._clock.monotonic())
+        return kept
+
+    def _thaw_in_time(self) -> None:
+        """End a freeze that lasts for too long, at the moment at which that is so."""
+        limit_s = self._launch.workload.freeze_limit.total_seconds()
+        if self._frozen_at is not None and self._clock.monotonic() >= self._frozen_at + limit_s:
+            self._end_freeze(self._frozen_at + limit_s)
+            self._freeze_kept = False
+
+    def _end_freeze(self, at: float) -> None:
+        if self._frozen_at is not None:
+            self._step_began += at - self._frozen_at
+            self._frozen_at = None
+
     def stop(self) -> None:
         """See `RunningWorkload.stop`."""
+        self.thaw()
         self.poll()
         if self._exited is None:
             if not self._patient:
@@ -145,6 +200,7 @@ class FakeWorkload:
     def kill(self, *, within_s: float = KILL_WAIT_S) -> None:
         """See `RunningWorkload.kill`."""
         del within_s
+        self.thaw()
         if self._exited is None:
             self._exited = Exit(KILLED, "", clean=False)
 
@@ -186,6 +242,8 @@ class FakeWorkload:
                 return
             self._step += 1
             self._sum += self._step
+            if self._chatty:
+                self._chat()
             if self._log:
                 with self._log.open("ab") as file:
                     file.write(trace_bytes(self._step, since=self._step - 1))
@@ -194,6 +252,13 @@ class FakeWorkload:
             self._exited = Exit(0, "")
         elif self._is_due():
             self._save()
+
+    def _chat(self) -> None:
+        log = self._launch.dirs.checkpoint / "chat.log"
+        with log.open("ab") as file:
+            file.write(b"step %d\n" % self._step)
+        now_ns = int(self._clock.monotonic() * 1e9)
+        os.utime(log, ns=(now_ns, now_ns))
 
     def _is_due(self) -> bool:
         if self._silent:
@@ -220,7 +285,8 @@ class FakeWorkload:
             file.write(table_bytes(self._step))
         now_ns = int(self._clock.monotonic() * 1e9)
         for name in ("state.txt", "trace.bin", "table.bin"):
-            os.utime(folder / name, ns=(now_ns, now_ns))
+            at_ns = 0 if self._mapped and name == "table.bin" else now_ns
+            os.utime(folder / name, ns=(at_ns, at_ns))
 
     def _announce(self) -> None:
         if self._announced:

@@ -8,20 +8,28 @@ SIGKILL, it kills them all.
 The worker holds the other ends of its stdin and stdout. stdin takes commands of one byte, and its end means that the
 worker is gone:
 
+    f  stop all processes for a moment: they are frozen
+    t  thaw them
     s  pass the stop signal on (`Job.stop`)
     k  kill everything
 
 stdout, which a full disk cannot lose, gives reports of one line; its end means that nothing is left:
 
-    exited CODE  the leader, the process that the worker asked for, has exited; 128 + n if signal n ended it
-    unclean      a process that may have been saving did not exit by itself
-    writing      a file of the state was open for writing when the processes were killed
-    stuck        a process is still there STUCK_S after SIGKILL
+    exited CODE    the leader, the process that the worker asked for, has exited; 128 + n if signal n ended it
+    unclean        a process that may have been saving did not exit by itself
+    writing        a file of the state was open for writing when the processes were killed
+    stuck          a process is still there STUCK_S after SIGKILL
+    frozen N       freeze N: everything is stopped
+    running N WHY  freeze N: that was not possible, and everything was continued
+    thawed N KEPT  freeze N is over; KEPT is 1 if everything was stopped until the worker asked for the thaw
+
+A freeze lasts FREEZE_LIMIT seconds at most, whatever the worker does. Meanwhile the output waits in its pipe, so that a
+disk that hangs cannot hold up the thaw. A request to stop or to kill ends it.
 
 The workload's stdout and stderr come through a pipe and are written to segments of equal length, of which only the
 newest are kept (`lifecycle.attempt.console_segments`), so that a verbose program cannot fill the disk.
 
-Usage: process_supervisor.py CONSOLE_FOLDER SEGMENT_BYTES KEPT STOP_SIGNAL STOP SETTLED PROGRAM [ARGUMENT…]
+Usage: process_supervisor.py CONSOLE_FOLDER SEGMENT_BYTES KEPT STOP_SIGNAL STOP SETTLED FREEZE_LIMIT PROGRAM [ARGUMENT…]
 
 STOP is a `lifecycle.ports.runner.StopScope`; SETTLED are the exit codes, separated by commas, that mean *saved* or
 *done*. It uses only the standard library and only fast imports, because it starts once per attempt.
@@ -38,8 +46,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.append(ROOT)
 
 from adapters.process.console import Console  # noqa: E402
+from adapters.process.freezer import Freezer  # noqa: E402
 from adapters.process.process_tree import Process, become_subreaper, children, descendants, find  # noqa: E402
 
+KILL = b"k"  # in place of a command, when the worker is gone
 NOT_STARTED = 127  # as a shell reports a command that it cannot run
 BY_SIGNAL = 128  # plus the signal's number, as a shell reports it
 READ_BYTES = 1 << 16
@@ -72,9 +82,12 @@ class Job:
         stop_signal: Signal that asks it to save and exit.
         scope: Which processes get that signal (`lifecycle.ports.runner.StopScope`).
         settled: Exit codes that mean *saved* or *done*.
+        freeze_limit_s: How long it may be frozen, in seconds.
     """
 
-    def __init__(self, leader: int, *, stop_signal: int, scope: str, settled: frozenset[int]) -> None:
+    def __init__(
+        self, leader: int, *, stop_signal: int, scope: str, settled: frozenset[int], freeze_limit_s: float
+    ) -> None:
         self._leader = leader
         self._stop_signal = stop_signal
         self._scope = scope
@@ -86,12 +99,15 @@ class Job:
         self._signalled: set[tuple[int, int, int]] = set()
         self._savers: dict[int, Process] = {}  # by id: programs that got the stop signal, and may save before they exit
         self._folders = tuple(f"{os.getcwd()}/{name}/" for name in STATE_FOLDERS)  # noqa: PTH109
+        self._freezer = Freezer(freeze_limit_s)
+        self._freezes = 0
         self._kill_at: float | None = None
         self._stuck_at: float | None = None
         self._is_stuck = False
 
     def stop(self) -> None:
         """Ask the program to save and exit. Only the first call counts."""
+        self._end_freeze(kept=False)
         leader = find(self._leader)
         if leader and not self._stopping and self._code is None:
             self._stopping = True
@@ -100,11 +116,38 @@ class Job:
 
     def kill(self) -> None:
         """Kill everything, again and again until nothing is left. Safe to repeat."""
+        if self.is_frozen:
+            self._freezer.forget()
+            report(f"thawed {self._freezes} 0")
         self._kill_by(time.monotonic())
         self.advance()
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether its processes are stopped for a moment."""
+        return self._freezer.is_frozen
+
+    def freeze(self) -> None:
+        """Stop all processes for a moment, and report whether that succeeded; not while they are being ended."""
+        self._end_freeze(kept=False)
+        self._freezes += 1
+        is_ending = self._stopping or self._code is not None or self._kill_at is not None
+        problem = "it is ending" if is_ending else self._freezer.freeze()
+        report(f"frozen {self._freezes}" if problem is None else f"running {self._freezes} {problem}")
+
+    def thaw(self) -> None:
+        """Continue the processes that `freeze` has stopped. Safe to repeat."""
+        self._end_freeze(kept=True)
+
+    def _end_freeze(self, *, kept: bool) -> None:
+        if self.is_frozen:
+            stayed = self._freezer.thaw()
+            report(f"thawed {self._freezes} {int(kept and stayed)}")
+
     def timeout(self) -> float | None:
         """Return after how many seconds `advance` has something to do; None if only an event brings that about."""
+        if self.is_frozen:
+            return self._freezer.remaining_s()
         if self._kill_at is None:
             return None
         if self._stuck_at is None:
@@ -149,8 +192,13 @@ class Job:
     def advance(self) -> None:
         """Send the signals that are due.
 
-        While the leader lives, processes that it has started after the stop get no signal: they may be saving.
+        While the leader lives, processes that it has started after the stop get no signal: they may be saving. A freeze
+        defers everything until it is over, at its limit at the latest.
         """
+        if self.is_frozen:
+            if self._freezer.remaining_s():
+                return
+            self._end_freeze(kept=False)
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
             self._kill_all()
         elif self._code is not None:
@@ -272,7 +320,15 @@ def report(line: str) -> None:
         os.write(1, line.encode() + b"\n")
 
 
-def main(console: Console, command: list[str], *, stop_signal: int, scope: str, settled: frozenset[int]) -> None:
+def main(
+    console: Console,
+    command: list[str],
+    *,
+    stop_signal: int,
+    scope: str,
+    settled: frozenset[int],
+    freeze_limit_s: float,
+) -> None:
     """Run *command* until nothing of it is left."""
     # Signals to this process are meant for others. A handler, unlike SIG_IGN, is not inherited by the child.
     for number in NOT_FOR_US:
@@ -290,7 +346,7 @@ def main(console: Console, command: list[str], *, stop_signal: int, scope: str, 
         execute(command, write_end, oom_score)
     os.close(write_end)
     os.set_blocking(output, False)
-    job = Job(leader, stop_signal=stop_signal, scope=scope, settled=settled)
+    job = Job(leader, stop_signal=stop_signal, scope=scope, settled=settled, freeze_limit_s=freeze_limit_s)
     try:
         supervise(job, child_exited, output, console)
     finally:  # on any exception too, nothing keeps running
@@ -329,11 +385,27 @@ def execute(command: list[str], output: int, oom_score: bytes | None) -> None:
     os._exit(NOT_STARTED)
 
 
+def obey(job: Job, commands: bytes) -> None:
+    """Carry out the worker's commands, in order."""
+    for command in commands:
+        match bytes((command,)):
+            case b"f":
+                job.freeze()
+            case b"t":
+                job.thaw()
+                job.advance()
+            case b"s":
+                job.stop()
+            case b"k":
+                job.kill()
+
+
 def supervise(job: Job, child_exited: int, output: int, console: Console) -> None:
     """Do what the worker asks for, and keep the output, until no process is left."""
     sources = [0, child_exited, output]
     while job.reap():
-        ready, _, _ = select.select(sources, [], [], job.timeout())
+        watched = [source for source in sources if source != output] if job.is_frozen else sources
+        ready, _, _ = select.select(watched, [], [], job.timeout())
         if output in ready and not console.drain(output, reads=READS_IN_A_ROW):
             sources.remove(output)
         if child_exited in ready:
@@ -344,21 +416,19 @@ def supervise(job: Job, child_exited: int, output: int, console: Console) -> Non
             commands = os.read(0, READ_BYTES)
             if not commands:
                 sources.remove(0)
-            if b"s" in commands:
-                job.stop()
-            if not commands or b"k" in commands:
-                job.kill()
-        if not ready:
+            obey(job, commands or KILL)
+        if not ready or job.is_frozen:
             job.advance()
     console.drain(output)
 
 
 if __name__ == "__main__":
-    folder, segment_bytes, kept, stop_signal, scope, settled, *command = sys.argv[1:]
+    folder, segment_bytes, kept, stop_signal, scope, settled, freeze_limit, *command = sys.argv[1:]
     main(
         Console(folder, int(segment_bytes), int(kept)),
         command,
         stop_signal=int(stop_signal),
         scope=scope,
         settled=frozenset(map(int, filter(None, settled.split(",")))),
+        freeze_limit_s=float(freeze_limit),
     )

@@ -12,7 +12,9 @@ import time
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 AGREEING_SCANS = 2  # without a process of the job, before it is taken to be gone
 RESCAN_S = 0.01
+DEAD_STATES = (b"Z", b"X")
 STOPPED_STATES = (b"T", b"t", b"Z", b"X")
+UNINTERRUPTIBLE = b"D"
 
 
 class Process:
@@ -54,14 +56,30 @@ class Process:
 
     def is_stopped(self) -> bool:
         """Return whether none of its threads runs: SIGSTOP takes effect a little later, and for each thread apart."""
-        try:
+        states = self._thread_states()
+        if not all(state in STOPPED_STATES for state in states.values()):
+            return False
+        return states.keys() == self._thread_states().keys()  # one that was still running may have started another
+
+    def is_dead(self) -> bool:
+        """Return whether all of its threads have exited."""
+        return all(state in DEAD_STATES for state in self._thread_states().values())
+
+    def obstacle(self) -> str:
+        """Return why a stop signal has no effect on it, as far as that can be told."""
+        if UNINTERRUPTIBLE in self._thread_states().values():
+            return "it waits in the kernel (state D), for a disk or a driver"
+        return "it runs on, perhaps as another user"
+
+    def _thread_states(self) -> dict[str, bytes]:
+        """Return the state of each of its threads, by id; nothing if it is gone."""
+        found = {}
+        with contextlib.suppress(OSError):  # it has just exited
             for thread in os.listdir(f"/proc/{self.pid}/task"):  # noqa: PTH208
-                with open(f"/proc/{self.pid}/task/{thread}/stat", "rb") as file:  # noqa: PTH123
-                    if file.read().rpartition(b")")[2].split()[0] not in STOPPED_STATES:
-                        return False
-        except (OSError, IndexError):  # it has just exited
-            return True
-        return True
+                stat = f"/proc/{self.pid}/task/{thread}/stat"
+                with contextlib.suppress(OSError, IndexError), open(stat, "rb") as file:  # noqa: PTH123
+                    found[thread] = file.read().rpartition(b")")[2].split()[0]
+        return found
 
     def dies_of(self, number: int) -> bool:
         """Return whether it neither handles nor ignores this signal."""

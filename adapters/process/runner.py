@@ -9,16 +9,19 @@ language can write them, and nothing that a workload does can block the worker.
 
 import json
 import os
+import select
 import shutil
 import signal
 import string
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from adapters.process.files_in_use import files_in_use
 from adapters.process.process_tree import become_subreaper, end_inherited, find
 from adapters.process.progress import ProgressLines, number, read_json, read_progress, whole
 from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, TAIL_BYTES, tail
@@ -28,6 +31,7 @@ from lifecycle.ports.runner import (
     SETTLED,
     Announced,
     Exit,
+    FilesInUse,
     Launch,
     Report,
     RunningWorkload,
@@ -43,6 +47,9 @@ SAVE_REQUESTED: Final = "save-requested"
 CHECK_TIMEOUT_S: Final = 3600.0
 INHERITED_WAIT_S: Final = 1.0  # for processes that were told to die long ago
 READ_BYTES: Final = 1 << 12
+REPLY_S: Final = 5.0  # for the process supervisor to answer; it tries for up to a second to stop everything
+FREEZE: Final = b"f"
+THAW: Final = b"t"
 STOP: Final = b"s"
 KILL: Final = b"k"
 MAX_ARGUMENT_BYTES: Final = (
@@ -79,7 +86,7 @@ class ProcessRunner:
         dirs.console.mkdir(exist_ok=True)
         console = (str(dirs.console), str(SEGMENT_BYTES), str(KEPT))
         supervisor = subprocess.Popen(  # noqa: S603 - starts a program from the image's workloads.toml
-            [self._python, "-I", "-S", str(SUPERVISOR), *console, *_stopping(launch.workload), *command],
+            [self._python, "-I", "-S", str(SUPERVISOR), *console, *_limits(launch.workload), *command],
             cwd=dirs.root,
             env=self._environment(launch, params),
             stdin=subprocess.PIPE,
@@ -172,6 +179,8 @@ class RunningProcess:
         pattern = launch.workload.progress_pattern
         self._lines = ProgressLines(launch.dirs, pattern) if pattern else None
         self._reports = _Reports(supervisor)
+        self._freezes = 0
+        self._is_frozen = False
         self._exit: Exit | None = None
 
     def poll(self) -> Report:
@@ -188,6 +197,40 @@ class RunningProcess:
     def ask_to_save(self) -> None:
         """See `RunningWorkload.ask_to_save`."""
         (self._control / SAVE_REQUESTED).touch()
+
+    def files_in_use(self) -> FilesInUse:
+        """See `RunningWorkload.files_in_use`."""
+        return FilesInUse() if self._exit else files_in_use(self._supervisor.pid)
+
+    def freeze(self) -> str | None:
+        """See `RunningWorkload.freeze`."""
+        if self._exit:
+            return "it has ended"
+        self._freezes += 1
+        self._command(FREEZE)
+        if not self._await(lambda: self._reports.freeze == self._freezes):
+            self._command(THAW)
+            return "the process supervisor does not answer"
+        self._is_frozen = self._reports.obstacle is None
+        return self._reports.obstacle
+
+    def thaw(self) -> bool:
+        """See `RunningWorkload.thaw`."""
+        self._command(THAW)
+        if self._exit or not self._is_frozen:
+            return False
+        self._is_frozen = False
+        return self._await(lambda: self._reports.kept is not None) and self._reports.kept is True
+
+    def _await(self, condition: Callable[[], bool]) -> bool:
+        """Read reports until *condition* holds; return False if it does not in time, or never will."""
+        deadline = time.monotonic() + REPLY_S
+        while not condition():
+            gone = self._supervisor.poll() is not None
+            self._reports.wait(max(deadline - time.monotonic(), 0.0))
+            if (gone or time.monotonic() >= deadline) and not condition():
+                return False
+        return True
 
     def stop(self) -> None:
         """See `RunningWorkload.stop`."""
@@ -273,6 +316,18 @@ class _Reports:
         self.clean = True
         self.writing = False
         self.stuck = False
+        self.freeze = 0
+        """Number of the last freeze that was answered."""
+        self.obstacle: str | None = None
+        """Why that one was not possible."""
+        self.kept: bool | None = None
+        """Whether everything was stopped until the thaw; None before it."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Take in what arrives within *timeout_s*, at least one report if there is any."""
+        if self._pipe:
+            select.select([self._pipe], [], [], timeout_s)
+            self.read()
 
     def read(self) -> "_Reports":
         """Take in all reports that have arrived."""
@@ -288,14 +343,25 @@ class _Reports:
                         self.writing = True
                     case [b"stuck"]:
                         self.stuck = True
+                    case [b"frozen", count]:
+                        self.freeze, self.obstacle, self.kept = int(count), None, None
+                    case [b"running", count, *why]:
+                        self.freeze, self.obstacle, self.kept = int(count), b" ".join(why).decode(), None
+                    case [b"thawed", _, kept]:
+                        self.kept = kept == b"1"
         return self
 
 
-def _stopping(workload: Workload) -> tuple[str, str, str]:
-    """Return the process supervisor's arguments about stopping."""
+def _limits(workload: Workload) -> tuple[str, str, str, str]:
+    """Return the process supervisor's arguments about stopping and freezing."""
     settled = [code for code, meaning in workload.exit_codes.items() if meaning in SETTLED]
     stop_signal = signal.Signals[workload.stop_signal]
-    return str(int(stop_signal)), workload.stop.value, ",".join(map(str, settled))
+    return (
+        str(int(stop_signal)),
+        workload.stop.value,
+        ",".join(map(str, settled)),
+        str(workload.freeze_limit.total_seconds()),
+    )
 
 
 def _total(launch: Launch) -> int | None:

@@ -8,21 +8,22 @@ from typing import Final
 from attrs import evolve
 
 from lifecycle.attempt.events import Uploaded, UploadFailed
+from lifecycle.attempt.file_captures import Captured, FileCaptures, NotCaptured
 from lifecycle.attempt.outcome import PORTABLE_ERRNOS
 from lifecycle.attempt.phases import RunningJob
 from lifecycle.checkpoint.capture import (
-    Scan,
     capture_announced,
     capture_files,
     capture_output,
     ensure_directories,
-    scan,
 )
 from lifecycle.checkpoint.manifest import Quality
+from lifecycle.checkpoint.patterns import compiled
 from lifecycle.checkpoint.snapshot import Snapshot
+from lifecycle.checkpoint.survey import scan
 from lifecycle.checkpoint.tree import LinkedDirectoryError
 from lifecycle.checkpoint.writer import UploadedCheckpoint
-from lifecycle.errors import HoldfastError, TornSnapshotError, UnknownOutcomeError
+from lifecycle.errors import HoldfastError, RewrittenFileError, TornSnapshotError, UnknownOutcomeError
 from lifecycle.job_record import Backlog, CheckpointRef, JobRecord, iso
 from lifecycle.machine import Change
 from lifecycle.ports.runner import SETTLED, Announced, Report
@@ -46,17 +47,23 @@ class CheckpointScheduler:
         self._interval_s = self._launch.saving_interval.total_seconds()
         committed = self._claimed.session.record.checkpoint
         self._seq = committed.seq if committed else 0
-        self._last_good = running.staged.restored.ref if running.staged.restored else None
+        restored = running.staged.restored
+        self._last_good = restored.ref if restored else None
+        before = restored.base.manifest if restored else None
+        self.quality = before.quality if before else None
+        """Quality of the last checkpoint; None if there is none, or it is not known."""
         self._announces = False
+        self._has_announced = before is not None and before.announces
+        self._in_place = set(before.in_place if before else ())
+        self._files = FileCaptures(
+            running, self._in_place, next_seq=self._next_seq, was_frozen=self.quality is Quality.FROZEN
+        )
         self._due_at = self._claimed.now() + self._interval_s
         self._newest: Snapshot | None = None
         self._taken_at: dict[int, float] = {}
         self._uncommitted: tuple[Snapshot, UploadedCheckpoint] | None = None
         self._retry_at = 0.0
-        self._scan: Scan = {}
-        self._quiet_since = 0.0
         self._asked = False
-        self._in_place: set[str] = set()
         self._skipped: tuple[str, ...] = ()
         self._announcement: int | None = None
         self._backlog: Backlog | None = None
@@ -88,7 +95,8 @@ class CheckpointScheduler:
 
     def _take_if_due(self, report: Report) -> None:
         if report.announced and report.announced.number != self._announcement:
-            self._announces = True
+            self._announces = self._has_announced = True
+            self._files.discard()
             self._announcement = report.announced.number  # a second try would find the same
             self._submit(self._take_announced(report.announced))
         elif self._claimed.now() >= self._due_at:
@@ -96,10 +104,10 @@ class CheckpointScheduler:
             if not self._asked:
                 self._running.child.ask_to_save()
                 self._asked = True
-            if self._announces:
+            if self._has_announced:
                 self._schedule_next(self._interval_s)
             else:
-                self._capture_when_quiet(report.done)
+                self._take_files(report.done)
 
     @property
     def is_uploading(self) -> bool:
@@ -111,7 +119,8 @@ class CheckpointScheduler:
 
         Args:
             report: The workload's last report.
-            with_directory: Whether to capture the files of a program that announces nothing.
+            with_directory: Whether to capture the files of a program that has announced nothing in this attempt. If the
+                job has announced before, they count only if the program has saved and exited.
 
         Returns:
             Whether there was anything to take that can be read.
@@ -121,6 +130,7 @@ class CheckpointScheduler:
             OSError: The node's disk refused the snapshot.
         """
         snapshot = None
+        self._files.discard()
         try:
             if report.announced:
                 snapshot = self._take_announced(report.announced)
@@ -136,8 +146,18 @@ class CheckpointScheduler:
     def _capture_left(self, report: Report) -> Snapshot | None:
         """Capture the files of a program that announces nothing and has exited."""
         ensure_directories(self._launch.dirs)
-        files = self._scan_files()
-        return self._capture(files, report.done, self._quality_left(report)) if files else None
+        quality, files = self._quality_left(report), scan(self._launch.dirs, self._launch.workload, self._in_place)
+        if not files or (quality is Quality.FROZEN and self._has_announced):
+            return None
+        return capture_files(
+            files,
+            self._launch.workload,
+            quality,
+            seq=self._next_seq(),
+            step=report.done,
+            dirs=self._launch.dirs,
+            in_place=self._in_place,
+        )
 
     def _quality_left(self, report: Report) -> Quality:
         """Return what the files of a program that has ended are worth."""
@@ -190,39 +210,20 @@ class CheckpointScheduler:
 
     def _take_announced(self, announced: Announced) -> Snapshot:
         ensure_directories(self._launch.dirs)
-        return capture_announced(announced, self._launch.workload, seq=self._next_seq(), dirs=self._launch.dirs)
-
-    def _capture_when_quiet(self, step: int | None) -> None:
-        """Capture the files of a program that announces nothing, once they have not changed for a while."""
-        now, quiet = self._claimed.now(), self._launch.workload.quiet
-        files = self._scan_files()
-        if not files:
-            self._schedule_next(self._interval_s)
-        elif files != self._scan and quiet:
-            self._scan, self._quiet_since = files, now
-            if now - self._due_at > self._interval_s:
-                self._claimed.event_log.write("no_snapshot", why=f"its files were never still for {quiet}")
-                self._schedule_next(self._interval_s)
-        elif now - self._quiet_since >= quiet.total_seconds():
-            captured = self._capture(files, step, Quality.QUIET)
-            if captured:
-                self._submit(captured)
-            else:  # something changed during the capture: scan again
-                self._scan = {}
-
-    def _scan_files(self) -> Scan:
-        return scan(self._launch.dirs, self._launch.workload)
-
-    def _capture(self, files: Scan, step: int | None, quality: Quality) -> Snapshot | None:
-        return capture_files(
-            files,
-            self._launch.workload,
-            quality,
-            seq=self._next_seq(),
-            step=step,
-            dirs=self._launch.dirs,
-            in_place=self._in_place,
+        return capture_announced(
+            announced, self._launch.workload, seq=self._next_seq(), dirs=self._launch.dirs, in_place=self._in_place
         )
+
+    def _take_files(self, step: int | None) -> None:
+        """Capture the files of a program that announces nothing, if that is possible now."""
+        match self._files.try_now(due_at=self._due_at, step=step):
+            case Captured(snapshot, frozen_s, tries):
+                if tries:
+                    self._claimed.event_log.write("frozen", seconds=round(frozen_s, 3), tries=tries)
+                self._submit(snapshot)
+            case NotCaptured(why):
+                self._claimed.event_log.write("no_snapshot", why=why)
+                self._schedule_next(self._interval_s)
 
     def _schedule_next(self, wait_s: float) -> None:
         self._due_at = self._claimed.now() + wait_s
@@ -277,8 +278,16 @@ class CheckpointScheduler:
     def _retake(self, torn: TornSnapshotError) -> None:
         """Take another snapshot soon, copying the files that were written in place; but not after a failed check."""
         if torn.paths:
-            self._in_place.update(torn.paths)
+            self._note_in_place(torn)
             self._schedule_next(0.0)
+
+    def _note_in_place(self, torn: TornSnapshotError) -> None:
+        """Copy files that were written to, from now on; of those that are said to grow, only if they do not."""
+        grows = compiled(self._launch.workload.growing).fullmatch
+        known = isinstance(torn, RewrittenFileError)
+        if known and not self._in_place.issuperset(torn.paths):
+            self._claimed.event_log.write("not_growing", files=list(torn.paths[:NAMED]))
+        self._in_place.update(path for path in torn.paths if known or not grows(path))
 
     @property
     def failing_s(self) -> float:
@@ -325,6 +334,7 @@ class CheckpointScheduler:
         return point
 
     def _count(self, saved: UploadedCheckpoint, *, further: bool) -> None:
+        self.quality = saved.manifest.quality
         ref = self._last_good = evolve(saved.ref, at=iso(self._claimed.context.clock.now()))
         self._failing_since = None
         self.commits += further

@@ -13,6 +13,7 @@ from lifecycle.attempt.checkpoint_scheduler import CheckpointScheduler
 from lifecycle.attempt.events import CancelAsked, DrainAsked, LeaseLost, ThreadDied, Uploaded, UploadFailed
 from lifecycle.attempt.outcome import PORTABLE_ERRNOS, Outcome, after_failure, of_disk
 from lifecycle.attempt.phases import RunningJob
+from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.errors import LeaseLostError, TornSnapshotError
 from lifecycle.job_record import Progress, Result
@@ -281,9 +282,10 @@ class Supervisor:
         return None
 
     def _is_worse_than_saved(self) -> bool:
-        """Return whether a file may be half written, and a checkpoint without such a file is there."""
+        """Return whether a file may be half written, and the last checkpoint is better than that."""
         writing = self._report.exited is not None and self._report.exited.writing
-        return writing and self._claimed.session.record.checkpoint is not None
+        is_saved = self._claimed.session.record.checkpoint is not None
+        return writing and is_saved and self._checkpoints.quality is not Quality.FROZEN
 
     def _has_time(self, began: float) -> bool:
         """Return whether to go on uploading: until a draining worker must be gone, or else while bytes move."""

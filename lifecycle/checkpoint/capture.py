@@ -14,16 +14,16 @@ No link is followed, and what cannot be listed or read is an error (`lifecycle.c
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from lifecycle.checkpoint.links import portable_target, resolved_inside
 from lifecycle.checkpoint.manifest import (
-    AREAS,
     MODE_BITS,
     DirectoryEntry,
     HardLinkEntry,
@@ -33,27 +33,14 @@ from lifecycle.checkpoint.manifest import (
     paths_of,
 )
 from lifecycle.checkpoint.patterns import compiled
-from lifecycle.checkpoint.restore_target import is_part
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
-from lifecycle.checkpoint.sparse import copy_data
-from lifecycle.checkpoint.tree import discard_tree, ensure_directory, move_tree, open_file, remove_tree, walk
+from lifecycle.checkpoint.sparse import copy_data, copy_steps
+from lifecycle.checkpoint.survey import FileState, Scan, Survey, survey
+from lifecycle.checkpoint.tree import discard_tree, ensure_directory, move_tree, open_file, remove_tree
 from lifecycle.ports.runner import Announced, JobDirs, Workload
 
 EVERYTHING: Final = ("**",)
-
-
-class FileState(NamedTuple):
-    """What is compared to find out whether a file or a link has changed."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    mode: int
-
-
-Scan = Mapping[str, FileState]
-"""State of a workload's files and links, by path in the job's directory."""
+TICK_NS: Final = 100_000_000  # times of files have steps, of 10 ms at most: within one, a write does not show
 
 
 def ensure_directories(dirs: JobDirs) -> None:
@@ -66,24 +53,41 @@ def ensure_directories(dirs: JobDirs) -> None:
         ensure_directory(directory)
 
 
-def capture_announced(announced: Announced, workload: Workload, *, seq: int, dirs: JobDirs) -> Snapshot:
+def capture_announced(
+    announced: Announced,
+    workload: Workload,
+    *,
+    seq: int,
+    dirs: JobDirs,
+    in_place: AbstractSet[str] = frozenset(),
+) -> Snapshot:
     """Capture an announced checkpoint by moving it, together with the growing files.
+
+    Args:
+        announced: The checkpoint.
+        workload: Its patterns.
+        seq: Number of the snapshot.
+        dirs: The job's directories.
+        in_place: Paths of growing files whose known part changes: they are copied as they are now.
 
     Raises:
         OSError: It cannot be moved, or not all of it can be examined.
     """
-    target = _new_directory(dirs, seq)
+    target = new_directory(dirs, seq)
     checkpoint = dirs.checkpoint.name
     try:
         move_tree(announced.path, target / checkpoint)
-        moved = _survey(target, state=EVERYTHING)
+        moved = survey(target, state=EVERYTHING)
         # Growing files last: they may be ahead of the state (a resumed program can truncate them), but never behind it.
-        live = _survey(dirs.root, growing=workload.growing) if workload.growing else _Survey()
+        live = survey(dirs.root, growing=workload.growing) if workload.growing else Survey()
         is_state = compiled(workload.checkpoint).fullmatch
         roots = ((announced.path, checkpoint), (dirs.root, ""))
         taken = _Taken(target, roots)
         taken.add_moved({path: found for path, found in moved.state.items() if is_state(path)})
-        taken.add_growing({path: found for path, found in live.growing.items() if path not in moved.state}, dirs)
+        growing = {path: found for path, found in live.growing.items() if path not in moved.state}
+        taken.add_growing({path: found for path, found in growing.items() if path not in in_place}, dirs)
+        rewritten = {path: found for path, found in growing.items() if path in in_place}
+        taken.add_placed(rewritten, dirs, lambda *_: True)
         wanted = (*workload.checkpoint, *workload.growing)
         directories = {**live.directories, **moved.directories}
         return taken.snapshot(
@@ -93,6 +97,7 @@ def capture_announced(announced: Announced, workload: Workload, *, seq: int, dir
             directories=directories,
             patterns=wanted,
             skipped=(*moved.special, *live.special),
+            in_place=in_place,
         )
     except OSError:
         discard_tree(target)
@@ -105,25 +110,16 @@ def capture_output(*, seq: int, step: int | None, dirs: JobDirs) -> Snapshot:
     Raises:
         OSError: They cannot be moved, or not all of them can be examined.
     """
-    target = _new_directory(dirs, seq)
+    target = new_directory(dirs, seq)
     with suppress(FileNotFoundError):  # a program may remove the folder: then it has no outputs
         move_tree(dirs.output, target / dirs.output.name)
-    moved = _survey(target, state=EVERYTHING)
+    moved = survey(target, state=EVERYTHING)
     taken = _Taken(target, ((dirs.root, ""),))
     taken.add_moved(moved.state)
     skipped = (*moved.special, *taken.links_out_of(dirs.output.name))
     return taken.snapshot(
         seq, step, Quality.EXITED, directories=moved.directories, patterns=EVERYTHING, skipped=skipped, is_result=True
     )
-
-
-def scan(dirs: JobDirs, workload: Workload) -> Scan:
-    """Return the state of a workload that announces nothing, as it is now.
-
-    Raises:
-        OSError: A directory cannot be listed.
-    """
-    return _survey(dirs.root, state=workload.checkpoint, growing=workload.growing).state
 
 
 def capture_files(
@@ -134,7 +130,7 @@ def capture_files(
     seq: int,
     step: int | None,
     dirs: JobDirs,
-    in_place: set[str],
+    in_place: AbstractSet[str],
 ) -> Snapshot | None:
     """Capture the state of a workload that announces nothing, by linking or copying, and the growing files.
 
@@ -145,7 +141,8 @@ def capture_files(
         seq: Number of the snapshot.
         step: Number of steps done; None if unknown.
         dirs: The job's directories.
-        in_place: Paths of files that are known to be written to in place, and are therefore copied.
+        in_place: Paths of files that are known to be written to in place. They are copied, unless the program has
+            ended.
 
     Returns:
         The snapshot; None if files have changed since *seen*, or there are none.
@@ -153,56 +150,108 @@ def capture_files(
     Raises:
         OSError: The disk is full, or a file cannot be read.
     """
-    target = _new_directory(dirs, seq)
-    taken = _Taken(target, ((dirs.root, ""),))
+    target = new_directory(dirs, seq)
+    is_in_place = compiled(workload.in_place).fullmatch
+    may_change = quality is Quality.QUIET
     try:
-        taken.add_placed(seen, dirs, in_place)
+        taken = _Taken(target, ((dirs.root, ""),))
+        taken.add_placed(seen, dirs, lambda path, _: may_change and (path in in_place or is_in_place(path) is not None))
         # A growing file may be ahead of the state, but never behind it: its length is taken after the state.
-        now = _survey(dirs.root, state=workload.checkpoint, growing=workload.growing)
+        now = survey(dirs.root, state=workload.checkpoint, growing=workload.growing, in_place=in_place)
         if not seen or now.state != seen:
             discard_tree(target)
             return None
-        taken.add_growing(now.growing, dirs)
+        return taken.completed(now, workload, quality, seq=seq, step=step, dirs=dirs, in_place=in_place)
     except FileNotFoundError:  # removed by the program since *seen*
         discard_tree(target)
         return None
     except OSError:
         discard_tree(target)
         raise
-    wanted = (*workload.checkpoint, *workload.growing)
-    return taken.snapshot(seq, step, quality, directories=now.directories, patterns=wanted, skipped=now.special)
 
 
-@define
-class _Survey:
-    """What there is in a directory that is laid out like the job's, by path."""
+def capture_frozen(
+    workload: Workload,
+    *,
+    seq: int,
+    step: int | None,
+    dirs: JobDirs,
+    in_place: AbstractSet[str],
+    copies: Callable[[str, FileState], bool],
+    made: Mapping[str, "MadeCopy"],
+) -> Snapshot | None:
+    """Capture the state of a workload whose processes are stopped, in the directory that `new_directory` has made.
 
-    state: dict[str, FileState] = field(factory=dict)
-    growing: dict[str, FileState] = field(factory=dict)
-    directories: dict[str, FileState] = field(factory=dict)
-    special: list[str] = field(factory=list)
+    Args:
+        workload: Its patterns.
+        seq: Number of the snapshot.
+        step: Number of steps done; None if unknown.
+        dirs: The job's directories.
+        in_place: Paths of files that are known to be written to in place.
+        copies: Decides by path and state which files are copied, because they may change as soon as it runs again.
+        made: Copies of files that were made before, and are used if the file is still the same.
+
+    Returns:
+        The snapshot; None if there are no files.
+
+    Raises:
+        OSError: The disk is full, or a file cannot be read.
+    """
+    now = survey(dirs.root, state=workload.checkpoint, growing=workload.growing, in_place=in_place)
+    taken = _Taken(snapshot_directory(dirs, seq), ((dirs.root, ""),), made)
+    taken.add_placed(now.state, dirs, copies)
+    taken.drop_unused()
+    if not now.state:
+        return None
+    return taken.completed(now, workload, Quality.FROZEN, seq=seq, step=step, dirs=dirs, in_place=in_place)
 
 
-def _survey(root: Path, *, state: tuple[str, ...] = (), growing: tuple[str, ...] = ()) -> _Survey:
-    """Examine all directories, and everything else that matches the patterns *growing* or, else, *state*."""
-    found, is_state, is_growing = _Survey(), compiled(state).fullmatch, compiled(growing).fullmatch
-    for area in sorted(AREAS):
-        for path, seen in walk(root, area):
-            if is_part(path.rpartition("/")[2]):  # ours, left by a broken-off restore: no state of the program
-                continue
-            kind = stat.S_IFMT(seen.st_mode)
-            now = FileState(seen.st_dev, seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_mode)
-            if kind == stat.S_IFDIR:
-                found.directories[path] = now
-                continue
-            into = found.growing if growing and is_growing(path) else found.state if is_state(path) else None
-            if into is None:
-                continue
-            if kind in {stat.S_IFREG, stat.S_IFLNK}:
-                into[path] = now
-            else:
-                found.special.append(path)
-    return found
+@frozen
+class MadeCopy:
+    """A copy of a file that was made while the program ran.
+
+    Attributes:
+        state: State of the file before it was copied.
+        ctime_ns: Time of its last change of any kind, in ns, likewise.
+        began_ns: When the copy began, by the clock of the file system.
+        inode: Inode of the copy.
+    """
+
+    state: FileState
+    ctime_ns: int
+    began_ns: int
+    inode: int
+
+    def is_current(self, source: Path) -> bool:
+        """Return whether nothing has happened to the file since. Writes through memory do not show.
+
+        A file that was written to just before may have been written to again without another time.
+        """
+        found = source.lstat()
+        is_same = (FileState.of(found), found.st_ctime_ns) == (self.state, self.ctime_ns)
+        return is_same and self.ctime_ns < self.began_ns - TICK_NS
+
+
+def copy_ahead(path: str, made: dict[str, MadeCopy], *, dirs: JobDirs, seq: int) -> Iterator[int]:
+    """Copy a file of a running program into the directory of a snapshot, and note the copy in *made*.
+
+    It yields numbers of bytes. Nothing is noted of what is gone, or is no file.
+
+    Raises:
+        OSError: The disk is full, or the file cannot be read.
+    """
+    source, placed = dirs.root / path, snapshot_directory(dirs, seq) / path
+    made.pop(path, None)
+    with suppress(FileNotFoundError):
+        found = source.lstat()
+        if stat.S_ISREG(found.st_mode):
+            placed.parent.mkdir(parents=True, exist_ok=True)
+            placed.unlink(missing_ok=True)
+            with open_file(source) as reader, placed.open("xb") as writer:
+                began = os.fstat(writer.fileno())
+                yield from copy_steps(reader.fileno(), writer.fileno())
+                _set_metadata(writer.fileno(), FileState.of(found))
+            made[path] = MadeCopy(FileState.of(found), found.st_ctime_ns, began.st_mtime_ns, began.st_ino)
 
 
 @define
@@ -212,10 +261,12 @@ class _Taken:
     Attributes:
         target: Its directory.
         roots: Directories that absolute links may lead to, and the path of each in the job's directory.
+        made: Copies that are in it already.
     """
 
     target: Path
     roots: Sequence[tuple[Path, str]]
+    made: Mapping[str, MadeCopy] = field(factory=dict)
     _files: list[SnapshotFile] = field(factory=list, init=False)
     _symlinks: list[SymlinkEntry] = field(factory=list, init=False)
     _hard_links: list[HardLinkEntry] = field(factory=list, init=False)
@@ -229,18 +280,58 @@ class _Taken:
             elif not self._add_hard_link(path, seen, first_names):
                 self._add_file(path, seen, seen.inode)
 
-    def add_placed(self, found: Scan, dirs: JobDirs, in_place: set[str]) -> None:
-        """Add files of the job by linking or, if they are *in_place*, by copying."""
+    def add_placed(self, found: Scan, dirs: JobDirs, copies: Callable[[str, FileState], bool]) -> None:
+        """Add files of the job by linking or, if *copies* says so, by copying."""
         first_names: dict[tuple[int, int], str] = {}
         for path, seen in sorted(found.items()):
+            source = dirs.root / path
             if stat.S_ISLNK(seen.mode):
                 self._place_symlink(path, seen, dirs)
             elif self._add_hard_link(path, seen, first_names):
-                _link(self.target / self._hard_links[-1].target, self._room_for(path))
-            elif path in in_place or not _link(dirs.root / path, self._room_for(path)):
-                self._add_file(path, seen, _copy(dirs.root / path, self._room_for(path), seen))
+                placed = self._room_for(path)
+                placed.unlink(missing_ok=True)
+                _link(self.target / self._hard_links[-1].target, placed)
             else:
-                self._add_file(path, seen, seen.inode)
+                self._add_file(path, seen, self._place(source, path, seen, must_copy=copies(path, seen)))
+
+    def _place(self, source: Path, path: str, seen: FileState, *, must_copy: bool) -> int:
+        """Put a file into the snapshot, and return its inode there."""
+        made, placed = self.made.get(path), self._room_for(path)
+        if made and made.is_current(source):
+            return made.inode
+        placed.unlink(missing_ok=True)  # of an earlier try; it may be a link to the program's own file
+        if not must_copy and _link(source, placed):
+            return seen.inode
+        return _copy(source, placed, seen)
+
+    def drop_unused(self) -> None:
+        """Remove copies of files that have vanished since."""
+        used = {file.path for file in self._files} | {link.path for link in self._hard_links}
+        for path in self.made.keys() - used:
+            (self.target / path).unlink(missing_ok=True)
+
+    def completed(
+        self,
+        now: Survey,
+        workload: Workload,
+        quality: Quality,
+        *,
+        seq: int,
+        step: int | None,
+        dirs: JobDirs,
+        in_place: AbstractSet[str],
+    ) -> Snapshot:
+        """Add the growing files, and return the snapshot."""
+        self.add_growing(now.growing, dirs)
+        return self.snapshot(
+            seq,
+            step,
+            quality,
+            directories=now.directories,
+            patterns=(*workload.checkpoint, *workload.growing),
+            skipped=now.special,
+            in_place=in_place,
+        )
 
     def add_growing(self, found: Scan, dirs: JobDirs) -> None:
         """Add growing files of the job, each with the length that it had when it was examined."""
@@ -271,6 +362,7 @@ class _Taken:
         directories: Scan,
         patterns: tuple[str, ...],
         skipped: Sequence[str],
+        in_place: AbstractSet[str] = frozenset(),
         is_result: bool = False,
     ) -> Snapshot:
         """Return the snapshot, with those of *directories* that match *patterns* or contain something in it."""
@@ -296,6 +388,7 @@ class _Taken:
             hard_links=tuple(sorted(self._hard_links, key=lambda entry: entry.path)),
             quality=quality,
             skipped=tuple(skipped),
+            in_place=tuple(sorted(file.path for file in self._files if file.path in in_place)),
             is_last=is_result,
             is_result=is_result,
         )
@@ -326,8 +419,18 @@ class _Taken:
         return placed
 
 
-def _new_directory(dirs: JobDirs, seq: int) -> Path:
-    target = dirs.snapshots / f"{seq:06d}"
+def snapshot_directory(dirs: JobDirs, seq: int) -> Path:
+    """Return the directory of a snapshot."""
+    return dirs.snapshots / f"{seq:06d}"
+
+
+def new_directory(dirs: JobDirs, seq: int) -> Path:
+    """Make the directory of a snapshot, empty.
+
+    Raises:
+        OSError: The disk refuses it.
+    """
+    target = snapshot_directory(dirs, seq)
     remove_tree(target)
     target.mkdir(parents=True)
     return target
@@ -346,8 +449,12 @@ def _link(source: Path, placed: Path) -> bool:
 
 def _copy(source: Path, target: Path, seen: FileState) -> int:
     """Copy a file within the kernel, and return the copy's inode. Where blocks can be shared, nothing is copied."""
-    with open_file(source) as reader, target.open("wb") as writer:
+    with open_file(source) as reader, target.open("xb") as writer:
         copy_data(reader.fileno(), writer.fileno())
-        os.utime(writer.fileno(), ns=(seen.mtime_ns, seen.mtime_ns))
-        os.fchmod(writer.fileno(), stat.S_IMODE(seen.mode))
+        _set_metadata(writer.fileno(), seen)
         return os.fstat(writer.fileno()).st_ino
+
+
+def _set_metadata(file: int, seen: FileState) -> None:
+    os.utime(file, ns=(seen.mtime_ns, seen.mtime_ns))
+    os.fchmod(file, stat.S_IMODE(seen.mode))

@@ -162,6 +162,7 @@ class Manifest:
         symlinks: The symbolic links.
         hard_links: Further names of the files.
         quality: How the files were captured; None if unknown (schema 2).
+        in_place: Paths of files that the program writes to in place, as far as known.
         announces: Whether the job has announced a checkpoint, this one or one before it.
     """
 
@@ -176,6 +177,7 @@ class Manifest:
     hard_links: tuple[HardLinkEntry, ...] = ()
     quality: Quality | None = field(default=None, kw_only=True)
     announces: bool = field(default=False, kw_only=True)
+    in_place: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def areas(self) -> frozenset[str]:

@@ -9,7 +9,7 @@
                 "extents": [[0, 4096, 32768, "…"], [0, 36864, 7232, "…", 900, 0]]}, …],
      "directories": [["checkpoint/logs", 493, 1764300000000000000], …],
      "symlinks": [["checkpoint/last.ckpt", "epoch=7.ckpt", 1764300000000000000], …],
-     "hard_links": [["checkpoint/best.bin", "checkpoint/state.bin"], …]}
+     "hard_links": [["checkpoint/best.bin", "checkpoint/state.bin"], …], "in_place": ["checkpoint/state.bin", …]}
 
 The bytes of a file are the bytes of its extents, in order. An extent is a list of: the index of its pack in "packs", or
 null for a hole; the offset in the pack; its length in bytes of the file; its digest; and if the pack holds it
@@ -84,6 +84,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             [_encode_name(entry.path), _encode_name(entry.target), entry.mtime_ns] for entry in manifest.symlinks
         ],
         "hard_links": [[_encode_name(entry.path), _encode_name(entry.target)] for entry in manifest.hard_links],
+        "in_place": [_encode_name(path) for path in manifest.in_place],
     }
     return json.dumps(body, separators=(",", ":")).encode()
 
@@ -159,6 +160,7 @@ def _manifest(raw: Mapping[str, Any], schema: int) -> Manifest:
         tuple(HardLinkEntry(_name(path), _name(target)) for path, target in raw["hard_links"]),
         quality=_quality(raw.get("quality")),
         announces=raw.get("announces") is True,
+        in_place=tuple(_name(path) for path in raw.get("in_place", ())),
     )
 
 

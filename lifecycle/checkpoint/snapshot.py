@@ -59,6 +59,7 @@ class Snapshot:
         symlinks: Its symbolic links, likewise.
         hard_links: Further names of its files, likewise.
         quality: How it was captured.
+        in_place: Paths of files of it that the program writes to in place.
         skipped: Paths of what cannot be saved, such as pipes, or, if it is a result, published.
         is_last: Whether it is the attempt's last one, which is committed by the same write that ends the attempt.
         is_result: Whether it holds the outputs of a completed job, which are uploaded even if nothing in them is new.
@@ -72,6 +73,7 @@ class Snapshot:
     symlinks: tuple[SymlinkEntry, ...] = field(default=(), repr=False, kw_only=True)
     hard_links: tuple[HardLinkEntry, ...] = field(default=(), repr=False, kw_only=True)
     quality: Quality | None = field(default=None, kw_only=True)
+    in_place: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     skipped: tuple[str, ...] = field(default=(), repr=False, kw_only=True)
     is_last: bool = False
     is_result: bool = False

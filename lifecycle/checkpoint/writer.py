@@ -17,6 +17,7 @@ from attrs import frozen
 from lifecycle.checkpoint.chunk_index import ChunkIndex
 from lifecycle.checkpoint.chunker import ChunkedFile, Chunker
 from lifecycle.checkpoint.chunks import BaseCheckpoint, ChunkRun, ChunkSizes
+from lifecycle.checkpoint.growth import ensure_grown
 from lifecycle.checkpoint.manifest import HOLE, DirectoryEntry, Manifest, Quality, SymlinkEntry, digest_bytes
 from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.packer import Packer
@@ -105,7 +106,8 @@ class CheckpointWriter:
 
         Raises:
             RetryableError: The store did not accept everything.
-            TornSnapshotError: A file changed while it was read; take another snapshot.
+            TornSnapshotError: A file changed while it was read; take another snapshot. It is a `RewrittenFileError` if
+                the file was said to only grow.
             OSError: The snapshot cannot be read.
         """
         packer = Packer(
@@ -118,6 +120,8 @@ class CheckpointWriter:
         )
         chunker = Chunker(packer, self._chunk_sizes, self._index(last), check_interrupted)
         try:
+            if last:
+                ensure_grown(snapshot.files, last, resumed=last.manifest.epoch < self.epoch)
             files = [chunker.chunk_file(file) for file in snapshot.files]
             snapshot.ensure_consistent()
             if last and not snapshot.is_result and _has_same_content(snapshot, files, last.manifest):
@@ -160,6 +164,7 @@ class CheckpointWriter:
             snapshot.hard_links,
             quality=snapshot.quality,
             announces=announces,
+            in_place=snapshot.in_place,
         )
         body, key = encode_manifest(manifest), self.keys.manifest(self.epoch, snapshot.seq, self._token)
         self._limiter.wait(len(body))

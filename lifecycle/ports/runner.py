@@ -65,9 +65,12 @@ class Workload:
         grace: Time to exit after that signal; None uses the worker's STOP_GRACE.
         needs_input: Whether a job without input files is invalid.
         checkpoint: Patterns of the files that make up the state of a program that announces no checkpoints.
+        in_place: Patterns of files that are written to in place, and are therefore copied and not linked.
         growing: Patterns of files that are only ever appended to. They are part of each checkpoint, up to the length
             that they have when it is captured.
         quiet: How long the state must not have changed before it is captured.
+        freeze: Whether the program may be stopped for a moment to capture a state that is never quiet.
+        freeze_limit: How long it may be stopped.
         check: Command that exits with 0 if the snapshot in directory `{snapshot}` is usable; None accepts any.
         saving_interval: Time between checkpoints; None uses the worker's STATE_SAVING_INTERVAL. A job may override it.
         exit_codes: Meaning of each exit code.
@@ -87,8 +90,11 @@ class Workload:
     grace: timedelta | None = None
     needs_input: bool = False
     checkpoint: tuple[str, ...] = ("checkpoint/**",)
+    in_place: tuple[str, ...] = ()
     growing: tuple[str, ...] = ()
     quiet: timedelta = timedelta(seconds=1)
+    freeze: bool = True
+    freeze_limit: timedelta = timedelta(seconds=5)
     check: tuple[str, ...] | None = None
     saving_interval: timedelta | None = None
     exit_codes: Mapping[int, ExitMeaning] = field(factory=lambda: dict(EXIT_CODES))
@@ -188,6 +194,38 @@ class Announced:
 
 
 @frozen
+class FilesInUse:
+    """Files that the processes of a workload may be changing at this moment.
+
+    A file is named by its device and inode, and by its path if the numbers may not be those that `stat` shows.
+
+    Attributes:
+        mapped: Files mapped into memory so that they can be written to. Such writes do not change a file's times.
+        writing: Files open for writing, other than for appending.
+        appending: Files open for appending.
+        unreadable: Whether a process could not be examined: then any file may be mapped, and open.
+    """
+
+    mapped: frozenset[tuple[int, int] | str] = frozenset()
+    writing: frozenset[tuple[int, int] | str] = frozenset()
+    appending: frozenset[tuple[int, int] | str] = frozenset()
+    unreadable: bool = False
+
+    def is_mapped(self, path: Path, device: int, inode: int) -> bool:
+        """Return whether a file may be written to through memory."""
+        return self.unreadable or (device, inode) in self.mapped or str(path) in self.mapped
+
+    def is_writing(self, path: Path, device: int, inode: int) -> bool:
+        """Return whether a file may be open for writing, other than for appending."""
+        return self.unreadable or (device, inode) in self.writing or str(path) in self.writing
+
+    def is_used(self, path: Path, device: int, inode: int) -> bool:
+        """Return whether a file may change, in any of these ways, as soon as a process runs."""
+        used = self.mapped | self.writing | self.appending
+        return self.unreadable or (device, inode) in used or str(path) in used
+
+
+@frozen
 class Exit:
     """The end of a workload: of its first process and, unless `stuck`, of every process that it has started.
 
@@ -238,6 +276,25 @@ class RunningWorkload(Protocol):
 
     def ask_to_save(self) -> None:
         """Ask for a checkpoint soon. A workload that does not listen is not affected. Safe to repeat."""
+
+    def files_in_use(self) -> FilesInUse:
+        """Return what its processes may be changing at this moment; after its end, nothing. Safe to repeat."""
+
+    def freeze(self) -> str | None:
+        """Stop every process, with all its threads, until `thaw`; for the workload's `freeze_limit` at most.
+
+        A stop or a kill ends the freeze. Processes that were stopped already stay so afterwards.
+
+        Returns:
+            None if every process is stopped; otherwise why that is not possible now, and all of them run.
+        """
+
+    def thaw(self) -> bool:
+        """Continue what `freeze` has stopped. Safe to repeat.
+
+        Returns:
+            Whether every process was stopped from `freeze` until this call.
+        """
 
     def stop(self) -> None:
         """Ask the program to save and exit, by one stop signal to each process in the workload's `StopScope`.

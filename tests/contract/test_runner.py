@@ -23,7 +23,17 @@ from adapters.process.runner import ProcessRunner
 from adapters.process.workloads_file import BUILT_IN
 from lifecycle.errors import PermanentError
 from lifecycle.ports.clock import Clock
-from lifecycle.ports.runner import Announced, Exit, JobDirs, Launch, Report, RunningWorkload, Workload, WorkloadRunner
+from lifecycle.ports.runner import (
+    Announced,
+    Exit,
+    FilesInUse,
+    JobDirs,
+    Launch,
+    Report,
+    RunningWorkload,
+    Workload,
+    WorkloadRunner,
+)
 
 PATIENCE_S: Final = 60.0
 LOOK_S: Final = 0.02
@@ -304,6 +314,74 @@ def test_a_resumed_workload_continues_from_the_checkpoint(adapter: Adapter) -> N
     assert (report.done or 0) >= step > 10
     assert adapter.ended(again).code == 0
     assert (dirs.output / "output.txt").read_text() == f"{400 * 401 // 2 + 1000}\n"
+
+
+# ---- freezing ----
+
+FREEZE_S: Final = 0.5  # many steps
+
+
+def frozen(adapter: Adapter, limit: timedelta = timedelta(minutes=1)) -> tuple[RunningWorkload, int]:
+    """Start a job and freeze it; return it and the steps that it has done."""
+    child = adapter.start(adapter.launch(evolve(BUILT_IN, freeze_limit=limit), last=ENDLESS))
+    adapter.until(child, lambda report: report.done)
+    assert child.freeze() is None
+    return child, child.poll().done or 0
+
+
+def test_a_frozen_workload_does_nothing_until_it_is_thawed(adapter: Adapter) -> None:
+    """Between `freeze` and `thaw` no step is done; afterwards the workload goes on as if nothing had been."""
+    child, done = frozen(adapter)
+    adapter.clock.sleep(FREEZE_S)
+    assert child.poll().done == done
+    assert child.thaw()
+    adapter.until(child, lambda report: (report.done or 0) > done + 3)
+    assert not child.thaw()  # nothing is frozen any more
+
+
+def test_a_workload_can_be_frozen_again_and_again(adapter: Adapter) -> None:
+    """Each freeze is independent of those before it."""
+    child, _ = frozen(adapter)
+    for _ in range(5):
+        assert child.thaw()
+        assert child.freeze() is None
+    assert child.thaw()
+
+
+def test_a_freeze_ends_at_its_limit(adapter: Adapter) -> None:
+    """After `freeze_limit` the workload goes on by itself, and `thaw` says that it was not stopped all the time."""
+    child, done = frozen(adapter, timedelta(seconds=FREEZE_S))
+    adapter.until(child, lambda report: (report.done or 0) > done + 3)
+    assert not child.thaw()
+    assert child.freeze() is None
+    assert child.thaw()
+
+
+def test_a_frozen_workload_can_be_stopped(adapter: Adapter) -> None:
+    """`stop` ends the freeze, so the workload can save; what was captured meanwhile is of no use."""
+    child, _ = frozen(adapter)
+    child.stop()
+    assert adapter.ended(child).code == 75
+    assert not child.thaw()
+
+
+def test_a_frozen_workload_can_be_killed(adapter: Adapter) -> None:
+    """`kill` ends a frozen workload at once."""
+    child, _ = frozen(adapter)
+    child.kill()
+    exited = child.poll().exited
+    assert exited is not None
+    assert exited.code == KILLED
+    assert not child.thaw()
+
+
+def test_a_workload_that_has_ended_cannot_be_frozen(adapter: Adapter) -> None:
+    """After the end, `freeze` says so, `thaw` promises nothing, and no file is in use."""
+    child = adapter.start(adapter.launch(EXITS, exit_code=3))
+    adapter.ended(child)
+    assert child.freeze()
+    assert not child.thaw()
+    assert child.files_in_use() == FilesInUse()
 
 
 # ---- stop and kill ----

@@ -12,12 +12,13 @@ from attrs import define, evolve, field
 
 from adapters.local.clock import SystemClock
 from adapters.memory.store import MemoryStore
-from lifecycle.checkpoint.capture import capture_files, scan
+from lifecycle.checkpoint.capture import capture_files
 from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES, BaseCheckpoint, ChunkSizes
 from lifecycle.checkpoint.manifest import Manifest, Quality, digest_bytes
 from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
+from lifecycle.checkpoint.survey import scan
 from lifecycle.checkpoint.writer import CheckpointWriter, UploadedCheckpoint
 from lifecycle.concurrency import RateLimiter
 from lifecycle.job_record import CheckpointRef

@@ -91,13 +91,13 @@ def test_files_of_a_killed_program_are_captured_as_they_are(
 
 
 def test_files_that_always_change_are_not_captured(cluster: Cluster) -> None:
-    """Files that are never quiet are not captured; this is logged once an interval, and the job goes on."""
+    """Files that are never quiet are not captured if the program must not be frozen; this is logged each interval."""
     cluster.submit("a", silent=True)
-    cluster.worker(workload={"quiet": timedelta(seconds=10)}).run()
+    cluster.worker(workload={"quiet": timedelta(seconds=10), "freeze": False}).run()
     record = cluster.record("a")
     assert record.state is State.COMPLETED
     assert record.checkpoint is None
-    assert log(cluster, 1).count(b"its files were never still for 0:00:10") == 2  # of 300 seconds: 60 + 60, 60 + 60
+    assert log(cluster, 1).count(b"changes every 4 s: declare it `growing`") == 2  # of 300 seconds: 60 + 60, 60 + 60
 
 
 def test_files_written_in_place_are_copied_from_then_on(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_files_that_change_during_a_capture_are_captured_later(
         taken.append(cluster.clock.monotonic())
         return capture_files(*args, **kwargs) if len(taken) > 2 else None
 
-    monkeypatch.setattr("lifecycle.attempt.checkpoint_scheduler.capture_files", take)
+    monkeypatch.setattr("lifecycle.attempt.file_captures.capture_files", take)
     cluster.submit("a", silent=True)
     cluster.worker().run()
     assert log(cluster, 1).count(b'"checkpoint"') == 4

@@ -8,11 +8,12 @@ from support.checkpoint_fixture import SMALL, CheckpointFixture, files, saved
 
 from adapters.local.clock import SystemClock
 from adapters.memory.clock import ManualClock
-from lifecycle.checkpoint.capture import capture_files, scan
+from lifecycle.checkpoint.capture import capture_files
 from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.manifest_codec import encode_manifest
 from lifecycle.checkpoint.restore import fill, verify
 from lifecycle.checkpoint.snapshot import Snapshot
+from lifecycle.checkpoint.survey import scan
 from lifecycle.concurrency import RateLimiter
 from lifecycle.errors import CorruptCheckpointError, LeaseLostError, RetryableError, TornSnapshotError
 from lifecycle.ports.store import Absent, Body, Range, Version

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from lifecycle.checkpoint.capture import capture_files, capture_output, scan
+from lifecycle.checkpoint.capture import capture_files, capture_output
 from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.patterns import matches_any
 from lifecycle.checkpoint.snapshot import Snapshot
+from lifecycle.checkpoint.survey import scan
 from lifecycle.errors import TornSnapshotError
 from lifecycle.ports.runner import JobDirs, Workload
 

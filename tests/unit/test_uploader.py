@@ -13,10 +13,11 @@ from lifecycle.attempt.event_log import EventLog
 from lifecycle.attempt.events import Event, ThreadDied, Uploaded, UploadFailed
 from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.uploader import Uploader
-from lifecycle.checkpoint.capture import capture_files, scan
+from lifecycle.checkpoint.capture import capture_files
 from lifecycle.checkpoint.gc import referenced_keys
 from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.snapshot import Snapshot
+from lifecycle.checkpoint.survey import scan
 from lifecycle.errors import RetryableError
 from lifecycle.ports.clock import Mailbox
 
