@@ -4,8 +4,7 @@ boto3's defaults have changed three times: 1.36 added checksums that R2 refuses
 (https://developers.cloudflare.com/r2/examples/aws/boto3/), 1.44 changed the retry mode, and the CRT transfer client
 ignores the endpoint.
 
-`adapters.retrying` decides what is retried: *control* and *receive* clients send each request once. Only for *bulk*
-transfers, whose parts are safe to repeat one by one, does botocore retry.
+`adapters.retrier` decides what is retried: every client sends each request once.
 """
 
 import re
@@ -41,21 +40,19 @@ class ClientKind:
     Attributes:
         connect_s: Seconds to wait for a connection.
         read_s: Seconds to wait for the next bytes of a response.
-        attempts: Number of times that botocore sends a request.
         pool: Connections kept: one for each thread that shares the client, and two spare.
         signs_body: Hash bodies for the signature; over HTTPS this may be omitted.
     """
 
     connect_s: float
     read_s: float
-    attempts: int
     pool: int
     signs_body: bool = True
 
 
-CONTROL: Final = ClientKind(connect_s=3, read_s=8, attempts=1, pool=CALL_THREADS + 2)
-RECEIVE: Final = ClientKind(connect_s=3, read_s=30, attempts=1, pool=3)  # a long poll is silent for 20 s
-BULK: Final = ClientKind(connect_s=5, read_s=60, attempts=3, pool=TRANSFER_THREADS + CALL_THREADS + 2, signs_body=False)
+CONTROL: Final = ClientKind(connect_s=3, read_s=8, pool=CALL_THREADS + 2)
+RECEIVE: Final = ClientKind(connect_s=3, read_s=30, pool=3)  # a long poll is silent for 20 s
+BULK: Final = ClientKind(connect_s=5, read_s=60, pool=TRANSFER_THREADS + CALL_THREADS + 2, signs_body=False)
 
 
 @frozen(kw_only=True)
@@ -247,7 +244,7 @@ def _config(service: Service, kind: ClientKind, *, secure: bool) -> Config:
     config = Config(
         connect_timeout=kind.connect_s,
         read_timeout=kind.read_s,
-        retries={"mode": "standard", "total_max_attempts": kind.attempts},
+        retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=kind.pool,
         tcp_keepalive=True,
     )

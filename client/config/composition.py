@@ -80,6 +80,7 @@ def _cloud(settings: Settings, clock: Clock, retries: RetryListeners) -> tuple[J
         bucket=settings.bucket,
         clock=clock,
         certificates=settings.host.ca_bundle,
+        listeners=retries,
     )
     return RetryingQueue(queue, clock, retries), RetryingStore(store, clock, retries)
 
@@ -94,12 +95,13 @@ def open_admins(settings: Settings) -> "tuple[QueueAdmin, BucketAdmin]":
     from client.config.credential_sources import queue_credentials, store_credentials
 
     clock = SystemClock()
-    queues = queue_admin(url=settings.queue_url, credentials=queue_credentials(settings, clock))
+    queues = queue_admin(url=settings.queue_url, credentials=queue_credentials(settings, clock), clock=clock)
     bucket = bucket_admin(
         endpoint=settings.store_url,
         region=settings.store_region,
         bucket=settings.bucket,
         credentials=store_credentials(settings, clock),
+        clock=clock,
     )
     return queues, bucket
 
@@ -125,6 +127,7 @@ def build_worker(
     """
     from adapters.local.node import this_node
     from adapters.process.runner import ProcessRunner
+    from adapters.retrier import Retrier
     from client.config.telemetry_setup import set_up_telemetry
     from client.config.trace_setup import tracing
     from client.config.worker_files import ALIVE, own_directory, touch
@@ -133,7 +136,11 @@ def build_worker(
     from lifecycle.attempt.worker import Worker
 
     settings = env.settings
-    node = this_node(kind=settings.node_kind, salad_machine_id=settings.host.salad_machine_id)
+    node = this_node(
+        kind=settings.node_kind,
+        salad_machine_id=settings.host.salad_machine_id,
+        retry=Retrier("node", env.clock, env.retries),
+    )
     observers = set_up_telemetry(env, node)
     limits = evolve(
         env.limits,
