@@ -38,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lifecycle.errors import ConfigError, HoldfastError
 
     try:
+        if args.config:
+            from client.config.variables import choose_config
+
+            choose_config(args.config)
         code = COMMANDS[args.command](args)
         sys.stdout.flush()  # so that a reader that has gone is noticed here, and not while the interpreter exits
     except ConfigError as error:
@@ -74,6 +78,12 @@ def _env() -> "Environment":
     from client.config.composition import open_environment
 
     return open_environment(_settings())
+
+
+def _named(env: "Environment") -> "Environment":
+    """Say on stderr, where it disturbs neither JSON nor a pipe, which queue and bucket the command works on."""
+    print(f"holdfast: {env.place}", file=sys.stderr)
+    return env
 
 
 def _duration(option: str, text: str) -> timedelta:
@@ -224,7 +234,7 @@ def _run_status(args: argparse.Namespace) -> int:
         reverse=args.reverse,
         limit=args.limit,
     )
-    return status.run(_env(), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
+    return status.run(_named(_env()), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
 
 
 def _run_storage(args: argparse.Namespace) -> int:
@@ -239,7 +249,7 @@ def _run_submit(args: argparse.Namespace) -> int:
     requests = submit.read_requests(
         args.jobs, file=args.file, workload=args.workload, params=args.param, labels=args.label
     )
-    return submit.run(_env(), requests, as_json=args.json)
+    return submit.run(_named(_env()), requests, as_json=args.json)
 
 
 def _run_upload(args: argparse.Namespace) -> int:

@@ -42,11 +42,13 @@ class QueueAdmin:
     Attributes:
         client: Client for short calls.
         url: The job queue's URL.
+        region: Its region.
         retry: Retries each call.
     """
 
     client: "SQSClient"
     url: str
+    region: str
     retry: Retrier
 
     @property
@@ -172,15 +174,15 @@ class BucketAdmin:
                     raise
 
 
-def queue_admin(*, url: str, credentials: AnyCredentials, clock: Clock) -> QueueAdmin:
+def queue_admin(*, url: str, credentials: AnyCredentials, clock: Clock, region: str = "") -> QueueAdmin:
     """Create a `QueueAdmin` for the account and region of the queue at *url*; nothing is sent.
 
     Raises:
         ConfigError: The URL or a key is invalid.
     """
-    endpoint, region = queue_endpoint(url)
+    endpoint, region = queue_endpoint(url, region)
     client = make_client(SQS, CONTROL, endpoint=endpoint, region=region, credentials=credentials)
-    return QueueAdmin(client, url, Retrier("queue", clock))
+    return QueueAdmin(client, url, region, Retrier("queue", clock))
 
 
 def bucket_admin(*, endpoint: str, region: str, bucket: str, credentials: AnyCredentials, clock: Clock) -> BucketAdmin:

@@ -30,6 +30,7 @@ CALL_THREADS: Final = 8  # threads that send small requests through one client
 
 _CREATION_LOCK: Final = RLock()  # a boto3 session is not thread-safe
 _REGION: Final = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d{1,2}")
+_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _DEFAULT_REGION: Final = "us-east-1"  # for an emulator's queue: the signature needs a region, and none is checked
 
 
@@ -84,8 +85,15 @@ class CredentialProvider(Protocol):
 AnyCredentials = Credentials | CredentialProvider
 
 
-def queue_endpoint(url: str) -> tuple[str, str]:
-    """Return the endpoint and the region of a queue's URL; an emulator's URL has no region and gets a default.
+def queue_endpoint(url: str, region: str = "") -> tuple[str, str]:
+    """Return the endpoint and the region of a queue.
+
+    A host name of AWS says which region its queues are in, and no other can be right. For any other host it is
+    *region*, if given, or what looks like one in the name, or a default.
+
+    Args:
+        url: The queue's URL.
+        region: The value of AWS_REGION or AWS_DEFAULT_REGION; empty if neither is set.
 
     Raises:
         ConfigError: The URL is not that of a queue.
@@ -96,8 +104,9 @@ def queue_endpoint(url: str) -> tuple[str, str]:
         raise ConfigError(
             f"QUEUE_URL {url!r} names no queue; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
         )
-    labels = (parts.hostname or "").split(".")
-    return endpoint, next((label for label in labels if _REGION.fullmatch(label)), _DEFAULT_REGION)
+    host = parts.hostname or ""
+    named = next((label for label in host.split(".") if _REGION.fullmatch(label)), "")
+    return endpoint, (named if host.endswith(_AWS) else region or named) or region or _DEFAULT_REGION
 
 
 def store_endpoint(url: str, bucket: str) -> str:

@@ -4,6 +4,7 @@ The demo does as a user does: it uploads and submits folders with the same comma
 reads the job records. It succeeds only if every sum is right and the killed worker's job resumed from a checkpoint.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from attrs import define, field
 
 from client.config.composition import open_environment
 from client.config.environment import Environment
-from client.config.settings import from_environ
+from client.config.settings import current_settings
 from client.config.variables import process_variables
 from client.views.demo_view import DemoView, open_view
 from lifecycle.checkpoint.restore import fetch_manifest, fill
@@ -44,7 +45,10 @@ SETTINGS: Final = {
     "LOG_FORMAT": "text",  # for people
     "METRICS_PORT": "0",  # two workers cannot share a port
 }
-CLOUD: Final = ("QUEUE_URL", "BUCKET", "PREFIX")
+CLOUD: Final = ("QUEUE_URL", "CLOUDFLARE_URL", "BUCKET", "PREFIX")
+NO_FILE: Final = {
+    "HOLDFAST_CONFIG": os.devnull
+}  # the settings file of the user, which may name a queue, is for --cloud
 
 
 def run(*, cloud: bool = False) -> int:
@@ -67,8 +71,8 @@ def run(*, cloud: bool = False) -> int:
     if cloud:
         variables["PREFIX"] = f"holdfast-demo-{uuid4().hex[:8]}"
     else:
-        variables |= dict.fromkeys(CLOUD, "")
-    env = open_environment(from_environ(variables, None))
+        variables |= dict.fromkeys(CLOUD, "") | NO_FILE
+    env = open_environment(current_settings(variables))
     folder = home / "local_jobs"
     for job in JOBS:
         (folder / job).mkdir(parents=True)

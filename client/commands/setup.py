@@ -4,6 +4,7 @@ import json
 
 from client.config.composition import open_admins
 from client.config.settings import Settings
+from client.config.settings_checks import check_bucket
 from client.operations.provisioning import carry_out, plan_steps, policies
 from client.views.prompt import confirm
 from lifecycle.errors import ConfigError
@@ -45,9 +46,10 @@ def print_policies(settings: Settings) -> int:
         0.
 
     Raises:
-        ConfigError: QUEUE_URL is not set.
+        ConfigError: QUEUE_URL or BUCKET is not set.
     """
     if not settings.is_cloud:
         raise ConfigError("QUEUE_URL is not set, and policies name a queue")
-    print(json.dumps(policies(settings.queue_url, settings.bucket), indent=2))
+    check_bucket(settings)
+    print(json.dumps(policies(settings.queue_url, settings.bucket, settings.host.aws_region), indent=2))
     return 0

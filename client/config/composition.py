@@ -17,6 +17,7 @@ from adapters.retry_listeners import RetryListeners
 from adapters.signing_queue import SigningQueue
 from client.config.environment import Environment
 from client.config.settings import SECRETS, Settings
+from client.config.settings_checks import check_bucket
 from client.config.variables import HEADERS
 from client.config.webhook_setup import notification_policy
 from lifecycle.key_layout import KeyLayout
@@ -39,6 +40,7 @@ def open_environment(settings: Settings) -> Environment:
     Raises:
         ConfigError: A setting is invalid.
     """
+    check_bucket(settings)
     clock = SystemClock()
     retries = RetryListeners()
     queue, store = _cloud(settings, clock, retries) if settings.is_cloud else _local(settings, clock)
@@ -72,7 +74,12 @@ def _cloud(settings: Settings, clock: Clock, retries: RetryListeners) -> tuple[J
     from adapters.retrying import RetryingQueue, RetryingStore
     from client.config.credential_sources import queue_credentials, store_credentials
 
-    queue = sqs.connect(url=settings.queue_url, credentials=queue_credentials(settings, clock), clock=clock)
+    queue = sqs.connect(
+        url=settings.queue_url,
+        credentials=queue_credentials(settings, clock),
+        clock=clock,
+        region=settings.host.aws_region,
+    )
     store = r2.connect(
         endpoint=settings.store_url,
         region=settings.store_region,
@@ -95,7 +102,13 @@ def open_admins(settings: Settings) -> "tuple[QueueAdmin, BucketAdmin]":
     from client.config.credential_sources import queue_credentials, store_credentials
 
     clock = SystemClock()
-    queues = queue_admin(url=settings.queue_url, credentials=queue_credentials(settings, clock), clock=clock)
+    check_bucket(settings)
+    queues = queue_admin(
+        url=settings.queue_url,
+        credentials=queue_credentials(settings, clock),
+        clock=clock,
+        region=settings.host.aws_region,
+    )
     bucket = bucket_admin(
         endpoint=settings.store_url,
         region=settings.store_region,

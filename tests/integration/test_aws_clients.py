@@ -125,8 +125,23 @@ def test_crt_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_queue_url_gives_endpoint_and_region(url: str, place: tuple[str, str]) -> None:
-    """Region and endpoint come from the URL alone, so an emulator's URL works unchanged."""
+    """Without a setting, region and endpoint come from the URL alone, so an emulator's URL works unchanged."""
     assert queue_endpoint(url) == place
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        ("http://127.0.0.1:5000/1/q", "eu-west-3"),
+        ("https://queue.internal.example/1/q", "eu-west-3"),
+        ("http://sqs.eu-west-1.localhost.example:4566/0/q", "eu-west-3"),
+        ("https://sqs.us-east-2.amazonaws.com/1/q", "us-east-2"),
+        ("https://vpce-0a-1b.sqs.us-gov-west-1.vpce.amazonaws.com/1/q", "us-gov-west-1"),
+    ],
+)
+def test_a_region_from_the_environment_signs_for_urls_without_one(url: str, region: str) -> None:
+    """AWS_REGION is the region of a queue whose host is not AWS's; AWS's own host names are never contradicted."""
+    assert queue_endpoint(url, "eu-west-3")[1] == region
 
 
 @pytest.mark.parametrize(
