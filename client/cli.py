@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from client.arguments import parser
+from client.views.output import complain, survive_any_encoding
 
 if TYPE_CHECKING:
     from client.config.environment import Environment
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 if something was not done, 2 for a wrong command line, 78 for wrong settings, credentials,
         queue or bucket.
     """
+    survive_any_encoding()
     args = parser().parse_args(argv)
     # A command reports its own errors on stderr. A worker has no command line to report to, and sets a lower level.
     logging.getLogger("holdfast").setLevel(logging.ERROR)
@@ -45,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = COMMANDS[args.command](args)
         sys.stdout.flush()  # so that a reader that has gone is noticed here, and not while the interpreter exits
     except ConfigError as error:
-        print(f"holdfast: {_line(error)}", file=sys.stderr)
+        complain(_line(error))
         return CONFIG
     except HoldfastError as error:
-        print(f"holdfast: {_line(error)}", file=sys.stderr)
+        complain(_line(error))
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        print(f"holdfast: {_line(error)}", file=sys.stderr)
+        complain(_line(error))
         return 1
     return code
 
@@ -82,7 +84,7 @@ def _env() -> "Environment":
 
 def _named(env: "Environment") -> "Environment":
     """Say on stderr, where it disturbs neither JSON nor a pipe, which queue and bucket the command works on."""
-    print(f"holdfast: {env.place}", file=sys.stderr)
+    complain(env.place)
     return env
 
 

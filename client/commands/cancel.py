@@ -1,11 +1,11 @@
 """`holdfast cancel JOB…`: cancel jobs, at once or at their owner's next heartbeat."""
 
-import sys
 from collections.abc import Sequence
 
 from client.config.environment import Environment
 from client.operations.job_control import apply_to_each, cancel
 from client.operations.notices import deliver_after_change
+from client.views.output import complain, say
 
 
 def run(env: Environment, jobs: Sequence[str]) -> int:
@@ -20,10 +20,10 @@ def run(env: Environment, jobs: Sequence[str]) -> int:
     problems = 0
     for result in apply_to_each(env, jobs, cancel):
         if result.problem is None:
-            print(f"{result.job}: {result.done}")
+            say(f"{result.job}: {result.done}")
         else:
-            print(f"holdfast: {result.job}: {result.problem}", file=sys.stderr)
+            complain(f"{result.job}: {result.problem}")
             problems += 1
     for line in deliver_after_change(env, jobs):
-        print(f"holdfast: {line}", file=sys.stderr)
+        complain(line)
     return int(bool(problems))

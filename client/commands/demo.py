@@ -23,6 +23,7 @@ from client.config.environment import Environment
 from client.config.settings import current_settings
 from client.config.variables import process_variables
 from client.views.demo_view import DemoView, open_view
+from client.views.output import say
 from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.job_record import JobRecord
 from lifecycle.record.record_store import StoredRecord
@@ -129,14 +130,14 @@ def print_results(env: Environment, killed: str | None) -> int:
         right += total == EXPECTED
         resumed = [a.resumed_step for a in stored.record.attempts if a.resumed_step] if stored else []
         history = "".join(f", resumed at step {step}" for step in resumed)
-        print(f"{job}: {f'{total:,}'.replace(',', ' ') if total is not None else 'no sum'}{history}")
+        say(f"{job}: {f'{total:,}'.replace(',', ' ') if total is not None else 'no sum'}{history}")
         if job == killed and not resumed:
-            print(f"{job}: its worker was killed, but it did not resume from a checkpoint")
+            say(f"{job}: its worker was killed, but it did not resume from a checkpoint")
             right -= 1
     if killed is None:
-        print("no worker was killed, so the demo proved nothing")
+        say("no worker was killed, so the demo proved nothing")
         return 1
-    print(f"{right} of {len(JOBS)} jobs completed with the right sum")
+    say(f"{right} of {len(JOBS)} jobs completed with the right sum")
     return int(right != len(JOBS))
 
 

@@ -1,11 +1,11 @@
 """`holdfast retry JOB…`: reopen failed or cancelled jobs, from their last checkpoint or from the start."""
 
-import sys
 from collections.abc import Sequence
 
 from client.config.environment import Environment
 from client.operations.job_control import apply_to_each, retry, retry_from_start
 from client.operations.notices import deliver_after_change
+from client.views.output import complain, say
 
 
 def run(env: Environment, jobs: Sequence[str], *, from_start: bool = False) -> int:
@@ -20,10 +20,10 @@ def run(env: Environment, jobs: Sequence[str], *, from_start: bool = False) -> i
     problems = 0
     for result in apply_to_each(env, jobs, retry_from_start if from_start else retry):
         if result.problem is None:
-            print(f"{result.job}: {result.done}")
+            say(f"{result.job}: {result.done}")
         else:
-            print(f"holdfast: {result.job}: {result.problem}", file=sys.stderr)
+            complain(f"{result.job}: {result.problem}")
             problems += 1
     for line in deliver_after_change(env, jobs):
-        print(f"holdfast: {line}", file=sys.stderr)
+        complain(line)
     return int(bool(problems))

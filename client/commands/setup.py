@@ -6,6 +6,7 @@ from client.config.composition import open_admins
 from client.config.settings import Settings
 from client.config.settings_checks import check_bucket
 from client.operations.provisioning import carry_out, plan_steps, policies
+from client.views.output import say
 from client.views.prompt import confirm
 from lifecycle.errors import ConfigError
 
@@ -20,14 +21,14 @@ def run(settings: Settings, *, yes: bool, dry_run: bool) -> int:
         ConfigError: The credentials are wrong or do not allow it, or there is no terminal to ask on.
     """
     if not settings.is_cloud:
-        print("QUEUE_URL is not set: the local queue and store need no setup")
+        say("QUEUE_URL is not set: the local queue and store need no setup")
         return 0
     queues, bucket = open_admins(settings)
     steps = plan_steps(queues, bucket, settings.lease)
     for step in steps:
-        print("\n".join(step.lines()))
+        say("\n".join(step.lines()))
     if not steps:
-        print(f"{queues.url} and the bucket {bucket.bucket} need no changes")
+        say(f"{queues.url} and the bucket {bucket.bucket} need no changes")
         return 0
     if dry_run:
         return 1
@@ -35,7 +36,7 @@ def run(settings: Settings, *, yes: bool, dry_run: bool) -> int:
         return 1
     for step in steps:
         carry_out(step, queues, bucket)
-        print(f"{step.subject}: done")
+        say(f"{step.subject}: done")
     return 0
 
 
@@ -51,5 +52,5 @@ def print_policies(settings: Settings) -> int:
     if not settings.is_cloud:
         raise ConfigError("QUEUE_URL is not set, and policies name a queue")
     check_bucket(settings)
-    print(json.dumps(policies(settings.queue_url, settings.bucket, settings.host.aws_region), indent=2))
+    say(json.dumps(policies(settings.queue_url, settings.bucket, settings.host.aws_region), indent=2))
     return 0

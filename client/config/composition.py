@@ -16,9 +16,9 @@ from adapters.local.clock import SystemClock
 from adapters.retry_listeners import RetryListeners
 from adapters.signing_queue import SigningQueue
 from client.config.environment import Environment
-from client.config.settings import SECRETS, Settings
+from client.config.settings import NAMES, Settings
 from client.config.settings_checks import check_bucket
-from client.config.variables import HEADERS
+from client.config.variables import CONFIG
 from client.config.webhook_setup import notification_policy
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.clock import Clock
@@ -167,7 +167,7 @@ def build_worker(
                 queue=env.queue,
                 store=env.store,
                 record_store=env.record_store,
-                runner=ProcessRunner(environment=settings.host.everything, withheld=(*SECRETS, *HEADERS)),
+                runner=ProcessRunner(environment=settings.host.everything, settings=(*NAMES, CONFIG)),
                 node=node,
                 clock=env.clock,
                 rng=random.SystemRandom(),

@@ -266,8 +266,6 @@ _DECLARED: Final[Mapping[str, Setting]] = {
 TABLE: Final = tuple(_DECLARED.values())
 """The declarations of all settings, in the order in which they are shown."""
 NAMES: Final = tuple(declared.name for declared in TABLE)
-SECRETS: Final = tuple(declared.name for declared in TABLE if declared.secret)
-"""Names of settings that no workload may see."""
 
 
 def from_environ(environ: Mapping[str, str], file: Path | None, *, own: Path | None = None) -> Settings:

@@ -12,8 +12,6 @@ from attrs import frozen
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-"""These hold a collector's token."""
 CONFIG: Final = "HOLDFAST_CONFIG"
 """Names the settings file; `--config` sets it, so that child processes read the same file."""
 REGIONS: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
