@@ -70,7 +70,7 @@ RUN /opt/holdfast/bin/python -I -c 'import boto3, bz2, ctypes, lzma, sqlite3, ss
 
 ENV HOLDFAST_HOME=/tmp/holdfast \
     WORK_DIR=/tmp/holdfast/work
-# workloads.toml and holdfast.toml are looked up in the working directory.
+# workloads.toml is looked up in the working directory, and holdfast.toml in /etc/holdfast.
 WORKDIR /etc/holdfast
 USER 10001:10001
 STOPSIGNAL SIGTERM

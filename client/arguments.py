@@ -12,9 +12,10 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="holdfast",
         description="Run long jobs to completion on machines that vanish without notice.",
-        epilog="Settings come from the environment or holdfast.toml; `holdfast settings` lists them.",
+        epilog="Settings come from the environment or a file, holdfast.toml; `holdfast settings` lists them.",
     )
     top.add_argument("--version", action="version", version=f"holdfast {__version__}")
+    _add_config(top, None)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="run five jobs on two workers, and kill one worker")
@@ -79,7 +80,15 @@ def parser() -> argparse.ArgumentParser:
         "settings",
     ):
         commands.choices[name].add_argument("--json", action="store_true", help="print JSON, one object per line")
+    for command in commands.choices.values():
+        _add_config(command, argparse.SUPPRESS)  # a default would hide the option before the command
     return top
+
+
+def _add_config(command: argparse.ArgumentParser, default: str | None) -> None:
+    command.add_argument(
+        "--config", metavar="FILE", type=Path, default=default, help="settings file to use instead of holdfast.toml"
+    )
 
 
 def _add_maintenance(commands: Any) -> None:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from client.arguments import parser
+from client.views.output import complain, survive_any_encoding
 
 if TYPE_CHECKING:
     from client.config.environment import Environment
@@ -32,19 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 if something was not done, 2 for a wrong command line, 78 for wrong settings, credentials,
         queue or bucket.
     """
+    survive_any_encoding()
     args = parser().parse_args(argv)
     # A command reports its own errors on stderr. A worker has no command line to report to, and sets a lower level.
     logging.getLogger("holdfast").setLevel(logging.ERROR)
     from lifecycle.errors import ConfigError, HoldfastError
 
     try:
+        if args.config:
+            from client.config.variables import choose_config
+
+            choose_config(args.config)
         code = COMMANDS[args.command](args)
         sys.stdout.flush()  # so that a reader that has gone is noticed here, and not while the interpreter exits
     except ConfigError as error:
-        print(f"holdfast: {_line(error)}", file=sys.stderr)
+        complain(_line(error))
         return CONFIG
     except HoldfastError as error:
-        print(f"holdfast: {_line(error)}", file=sys.stderr)
+        complain(_line(error))
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -52,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        print(f"holdfast: {_line(error)}", file=sys.stderr)
+        complain(_line(error))
         return 1
     return code
 
@@ -74,6 +80,12 @@ def _env() -> "Environment":
     from client.config.composition import open_environment
 
     return open_environment(_settings())
+
+
+def _named(env: "Environment") -> "Environment":
+    """Say on stderr, where it disturbs neither JSON nor a pipe, which queue and bucket the command works on."""
+    complain(env.place)
+    return env
 
 
 def _duration(option: str, text: str) -> timedelta:
@@ -224,7 +236,7 @@ def _run_status(args: argparse.Namespace) -> int:
         reverse=args.reverse,
         limit=args.limit,
     )
-    return status.run(_env(), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
+    return status.run(_named(_env()), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
 
 
 def _run_storage(args: argparse.Namespace) -> int:
@@ -239,7 +251,7 @@ def _run_submit(args: argparse.Namespace) -> int:
     requests = submit.read_requests(
         args.jobs, file=args.file, workload=args.workload, params=args.param, labels=args.label
     )
-    return submit.run(_env(), requests, as_json=args.json)
+    return submit.run(_named(_env()), requests, as_json=args.json)
 
 
 def _run_upload(args: argparse.Namespace) -> int:

@@ -26,9 +26,11 @@ def parse(text: str) -> timedelta:
 
 
 def show(duration: timedelta) -> str:
-    """Return *duration* as text, in the largest unit of which it is a whole number, so that `parse` reads it back."""
+    """Return *duration* as text, in the largest unit that divides it, or in half hours; `parse` reads it back."""
     seconds = duration.total_seconds()
     for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
         if seconds and seconds % size == 0:
             return f"{seconds // size:.0f}{unit}"
+        if unit == "h" and seconds > size and seconds % (size / 2) == 0:
+            return f"{seconds / size:.1f}{unit}"
     return f"{seconds:g}s"

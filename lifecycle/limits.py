@@ -29,7 +29,7 @@ class Limits:
     Attributes:
         lease: How long an owner may be silent before another worker takes over.
         heartbeat: Time between two renewals of the lease; at most a quarter of it.
-        max_running_time: How long an attempt runs before it pauses.
+        max_running_time: How long an attempt runs before it pauses; at most DELIVERY_LIMIT.
         state_saving_interval: Time between two snapshots, unless the job or its workload sets one.
         stop_grace: Time that a workload has to save and exit, and that a stopping worker has to release its job.
         max_failures: Failed attempts in a row without a new checkpoint after which the job has failed.
@@ -44,7 +44,7 @@ class Limits:
 
     lease: timedelta = timedelta(seconds=120)
     heartbeat: timedelta = timedelta(seconds=30)
-    max_running_time: timedelta = timedelta(hours=2)
+    max_running_time: timedelta = DELIVERY_LIMIT
     state_saving_interval: timedelta = timedelta(minutes=10)
     stop_grace: timedelta = timedelta(seconds=30)
     max_failures: int = 3

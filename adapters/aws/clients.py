@@ -4,8 +4,7 @@ boto3's defaults have changed three times: 1.36 added checksums that R2 refuses
 (https://developers.cloudflare.com/r2/examples/aws/boto3/), 1.44 changed the retry mode, and the CRT transfer client
 ignores the endpoint.
 
-`adapters.retrying` decides what is retried: *control* and *receive* clients send each request once. Only for *bulk*
-transfers, whose parts are safe to repeat one by one, does botocore retry.
+`adapters.retrier` decides what is retried: every client sends each request once.
 """
 
 import re
@@ -31,6 +30,7 @@ CALL_THREADS: Final = 8  # threads that send small requests through one client
 
 _CREATION_LOCK: Final = RLock()  # a boto3 session is not thread-safe
 _REGION: Final = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d{1,2}")
+_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _DEFAULT_REGION: Final = "us-east-1"  # for an emulator's queue: the signature needs a region, and none is checked
 
 
@@ -41,21 +41,19 @@ class ClientKind:
     Attributes:
         connect_s: Seconds to wait for a connection.
         read_s: Seconds to wait for the next bytes of a response.
-        attempts: Number of times that botocore sends a request.
         pool: Connections kept: one for each thread that shares the client, and two spare.
         signs_body: Hash bodies for the signature; over HTTPS this may be omitted.
     """
 
     connect_s: float
     read_s: float
-    attempts: int
     pool: int
     signs_body: bool = True
 
 
-CONTROL: Final = ClientKind(connect_s=3, read_s=8, attempts=1, pool=CALL_THREADS + 2)
-RECEIVE: Final = ClientKind(connect_s=3, read_s=30, attempts=1, pool=3)  # a long poll is silent for 20 s
-BULK: Final = ClientKind(connect_s=5, read_s=60, attempts=3, pool=TRANSFER_THREADS + CALL_THREADS + 2, signs_body=False)
+CONTROL: Final = ClientKind(connect_s=3, read_s=8, pool=CALL_THREADS + 2)
+RECEIVE: Final = ClientKind(connect_s=3, read_s=30, pool=3)  # a long poll is silent for 20 s
+BULK: Final = ClientKind(connect_s=5, read_s=60, pool=TRANSFER_THREADS + CALL_THREADS + 2, signs_body=False)
 
 
 @frozen(kw_only=True)
@@ -87,8 +85,15 @@ class CredentialProvider(Protocol):
 AnyCredentials = Credentials | CredentialProvider
 
 
-def queue_endpoint(url: str) -> tuple[str, str]:
-    """Return the endpoint and the region of a queue's URL; an emulator's URL has no region and gets a default.
+def queue_endpoint(url: str, region: str = "") -> tuple[str, str]:
+    """Return the endpoint and the region of a queue.
+
+    A host name of AWS says which region its queues are in, and no other can be right. For any other host it is
+    *region*, if given, or what looks like one in the name, or a default.
+
+    Args:
+        url: The queue's URL.
+        region: The value of AWS_REGION or AWS_DEFAULT_REGION; empty if neither is set.
 
     Raises:
         ConfigError: The URL is not that of a queue.
@@ -99,8 +104,9 @@ def queue_endpoint(url: str) -> tuple[str, str]:
         raise ConfigError(
             f"QUEUE_URL {url!r} names no queue; it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME"
         )
-    labels = (parts.hostname or "").split(".")
-    return endpoint, next((label for label in labels if _REGION.fullmatch(label)), _DEFAULT_REGION)
+    host = parts.hostname or ""
+    named = next((label for label in host.split(".") if _REGION.fullmatch(label)), "")
+    return endpoint, (named if host.endswith(_AWS) else region or named) or region or _DEFAULT_REGION
 
 
 def store_endpoint(url: str, bucket: str) -> str:
@@ -247,7 +253,7 @@ def _config(service: Service, kind: ClientKind, *, secure: bool) -> Config:
     config = Config(
         connect_timeout=kind.connect_s,
         read_timeout=kind.read_s,
-        retries={"mode": "standard", "total_max_attempts": kind.attempts},
+        retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=kind.pool,
         tcp_keepalive=True,
     )

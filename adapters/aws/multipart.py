@@ -7,9 +7,11 @@ https://developers.cloudflare.com/r2/objects/multipart-objects/
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from adapters.aws.error_mapping import S3, http_status, mapped_errors
+from adapters.retrier import PART, Retrier, retried
+from lifecycle.errors import HoldfastError
 from lifecycle.ports.store import Range
 from lifecycle.structured_log import StructuredLogger
 
@@ -25,20 +27,22 @@ class Assembly:
     """One multipart upload.
 
     Args:
-        client: Client that repeats requests.
+        client: Client for large requests.
         bucket: The bucket's name.
         key: Key of the object to write.
         is_absent: Return True if the store says that there is no such key.
+        retry: Retries each request of the upload.
     """
 
-    def __init__(self, client: "S3Client", *, bucket: str, key: str, is_absent: Callable[[str], bool]) -> None:
+    def __init__(
+        self, client: "S3Client", *, bucket: str, key: str, is_absent: Callable[[str], bool], retry: Retrier
+    ) -> None:
+        self.retry = retry
         self._client = client
         self._bucket = bucket
         self._key = key
         self._is_absent = is_absent
-        with mapped_errors(f"assemble {key}", S3):
-            upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
-        self._upload: Any = {"Bucket": bucket, "Key": key, "UploadId": upload}
+        self._upload: Any = {"Bucket": bucket, "Key": key, "UploadId": self._create()}
 
     def run(self, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
         """Write the object; return False, with nothing written, if the source of a part is absent."""
@@ -52,15 +56,24 @@ class Assembly:
                 self._abort()
         return is_complete
 
+    @retried(PART)
+    def _create(self) -> str:
+        with mapped_errors(f"assemble {self._key}", S3):
+            return self._client.create_multipart_upload(Bucket=self._bucket, Key=self._key)["UploadId"]
+
     def _part(self, number: int, part: Range | Callable[[], bytes]) -> Any:
         """Send or copy one part and return its entry; None if the source of a copy is absent."""
         if isinstance(part, Range):
             return self._copy(number, part)
-        content = part()
+        return self._send(number, part())
+
+    @retried(PART)
+    def _send(self, number: int, content: bytes) -> Any:
         with mapped_errors(f"upload part {number} of {self._key}", S3):
             etag = self._client.upload_part(**self._upload, PartNumber=number, Body=content)["ETag"]
         return {"PartNumber": number, "ETag": etag}
 
+    @retried(PART)
     def _copy(self, number: int, source: Range) -> Any:
         where: Any = {
             "CopySource": {"Bucket": self._bucket, "Key": source.key},
@@ -76,14 +89,20 @@ class Assembly:
                 raise
             return {"PartNumber": number, "ETag": copied["CopyPartResult"]["ETag"]}
 
+    @retried(PART)
     def _complete(self, uploaded: Sequence[Any]) -> bool:
         with mapped_errors(f"assemble {self._key}", S3):
             # Status 200 may be sent before the work is done; only the ETag at the end proves success.
             completed = self._client.complete_multipart_upload(**self._upload, MultipartUpload={"Parts": uploaded})
             return bool(completed["ETag"])
 
+    @retried(PART)
+    def _remove(self) -> None:
+        with mapped_errors(f"abort the upload of {self._key}", S3):
+            self._client.abort_multipart_upload(**self._upload)
+
     def _abort(self) -> None:
         try:
-            self._client.abort_multipart_upload(**self._upload)
-        except (BotoCoreError, ClientError) as error:
+            self._remove()
+        except HoldfastError as error:
             log.info("upload.not_aborted", key=self._key, error=str(error))

@@ -248,13 +248,19 @@ class SqsQueue:
                 return None
 
 
-def connect(*, url: str, credentials: AnyCredentials, clock: Clock) -> SqsQueue:
-    """Create an `SqsQueue` with clients of its own; nothing is sent. *url* gives the region and the endpoint.
+def connect(*, url: str, credentials: AnyCredentials, clock: Clock, region: str = "") -> SqsQueue:
+    """Create an `SqsQueue` with clients of its own; nothing is sent.
+
+    Args:
+        url: The queue's URL.
+        credentials: Credentials for the queue.
+        clock: Clock of this process.
+        region: Region for a URL that does not name its own; see `clients.queue_endpoint`.
 
     Raises:
         ConfigError: The URL or a key is invalid.
     """
-    endpoint, region = queue_endpoint(url)
+    endpoint, region = queue_endpoint(url, region)
     control, receiver = (
         lazy_client(SQS, kind, endpoint=endpoint, region=region, credentials=credentials) for kind in (CONTROL, RECEIVE)
     )

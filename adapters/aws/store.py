@@ -25,7 +25,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from boto3.s3.transfer import TransferConfig
+from boto3.s3.transfer import S3Transfer, TransferConfig
 from botocore.exceptions import ClientError
 
 from adapters.aws.clients import (
@@ -39,8 +39,11 @@ from adapters.aws.clients import (
 )
 from adapters.aws.error_mapping import S3, error_code, http_status, mapped_errors
 from adapters.aws.multipart import NOT_FOUND, Assembly
+from adapters.aws.retried_client import RetriedClient
 from adapters.aws.s3_http import S3Http, is_proxied
 from adapters.aws.s3_listing import parse_page
+from adapters.retrier import PART, Retrier, retried
+from adapters.retry_listeners import RetryListeners
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import Absent, Body, ListedObject, ObjectStore, Range, StoredObject, Version
@@ -72,9 +75,10 @@ class R2Store:
         small_http: Sends small puts, gets and listings once; None: *control* does, and *bulk* lists.
         large_http: Sends large puts once; None: *bulk* does.
         control: Client that sends once, for small objects.
-        bulk: Client with long time-outs that repeats requests, for large objects and calls that are safe to repeat.
+        bulk: Client with long time-outs, for large objects and calls that are safe to repeat.
         bucket: The bucket's name.
-        clock: Used for ages if the store sends no date.
+        clock: Used for ages if the store sends no date, and for the pauses between attempts.
+        listeners: Notified of each request within a call that is retried.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class R2Store:
         bulk: "S3Client",
         bucket: str,
         clock: Clock,
+        listeners: RetryListeners | None = None,
     ) -> None:
         self._small_http = small_http
         self._large_http = large_http
@@ -93,6 +98,7 @@ class R2Store:
         self._bulk = bulk
         self._bucket = bucket
         self._clock = clock
+        self.retry = Retrier("store", clock, listeners or RetryListeners())
         self._deletes_batches = True
 
     def get(self, key: str) -> StoredObject | None:
@@ -164,14 +170,17 @@ class R2Store:
         """See `ObjectStore.put_file`. Compares the size that arrived before it returns."""
         size_bytes = path.stat().st_size
         with mapped_errors(f"upload {key}", S3):
-            self._bulk.upload_file(str(path), self._bucket, key, Config=TRANSFER)
+            client: Any = RetriedClient(self._bulk, self.retry, f"upload {key}", S3)
+            settings: Any = TRANSFER  # the stubs give it another type
+            S3Transfer(client, settings).upload_file(str(path), self._bucket, key)
         stored_bytes = self._size_bytes(key)
         if stored_bytes != size_bytes:
             raise RetryableError(f"upload {key}: sent {size_bytes} bytes, but the store has {stored_bytes}")
 
     def assemble(self, key: str, parts: Sequence[Range | Callable[[], bytes]]) -> bool:
         """See `ObjectStore.assemble`. A multipart upload that fails is aborted."""
-        return Assembly(self._bulk, bucket=self._bucket, key=key, is_absent=self._is_absent).run(parts)
+        upload = Assembly(self._bulk, bucket=self._bucket, key=key, is_absent=self._is_absent, retry=self.retry)
+        return upload.run(parts)
 
     def list(self, prefix: str) -> Iterator[ListedObject]:
         """See `ObjectStore.list`. Fetches pages of up to 1000 keys; R2 charges each like a write."""
@@ -246,6 +255,7 @@ class R2Store:
         """Return True if the store answers "no such key", and not just 404."""
         return self.get_range(Range(key, 0, 1)) is None
 
+    @retried(PART)
     def _size_bytes(self, key: str) -> int | None:
         """Return the object's size; None if the object or the bucket is absent."""
         with mapped_errors(f"look at {key}", S3):
@@ -294,7 +304,14 @@ def _require_whole(response: Mapping[str, Any], content: bytes, key: str) -> Non
 
 
 def connect(
-    *, endpoint: str, region: str, credentials: AnyCredentials, bucket: str, clock: Clock, certificates: str = ""
+    *,
+    endpoint: str,
+    region: str,
+    credentials: AnyCredentials,
+    bucket: str,
+    clock: Clock,
+    certificates: str = "",
+    listeners: RetryListeners | None = None,
 ) -> R2Store:
     """Create an `R2Store` with clients of its own; nothing is sent.
 
@@ -305,6 +322,7 @@ def connect(
         bucket: Name of the bucket.
         clock: Clock of this process.
         certificates: Value of REQUESTS_CA_BUNDLE; see `clients.ca_bundle`.
+        listeners: Notified of each request within a call that is retried.
 
     Raises:
         ConfigError: The endpoint, the bucket's name or a key is invalid.
@@ -326,7 +344,15 @@ def connect(
             )
             for kind in (CONTROL, BULK)
         )
-    return R2Store(small_http=small_http, large_http=large_http, control=control, bulk=bulk, bucket=bucket, clock=clock)
+    return R2Store(
+        small_http=small_http,
+        large_http=large_http,
+        control=control,
+        bulk=bulk,
+        bucket=bucket,
+        clock=clock,
+        listeners=listeners,
+    )
 
 
 if TYPE_CHECKING:

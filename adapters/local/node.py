@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
+from adapters.retrier import Retrier
 from adapters.salad.node import SaladNode
 from lifecycle.ports.node import Node
 from lifecycle.structured_log import StructuredLogger
@@ -34,16 +35,17 @@ class LocalNode:
         """See `Node.set_deletion_cost`. Does nothing."""
 
 
-def this_node(*, kind: str, salad_machine_id: str = "") -> Node:
+def this_node(*, kind: str, salad_machine_id: str = "", retry: Retrier) -> Node:
     """Return the node that this process runs on, with a name of its own: MACHINE-PID-RANDOM.
 
     Args:
         kind: The operator's name for this type of machine; empty if not set.
         salad_machine_id: The machine's id on SaladCloud, which sets SALAD_MACHINE_ID; empty on any other host.
+        retry: Retries calls to the platform.
     """
     suffix = f"{os.getpid()}-{secrets.token_hex(3)}"
     if salad_machine_id:
-        return SaladNode(f"{salad_machine_id}-{suffix}", kind)
+        return SaladNode(f"{salad_machine_id}-{suffix}", kind, retry=retry)
     return LocalNode(f"{socket.gethostname()}-{suffix}", kind)
 
 

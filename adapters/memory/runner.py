@@ -254,11 +254,11 @@ class FakeWorkload:
             self._save()
 
     def _chat(self) -> None:
-        log = self._launch.dirs.checkpoint / "chat.log"
-        with log.open("ab") as file:
+        path = self._launch.dirs.checkpoint / "chat.log"
+        with path.open("ab") as file:
             file.write(b"step %d\n" % self._step)
         now_ns = int(self._clock.monotonic() * 1e9)
-        os.utime(log, ns=(now_ns, now_ns))
+        os.utime(path, ns=(now_ns, now_ns))
 
     def _is_due(self) -> bool:
         if self._silent:

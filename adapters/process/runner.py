@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from adapters.process.files_in_use import files_in_use
+from adapters.process.inherited_environment import inherited_environment
 from adapters.process.process_tree import become_subreaper, end_inherited, find
 from adapters.process.progress import ProgressLines, number, read_json, read_progress, whole
 from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, TAIL_BYTES, tail
@@ -56,24 +57,23 @@ MAX_ARGUMENT_BYTES: Final = (
     128 << 10
 ) - 1  # MAX_ARG_STRLEN less the NUL: https://man7.org/linux/man-pages/man2/execve.2.html
 KILLED: Final = 128 + signal.SIGKILL
-SECRET_PREFIXES: Final = ("AWS_", "CLOUDFLARE_")  # variables with the worker's credentials
 
 
 class ProcessRunner:
     """Starts workloads as processes.
 
     Args:
-        environment: Environment variables of this process, which workloads inherit.
+        environment: Environment variables of this process; workloads inherit those that are surely no secrets.
         python: Interpreter that replaces `{python}` in a command and runs the process supervisor.
-        withheld: Names of variables that workloads do not get, besides those with a prefix in SECRET_PREFIXES.
+        settings: Names of Holdfast's own settings, which workloads do not inherit either.
     """
 
     def __init__(
-        self, *, environment: Mapping[str, str], python: str = sys.executable, withheld: Iterable[str] = ()
+        self, *, environment: Mapping[str, str], python: str = sys.executable, settings: Iterable[str] = ()
     ) -> None:
         self._inherited = environment
         self._python = python
-        self._withheld = frozenset(withheld)
+        self._settings = frozenset(settings)
 
     def start(self, launch: Launch) -> RunningWorkload:
         """See `WorkloadRunner.start`."""
@@ -139,11 +139,7 @@ class ProcessRunner:
 
     def _environment(self, launch: Launch, params: Path) -> dict[str, str]:
         dirs = launch.dirs
-        inherited = {
-            name: value
-            for name, value in self._inherited.items()
-            if not name.startswith(SECRET_PREFIXES) and name not in self._withheld
-        }
+        inherited = inherited_environment(self._inherited, launch.workload.pass_environment, settings=self._settings)
         return {
             **inherited,
             "TMPDIR": str(dirs.temporary),

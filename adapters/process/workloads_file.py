@@ -15,7 +15,7 @@ from typing import Any, Final
 from lifecycle.checkpoint.manifest import AREAS, is_safe_path
 from lifecycle.durations import parse
 from lifecycle.errors import ConfigError
-from lifecycle.ports.runner import EXIT_CODES, ExitMeaning, StopScope, Workload
+from lifecycle.ports.runner import EXIT_CODES, ExitMeaning, PassedVariables, StopScope, Workload
 from lifecycle.record.message import SERIES_SUM
 
 BUILT_IN: Final = Workload(
@@ -36,7 +36,7 @@ def load(path: Path | None) -> dict[str, Workload]:
     if path is None:
         return {BUILT_IN.name: BUILT_IN}
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     offered = {BUILT_IN.name: BUILT_IN}
@@ -81,6 +81,14 @@ def _environment(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise TypeError("is not a table of strings")
     return value
+
+
+def _passed(value: object) -> PassedVariables:
+    is_strict = isinstance(value, dict)
+    names = value.get("only") if isinstance(value, dict) and value.keys() == {"only"} else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and name and "=" not in name for name in names):
+        raise TypeError('is neither a list of names of variables nor { only = ["PATH", "HOME"] }')
+    return PassedVariables(tuple(names), is_strict)
 
 
 def _signal(value: Any) -> str:
@@ -164,6 +172,7 @@ def _total(value: object) -> str:
 READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "command": _words,
     "environment": _environment,
+    "pass_environment": _passed,
     "stop_signal": _signal,
     "stop": _stop,
     "grace": _duration,

@@ -4,6 +4,7 @@ The core logs through the standard library (`lifecycle.structured_log`); structl
 the root handler, so libraries' lines have the same form.
 """
 
+import io
 import logging
 import sys
 import threading
@@ -167,7 +168,25 @@ def _is_environmental(error: BaseException) -> bool:
 
 def _text(*, colors: bool) -> list[Any]:
     # Not rich's tracebacks: they show the values of variables, and break lines within a secret.
-    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+    return [
+        _without_control_characters,
+        structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_plain_traceback),
+    ]
+
+
+def _without_control_characters(_: object, __: str, line: Line) -> Line:
+    """Replace control characters in all texts: some come from workloads and messages, and could steer the terminal."""
+    return {name: _printable(value) if isinstance(value, str) else value for name, value in line.items()}
+
+
+def _plain_traceback(out: TextIO, error: Any) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    out.write("\n".join(map(_printable, text.getvalue().split("\n"))))
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(char if char.isprintable() else " " for char in text)
 
 
 def _json() -> list[Any]:

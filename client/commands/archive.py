@@ -1,7 +1,6 @@
 """`holdfast archive`: move the records of jobs that have been over for long out of the live set."""
 
 import json
-import sys
 from datetime import timedelta
 from itertools import islice
 from typing import Final
@@ -11,6 +10,7 @@ from client.operations.archiving import ArchiveResult, archive_batch, is_ripe
 from client.records.database import cache_path
 from client.records.query import Query
 from client.records.record_index import RecordIndex
+from client.views.output import complain, say
 from client.views.progress import progress_bar
 from client.views.text import format_size
 from lifecycle.errors import ConfigError
@@ -50,9 +50,9 @@ def run(env: Environment, *, older: timedelta, dry_run: bool, as_json: bool) -> 
                     result.gone[record.state] += 1
                     advance(1)
                     if as_json:
-                        print(json.dumps({"job": record.job, "state": record.state, "archived": not dry_run}))
+                        say(json.dumps({"job": record.job, "state": record.state, "archived": not dry_run}))
     for problem in result.problems:
-        print(f"holdfast: {problem}", file=sys.stderr)
+        complain(problem)
     if not as_json:
         _print_summary(result, dry_run=dry_run)
     return int(bool(result.problems))
@@ -62,4 +62,4 @@ def _print_summary(result: ArchiveResult, *, dry_run: bool) -> None:
     states = ", ".join(f"{count} {state}" for state, count in result.gone.most_common())
     size = f", in {format_size(result.size_bytes)}" if result.size_bytes else ""
     verb = "would be archived" if dry_run else "archived"
-    print(f"{result.gone.total()} jobs {verb}{size}{': ' if states else ''}{states}")
+    say(f"{result.gone.total()} jobs {verb}{size}{': ' if states else ''}{states}")

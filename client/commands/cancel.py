@@ -1,12 +1,12 @@
 """`holdfast cancel JOB…`: cancel jobs, at once or at their owner's next heartbeat."""
 
-import sys
 from collections.abc import Sequence
 
 from client.config.environment import Environment
 from client.operations.job_control import apply_to_each, cancel
 from client.operations.notices import deliver_after_change
 from client.views.action_results import print_results
+from client.views.output import complain
 
 
 def run(env: Environment, jobs: Sequence[str]) -> int:
@@ -20,5 +20,5 @@ def run(env: Environment, jobs: Sequence[str]) -> int:
     """
     exit_code = print_results(apply_to_each(env, jobs, cancel))
     for line in deliver_after_change(env, jobs):
-        print(f"holdfast: {line}", file=sys.stderr)
+        complain(line)
     return exit_code

@@ -3,13 +3,13 @@
 import importlib.util
 import secrets
 import socket
-import sys
 from collections.abc import Sequence
 from typing import Final
 
 from client.config.environment import Environment
 from client.records.database import cache_path
 from client.records.record_index import RecordIndex
+from client.views.output import complain, say
 from lifecycle.errors import ConfigError, PermanentError
 
 NEEDED: Final = ("starlette", "jinja2", "uvicorn")
@@ -64,9 +64,9 @@ def run(env: Environment, *, host: str, port: int, token: str | None, names: Seq
     rules = SecurityRules(names_of(host, names), any_address=not is_loopback(host), token=token)
     with _listen(host, port) as listening, RecordIndex(env, cache_path(env)) as index:
         printed = shown or (token and "$DASHBOARD_TOKEN")  # never print a secret of the settings
-        print(f"the dashboard is at {_address(host, listening, printed)}", flush=True)
+        say(f"the dashboard is at {_address(host, listening, printed)}", flush=True)
         if not is_loopback(host):
-            print("holdfast: traffic is not encrypted: use a proxy with TLS, or a tunnel", file=sys.stderr)
+            complain("traffic is not encrypted: use a proxy with TLS, or a tunnel")
         refresher = Refresher(env, index)
         serve(make_app(refresher, rules), refresher, listening, stop_s=STOP_S)
     return 0

@@ -4,6 +4,7 @@ The demo does as a user does: it uploads and submits folders with the same comma
 reads the job records. It succeeds only if every sum is right and the killed worker's job resumed from a checkpoint.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,10 @@ from attrs import define, field, frozen
 
 from client.config.composition import open_environment
 from client.config.environment import Environment
-from client.config.settings import from_environ
+from client.config.settings import current_settings
 from client.config.variables import process_variables
 from client.views.demo_view import DemoView, JobRow, open_view
+from client.views.output import say
 from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.job_record import JobRecord
 from lifecycle.record.record_store import StoredRecord
@@ -56,7 +58,10 @@ To try next:
   holdfast status          all jobs
   holdfast show {job}       the story of the job whose worker was killed
 and read docs/workloads.md to run a program of your own."""
-CLOUD: Final = ("QUEUE_URL", "BUCKET", "PREFIX")
+CLOUD: Final = ("QUEUE_URL", "CLOUDFLARE_URL", "BUCKET", "PREFIX")
+NO_FILE: Final = {
+    "HOLDFAST_CONFIG": os.devnull
+}  # the settings file of the user, which may name a queue, is for --cloud
 
 
 def run(*, cloud: bool = False) -> int:
@@ -79,8 +84,8 @@ def run(*, cloud: bool = False) -> int:
     if cloud:
         variables["PREFIX"] = f"holdfast-demo-{uuid4().hex[:8]}"
     else:
-        variables |= dict.fromkeys(CLOUD, "")
-    env = open_environment(from_environ(variables, None))
+        variables |= dict.fromkeys(CLOUD, "") | NO_FILE
+    env = open_environment(current_settings(variables))
     folder = home / "local_jobs"
     for job in JOBS:
         (folder / job).mkdir(parents=True)
@@ -189,23 +194,23 @@ def choose_victim(records: Iterable[JobRecord]) -> JobRecord | None:
 def print_results(env: Environment, killed: Kill | None) -> int:
     """Print each job's sum and history, and what to try next; return the exit code."""
     right = 0
-    print()
+    say()
     for job in JOBS:
         stored = env.record_store.read(env.layout.job(job).record)
         total = read_sum(env, stored)
         right += total == EXPECTED
         resumed = [a.resumed_step for a in stored.record.attempts if a.resumed_step] if stored else []
         history = "".join(f", resumed at step {step:,}" for step in resumed)
-        print(f"{job}: {f'{total:,}' if total is not None else 'no sum'}{history}")
+        say(f"{job}: {f'{total:,}' if total is not None else 'no sum'}{history}")
         if killed and job == killed.job and not resumed:
-            print(f"{job}: its worker was killed, but it did not resume from a checkpoint")
+            say(f"{job}: its worker was killed, but it did not resume from a checkpoint")
             right -= 1
     if killed is None:
-        print("no worker was killed, so the demo proved nothing")
+        say("no worker was killed, so the demo proved nothing")
         return 1
-    print(f"{right} of {len(JOBS)} jobs completed with the right sum")
+    say(f"{right} of {len(JOBS)} jobs completed with the right sum")
     if right == len(JOBS):
-        print(NEXT.format(home=shown(env.settings.home), job=killed.job))
+        say(NEXT.format(home=shown(env.settings.home), job=killed.job))
     return int(right != len(JOBS))
 
 

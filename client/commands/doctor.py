@@ -12,6 +12,7 @@ from client.operations.installation_checks import check_disk, check_packages, ch
 from client.operations.queue_checks import check_queue
 from client.operations.store_checks import check_store
 from client.views.check_result import CheckResult
+from client.views.output import say
 
 
 def run(env: Environment, *, as_json: bool) -> int:
@@ -25,11 +26,11 @@ def run(env: Environment, *, as_json: bool) -> int:
         problems += result.ok is False
         if as_json:
             shown = {"what": result.subject, "ok": result.ok, "said": result.finding, "remedy": result.remedy}
-            print(json.dumps(shown))
+            say(json.dumps(shown))
         else:
-            print(result.line(), flush=True)
+            say(result.line(), flush=True)
     if not as_json:
-        print("no problems found" if not problems else f"{problems} problem{'s' if problems > 1 else ''} found")
+        say("no problems found" if not problems else f"{problems} problem{'s' if problems > 1 else ''} found")
     return int(bool(problems))
 
 

@@ -1,12 +1,12 @@
 """`holdfast download DIR`: download outputs and logs, and verify each byte."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from client.config.environment import Environment
 from client.operations.downloading import fetch_all, finish_trees, plan_downloads
 from client.records.reader import read_all
+from client.views.output import complain, say
 from client.views.progress import progress_bar
 from client.views.text import format_size
 
@@ -30,11 +30,11 @@ def run(env: Environment, directory: Path, jobs: Sequence[str], *, state: bool) 
         received, failures = fetch_all(plan.fetches, advance)
     omitted, unfinished = finish_trees(plan.trees)
     for link in omitted:
-        print(f"holdfast: {link}: left out, because it leads out of the folder", file=sys.stderr)
+        complain(f"{link}: left out, because it leads out of the folder")
     problems = [*plan.problems, *failures, *unfinished]
     for problem in problems:
-        print(f"holdfast: {problem}", file=sys.stderr)
+        complain(problem)
     completed = sum(one.stored is not None and one.stored.record.result is not None for one in found)
     files = len(plan.fetches) - len(failures)
-    print(f"{completed} completed jobs, {files} files, {format_size(received)} downloaded, in {directory}")
+    say(f"{completed} completed jobs, {files} files, {format_size(received)} downloaded, in {directory}")
     return int(bool(problems))

@@ -5,6 +5,7 @@ import time
 
 from client.config.settings import current_settings
 from client.config.worker_files import health_problem
+from client.views.output import say
 from lifecycle.errors import ConfigError
 
 
@@ -18,7 +19,7 @@ def main() -> int:
         problem = health_problem(current_settings(), now=time.time())
     except ConfigError as error:
         problem = str(error)
-    print(problem or "alive")
+    say(problem or "alive")
     return int(problem is not None)
 
 

@@ -11,6 +11,7 @@ from attrs import define, field
 from client.config.environment import Environment
 from client.records.attempt_logs import HEAD_FIELDS, LogObject, console_segments, event_logs
 from client.records.reader import read_job
+from client.views.output import plain_output, say
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.key_layout import is_job_id
 
@@ -102,13 +103,14 @@ class LogPrinter:
     def _print(self, epoch: int, new: str) -> None:
         if not self.console:
             for line in new.splitlines():
-                print(_format_event(line))
+                say(_format_event(line))
             return
         if epoch != self._attempt:
             if self._line_open:
-                print()
-            print(f"--- attempt {epoch} ---")
+                say()
+            say(f"--- attempt {epoch} ---")
             self._attempt, self._line_open = epoch, False
+        new = plain_output(new)
         sys.stdout.write(new)
         self._line_open = not new.endswith("\n") if new else self._line_open
 

@@ -3,6 +3,7 @@
 from typing import Final
 
 from client.config.environment import Environment
+from client.views.output import say
 from client.views.progress import progress_bar
 from client.views.prompt import confirm
 from client.views.text import format_size
@@ -38,7 +39,7 @@ def purge_storage(env: Environment, *, yes: bool) -> int:
                 batch = keys[start : start + DELETE_BATCH]
                 env.store.delete(batch)
                 advance(len(batch))
-    print(f"deleted {len(listed)} objects, {size}")
+    say(f"deleted {len(listed)} objects, {size}")
     return 0
 
 
@@ -49,5 +50,5 @@ def purge_queue(env: Environment, *, yes: bool) -> int:
     if not (yes or confirm(f"delete all messages (about {total})?")):
         return 1
     env.queue.purge()
-    print("queue purged; unfinished jobs keep their records: `holdfast reconcile --older 0` sends new messages")
+    say("queue purged; unfinished jobs keep their records: `holdfast reconcile --older 0` sends new messages")
     return 0

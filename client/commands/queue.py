@@ -3,6 +3,7 @@
 import json
 
 from client.config.environment import Environment
+from client.views.output import say
 
 
 def run(env: Environment, *, as_json: bool) -> int:
@@ -13,7 +14,7 @@ def run(env: Environment, *, as_json: bool) -> int:
     """
     depth = env.queue.depth()
     if as_json:
-        print(json.dumps({"available": depth.available, "in_flight": depth.in_flight, "delayed": depth.delayed}))
+        say(json.dumps({"available": depth.available, "in_flight": depth.in_flight, "delayed": depth.delayed}))
     else:
-        print(f"{depth.available} available, {depth.in_flight} in flight, {depth.delayed} delayed (approximately)")
+        say(f"{depth.available} available, {depth.in_flight} in flight, {depth.delayed} delayed (approximately)")
     return 0

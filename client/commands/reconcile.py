@@ -1,7 +1,6 @@
 """`holdfast reconcile`: send a message for each unfinished job that has none, and deliver waiting notices."""
 
 import json
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -9,6 +8,7 @@ from client.config.environment import Environment
 from client.operations.notices import deliver_notices, rejections, summary
 from client.operations.reconciliation import AnnouncedJob, find_pending, send_missing
 from client.records.reader import read_all
+from client.views.output import complain, say
 from lifecycle.record.record_store import StoredRecord
 
 
@@ -21,12 +21,12 @@ def run(env: Environment, *, older: timedelta, dry_run: bool, as_json: bool) -> 
     backlog = find_pending(env, read_all(env), older, dry_run=dry_run)
     problems = len(backlog.problems)
     for problem in backlog.problems:
-        print(f"holdfast: {problem}", file=sys.stderr)
+        complain(problem)
     for announced in _announced(env, backlog.missing, dry_run=dry_run):
         problems += announced.problem is not None
         _print_announced(announced, dry_run=dry_run, as_json=as_json)
     if not as_json:
-        print(f"{len(backlog.missing)} jobs had no fresh message")
+        say(f"{len(backlog.missing)} jobs had no fresh message")
     problems += _deliver(env, backlog.undelivered, dry_run=dry_run, as_json=as_json)
     return int(bool(problems))
 
@@ -40,28 +40,28 @@ def _announced(env: Environment, missing: Sequence[StoredRecord], *, dry_run: bo
 def _print_announced(announced: AnnouncedJob, *, dry_run: bool, as_json: bool) -> None:
     job, problem = announced.job, announced.problem
     if as_json:
-        print(json.dumps({"job": job, "sent": not (dry_run or problem), "problem": problem}))
+        say(json.dumps({"job": job, "sent": not (dry_run or problem), "problem": problem}))
     elif problem:
-        print(f"holdfast: {job}: no message sent: {problem}", file=sys.stderr)
+        complain(f"{job}: no message sent: {problem}")
     else:
-        print(f"{job}: {'needs a message' if dry_run else 'message sent'}")
+        say(f"{job}: {'needs a message' if dry_run else 'message sent'}")
 
 
 def _deliver(env: Environment, jobs: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     """Deliver the notices of *jobs*; return the number of jobs for which that failed."""
     if dry_run:
         for job in [] if as_json else jobs:
-            print(f"{job}: has undelivered state changes")
+            say(f"{job}: has undelivered state changes")
         return 0
     results = deliver_notices(env, jobs)
     for line in rejections(results):
-        print(f"holdfast: {line}", file=sys.stderr)
+        complain(line)
     for one in results:
         if as_json:
-            print(json.dumps({"job": one.job, "told": one.delivered, "left": one.left, "problem": one.problem}))
+            say(json.dumps({"job": one.job, "told": one.delivered, "left": one.left, "problem": one.problem}))
         elif one.delivered:
-            print(f"{one.job}: {one.delivered} state changes delivered")
+            say(f"{one.job}: {one.delivered} state changes delivered")
     left = [one for one in results if one.problem]
     if left and not as_json:
-        print(f"holdfast: {summary(left)}", file=sys.stderr)
+        complain(summary(left))
     return len(left)

@@ -5,7 +5,6 @@ The report is made from the records alone, so it costs as much as `status`.
 
 import csv
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,6 +16,7 @@ from client.records.database import cache_path
 from client.records.query import Query
 from client.records.reader import Lookup
 from client.records.record_index import RecordIndex
+from client.views.output import complain, say
 from client.views.plot import as_svg
 from client.views.progress import progress_bar
 from client.views.report import GROUPINGS, HOUR_S, ReportLine, add_up
@@ -25,6 +25,7 @@ from client.views.text import printable
 from client.views.time_accounting import CAUSES
 from lifecycle.errors import ConfigError
 
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # first characters
 LIST_PRICES: Final = RequestPrices()
 
 
@@ -72,17 +73,17 @@ def run(  # noqa: PLR0913 - one argument per option
         records = (found.stored.record for found in jobs if found.stored)
         lines = add_up(records, by=by, hourly_prices=hourly_prices)
     if file:
-        with file.open("w", newline="") as out:
+        with file.open("w", newline="", encoding="utf-8") as out:
             write_csv(lines, out, request_prices)
     if plot:
-        plot.write_text(as_svg([(line.name, line.time) for line in lines]))
+        plot.write_text(as_svg([(line.name, line.time) for line in lines]), encoding="utf-8")
     if as_json:
         for line in lines:
-            print(json.dumps(line.as_object(request_prices)))
+            say(json.dumps(line.as_object(request_prices)))
     else:
         print_table(lines, request_prices, with_cost=bool(hourly_prices))
     for problem in problems:
-        print(f"holdfast: {problem}", file=sys.stderr)
+        complain(problem)
     return int(bool(problems))
 
 
@@ -111,15 +112,24 @@ def print_table(lines: Sequence[ReportLine], prices: RequestPrices, *, with_cost
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         _, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join((row[0].ljust(widths[0]), *rest)).rstrip())
-    print(
+        say("  ".join((row[0].ljust(widths[0]), *rest)).rstrip())
+    say(
         f"control/job: calls to queue and bucket, estimated from the records, at ${prices.queue:g} per million to"
         f" the queue, ${prices.write:g} that write or list, ${prices.read:g} that read"
     )
 
 
 def write_csv(lines: Sequence[ReportLine], out: TextIO, prices: RequestPrices) -> None:
-    """Write the objects of `--json` as CSV, with a header."""
+    """Write the objects of `--json` as CSV, with a header; no text is a formula for a spreadsheet."""
     writer = csv.DictWriter(out, list(ReportLine("").as_object(prices)))
     writer.writeheader()
-    writer.writerows(line.as_object(prices) for line in lines)
+    for line in lines:
+        writer.writerow({name: _literal(value) for name, value in line.as_object(prices).items()})
+
+
+def _literal(value: object) -> object:
+    """Return *value*; a text that a spreadsheet would take for a formula, after an apostrophe.
+
+    See https://owasp.org/www-community/attacks/CSV_Injection.
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

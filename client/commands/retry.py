@@ -1,12 +1,12 @@
 """`holdfast retry JOB…`: reopen failed or cancelled jobs, from their last checkpoint or from the start."""
 
-import sys
 from collections.abc import Sequence
 
 from client.config.environment import Environment
 from client.operations.job_control import apply_to_each, retry, retry_from_start
 from client.operations.notices import deliver_after_change
 from client.views.action_results import print_results
+from client.views.output import complain
 
 
 def run(env: Environment, jobs: Sequence[str], *, from_start: bool = False) -> int:
@@ -20,5 +20,5 @@ def run(env: Environment, jobs: Sequence[str], *, from_start: bool = False) -> i
     """
     exit_code = print_results(apply_to_each(env, jobs, retry_from_start if from_start else retry))
     for line in deliver_after_change(env, jobs):
-        print(f"holdfast: {line}", file=sys.stderr)
+        complain(line)
     return exit_code

@@ -3,6 +3,7 @@
 import json
 
 from client.config.settings import Settings
+from client.views.output import say
 
 
 def run(settings: Settings, *, as_json: bool) -> int:
@@ -13,7 +14,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
     """
     for name, value, origin, meaning in settings.rows():
         if as_json:
-            print(json.dumps({"name": name, "value": value, "origin": origin, "meaning": meaning}))
+            say(json.dumps({"name": name, "value": value, "origin": origin, "meaning": meaning}))
         else:
-            print(f"{name:<22} {value or '-':<28} {origin:<14} {meaning}")
+            say(f"{name:<22} {value or '-':<28} {origin:<14} {meaning}")
     return 0

@@ -4,7 +4,9 @@ import json
 
 from client.config.composition import open_admins
 from client.config.settings import Settings
+from client.config.settings_checks import check_bucket
 from client.operations.provisioning import carry_out, plan_steps, policies
+from client.views.output import say
 from client.views.prompt import confirm
 from lifecycle.errors import ConfigError
 
@@ -19,14 +21,14 @@ def run(settings: Settings, *, yes: bool, dry_run: bool) -> int:
         ConfigError: The credentials are wrong or do not allow it, or there is no terminal to ask on.
     """
     if not settings.is_cloud:
-        print("QUEUE_URL is not set: the local queue and store need no setup")
+        say("QUEUE_URL is not set: the local queue and store need no setup")
         return 0
     queues, bucket = open_admins(settings)
     steps = plan_steps(queues, bucket, settings.lease)
     for step in steps:
-        print("\n".join(step.lines()))
+        say("\n".join(step.lines()))
     if not steps:
-        print(f"{queues.url} and the bucket {bucket.bucket} need no changes")
+        say(f"{queues.url} and the bucket {bucket.bucket} need no changes")
         return 0
     if dry_run:
         return 1
@@ -34,7 +36,7 @@ def run(settings: Settings, *, yes: bool, dry_run: bool) -> int:
         return 1
     for step in steps:
         carry_out(step, queues, bucket)
-        print(f"{step.subject}: done")
+        say(f"{step.subject}: done")
     return 0
 
 
@@ -45,9 +47,10 @@ def print_policies(settings: Settings) -> int:
         0.
 
     Raises:
-        ConfigError: QUEUE_URL is not set.
+        ConfigError: QUEUE_URL or BUCKET is not set.
     """
     if not settings.is_cloud:
         raise ConfigError("QUEUE_URL is not set, and policies name a queue")
-    print(json.dumps(policies(settings.queue_url, settings.bucket), indent=2))
+    check_bucket(settings)
+    say(json.dumps(policies(settings.queue_url, settings.bucket, settings.host.aws_region), indent=2))
     return 0

@@ -1,7 +1,6 @@
 """`holdfast show JOB`: show one job: its state, its attempts, where its time went, and all events in order."""
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,8 +11,9 @@ from client.records.attempt_logs import HEAD_FIELDS, read_events
 from client.records.estimates import is_stale
 from client.records.reader import read_job
 from client.views.job_json import job_object
+from client.views.output import complain, say
 from client.views.request_costs import RequestPrices, attempt_requests, job_requests
-from client.views.text import format_duration, format_size, printable
+from client.views.text import format_duration, format_size
 from client.views.time_accounting import CAUSES, AttemptTime, attempt_times, job_time
 from client.views.timeline import Event, timeline
 from lifecycle.job_record import CheckpointRef, JobRecord
@@ -28,14 +28,14 @@ def run(env: Environment, job: str, *, as_json: bool) -> int:
     """
     found = read_job(env, job)
     if found.stored is None:
-        print(f"holdfast: {found.problem}", file=sys.stderr)
+        complain(found.problem or found.job)
         return 1
     events = timeline(found.stored.record, read_events(env, job))
     if as_json:
-        print(json.dumps(as_object(found.stored, events)))
+        say(json.dumps(as_object(found.stored, events)))
         return 0
     for line in lines(found.stored, events):
-        print(printable(line))
+        say(line)
     return 0
 
 

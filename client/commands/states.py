@@ -35,7 +35,7 @@ def run(*, write: Path | None = None, as_json: bool = False, diagram: bool = Fal
             }
             sys.stdout.write(f"{json.dumps(row)}\n")
     elif write:
-        write.write_text(document())
+        write.write_text(document(), encoding="utf-8")
     else:
         sys.stdout.write(f"{mermaid()}\n\n{mermaid_attempt()}\n" if diagram else document())
     return 0

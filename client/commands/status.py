@@ -16,6 +16,7 @@ from client.records.estimates import eta_s, is_stale
 from client.records.query import Query
 from client.records.record_index import RecordIndex
 from client.views.job_json import job_object, seconds_since
+from client.views.output import complain, say
 from client.views.progress import progress_bar
 from client.views.text import format_duration, format_size, printable
 from lifecycle.errors import RetryableError
@@ -72,12 +73,12 @@ def run(
             index.refresh(advance)
         if as_json:
             for one in _records(index, wanted, problems):
-                print(json.dumps(job_object(one)))
+                say(json.dumps(job_object(one)))
         else:
             _print_table(index, wanted, problems)
         problems += index.problems()
     for problem in problems:
-        print(f"holdfast: {problem}", file=sys.stderr)
+        complain(problem)
     return int(bool(problems))
 
 
@@ -123,8 +124,8 @@ def _print_table(index: Jobs, wanted: Query, problems: list[str]) -> None:
         widths = [max(map(len, column)) for column in zip(*first, strict=True)]
         shown = [number for number, _ in enumerate(COLUMNS) if any(row[number] for row in first[1:])]
         for row in chain(first, found):
-            print("  ".join(row[number].ljust(widths[number]) for number in shown).rstrip())
-    print(summary(index, wanted))
+            say("  ".join(row[number].ljust(widths[number]) for number in shown).rstrip())
+    say(summary(index, wanted))
 
 
 def summary(index: Jobs, wanted: Query) -> str:

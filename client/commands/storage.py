@@ -7,6 +7,7 @@ from typing import Final
 from attrs import define, field
 
 from client.config.environment import Environment
+from client.views.output import say
 from client.views.text import format_size
 
 KINDS: Final = ("input", "checkpoints", "output", "log", "other")
@@ -38,17 +39,17 @@ def run(env: Environment, *, as_json: bool) -> int:
     """
     objects = total = 0
     if not as_json:
-        print(f"{'job':<28} {'objects':>8} {'changed':>10}  " + " ".join(f"{kind:>12}" for kind in KINDS))
+        say(f"{'job':<28} {'objects':>8} {'changed':>10}  " + " ".join(f"{kind:>12}" for kind in KINDS))
     for use in use_by_job(env):
         objects += use.objects
         total += sum(use.bytes.values())
         if as_json:
-            print(json.dumps({"job": use.job, "objects": use.objects, "age_s": use.age_s, "bytes": use.bytes}))
+            say(json.dumps({"job": use.job, "objects": use.objects, "age_s": use.age_s, "bytes": use.bytes}))
         else:
             sizes = " ".join(f"{format_size(use.bytes[kind]):>12}" for kind in KINDS)
-            print(f"{use.job:<28} {use.objects:>8} {_ago(use.age_s):>10}  {sizes}")
+            say(f"{use.job:<28} {use.objects:>8} {_ago(use.age_s):>10}  {sizes}")
     if not as_json:
-        print(f"{objects} objects, {format_size(total)}, in {env.bucket or env.settings.home}")
+        say(f"{objects} objects, {format_size(total)}, in {env.bucket or env.settings.home}")
     return 0
 
 

@@ -14,6 +14,7 @@ from client.config.environment import Environment
 from client.operations.inputs import job_folders
 from client.operations.submission import FAILED, NOT_ANNOUNCED, OUTCOMES, JobRequest, SubmitResult, submit
 from client.records.query import parse_label
+from client.views.output import complain, say
 from client.views.progress import progress_bar
 from lifecycle.errors import ConfigError, PermanentError
 from lifecycle.key_layout import is_job_id
@@ -43,17 +44,17 @@ def run(env: Environment, requests: Sequence[JobRequest], *, as_json: bool) -> i
                 _print_result(result, as_json=as_json)
     finally:
         if not as_json and counts:
-            print(", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]))
+            say(", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]))
         if counts[FAILED] or counts[NOT_ANNOUNCED]:
-            print(f"holdfast: {REMEDY}", file=sys.stderr)
+            complain(f"{REMEDY}")
     return int(bool(counts[FAILED] or counts[NOT_ANNOUNCED]))
 
 
 def _print_result(result: SubmitResult, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"job": result.job, "outcome": result.outcome, "reason": result.reason}))
+        say(json.dumps({"job": result.job, "outcome": result.outcome, "reason": result.reason}))
     elif result.reason:
-        print(f"{result.job}: {result.outcome}: {result.reason}", file=sys.stderr)
+        say(f"{result.job}: {result.outcome}: {result.reason}", file=sys.stderr)
 
 
 def read_requests(
@@ -88,7 +89,7 @@ def read_requests(
             raise ConfigError(f"{request.job} is requested twice with different work: nothing was submitted")
     for job, times in Counter(request.job for request in requests).items():
         if times > 1:
-            print(f"{job}: requested {times} times, submitted once", file=sys.stderr)
+            say(f"{job}: requested {times} times, submitted once", file=sys.stderr)
     return list(unique.values())
 
 

@@ -1,10 +1,10 @@
 """`holdfast upload DIR`: upload inputs; each sub-folder of DIR is a job, and its files are the job's input."""
 
-import sys
 from pathlib import Path
 
 from client.config.environment import Environment
 from client.operations.inputs import plan_uploads, upload_files
+from client.views.output import complain, say
 from client.views.progress import progress_bar
 
 
@@ -24,10 +24,10 @@ def run(env: Environment, directory: Path, *, force: bool = False) -> int:
     """
     plan = plan_uploads(env, directory, force=force)
     for problem in plan.problems:
-        print(f"holdfast: {problem}", file=sys.stderr)
+        complain(problem)
     with progress_bar("uploading", sum(one.size_bytes for one in plan.uploads)) as advance:
         failures = upload_files(env, plan.uploads, advance)
     for failure in failures:
-        print(f"holdfast: {failure}", file=sys.stderr)
-    print(f"uploaded {len(plan.uploads) - len(failures)} files of {plan.jobs} jobs")
+        complain(failure)
+    say(f"uploaded {len(plan.uploads) - len(failures)} files of {plan.jobs} jobs")
     return int(bool(plan.problems or failures))

@@ -1,11 +1,11 @@
 """`holdfast verify JOB…`: read checkpoints and results back, and verify each byte."""
 
-import sys
 from collections.abc import Sequence
 from typing import Final
 
 from client.config.environment import Environment
 from client.records.reader import Lookup, read_all
+from client.views.output import complain, say
 from client.views.progress import progress_bar
 from client.views.text import format_size
 from lifecycle.checkpoint.restore import fetch_manifest, verify
@@ -24,14 +24,14 @@ def run(env: Environment, jobs: Sequence[str]) -> int:
     problems = 0
     for found in read_all(env, jobs):
         if found.stored is None:
-            print(f"holdfast: {found.problem}", file=sys.stderr)
+            complain(found.problem or found.job)
             problems += 1
             continue
         for kind, ref in _refs(found):
             try:
-                print(f"{found.job}: {kind} {ref.seq} is intact: {_verify(env, ref)}")
+                say(f"{found.job}: {kind} {ref.seq} is intact: {_verify(env, ref)}")
             except HoldfastError as error:
-                print(f"holdfast: {found.job}: {kind} {ref.seq}: {error}", file=sys.stderr)
+                complain(f"{found.job}: {kind} {ref.seq}: {error}")
                 problems += 1
     return int(bool(problems))
 

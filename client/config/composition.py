@@ -16,8 +16,9 @@ from adapters.local.clock import SystemClock
 from adapters.retry_listeners import RetryListeners
 from adapters.signing_queue import SigningQueue
 from client.config.environment import Environment
-from client.config.settings import SECRETS, Settings
-from client.config.variables import HEADERS
+from client.config.settings import NAMES, Settings
+from client.config.settings_checks import check_bucket
+from client.config.variables import CONFIG
 from client.config.webhook_setup import notification_policy
 from lifecycle.key_layout import KeyLayout
 from lifecycle.ports.clock import Clock
@@ -39,6 +40,7 @@ def open_environment(settings: Settings) -> Environment:
     Raises:
         ConfigError: A setting is invalid.
     """
+    check_bucket(settings)
     clock = SystemClock()
     retries = RetryListeners()
     queue, store = _cloud(settings, clock, retries) if settings.is_cloud else _local(settings, clock)
@@ -72,7 +74,12 @@ def _cloud(settings: Settings, clock: Clock, retries: RetryListeners) -> tuple[J
     from adapters.retrying import RetryingQueue, RetryingStore
     from client.config.credential_sources import queue_credentials, store_credentials
 
-    queue = sqs.connect(url=settings.queue_url, credentials=queue_credentials(settings, clock), clock=clock)
+    queue = sqs.connect(
+        url=settings.queue_url,
+        credentials=queue_credentials(settings, clock),
+        clock=clock,
+        region=settings.host.aws_region,
+    )
     store = r2.connect(
         endpoint=settings.store_url,
         region=settings.store_region,
@@ -80,6 +87,7 @@ def _cloud(settings: Settings, clock: Clock, retries: RetryListeners) -> tuple[J
         bucket=settings.bucket,
         clock=clock,
         certificates=settings.host.ca_bundle,
+        listeners=retries,
     )
     return RetryingQueue(queue, clock, retries), RetryingStore(store, clock, retries)
 
@@ -94,12 +102,19 @@ def open_admins(settings: Settings) -> "tuple[QueueAdmin, BucketAdmin]":
     from client.config.credential_sources import queue_credentials, store_credentials
 
     clock = SystemClock()
-    queues = queue_admin(url=settings.queue_url, credentials=queue_credentials(settings, clock))
+    check_bucket(settings)
+    queues = queue_admin(
+        url=settings.queue_url,
+        credentials=queue_credentials(settings, clock),
+        clock=clock,
+        region=settings.host.aws_region,
+    )
     bucket = bucket_admin(
         endpoint=settings.store_url,
         region=settings.store_region,
         bucket=settings.bucket,
         credentials=store_credentials(settings, clock),
+        clock=clock,
     )
     return queues, bucket
 
@@ -125,6 +140,7 @@ def build_worker(
     """
     from adapters.local.node import this_node
     from adapters.process.runner import ProcessRunner
+    from adapters.retrier import Retrier
     from client.config.telemetry_setup import set_up_telemetry
     from client.config.trace_setup import tracing
     from client.config.worker_files import ALIVE, own_directory, touch
@@ -133,7 +149,11 @@ def build_worker(
     from lifecycle.attempt.worker import Worker
 
     settings = env.settings
-    node = this_node(kind=settings.node_kind, salad_machine_id=settings.host.salad_machine_id)
+    node = this_node(
+        kind=settings.node_kind,
+        salad_machine_id=settings.host.salad_machine_id,
+        retry=Retrier("node", env.clock, env.retries),
+    )
     observers = set_up_telemetry(env, node)
     limits = evolve(
         env.limits,
@@ -147,7 +167,7 @@ def build_worker(
                 queue=env.queue,
                 store=env.store,
                 record_store=env.record_store,
-                runner=ProcessRunner(environment=settings.host.everything, withheld=(*SECRETS, *HEADERS)),
+                runner=ProcessRunner(environment=settings.host.everything, settings=(*NAMES, CONFIG)),
                 node=node,
                 clock=env.clock,
                 rng=random.SystemRandom(),

@@ -26,6 +26,7 @@ class Setting:
         meaning: Its meaning, for people.
         secret: Its value must not be shown.
         unset: The typed value of an empty text.
+        trusted: It runs programs or says where keys are sent, so it is not taken from a file that was merely found.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Setting:
     meaning: str
     secret: bool = False
     unset: Any = ""
+    trusted: bool = False
 
     def read(self, text: str, origin: str) -> Any:
         """Parse *text*.
@@ -53,6 +55,8 @@ class Setting:
             return show(value)
         if isinstance(value, tuple):
             return ",".join(value)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
         text = "" if value is None else str(value)
         return mask(text) if self.secret and text else text
 
@@ -62,14 +66,14 @@ def setting(name: str, parse: Callable[[str], Any], default: str, meaning: str, 
     return field(metadata={Setting: Setting(name, parse, default, meaning, **more)})
 
 
-def secret(name: str, parse: Callable[[str], Any], meaning: str) -> Any:
+def secret(name: str, parse: Callable[[str], Any], meaning: str, **more: Any) -> Any:
     """Declare a secret without a default."""
-    return setting(name, parse, "", meaning, secret=True)
+    return setting(name, parse, "", meaning, secret=True, **more)
 
 
-def optional_path(name: str, meaning: str) -> Any:
+def optional_path(name: str, meaning: str, **more: Any) -> Any:
     """Declare a path that is None if it is not set."""
-    return setting(name, parse_path, "", meaning, unset=None)
+    return setting(name, parse_path, "", meaning, unset=None, **more)
 
 
 def mask(secret: str) -> str:

@@ -40,3 +40,11 @@ class Environment:
     limits: Limits
     retries: RetryListeners = field(factory=RetryListeners)
     notification_policy: NotificationPolicy | None = None
+
+    @property
+    def place(self) -> str:
+        """The queue and the bucket, or the folder, that this environment works on, for people."""
+        under = f", prefix {self.layout.prefix}" if self.layout.prefix else ""
+        if not self.settings.is_cloud:
+            return f"local files in {self.settings.home}{under}"
+        return f"queue {self.settings.queue_url}, bucket {self.bucket} at {self.settings.store_url}{under}"

@@ -17,6 +17,8 @@ from lifecycle.states import State
 
 SHIFTS: Final = {"": 0, "K": 10, "M": 20, "G": 30}
 LAST_PORT: Final = 65535
+MOST_DIGITS: Final = 15
+FLAGS: Final = {"yes": True, "no": False}
 SHORTEST_KEY: Final = 16  # characters
 
 
@@ -103,24 +105,36 @@ def parse_positive_duration(text: str) -> timedelta:
 
 def parse_count(text: str) -> int:
     """Parse a whole number from 1 on."""
-    if not text.isdigit() or int(text) < 1:
+    if not _is_number(text) or int(text) < 1:
         raise ValueError("is not a whole number from 1 on")
     return int(text)
 
 
+def parse_flag(text: str) -> bool:
+    """Parse yes or no."""
+    if text.lower() not in FLAGS:
+        raise ValueError("is neither yes nor no")
+    return FLAGS[text.lower()]
+
+
 def parse_port(text: str) -> int:
     """Parse a TCP port."""
-    if not text.isascii() or not text.isdigit() or int(text) > LAST_PORT:
+    if not _is_number(text) or int(text) > LAST_PORT:
         raise ValueError(f"is not a port from 0 to {LAST_PORT}")
     return int(text)
 
 
 def parse_rate(text: str) -> int:
     """Parse a number of bytes per second, such as 500K or 20M."""
-    found = re.fullmatch(r"(\d+)\s*([KMG]?)i?B?(?:/s)?", text.strip(), re.IGNORECASE)
+    found = re.fullmatch(rf"(\d{{1,{MOST_DIGITS}}})\s*([KMG]?)i?B?(?:/s)?", text.strip(), re.IGNORECASE)
     if not found:
         raise ValueError("is not a number of bytes, such as 500K or 20M")
     return int(found[1]) << SHIFTS[found[2].upper()]
+
+
+def _is_number(text: str) -> bool:
+    """Return True if *text* is a whole number that `int` can read."""
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

@@ -1,4 +1,4 @@
-"""Settings, read from the environment first, then from `holdfast.toml`, otherwise with their defaults.
+"""Settings, read from the environment first, then from a settings file, otherwise with their defaults.
 
 `Settings` is the one list of them: each attribute is parsed, printed by `holdfast settings` with its origin, and
 documented from its declaration. Code uses typed attributes and never sees a setting's name.
@@ -17,6 +17,7 @@ from client.config.parsers import (
     one_of,
     parse_count,
     parse_duration,
+    parse_flag,
     parse_path,
     parse_port,
     parse_positive_duration,
@@ -29,17 +30,18 @@ from client.config.parsers import (
     parse_webhook_key,
     parse_webhook_url,
 )
+from client.config.settings_checks import check_settings, untrusted
 from client.config.settings_file import read_settings_file
-from client.config.variables import HostVariables, host_variables, process_variables
+from client.config.variables import CONFIG, HostVariables, host_variables, process_variables
 from lifecycle.durations import show
 from lifecycle.errors import ConfigError
-from lifecycle.limits import Limits
+from lifecycle.limits import DELIVERY_LIMIT, Limits
 from lifecycle.record.signing import Signer
 from lifecycle.states import State
 
 FILE: Final = "holdfast.toml"
-HEARTBEATS_PER_LEASE: Final = 4
-LONGEST_LEASE: Final = timedelta(hours=12)
+SYSTEM_FILE: Final = Path("/etc/holdfast") / FILE
+"""The settings file of an image, or of all users of a machine; used if the user has none."""
 
 
 @frozen(kw_only=True, repr=False)
@@ -52,7 +54,7 @@ class Settings:
     """
 
     queue_url: str = setting(
-        "QUEUE_URL", parse_url, "", "the SQS queue (unset: everything runs on files in HOLDFAST_HOME)"
+        "QUEUE_URL", parse_url, "", "the SQS queue (unset: everything runs on files in HOLDFAST_HOME)", trusted=True
     )
     aws_id: str = setting("AWS_ID", parse_text, "", "access key id for SQS")
     aws_key: str = secret("AWS_KEY", parse_text, "secret access key for SQS")
@@ -62,9 +64,11 @@ class Settings:
         "file with short-lived keys for SQS, read again before they expire; replaces the three above",
     )
     aws_credentials_command: str = secret(
-        "AWS_CREDENTIALS_COMMAND", parse_text, "command that prints such keys; replaces the file"
+        "AWS_CREDENTIALS_COMMAND", parse_text, "command that prints such keys; replaces the file", trusted=True
     )
-    store_url: str = setting("CLOUDFLARE_URL", parse_url, "", "R2 endpoint, or that of another S3-compatible store")
+    store_url: str = setting(
+        "CLOUDFLARE_URL", parse_url, "", "R2 endpoint, or that of another S3-compatible store", trusted=True
+    )
     store_region: str = setting("CLOUDFLARE_REGION", parse_text, "auto", "region of the store")
     store_id: str = setting("CLOUDFLARE_ID", parse_text, "", "access key id for the store")
     store_key: str = secret("CLOUDFLARE_KEY", parse_text, "secret access key for the store")
@@ -73,7 +77,7 @@ class Settings:
         "CLOUDFLARE_CREDENTIALS_FILE", "file with short-lived keys for the store, as for SQS"
     )
     store_credentials_command: str = secret(
-        "CLOUDFLARE_CREDENTIALS_COMMAND", parse_text, "command that prints such keys"
+        "CLOUDFLARE_CREDENTIALS_COMMAND", parse_text, "command that prints such keys", trusted=True
     )
     bucket: str = setting("BUCKET", parse_text, "", "the bucket")
     prefix: str = setting("PREFIX", parse_prefix, "", "key prefix of all jobs")
@@ -89,8 +93,8 @@ class Settings:
     max_running_time: timedelta = setting(
         "MAX_RUNNING_TIME",
         parse_positive_duration,
-        "2h",
-        "how long an attempt runs before it pauses; never longer than 11 h 30 min",
+        show(DELIVERY_LIMIT),
+        "how long an attempt runs before it pauses; at most 11.5h, because of the queue's 12-hour limit",
     )
     state_saving_interval: timedelta = setting(
         "STATE_SAVING_INTERVAL",
@@ -141,7 +145,9 @@ class Settings:
     job_signing_key_other: str = secret(
         "JOB_SIGNING_KEY_OTHER", parse_signing_key, "second key that is accepted during a key change"
     )
-    webhook_url: str = secret("WEBHOOK_URL", parse_webhook_url, "webhook endpoint for state changes (unset: disabled)")
+    webhook_url: str = secret(
+        "WEBHOOK_URL", parse_webhook_url, "webhook endpoint for state changes (unset: disabled)", trusted=True
+    )
     webhook_key: str = secret("WEBHOOK_KEY", parse_webhook_key, "key that signs webhooks")
     webhook_key_previous: str = secret(
         "WEBHOOK_KEY_PREVIOUS", parse_webhook_key, "previous key, which also signs webhooks during a key change"
@@ -157,7 +163,14 @@ class Settings:
     holdfast_home: Path = setting("HOLDFAST_HOME", parse_path, ".holdfast", "folder of the local queue and store")
     configured_work_dir: Path | None = optional_path("WORK_DIR", "folder in which jobs run (unset: HOLDFAST_HOME/work)")
     configured_workloads: Path | None = optional_path(
-        "WORKLOADS", "workloads file (unset: workloads.toml, if it exists in the current folder)"
+        "WORKLOADS", "workloads file (unset: workloads.toml, if it exists in the current folder)", trusted=True
+    )
+    allow_http: bool = setting(
+        "ALLOW_HTTP",
+        parse_flag,
+        "no",
+        "yes: keys and data may be sent to other hosts over http, which anyone on the way can read",
+        trusted=True,
     )
     origins: Mapping[str, str]
     host: HostVariables
@@ -253,78 +266,64 @@ _DECLARED: Final[Mapping[str, Setting]] = {
 TABLE: Final = tuple(_DECLARED.values())
 """The declarations of all settings, in the order in which they are shown."""
 NAMES: Final = tuple(declared.name for declared in TABLE)
-SECRETS: Final = tuple(declared.name for declared in TABLE if declared.secret)
-"""Names of settings that no workload may see."""
 
 
-def from_environ(environ: Mapping[str, str], file: Path | None) -> Settings:
+def from_environ(environ: Mapping[str, str], file: Path | None, *, own: Path | None = None) -> Settings:
     """Read the settings.
 
     Args:
         environ: Environment variables; an empty value counts as unset.
-        file: A `holdfast.toml`, used if it exists; None: only the environment.
+        file: A `holdfast.toml` that was found, in the current folder; used if it exists. It may have come with a
+            download, so settings that are marked `trusted` are not taken from it. None: there is none.
+        own: A settings file that the user chose, which comes after *file*; used if it exists. None: there is none.
 
     Raises:
         ConfigError: A setting is invalid or missing; the message names it and its origin, in one line.
     """
-    written = read_settings_file(file, NAMES) if file and file.exists() else {}
+    if file and own and file.exists() and own.exists() and file.samefile(own):
+        file = None
+    found = read_settings_file(file, NAMES) if file and file.exists() else {}
+    chosen = read_settings_file(own, NAMES) if own and own.exists() else {}
     values: dict[str, Any] = {}
     origins = {}
     for attribute, declared in _DECLARED.items():
         name, text, origin = declared.name, declared.default, "default"
         if environ.get(name):
             text, origin = environ[name], "environment"
-        elif name in written:
-            text, origin = written[name], str(file)
+        elif name in found:
+            text, origin = found[name], str(file)
+            if declared.trusted:
+                raise ConfigError(untrusted(name, origin, own))
+        elif name in chosen:
+            text, origin = chosen[name], str(own)
         values[attribute] = declared.read(text, origin)
         origins[name] = origin
     settings = Settings(**values, origins=origins, host=host_variables(environ))
-    _check(settings)
+    check_settings(settings, NAMES)
     return settings
 
 
-def current_settings() -> Settings:
-    """Read the settings of this process, from its environment and from `holdfast.toml` in the current folder.
+def current_settings(variables: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of this process.
+
+    They come from its environment and from the file that `--config` or HOLDFAST_CONFIG names; otherwise from
+    `holdfast.toml` in the current folder and then from the one in the user's own configuration folder or in
+    `/etc/holdfast`.
+
+    Args:
+        variables: Environment variables; None: those of this process.
 
     Raises:
-        ConfigError: A setting is invalid or missing.
+        ConfigError: A setting is invalid or missing, or the file that was named does not exist.
     """
-    return from_environ(process_variables(), Path(FILE))
-
-
-def _check(settings: Settings) -> None:
-    """Check the settings against each other.
-
-    Raises:
-        ConfigError: Some settings contradict others, or are missing.
-    """
-    if settings.is_cloud:
-        _check_cloud(settings)
-    if settings.job_signing_key_other and not settings.job_signing_key:
-        raise ConfigError("JOB_SIGNING_KEY_OTHER is set, so JOB_SIGNING_KEY must be set too: it is the one that signs")
-    if settings.webhook_url and not settings.webhook_key:
-        raise ConfigError("WEBHOOK_URL is set, so WEBHOOK_KEY must be set too: it signs what is sent there")
-    lease, heartbeat, origins = settings.lease, settings.heartbeat, settings.origins
-    if heartbeat * HEARTBEATS_PER_LEASE > lease:
-        raise ConfigError(
-            f"HEARTBEAT={show(heartbeat)} must be at most a quarter of LEASE={show(lease)}, "
-            "so that a missed heartbeat does not lose the lease "
-            f"(from {origins['HEARTBEAT']} and {origins['LEASE']})"
+    environ = process_variables() if variables is None else variables
+    host = host_variables(environ)
+    if not host.config:
+        usual = host.config_dir / FILE
+        return from_environ(
+            environ, Path(FILE), own=SYSTEM_FILE if SYSTEM_FILE.exists() and not usual.exists() else usual
         )
-    if lease >= LONGEST_LEASE:
-        raise ConfigError(
-            f"LEASE={show(lease)} must be shorter than 12h, the longest time for which SQS hides a message "
-            f"(from {origins['LEASE']})"
-        )
-
-
-def _check_cloud(settings: Settings) -> None:
-    missing = {
-        *settings.queue_keys.missing(),
-        *settings.store_keys.missing(),
-        *(["CLOUDFLARE_URL"] if not settings.store_url else []),
-        *(["BUCKET"] if not settings.bucket else []),
-    }
-    if missing:
-        names = ", ".join(name for name in NAMES if name in missing)
-        raise ConfigError(f"QUEUE_URL is set, so {names} must be set too")
+    chosen = Path(host.config)
+    if not chosen.exists():
+        raise ConfigError(f"{CONFIG}={host.config}: there is no such file")
+    return from_environ(environ, None, own=chosen)

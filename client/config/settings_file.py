@@ -18,7 +18,7 @@ def read_settings_file(file: Path, known: Collection[str]) -> dict[str, str]:
         ConfigError: The file cannot be read, or has a name that is no setting.
     """
     try:
-        table = tomllib.loads(file.read_text())
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     if isinstance(table.get("holdfast"), dict):

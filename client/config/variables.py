@@ -12,8 +12,10 @@ from attrs import frozen
 
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-"""These hold a collector's token."""
+CONFIG: Final = "HOLDFAST_CONFIG"
+"""Names the settings file; `--config` sets it, so that child processes read the same file."""
+REGIONS: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""AWS's own variables for the region, the first first."""
 
 
 @frozen(kw_only=True)
@@ -39,14 +41,20 @@ class HostVariables:
 
     Attributes:
         everything: All variables, for the environments of child processes.
+        config: HOLDFAST_CONFIG, the settings file that the user chose; empty if not set.
+        aws_region: AWS_REGION, otherwise AWS_DEFAULT_REGION; empty if neither is set.
         xdg_cache_home: XDG_CACHE_HOME; empty if not set.
+        xdg_config_home: XDG_CONFIG_HOME; empty if not set.
         salad_machine_id: SALAD_MACHINE_ID, set on SaladCloud; empty elsewhere.
         ca_bundle: REQUESTS_CA_BUNDLE, a file or folder of CA certificates; empty if not set.
         traces: OpenTelemetry's variables.
     """
 
     everything: Mapping[str, str]
+    config: str = ""
+    aws_region: str = ""
     xdg_cache_home: str = ""
+    xdg_config_home: str = ""
     salad_machine_id: str = ""
     ca_bundle: str = ""
     traces: TraceVariables = TraceVariables()
@@ -55,6 +63,16 @@ class HostVariables:
     def cache_dir(self) -> Path:
         """The user's cache folder."""
         return Path(self.xdg_cache_home) if self.xdg_cache_home else Path.home() / ".cache"
+
+    @property
+    def config_dir(self) -> Path:
+        """The user's folder of Holdfast's configuration."""
+        return (Path(self.xdg_config_home) if self.xdg_config_home else Path.home() / ".config") / "holdfast"
+
+
+def choose_config(file: Path) -> None:
+    """Make *file* the settings file of this process and its children."""
+    os.environ[CONFIG] = str(file.absolute())
 
 
 def process_variables() -> dict[str, str]:
@@ -67,7 +85,10 @@ def host_variables(variables: Mapping[str, str]) -> HostVariables:
     disabled = variables.get("OTEL_SDK_DISABLED", "").lower() == "true"
     return HostVariables(
         everything=dict(variables),
+        config=variables.get(CONFIG, ""),
+        aws_region=next((variables[name] for name in REGIONS if variables.get(name)), ""),
         xdg_cache_home=variables.get("XDG_CACHE_HOME", ""),
+        xdg_config_home=variables.get("XDG_CONFIG_HOME", ""),
         salad_machine_id=variables.get("SALAD_MACHINE_ID", ""),
         ca_bundle=variables.get("REQUESTS_CA_BUNDLE", ""),
         traces=TraceVariables(

@@ -6,10 +6,9 @@ A change to a job without an owner starts a new epoch, so a node that was only p
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from attrs import frozen
-
 from client.config.environment import Environment
 from client.operations.notices import add_notice
+from client.views.action_results import ActionResult
 from lifecycle.attempt.salad_demo import STATE
 from lifecycle.errors import ConfigError, HoldfastError, IllegalTransitionError, PermanentError, RetryableError
 from lifecycle.job_record import JobRecord
@@ -26,21 +25,6 @@ TRIES: Final = 10  # an owner writes once per heartbeat, so a few are enough
 
 JobAction = Callable[[Environment, str], str]
 """Changes one job, and returns what was done, for people."""
-
-
-@frozen
-class ActionResult:
-    """The result of an action on one job.
-
-    Attributes:
-        job: The job's id.
-        done: What was done; None if nothing was.
-        problem: Why nothing was done; None if something was.
-    """
-
-    job: str
-    done: str | None = None
-    problem: str | None = None
 
 
 def apply_to_each(env: Environment, jobs: Sequence[str], action: JobAction) -> Iterator[ActionResult]:

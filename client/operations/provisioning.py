@@ -77,7 +77,9 @@ def _queue_steps(queues: QueueAdmin, lease: timedelta) -> Iterator[ProvisioningS
         "ReceiveMessageWaitTimeSeconds": str(LONG_POLL_S),
     }
     if redrive is None:
-        wanted["RedrivePolicy"] = _redrive(arn_of(queues.url, dead_letter_name(queues.name)), MAX_RECEIVES)
+        wanted["RedrivePolicy"] = _redrive(
+            arn_of(queues.url, dead_letter_name(queues.name), queues.region), MAX_RECEIVES
+        )
     elif redrive[1] < MAX_RECEIVES:
         wanted["RedrivePolicy"] = _redrive(redrive[0], MAX_RECEIVES)
     yield from _differences(queues.name, found, wanted)
@@ -131,9 +133,8 @@ def dead_letter_name(name: str) -> str:
     return f"{stem}{DEAD_LETTER_SUFFIX}{FIFO_SUFFIX if stem != name else ''}"
 
 
-def arn_of(url: str, name: str) -> str:
-    """Return the ARN of the queue *name* in the account and region of the queue at *url*."""
-    _, region = queue_endpoint(url)
+def arn_of(url: str, name: str, region: str) -> str:
+    """Return the ARN of the queue *name* in *region*, in the account of the queue at *url*."""
     account = url.rstrip("/").split("/")[-2]
     return f"arn:aws:sqs:{region}:{account}:{name}"
 
@@ -142,10 +143,17 @@ def _redrive(arn: str, count: int) -> str:
     return json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": count})
 
 
-def policies(url: str, bucket: str) -> dict[str, Any]:
-    """Return, for each role, an IAM policy for the queue and a description of the R2 token to create."""
+def policies(url: str, bucket: str, region: str = "") -> dict[str, Any]:
+    """Return, for each role, an IAM policy for the queue and a description of the R2 token to create.
+
+    Args:
+        url: The queue's URL.
+        bucket: The bucket's name.
+        region: Region for a URL that does not name its own.
+    """
+    _, region = queue_endpoint(url, region)
     name = url.rstrip("/").rpartition("/")[2]
-    queue, dead = arn_of(url, name), arn_of(url, dead_letter_name(name))
+    queue, dead = arn_of(url, name, region), arn_of(url, dead_letter_name(name), region)
     to_dead = _statement(("sqs:GetQueueUrl", "sqs:SendMessage"), dead)
     r2 = f"an R2 API token with Object Read & Write on the bucket {bucket} only"
     return {

@@ -1,9 +1,25 @@
 """The results of an action on several jobs, printed as they come in."""
 
-import sys
 from collections.abc import Iterable
 
-from client.operations.job_control import ActionResult
+from attrs import frozen
+
+from client.views.output import complain, say
+
+
+@frozen
+class ActionResult:
+    """The result of an action on one job.
+
+    Attributes:
+        job: The job's id.
+        done: What was done; None if nothing was.
+        problem: Why nothing was done; None if something was.
+    """
+
+    job: str
+    done: str | None = None
+    problem: str | None = None
 
 
 def print_results(results: Iterable[ActionResult]) -> int:
@@ -11,8 +27,8 @@ def print_results(results: Iterable[ActionResult]) -> int:
     exit_code = 0
     for result in results:
         if result.problem is None:
-            print(f"{result.job}: {result.done}")
+            say(f"{result.job}: {result.done}")
         else:
-            print(f"holdfast: {result.job}: {result.problem}", file=sys.stderr)
+            complain(f"{result.job}: {result.problem}")
             exit_code = 1
     return exit_code

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from attrs import define, field, frozen
 
+from client.views.output import say
 from lifecycle.states import FINAL, State
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class PlainView:
 
     def say(self, line: str, *, style: str = "") -> None:  # noqa: ARG002 - plain text has no style
         """Print a line of text."""
-        print(line, file=self.out, flush=True)
+        say(line, file=self.out, flush=True)
 
     def show(self, rows: Sequence[JobRow]) -> None:
         """Print the jobs that have changed."""

@@ -29,4 +29,6 @@ def format_duration(seconds: float | None) -> str:
 
 def printable(text: str) -> str:
     """Return *text* with control characters replaced: a workload may have written it, and could steer the terminal."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else " " for char in text)

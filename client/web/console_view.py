@@ -12,10 +12,10 @@ from attrs import frozen
 
 from client.config.environment import Environment
 from client.records.attempt_logs import LogObject, console_segments
+from client.views.output import ESCAPES
 from lifecycle.ports.store import Range
 
 TAIL_BYTES: Final = 64 << 10  # of earlier output; `holdfast logs JOB --console` prints all of it
-ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 POSITION: Final = re.compile(r"(\d{1,9})-(\d{1,9})-(\d{1,9})")
 
 

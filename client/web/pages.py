@@ -1,6 +1,5 @@
 """The pages of the dashboard: each is complete without JavaScript; its script only keeps it up to date."""
 
-import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
@@ -19,6 +18,7 @@ from client.records.estimates import eta_s, is_stale, share_done
 from client.records.query import ORDERS, Query
 from client.records.reader import Lookup, read_job
 from client.views.job_json import job_object
+from client.views.output import complain
 from client.web import history
 from client.web.nodes import nodes_of
 from client.web.refresher import Refresher
@@ -280,7 +280,7 @@ class Pages:
 def _deliver(env: JobEnvironment, job: str) -> None:
     """Deliver the notices of a job that was just changed; report failures on stderr."""
     for line in deliver_after_change(env, [job]):
-        print(f"holdfast: {line}", file=sys.stderr)
+        complain(line)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

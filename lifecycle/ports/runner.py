@@ -51,6 +51,19 @@ EXIT_CODES: Final[Mapping[int, ExitMeaning]] = {0: ExitMeaning.DONE, 65: ExitMea
 
 
 @frozen
+class PassedVariables:
+    """The environment variables that a workload asks to inherit.
+
+    Attributes:
+        names: Their names; `*` stands for any characters.
+        is_strict: It inherits no others; otherwise, also those that are surely no secrets.
+    """
+
+    names: tuple[str, ...] = ()
+    is_strict: bool = False
+
+
+@frozen
 class Workload:
     """A program that the image offers, as described in its workloads file.
 
@@ -60,6 +73,7 @@ class Workload:
         name: Name by which job messages refer to it.
         command: Program and arguments. `{param}` stands for a parameter of the job.
         environment: Environment variables to add.
+        pass_environment: Variables that it inherits although they may be secrets, or the only ones that it inherits.
         stop_signal: Name of the signal that means "save and exit".
         stop: Processes that get that signal.
         grace: Time to exit after that signal; None uses the worker's STOP_GRACE.
@@ -85,6 +99,7 @@ class Workload:
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(factory=dict)
+    pass_environment: PassedVariables = field(factory=PassedVariables)
     stop_signal: str = "SIGTERM"
     stop: StopScope = StopScope.PROGRAM
     grace: timedelta | None = None

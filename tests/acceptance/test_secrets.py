@@ -16,7 +16,6 @@ from support.process_cluster import ProcessCluster
 from acceptance.conftest import cloud
 from client.arguments import parser
 from client.config.settings import TABLE
-from client.config.variables import HEADERS
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.queue import Message
 from lifecycle.record.message import announce
@@ -24,6 +23,15 @@ from lifecycle.record.message import announce
 pytestmark = pytest.mark.acceptance
 
 MARK = "hush-"
+OTHERS = {
+    "HF_TOKEN": f"{MARK}hf",
+    "wandb_api_key": f"{MARK}wandb",
+    "PGPASSWORD": f"{MARK}pg",
+    "DATABASE_URL": f"postgres://me:{MARK}db@host/db",
+    "OTEL_EXPORTER_OTLP_HEADERS": f"a={MARK}otlp",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"a={MARK}otlp",
+}
+"""Secrets that are not Holdfast's: no workload gets them unless workloads.toml names them."""
 HOOK = f"http://127.0.0.1:9/{MARK}hook"  # a port without a listener
 WORKLOADS = """[tells]
 command = ["sh", "-c", "env; env > $HOLDFAST_OUTPUT_DIR/env.txt; env > $HOLDFAST_CHECKPOINT_DIR/env.txt"]
@@ -59,11 +67,11 @@ PAGES = ("", "jobs", "jobs/tells", "jobs/fails", "nodes")
 
 
 def secrets() -> dict[str, str]:
-    """Return a value for each secret setting and collector header, except commands, which replace keys."""
+    """Return a value for each secret setting, except commands, which replace keys, and other secrets."""
     names = [row.name for row in TABLE if row.secret and not row.name.endswith("_COMMAND")]
-    return {name: f"{MARK}{name.lower().replace('_', '-')}-0123456789" for name in (*names, *HEADERS)} | {
-        "WEBHOOK_URL": HOOK
-    }
+    return (
+        {name: f"{MARK}{name.lower().replace('_', '-')}-0123456789" for name in names} | {"WEBHOOK_URL": HOOK} | OTHERS
+    )
 
 
 @pytest.fixture(params=["files", "keys", "commands"])

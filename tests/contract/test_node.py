@@ -11,7 +11,9 @@ from support.capabilities import declaring
 from support.stub import CUT_SHORT, DROP, HANG, Reply, Stub
 
 from adapters.local.node import LocalNode, this_node
+from adapters.memory.clock import ManualClock
 from adapters.memory.node import MemoryNode
+from adapters.retrier import Retrier
 from adapters.salad.node import SaladNode
 from lifecycle.ports.node import Node
 
@@ -51,9 +53,10 @@ class Adapter:
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Adapter:
     """Return each node in turn."""
+    retry = Retrier("node", ManualClock())
     match request.param:
         case "local":
-            return Adapter(LocalNode("host-1-a", KIND), lambda kind: this_node(kind=kind))
+            return Adapter(LocalNode("host-1-a", KIND), lambda kind: this_node(kind=kind, retry=retry))
         case "memory":
             node = MemoryNode("host-1-a", KIND)
             return Adapter(
@@ -63,10 +66,10 @@ def adapter(request: pytest.FixtureRequest, stub: Stub, monkeypatch: pytest.Monk
                 deletion_costs=lambda: node.deletion_costs,
             )
         case _:
-            return salad(stub, monkeypatch)
+            return salad(stub, monkeypatch, retry)
 
 
-def salad(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Adapter:
+def salad(stub: Stub, monkeypatch: pytest.MonkeyPatch, retry: Retrier) -> Adapter:
     """Return a node whose metadata service is *stub*."""
     monkeypatch.setattr("adapters.salad.node.TIMEOUT_S", 0.2)
     stub.script(Reply(202))
@@ -77,8 +80,8 @@ def salad(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> Adapter:
         return [json.loads(request.body)[name] for request in found]
 
     return Adapter(
-        SaladNode("machine-1-a", KIND, stub.url),
-        lambda kind: this_node(kind=kind, salad_machine_id="machine"),
+        SaladNode("machine-1-a", KIND, stub.url, retry=retry),
+        lambda kind: this_node(kind=kind, salad_machine_id="machine", retry=retry),
         reallocations=lambda: asked("POST", "/v1/reallocate", "reason"),
         deletion_costs=lambda: asked("PUT", "/v1/deletion-cost", "deletion_cost"),
         answer=stub.script,

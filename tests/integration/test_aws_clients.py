@@ -26,16 +26,12 @@ from lifecycle.errors import ConfigError
 
 
 @pytest.mark.parametrize("service", [SQS, S3])
-@pytest.mark.parametrize(
-    ("kind", "connect_s", "read_s", "attempts"), [(CONTROL, 3, 8, 1), (RECEIVE, 3, 30, 1), (BULK, 5, 60, 3)]
-)
-def test_limits_are_explicit(
-    client: Any, service: Service, kind: ClientKind, connect_s: int, read_s: int, attempts: int
-) -> None:
-    """Time limits and attempts never depend on boto3's defaults, which have changed, and are minutes long."""
+@pytest.mark.parametrize(("kind", "connect_s", "read_s"), [(CONTROL, 3, 8), (RECEIVE, 3, 30), (BULK, 5, 60)])
+def test_limits_are_explicit(client: Any, service: Service, kind: ClientKind, connect_s: int, read_s: int) -> None:
+    """Time limits never depend on boto3's defaults, which have changed; botocore never repeats a request."""
     config = client(service, kind).meta.config
     assert (config.connect_timeout, config.read_timeout) == (connect_s, read_s)
-    assert config.retries == {"mode": "standard", "total_max_attempts": attempts}
+    assert config.retries == {"mode": "standard", "total_max_attempts": 1}
     assert config.max_pool_connections == kind.pool
     assert config.tcp_keepalive is True
 
@@ -112,8 +108,23 @@ def test_crt_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_queue_url_gives_endpoint_and_region(url: str, place: tuple[str, str]) -> None:
-    """Region and endpoint come from the URL alone, so an emulator's URL works unchanged."""
+    """Without a setting, region and endpoint come from the URL alone, so an emulator's URL works unchanged."""
     assert queue_endpoint(url) == place
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        ("http://127.0.0.1:5000/1/q", "eu-west-3"),
+        ("https://queue.internal.example/1/q", "eu-west-3"),
+        ("http://sqs.eu-west-1.localhost.example:4566/0/q", "eu-west-3"),
+        ("https://sqs.us-east-2.amazonaws.com/1/q", "us-east-2"),
+        ("https://vpce-0a-1b.sqs.us-gov-west-1.vpce.amazonaws.com/1/q", "us-gov-west-1"),
+    ],
+)
+def test_a_region_from_the_environment_signs_for_urls_without_one(url: str, region: str) -> None:
+    """AWS_REGION is the region of a queue whose host is not AWS's; AWS's own host names are never contradicted."""
+    assert queue_endpoint(url, "eu-west-3")[1] == region
 
 
 @pytest.mark.parametrize(

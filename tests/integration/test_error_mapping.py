@@ -12,7 +12,7 @@ from adapters.aws.clients import CONTROL, ClientKind
 from adapters.aws.error_mapping import CODES, S3, SQS, ErrorCategory, categorize, map_error, mapped_errors
 from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError, VersionConflictError
 
-HASTY = ClientKind(connect_s=0.2, read_s=0.2, attempts=1, pool=2)
+HASTY = ClientKind(connect_s=0.2, read_s=0.2, pool=2)
 CALLS = {
     "sqs": "ReceiveMessage ChangeMessageVisibility DeleteMessage SendMessageBatch SendMessage GetQueueAttributes "
     "GetQueueUrl PurgeQueue",
@@ -142,7 +142,7 @@ def test_a_conditional_put_is_sent_once(client: Any, stub: Stub, reply: Reply, e
     ],
 )
 def test_a_queue_call_is_sent_once(client: Any, stub: Stub, reply: Reply, error: type[HoldfastError]) -> None:
-    """A control client sends each queue call once: `adapters.retrying` retries, not botocore."""
+    """A control client sends each queue call once: `adapters.retrier` retries, not botocore."""
     stub.script(reply)
     with pytest.raises(error), mapped_errors("receive", SQS):
         client(SQS, CONTROL, stub.url, "us-east-1").receive_message(QueueUrl=f"{stub.url}/1/q")

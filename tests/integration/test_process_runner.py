@@ -16,7 +16,7 @@ from support.running_workloads import PATIENCE_S, Start, ended, gone, python, un
 from adapters.process.runner import ProcessRunner
 from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, segments
 from lifecycle.errors import PermanentError
-from lifecycle.ports.runner import JobDirs, Launch, RunningWorkload, Workload
+from lifecycle.ports.runner import JobDirs, Launch, PassedVariables, RunningWorkload, Workload
 
 
 @pytest.mark.parametrize("code", [0, 1, 65, 75, 255])
@@ -81,6 +81,29 @@ def test_what_a_workload_is_given(start: Start, dirs: JobDirs, monkeypatch: pyte
     assert seen["TMPDIR"] == str(dirs.temporary)
     assert (seen["HOLDFAST_ATTEMPT"], seen["HOLDFAST_RESUMED"]) == ("3", "0")
     assert not [name for name in seen if name.startswith(("AWS_", "CLOUDFLARE_"))]
+
+
+def test_a_workload_gets_a_secret_only_if_it_names_it(dirs: JobDirs) -> None:
+    """What may be a secret is withheld; `pass_environment` names exceptions, or all that a workload gets."""
+    given = {
+        "PATH": os.environ["PATH"],
+        "LANG": "C.UTF-8",
+        "HF_TOKEN": "hush",
+        "BUCKET": "b",
+        "HTTPS_PROXY": "http://me:hush@proxy:3128",
+    }
+    runner = ProcessRunner(environment=given, settings=("BUCKET", "LEASE"))
+    for passed, names in (
+        (PassedVariables(), {"PATH", "LANG"}),
+        (PassedVariables(("HF_*", "BUCKET")), {"PATH", "LANG", "HF_TOKEN", "BUCKET"}),
+        (PassedVariables(("PATH", "HTTPS_PROXY"), is_strict=True), {"PATH", "HTTPS_PROXY"}),
+    ):
+        command = ("sh", "-c", "env > $HOLDFAST_OUTPUT_DIR/seen")
+        workload = Workload("w", command, pass_environment=passed)
+        child = runner.start(Launch(workload, "j", 1, {}, False, timedelta(minutes=1), dirs))
+        assert ended(child) == (0, "")
+        seen = dict(line.split("=", 1) for line in (dirs.output / "seen").read_text().splitlines())
+        assert seen.keys() & given.keys() == names
 
 
 def test_progress_and_announced_checkpoints_are_seen(start: Start) -> None:

@@ -51,8 +51,8 @@ def listing(root: Path, areas: tuple[str, ...] = ("checkpoint",)) -> dict[str, o
 def age(root: Path) -> None:
     """Give every entry a time of its own, long ago."""
     for number, path in enumerate(sorted(root.rglob("*"), reverse=True)):
-        os.utime(path, ns=(AN_HOUR_AGO + number,) * 2, follow_symlinks=False)
-    os.utime(root, ns=(AN_HOUR_AGO - 1,) * 2)
+        os.utime(path, ns=(AN_HOUR_AGO + number, AN_HOUR_AGO + number), follow_symlinks=False)
+    os.utime(root, ns=(AN_HOUR_AGO - 1, AN_HOUR_AGO - 1))
 
 
 def fill_with_everything(folder: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from support.any_port import AnyPort
 
-from adapters import retrying
+from adapters import retrier
 from adapters.memory.clock import ManualClock
-from adapters.retrying import RetryingQueue, RetryingStore, RetryPolicy
+from adapters.retrier import RetryPolicy
+from adapters.retrying import RetryingQueue, RetryingStore
 from lifecycle.errors import (
     ConfigError,
     HoldfastError,
@@ -27,25 +28,25 @@ MINUTE = timedelta(minutes=1)
 STORED = StoredObject(b"body", "v", 0.0)
 
 QUEUE_CALLS: dict[str, tuple[RetryPolicy | None, Callable[[RetryingQueue], object]]] = {
-    "receive": (retrying.RECEIVE, lambda queue: queue.receive(hidden=MINUTE, wait=MINUTE)),
-    "extend": (retrying.HEARTBEAT, lambda queue: queue.extend(DELIVERY, hidden=MINUTE)),
-    "release": (retrying.WRITE, lambda queue: queue.release(DELIVERY, delay=MINUTE)),
-    "delete": (retrying.WRITE, lambda queue: queue.delete(DELIVERY)),
-    "send": (retrying.SEND, lambda queue: queue.send([])),
-    "dead_letter": (retrying.WRITE, lambda queue: queue.dead_letter(DELIVERY, reason="why")),
-    "depth": (retrying.READ, lambda queue: queue.depth()),
+    "receive": (retrier.RECEIVE, lambda queue: queue.receive(hidden=MINUTE, wait=MINUTE)),
+    "extend": (retrier.HEARTBEAT, lambda queue: queue.extend(DELIVERY, hidden=MINUTE)),
+    "release": (retrier.WRITE, lambda queue: queue.release(DELIVERY, delay=MINUTE)),
+    "delete": (retrier.WRITE, lambda queue: queue.delete(DELIVERY)),
+    "send": (retrier.SEND, lambda queue: queue.send([])),
+    "dead_letter": (retrier.WRITE, lambda queue: queue.dead_letter(DELIVERY, reason="why")),
+    "depth": (retrier.READ, lambda queue: queue.depth()),
     "purge": (None, lambda queue: queue.purge()),
 }
 STORE_CALLS: dict[str, tuple[RetryPolicy | None, Callable[[RetryingStore], object]]] = {
-    "get": (retrying.READ, lambda store: store.get("k")),
-    "put": (retrying.WRITE, lambda store: store.put("k", b"")),
+    "get": (retrier.READ, lambda store: store.get("k")),
+    "put": (retrier.WRITE, lambda store: store.put("k", b"")),
     "put if absent": (None, lambda store: store.put("k", b"", expected=ABSENT)),
     "put if match": (None, lambda store: store.put("k", b"", expected='"v"')),
-    "get_range": (retrying.TRANSFER, lambda store: store.get_range(Range("k", 0, 1))),
-    "put_file": (retrying.TRANSFER, lambda store: store.put_file("k", Path("f"))),
-    "assemble": (retrying.TRANSFER, lambda store: store.assemble("k", [Range("l", 0, 1)])),
-    "list": (retrying.READ, lambda store: list(store.list(""))),
-    "delete": (retrying.WRITE, lambda store: store.delete(["k"])),
+    "get_range": (retrier.TRANSFER, lambda store: store.get_range(Range("k", 0, 1))),
+    "put_file": (retrier.TRANSFER, lambda store: store.put_file("k", Path("f"))),
+    "assemble": (retrier.TRANSFER, lambda store: store.assemble("k", [Range("l", 0, 1)])),
+    "list": (retrier.READ, lambda store: list(store.list(""))),
+    "delete": (retrier.WRITE, lambda store: store.delete(["k"])),
 }
 
 
@@ -105,7 +106,7 @@ def test_a_recovered_call_returns_its_result(caplog: pytest.LogCaptureFixture) -
     clock = ManualClock()
     port = Failing(RetryableError("hiccup"), UnknownOutcomeError("hiccup"), answer=STORED)
     assert RetryingStore(port, clock).get("k") == STORED
-    assert 0 < clock.monotonic() <= retrying.READ.first_s * 3
+    assert 0 < clock.monotonic() <= retrier.READ.first_s * 3
     assert [record.name for record in caplog.records] == ["holdfast.retrying"] * 2
     assert caplog.messages[0].startswith("call.retried call='get k' attempt=1 attempts=4 error=hiccup pause_s=")
 
@@ -143,7 +144,7 @@ def test_messages_refused_in_every_attempt_are_returned() -> None:
     messages = [Message(body="", job=job, dedup=job) for job in "ab"]
     queue = Picky({"a": 1, "b": 99})
     assert RetryingQueue(queue, ManualClock()).send(messages) == [SendFailure(messages[1], "later")]
-    assert len(queue.sent) == retrying.SEND.attempts
+    assert len(queue.sent) == retrier.SEND.attempts
 
 
 class Torn(AnyPort):
