@@ -70,6 +70,20 @@ class Backlog:
 
 
 @frozen
+class Saving:
+    """Why a job's work is not saved as it should be.
+
+    Attributes:
+        problem: What is wrong, and what to do about it: one line.
+        since: Since when nothing has been saved, ISO 8601 UTC, by the node's clock; None if checkpoints are made
+            nevertheless.
+    """
+
+    problem: str
+    since: str | None = None
+
+
+@frozen
 class AttemptSummary:
     """Summary of one attempt.
 
@@ -167,6 +181,7 @@ class JobRecord:
         fallback: The checkpoint before, used if that one is damaged.
         progress: Progress as of the last heartbeat.
         backlog: State that is saved on the node and not committed yet; None if there is none.
+        saving: Why its work is not saved as it should be; None if it is.
         ran_s: Seconds during which the workload ran, over all attempts that have ended.
         failures: Attempts in a row that reported a failure without a new checkpoint.
         deaths: Lost attempts in a row, without a new checkpoint.
@@ -200,6 +215,7 @@ class JobRecord:
     fallback: CheckpointRef | None = None
     progress: Progress = Progress()
     backlog: Backlog | None = None
+    saving: Saving | None = None
     ran_s: float = 0.0
     failures: int = 0
     deaths: int = 0

@@ -62,6 +62,9 @@ class FakeRunner:
         missing: Programs that are not on this image.
     """
 
+    workload: Callable[[Clock, float, ExitScript, Launch], "FakeWorkload"]
+    """Makes a fake workload."""
+
     def __init__(
         self,
         clock: Clock,
@@ -78,6 +81,7 @@ class FakeRunner:
         self._script = script or (lambda *_: None)
         self._check = check
         self._missing = missing
+        self.workload = FakeWorkload
 
     def start(self, launch: Launch) -> RunningWorkload:
         """See `WorkloadRunner.start`."""
@@ -88,7 +92,7 @@ class FakeRunner:
             raise AssertionError(f"{missing[0]} is missing")
         self._expect_startable(launch, launch.workload.command)
         self.started.append(launch)
-        return FakeWorkload(self._clock, self._step_s, self._script, launch)
+        return self.workload(self._clock, self._step_s, self._script, launch)
 
     def check(self, launch: Launch, snapshot: Path) -> str | None:
         """See `WorkloadRunner.check`."""

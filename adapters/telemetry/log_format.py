@@ -21,10 +21,13 @@ from lifecycle.ports.observer import Observer
 from lifecycle.states import Edge
 from lifecycle.structured_log import EVENT_ATTRIBUTE, FIELDS_ATTRIBUTE
 
-ATTEMPT_INFO_EVENTS: Final = frozenset({"input_loaded", "resumed", "running", "checkpoint", "exited", "stopped"})
+ATTEMPT_INFO_EVENTS: Final = frozenset(
+    {"input_loaded", "resumed", "running", "frozen", "checkpoint", "exited", "stopped"}
+)
 ATTEMPT_WARNING_EVENTS: Final = frozenset(
     {
         "no_snapshot",
+        "not_growing",
         "skipped_entries",
         "upload_failed",
         "commit_unknown",

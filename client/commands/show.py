@@ -10,7 +10,7 @@ from client.config.environment import Environment
 from client.records.attempt_logs import HEAD_FIELDS, read_events
 from client.records.estimates import is_stale
 from client.records.reader import read_job
-from client.views.job_json import job_object
+from client.views.job_json import job_object, saving_text
 from client.views.output import complain, say
 from client.views.request_costs import RequestPrices, attempt_requests, job_requests
 from client.views.text import format_duration, format_size
@@ -77,6 +77,7 @@ def _facts(stored: StoredRecord) -> Iterator[str]:
         "owner": f"{record.owner}, lease of {format_duration(record.lease_s)}" if record.owner else "",
         "progress": "" if progress.done is None else f"{progress.done} of {progress.total or '?'}",
         "checkpoint": _checkpoint(record.checkpoint),
+        "saving": saving_text(record) or "",
         "fallback": _checkpoint(record.fallback),
         "result": f"{record.result.files} files, {format_size(record.result.bytes)}" if record.result else "",
         "interruptions": ", ".join(f"{count} x {cause}" for cause, count in record.interruptions.items()),

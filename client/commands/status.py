@@ -15,7 +15,7 @@ from client.records.database import cache_path
 from client.records.estimates import eta_s, is_stale
 from client.records.query import Query
 from client.records.record_index import RecordIndex
-from client.views.job_json import job_object, seconds_since
+from client.views.job_json import job_object, saving_text, seconds_since
 from client.views.output import complain, say
 from client.views.progress import progress_bar
 from client.views.text import format_duration, format_size, printable
@@ -37,11 +37,12 @@ COLUMNS: Final = (
     "checkpoint",
     "age",
     "backlog",
+    "saving",
     "failures",
     "error",
 )
 STYLES: Final = {"completed": "green", "failed": "red", "running (stale)": "red", "running": "cyan"}
-SHRINKING: Final = frozenset({"job", "owner", "error"})  # columns that shrink first on a narrow terminal
+SHRINKING: Final = frozenset({"job", "owner", "saving", "error"})  # columns that shrink first on a narrow terminal
 WIDEST_ERROR: Final = 60
 MEASURED: Final = 1000  # jobs from which the width of each column is taken
 Jobs = RecordIndex | ArchiveIndex
@@ -101,6 +102,7 @@ def _cells(stored: StoredRecord) -> tuple[str, ...]:
         "" if ref is None else f"#{ref.seq}" if ref.step is None else f"step {ref.step}",
         "" if age is None else f"{age:.0f}s",
         f"{format_size(backlog.bytes)}, {seconds_since(backlog.since) or 0:.0f}s" if backlog else "",
+        (saving_text(record) or "")[:WIDEST_ERROR],
         str(record.failures or ""),
         (record.error or "").partition("\n")[0][:WIDEST_ERROR],
     )

@@ -6,8 +6,10 @@ from typing import Any
 from attrs import asdict
 
 from client.records.estimates import eta_s, is_stale
-from lifecycle.job_record import Backlog, CheckpointRef
+from client.views.text import format_duration
+from lifecycle.job_record import Backlog, CheckpointRef, JobRecord
 from lifecycle.record.record_store import StoredRecord
+from lifecycle.states import OWNED
 
 
 def job_object(stored: StoredRecord) -> dict[str, Any]:
@@ -23,6 +25,7 @@ def job_object(stored: StoredRecord) -> dict[str, Any]:
         "labels": dict(record.labels),
         "checkpoint": _checkpoint(record.checkpoint),
         "backlog": _backlog(record.backlog),
+        "saving": saving_text(record),
         "ran_s": record.ran_s,
         "failures": record.failures,
         "deaths": record.deaths,
@@ -38,6 +41,20 @@ def job_object(stored: StoredRecord) -> dict[str, Any]:
         "timestamps": asdict(record.timestamps),
         "archived": record.archived,
     }
+
+
+def saving_text(record: JobRecord) -> str | None:
+    """Return whether the job's work is being saved, and if not, why and what to do; None if no attempt owns the job.
+
+    It is what the owner reported with its last heartbeat.
+    """
+    if record.state not in OWNED:
+        return None
+    if record.saving is None:
+        return "ok"
+    if record.saving.since is None:
+        return record.saving.problem
+    return f"no checkpoint for {format_duration(seconds_since(record.saving.since))}: {record.saving.problem}"
 
 
 def seconds_since(at: str | None) -> float | None:

@@ -11,6 +11,7 @@ from lifecycle.attempt.events import Uploaded, UploadFailed
 from lifecycle.attempt.file_captures import Captured, FileCaptures, NotCaptured
 from lifecycle.attempt.outcome import PORTABLE_ERRNOS
 from lifecycle.attempt.phases import RunningJob
+from lifecycle.attempt.saving_report import SavingReport, Topic
 from lifecycle.checkpoint.capture import (
     capture_announced,
     capture_files,
@@ -30,6 +31,13 @@ from lifecycle.ports.runner import SETTLED, Announced, Report
 from lifecycle.states import Facts, State, Trigger
 
 RETRY_S: Final = 2.0  # between two tries to commit
+LONG_FREEZE_S: Final = 1.0  # is reported
+LONG_FREEZE: Final = (
+    "the program was stopped for {:.1f} s to copy what it writes in place: replace such files by renaming, or announce"
+    " checkpoints"
+)
+NOT_ANNOUNCED: Final = "the program has announced checkpoints before, and announces none although it was asked to"
+LATE: Final = "a snapshot waits to be uploaded: save less often, or allow more than UPLOAD_LIMIT"
 NAMED: Final = 20  # entries that an event names
 
 
@@ -58,6 +66,8 @@ class CheckpointScheduler:
         self._files = FileCaptures(
             running, self._in_place, next_seq=self._next_seq, was_frozen=self.quality is Quality.FROZEN
         )
+        self._saving = SavingReport(self._claimed)
+        self._unanswered = 0  # requests for a checkpoint
         self._due_at = self._claimed.now() + self._interval_s
         self._newest: Snapshot | None = None
         self._taken_at: dict[int, float] = {}
@@ -67,6 +77,8 @@ class CheckpointScheduler:
         self._skipped: tuple[str, ...] = ()
         self._announcement: int | None = None
         self._backlog: Backlog | None = None
+        self._waiting_since: float | None = None
+        self._is_late = False
         self._failing_since: float | None = None
         self.commits = 0
         """Checkpoints committed by this attempt that went further than the one before."""
@@ -88,6 +100,7 @@ class CheckpointScheduler:
             LinkedDirectoryError: One of the job's directories has become a link.
             OSError: The node's disk refused the snapshot.
         """
+        self._watch_backlog()
         try:
             self._take_if_due(report)
         except OSError as error:
@@ -97,6 +110,7 @@ class CheckpointScheduler:
         if report.announced and report.announced.number != self._announcement:
             self._announces = self._has_announced = True
             self._files.discard()
+            self._unanswered = 0
             self._announcement = report.announced.number  # a second try would find the same
             self._submit(self._take_announced(report.announced))
         elif self._claimed.now() >= self._due_at:
@@ -104,7 +118,10 @@ class CheckpointScheduler:
             if not self._asked:
                 self._running.child.ask_to_save()
                 self._asked = True
+                self._unanswered += 1
             if self._has_announced:
+                if self._unanswered > 1:
+                    self._saving.note(Topic.CAPTURE, NOT_ANNOUNCED)
                 self._schedule_next(self._interval_s)
             else:
                 self._take_files(report.done)
@@ -170,8 +187,7 @@ class CheckpointScheduler:
         """Do without a checkpoint whose files cannot be listed or read: that may change, and the job can run on."""
         if error.errno not in PORTABLE_ERRNOS or isinstance(error, LinkedDirectoryError):
             raise error
-        self._claimed.event_log.write("no_snapshot", why=str(error))
-        self._schedule_next(self._interval_s)
+        self._go_without(str(error))
 
     def capture_output(self, report: Report) -> None:
         """Take the outputs of a workload that is done, and submit them as the attempt's last snapshot.
@@ -206,6 +222,9 @@ class CheckpointScheduler:
         if snapshot.skipped and snapshot.skipped != self._skipped:
             named = list(snapshot.skipped[:NAMED])
             self._claimed.event_log.write("skipped_entries", entries=named, count=len(snapshot.skipped))
+            self._saving.note(Topic.SKIPPED, f"{len(snapshot.skipped)} entries cannot be saved, such as {named[0]}")
+        if not snapshot.skipped:
+            self._saving.note(Topic.SKIPPED, None)
         self._skipped = snapshot.skipped
 
     def _take_announced(self, announced: Announced) -> Snapshot:
@@ -220,10 +239,23 @@ class CheckpointScheduler:
             case Captured(snapshot, frozen_s, tries):
                 if tries:
                     self._claimed.event_log.write("frozen", seconds=round(frozen_s, 3), tries=tries)
+                self._saving.note(Topic.FREEZE, LONG_FREEZE.format(frozen_s) if frozen_s > LONG_FREEZE_S else None)
                 self._submit(snapshot)
             case NotCaptured(why):
-                self._claimed.event_log.write("no_snapshot", why=why)
-                self._schedule_next(self._interval_s)
+                self._go_without(why)
+
+    def _go_without(self, why: str) -> None:
+        """Report why there is no snapshot; the next try is due after a saving interval."""
+        self._claimed.event_log.write("no_snapshot", why=why)
+        self._saving.note(Topic.CAPTURE, why)
+        self._schedule_next(self._interval_s)
+
+    def _watch_backlog(self) -> None:
+        """Report a snapshot that has waited for two saving intervals to be committed."""
+        is_late = self._waiting_since is not None and self._claimed.now() - self._waiting_since > 2 * self._interval_s
+        if is_late != self._is_late:
+            self._is_late = is_late
+            self._saving.note(Topic.UPLOAD, LATE if is_late else None)
 
     def _schedule_next(self, wait_s: float) -> None:
         self._due_at = self._claimed.now() + wait_s
@@ -234,6 +266,10 @@ class CheckpointScheduler:
         return self._seq
 
     def _note_backlog(self, backlog: Backlog | None) -> None:
+        if backlog is None:
+            self._waiting_since = None
+        elif self._backlog is None or self._backlog.since != backlog.since:
+            self._waiting_since = self._claimed.now()
         self._backlog = backlog
         self._claimed.session.note("backlog", lambda record: evolve(record, backlog=backlog))
 
@@ -258,8 +294,10 @@ class CheckpointScheduler:
             if isinstance(event.error, TornSnapshotError):
                 self._retake(event.error)
             else:
+                self._saving.note(Topic.UPLOAD, f"uploads fail: {event.error}")
                 self._failing_since = self._failing_since or self._claimed.now()
         elif event.saved is None:
+            self._saving.note_saved()
             self._note_backlog(None)
             self._abandon(event.snapshot)
         else:
@@ -280,6 +318,8 @@ class CheckpointScheduler:
         if torn.paths:
             self._note_in_place(torn)
             self._schedule_next(0.0)
+        else:
+            self._saving.note(Topic.CAPTURE, str(torn))
 
     def _note_in_place(self, torn: TornSnapshotError) -> None:
         """Copy files that were written to, from now on; of those that are said to grow, only if they do not."""
@@ -337,6 +377,7 @@ class CheckpointScheduler:
         self.quality = saved.manifest.quality
         ref = self._last_good = evolve(saved.ref, at=iso(self._claimed.context.clock.now()))
         self._failing_since = None
+        self._saving.note_saved()
         self.commits += further
         took_s = round(self._claimed.now() - self._taken_at[ref.seq], 3)
         self._taken_at = {seq: at for seq, at in self._taken_at.items() if seq > ref.seq}

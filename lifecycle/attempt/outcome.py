@@ -119,6 +119,7 @@ def finalize(outcome: Outcome, totals: AttemptTotals, now: datetime) -> Change:
             changed,
             owner=None,
             backlog=None,
+            saving=None,
             ran_s=round(began.ran_s + totals.useful_s, 3),
             error=outcome.error[:KEPT_ERROR] if outcome.error else None,
             interruptions=interruptions,

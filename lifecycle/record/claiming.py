@@ -106,6 +106,7 @@ def claiming(message: JobMessage, *, node: Node, limits: Limits, now: datetime) 
             lease_s=limits.lease.total_seconds(),
             beat=0,
             backlog=None,
+            saving=None,
             dispatch=max(base.dispatch, message.sequence),
             attempts=(*base.attempts, attempt)[-KEPT_ATTEMPTS:],
             timestamps=evolve(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field, frozen
 from simulation.world import Process, World
 
-from adapters.memory.runner import table_bytes, trace_bytes
-from lifecycle.checkpoint.manifest import HOLE, Extent, Manifest, digest_bytes
+from adapters.memory.runner import FakeWorkload, table_bytes, trace_bytes
+from lifecycle.checkpoint.manifest import HOLE, Extent, Manifest, Quality, digest_bytes
 from lifecycle.checkpoint.manifest_codec import decode_manifest
 from lifecycle.checkpoint.reader import FileVerifier, decompressed, placed_extents
 from lifecycle.errors import CorruptCheckpointError, HoldfastError
@@ -26,6 +26,8 @@ LAYOUT: Final = KeyLayout("sim")
 cached_manifest = lru_cache(1 << 12)(decode_manifest)
 RECORDS: Final = LAYOUT.records
 OPERATOR: Final = "operator"
+SETTLED_CODES: Final = frozenset({0, 75})
+"""Exit codes of a workload that has saved what it had to."""
 MEMORY_S: Final = 90.0
 """Seconds after a fault during which a process may be taken for lost."""
 SLACK_S: Final = 20.0
@@ -48,6 +50,7 @@ ONE_WINNER: Final = "one winner"
 NEVER_BACK: Final = "the checkpoint never goes back"
 ALL_THERE: Final = "what the record names is there"
 FENCE: Final = "each epoch writes its own"
+QUALITY: Final = "a checkpoint is no better than it says"
 LEASE: Final = "a lease is taken when it has run out"
 TRUE_COUNTS: Final = "counters tell the truth"
 MESSAGE: Final = "an unfinished job has a message"
@@ -89,6 +92,7 @@ class Checker:
     unannounced: set[str] = field(factory=set)
     trouble_at: dict[str, float] = field(factory=dict)
     dead: set[str] = field(factory=set)
+    workloads: dict[tuple[str, int], FakeWorkload] = field(factory=dict)
     lost_at_step: dict[str, tuple[int, int]] = field(factory=dict)
     bodies: dict[str, bytes] = field(factory=dict)
     contents: dict[str, dict[str, bytes]] = field(factory=dict)
@@ -260,11 +264,24 @@ class Checker:
             if body is None or digest_bytes(body) != ref.digest:
                 raise self.broken(ALL_THERE, f"{record.job} names {ref.manifest}, which is missing or not that")
             manifest = cached_manifest(body)
+            if ref.manifest not in self.contents:
+                self._true_quality(manifest)
             for pack in manifest.packs:
                 if only in {None, pack} and self._object(pack) is None:
                     raise self.broken(ALL_THERE, f"{record.job} names {pack}, which is missing")
             if ref.manifest not in self.contents:  # objects never change: once is enough
                 self.contents[ref.manifest] = self._right_files(manifest, ref)
+
+    def _true_quality(self, manifest: Manifest) -> None:
+        """Check what a manifest says about its capture against what its workload is and has done."""
+        workload = self.workloads[manifest.job, manifest.epoch]
+        possible = {Quality.FROZEN} if workload._silent else {Quality.ANNOUNCED}
+        if workload._silent and not workload._mapped:
+            possible.add(Quality.QUIET)
+        if workload._exited and workload._exited.code in SETTLED_CODES:
+            possible.add(Quality.EXITED)
+        if manifest.quality not in possible:
+            raise self.broken(QUALITY, f"{manifest.job}: {manifest.quality} is not one of {sorted(possible)}")
 
     def _right_files(self, manifest: Manifest, ref: CheckpointRef) -> dict[str, bytes]:
         """Return the files of a manifest, after checking all hashes and the workload's content for its step."""

@@ -37,7 +37,7 @@ class FinalState:
         if left := self.history.queue.jobs():
             raise checker.broken(TIDY, f"messages are left: {left}")
         for node in self.history.nodes:
-            found = [path.name for path in node.disk.iterdir()] if node.disk.is_dir() else []
+            found = [path.name for path in node.disk.glob("*") if not path.name.startswith(".")]  # .tmp: for any job
             if len(found) > 1:
                 raise checker.broken(TIDY, f"{node.process.name} keeps the files of {found}")
 

@@ -68,6 +68,8 @@ WORKLOADS: Final = {
 }
 PICTURE_S: Final = 11.0
 """Extra seconds for a snapshot without announcement: a save in progress, the quiet time, a check."""
+FREEZE_S: Final = 30.0
+"""Extra seconds for a snapshot of a program that has to be frozen: several tries, and hangs of the worker."""
 WORKERS: Final = 3
 FIFO: Final = 0.3
 """The share of FIFO queues."""
@@ -92,16 +94,19 @@ class JobKind:
         webhooks: Changes of state are reported.
         whole_jobs: Jobs come as messages only, and the first worker creates the record.
         silent: The workloads do not announce checkpoints.
+        mapped: Nor do they rest: they write through memory, so that they have to be frozen.
     """
 
     webhooks: bool
     whole_jobs: bool
     silent: bool
+    mapped: bool = False
 
     @classmethod
     def of(cls, rng: random.Random) -> "JobKind":
         """Draw a kind; each trait has a share of the histories."""
-        return cls(webhooks=rng.random() < 0.4, whole_jobs=rng.random() < 0.4, silent=rng.random() < 0.3)
+        webhooks, whole_jobs, silence = rng.random() < 0.4, rng.random() < 0.4, rng.random()
+        return cls(webhooks=webhooks, whole_jobs=whole_jobs, silent=silence < 0.3, mapped=silence < 0.12)
 
 
 @frozen
@@ -237,9 +242,16 @@ class History:
                     planned = Planned(None, "times in a row")
             self.checker.planned[job] = planned
             self.checker.interval_s[job] = interval_s + (
-                2 * PICTURE_S if self.kind.silent else 0
-            )  # the first snapshot is torn
-            keys, params = LAYOUT.job(job), {"STATE_SAVING_INTERVAL": interval_s, "silent": self.kind.silent}
+                (2 * PICTURE_S if self.kind.silent else 0) + (interval_s + FREEZE_S if self.kind.mapped else 0)
+            )  # the first snapshot is torn, or waits for a quiet moment
+            keys, params = (
+                LAYOUT.job(job),
+                {
+                    "STATE_SAVING_INTERVAL": interval_s,
+                    "silent": self.kind.silent,
+                    "mapped": self.kind.mapped,
+                },
+            )
             self.store.put(f"{keys.input}input.txt", text.encode())
             if self.kind.whole_jobs:
                 self.whole[job] = json.dumps({"job": job, "workload": "series-sum", "params": params})

@@ -25,6 +25,8 @@ POLL_S: Final = 4.0
 TIMEOUT_S: Final = 8.0
 SLOWEST_S: Final = 6.0
 LONGEST_CHECK_S: Final = 5.0
+UNSTOPPABLE: Final = 0.2
+"""The share of freezes that fail."""
 
 
 class WatchedStore(MemoryStore):
@@ -254,11 +256,35 @@ class _Port(AnyPort):
         return lambda *args, **kwargs: self._road.call(self._name, method, real, args, kwargs)
 
 
+class WatchedWorkload(FakeWorkload):
+    """A fake workload that cannot always be frozen, and whose worker may hang while it is.
+
+    Args:
+        road: The connection of the worker's process.
+        made: What a fake workload is made of.
+    """
+
+    def __init__(self, road: Road, *made: Any) -> None:
+        super().__init__(*made)
+        self._road = road
+
+    def freeze(self) -> str | None:
+        """See `RunningWorkload.freeze`."""
+        world = self._road.world
+        if world.rng.random() < UNSTOPPABLE:
+            return "a process waits in the kernel"
+        why = super().freeze()
+        world.wait(world.rng.choice((0.0, 0.0, 0.3, 7.0)))  # longer than the limit: then it runs on
+        self.poll()
+        return why
+
+
 class WatchedRunner(FakeRunner):
     """Runs fake workloads, and knows the step of each."""
 
     def __init__(self, clock: WorldClock, road: Road, *, script: Callable[[Launch, int], int | None]) -> None:
         super().__init__(clock, script=script)
+        self.workload = partial(WatchedWorkload, road)
         self._road = road
         self.running: dict[str, FakeWorkload] = {}
 
@@ -268,6 +294,7 @@ class WatchedRunner(FakeRunner):
         assert isinstance(workload, FakeWorkload)
         self.running[launch.job] = workload
         self._road.checker.started(launch.job, launch.epoch, workload._step)
+        self._road.checker.workloads[launch.job, launch.epoch] = workload
         return workload
 
     def check(self, launch: Launch, snapshot: Path) -> str | None:
