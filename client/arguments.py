@@ -93,7 +93,7 @@ def _add_config(command: argparse.ArgumentParser, default: str | None) -> None:
 
 def _add_maintenance(commands: Any) -> None:
     """Add the commands that maintain a queue and a bucket."""
-    purge = commands.add_parser("purge", help="delete everything under the prefix, or all messages")
+    purge = commands.add_parser("purge", help="delete what Holdfast wrote under the prefix, or all messages")
     purge.add_argument("what", choices=("storage", "queue"))
     purge.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from attrs import evolve
@@ -61,9 +61,16 @@ def open_environment(settings: Settings) -> Environment:
     )
 
 
+HOME: Final = ".holdfast"  # the default of HOLDFAST_HOME, which is ours alone
+
+
 def _local(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
+    from adapters.local.private_files import make_private
     from adapters.local.queue import LocalQueue
     from adapters.local.store import LocalStore
+
+    if settings.home.name == HOME:  # another folder may be shared with other programs
+        make_private(settings.home)
 
     return LocalQueue(settings.home / "queue.sqlite3", clock), LocalStore(settings.home / "bucket", clock)
 
