@@ -85,6 +85,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def command_names() -> frozenset[str]:
+    """Return the names of all commands."""
+    actions = parser()._actions  # noqa: SLF001 - argparse has no public way
+    return frozenset(name for action in actions if action.dest == "command" for name in action.choices or ())
+
+
 def _add_config(command: argparse.ArgumentParser, default: str | None) -> None:
     command.add_argument(
         "--config", metavar="FILE", type=Path, default=default, help="settings file to use instead of holdfast.toml"
