@@ -77,6 +77,6 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=60s --timeout=10s --start-period=60s --retries=3 \
     CMD ["/opt/holdfast/bin/python", "-I", "-m", "holdfast._health"]
 # tini runs as process 1. It forwards signals to the worker, even to one that is still starting, and reaps the processes
-# that workloads leave behind.
-ENTRYPOINT ["/opt/holdfast/bin/tini-static", "--", "/opt/holdfast/bin/holdfast"]
+# that workloads leave behind. A program instead of a command, such as /bin/bash, is run in the image as it is.
+ENTRYPOINT ["/opt/holdfast/bin/tini-static", "--", "/opt/holdfast/bin/python", "-I", "-m", "holdfast._entrypoint"]
 CMD ["worker"]

@@ -85,6 +85,12 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def command_names() -> frozenset[str]:
+    """Return the names of all commands."""
+    actions = parser()._actions  # noqa: SLF001 - argparse has no public way
+    return frozenset(name for action in actions if action.dest == "command" for name in action.choices or ())
+
+
 def _add_config(command: argparse.ArgumentParser, default: str | None) -> None:
     command.add_argument(
         "--config", metavar="FILE", type=Path, default=default, help="settings file to use instead of holdfast.toml"
@@ -93,7 +99,7 @@ def _add_config(command: argparse.ArgumentParser, default: str | None) -> None:
 
 def _add_maintenance(commands: Any) -> None:
     """Add the commands that maintain a queue and a bucket."""
-    purge = commands.add_parser("purge", help="delete everything under the prefix, or all messages")
+    purge = commands.add_parser("purge", help="delete what Holdfast wrote under the prefix, or all messages")
     purge.add_argument("what", choices=("storage", "queue"))
     purge.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 

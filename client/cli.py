@@ -270,7 +270,10 @@ def _run_worker(args: argparse.Namespace) -> int:
     from client.commands import worker
 
     idle_exit = _duration("--idle-exit", args.idle_exit) if args.idle_exit else None
-    return worker.run(_env(), idle_exit=idle_exit, max_jobs=args.max_jobs)
+    from client.config.composition import open_environment
+
+    env = open_environment(_settings(), needs_bucket=False)
+    return worker.run(env, idle_exit=idle_exit, max_jobs=args.max_jobs)
 
 
 COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {

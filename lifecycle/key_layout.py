@@ -44,6 +44,21 @@ class KeyLayout:
         return self.under(".holdfast/canary/")
 
     @property
+    def own(self) -> str:
+        """Prefix of everything that belongs to no job's folder."""
+        return self.under(".holdfast/")
+
+    @property
+    def purges(self) -> str:
+        """Prefix of the lists of jobs whose records a purge has begun to remove."""
+        return self.under(".holdfast/purges/")
+
+    @property
+    def tombstones(self) -> str:
+        """Prefix of all tombstones."""
+        return self.under(".holdfast/archive/jobs/")
+
+    @property
     def archive_index(self) -> str:
         """Prefix of the archive's contents lists, one object per segment."""
         return self.under(".holdfast/archive/index/")
@@ -90,7 +105,7 @@ class JobKeys:
     @property
     def tombstone(self) -> str:
         """Key of the tombstone, written once when the job is archived, and never removed."""
-        return self.layout.under(f".holdfast/archive/jobs/{self.job}.json")
+        return f"{self.layout.tombstones}{self.job}.json"
 
     @property
     def input(self) -> str:

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from adapters.local.private_files import make_private, make_private_folder, open_private
 from lifecycle.errors import ConfigError, RetryableError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
@@ -60,7 +61,9 @@ class LocalQueue:
         self._connections = _Connections(path)
         weakref.finalize(self, self._connections.close)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
+            with open(path, "ab", opener=open_private):  # SQLite gives its other files the mode of this one
+                make_private(path)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(f"the local queue {path} cannot be used: {error}") from error

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 from uuid import uuid4
 
+from adapters.local.private_files import make_private, make_private_folder, open_private
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, VersionConflictError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import Absent, Body, ListedObject, ObjectStore, Range, StoredObject, Version
@@ -49,7 +50,8 @@ class LocalStore:
         self._clock = clock
         with _mapped_errors(str(root)):
             for directory in (self._objects, self._parts, self._locks):
-                directory.mkdir(parents=True, exist_ok=True)
+                make_private_folder(directory)
+            make_private(root)
             self._sweep()
 
     def get(self, key: str) -> StoredObject | None:
@@ -66,7 +68,7 @@ class LocalStore:
         """See `ObjectStore.put`."""
         target = self._path(key)
         with _mapped_errors(key), self._part() as part:
-            with part.open("wb") as file:
+            with open(part, "wb", opener=open_private) as file:
                 file.write(body)
                 _flush(file)
             with self._locked(key):
@@ -90,7 +92,7 @@ class LocalStore:
         """See `ObjectStore.put_file`."""
         target = self._path(key)
         with path.open("rb") as source, _mapped_errors(key), self._part() as part:
-            with part.open("wb") as file:
+            with open(part, "wb", opener=open_private) as file:
                 shutil.copyfileobj(source, file, COPY_BYTES)
                 _flush(file)
             self._move(part, target)
@@ -100,7 +102,7 @@ class LocalStore:
         """See `ObjectStore.assemble`."""
         target = self._path(key)
         with self._part() as part:
-            with part.open("wb") as file:
+            with open(part, "wb", opener=open_private) as file:
                 for each in parts:
                     content = self.get_range(each) if isinstance(each, Range) else each()
                     if content is None:
@@ -168,7 +170,7 @@ class LocalStore:
         os.utime(part, (moment, moment))
         for tries_left in reversed(range(MOVE_TRIES)):
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_private_folder(target.parent)
                 part.replace(target)
             except (FileNotFoundError, FileExistsError):
                 # Another process's delete may remove the folder before the rename, or while mkdir looks at it.
@@ -180,7 +182,7 @@ class LocalStore:
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=2).digest()) % LOCKS
-        with (self._locks / f"{number:03d}").open("w") as lock:
+        with open(self._locks / f"{number:03d}", "w", opener=open_private) as lock:
             for tries_left in reversed(range(int(LOCK_WAIT_S / LOCK_POLL_S))):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -256,7 +258,7 @@ def _mapped_errors(subject: str) -> Iterator[None]:
             raise ConfigError(f"the local store has no access to {subject}: {error.strerror}") from error
         if error.errno in NO_PATH:
             raise PermanentError(f"{subject:.200} cannot be a path in the local store: {error.strerror}") from error
-        raise RetryableError(f"the local store failed at {subject}: {error}") from error
+        raise RetryableError(f"the local store failed at {subject}: {error.strerror or error}") from error
 
 
 if TYPE_CHECKING:

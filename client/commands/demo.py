@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from attrs import define, field, frozen
 
+from adapters.local.private_files import private_umask
 from client.config.composition import open_environment
 from client.config.environment import Environment
 from client.config.settings import current_settings
@@ -76,6 +77,12 @@ def run(*, cloud: bool = False) -> int:
     Raises:
         ConfigError: A setting is invalid.
     """
+    with private_umask():
+        return run_on(cloud=cloud)
+
+
+def run_on(*, cloud: bool) -> int:
+    """Run the demo; see `run`."""
     variables = process_variables()
     home = Path(variables.get("HOLDFAST_HOME") or ".holdfast").resolve() / "demo"
     shutil.rmtree(home, ignore_errors=True)

@@ -1,14 +1,16 @@
-"""`holdfast purge storage|queue`: delete everything under the prefix, or all messages, after asking."""
+"""`holdfast purge storage|queue`: delete what Holdfast wrote under the prefix, or all messages, after asking."""
 
+from itertools import islice
 from typing import Final
 
 from client.config.environment import Environment
+from client.operations.purging import PurgePlan, carry_out, plan_purge
 from client.views.output import say
 from client.views.progress import progress_bar
 from client.views.prompt import confirm
 from client.views.text import format_size
 
-DELETE_BATCH: Final = 1000
+NAMED: Final = 10  # folders that are named among those left
 
 
 def run(env: Environment, what: str, *, yes: bool) -> int:
@@ -24,23 +26,36 @@ def run(env: Environment, what: str, *, yes: bool) -> int:
 
 
 def purge_storage(env: Environment, *, yes: bool) -> int:
-    """Delete every object under the prefix: records first, because an owner whose record is gone writes no more."""
-    prefix = f"{env.layout.prefix}/" if env.layout.prefix else ""
-    listed = list(env.store.list(prefix))
+    """Remove everything that Holdfast wrote under the prefix, and name what is left.
+
+    Returns:
+        0; 1 if the answer was no.
+    """
+    plan = plan_purge(env)
+    prefix = env.layout.under("")
     where = f"{env.bucket or env.settings.home}/{prefix}"
-    size = format_size(sum(one.size_bytes for one in listed))
-    if not (yes or confirm(f"delete all {len(listed)} objects ({size}) under {where}?")):
+    ours = [*plan.records, *plan.others]
+    size = format_size(sum(one.size_bytes for one in ours))
+    left = _left(plan)
+    question = f"delete {len(ours)} objects ({size}) of {len(plan.jobs)} jobs under {where}?"
+    if not (yes or confirm(f"{left}\n{question}" if left else question)):
         return 1
-    records = [one.key for one in listed if one.key.startswith(env.layout.records)]
-    others = [one.key for one in listed if not one.key.startswith(env.layout.records)]
-    with progress_bar("deleting", len(listed)) as advance:
-        for keys in (records, others):
-            for start in range(0, len(keys), DELETE_BATCH):
-                batch = keys[start : start + DELETE_BATCH]
-                env.store.delete(batch)
-                advance(len(batch))
-    say(f"deleted {len(listed)} objects, {size}")
+    with progress_bar("deleting", len(ours)) as advance:
+        carry_out(env, plan, advance)
+    say(f"deleted {len(ours)} objects, {size}")
+    if left:
+        say(left)
     return 0
+
+
+def _left(plan: PurgePlan) -> str:
+    """Return a line that says what is left in the bucket; empty if nothing is."""
+    if not plan.left:
+        return ""
+    folders = plan.left_by_folder()
+    named = ", ".join(f"{name} ({count})" for name, count in islice(folders.items(), NAMED))
+    more = f", and {len(folders) - NAMED} more" if len(folders) > NAMED else ""
+    return f"{len(plan.left)} objects are left, which no job under this prefix owns: {named}{more}"
 
 
 def purge_queue(env: Environment, *, yes: bool) -> int:

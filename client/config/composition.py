@@ -7,7 +7,8 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from attrs import evolve
@@ -16,6 +17,7 @@ from adapters.local.clock import SystemClock
 from adapters.retry_listeners import RetryListeners
 from adapters.signing_queue import SigningQueue
 from client.config.environment import Environment
+from client.config.no_bucket import NoBucket
 from client.config.settings import NAMES, Settings
 from client.config.settings_checks import check_bucket
 from client.config.variables import CONFIG
@@ -34,13 +36,18 @@ if TYPE_CHECKING:
 __all__ = ["Environment", "build_worker", "open_admins", "open_environment"]
 
 
-def open_environment(settings: Settings) -> Environment:
+def open_environment(settings: Settings, *, needs_bucket: bool = True) -> Environment:
     """Build an operator's environment. Sends nothing.
+
+    Args:
+        settings: The settings.
+        needs_bucket: BUCKET must be set. Only a worker can do without it, for messages that name theirs.
 
     Raises:
         ConfigError: A setting is invalid.
     """
-    check_bucket(settings)
+    if needs_bucket:
+        check_bucket(settings)
     clock = SystemClock()
     retries = RetryListeners()
     queue, store = _cloud(settings, clock, retries) if settings.is_cloud else _local(settings, clock)
@@ -61,18 +68,24 @@ def open_environment(settings: Settings) -> Environment:
     )
 
 
+HOME: Final = ".holdfast"  # the default of HOLDFAST_HOME, which is ours alone
+
+
 def _local(settings: Settings, clock: Clock) -> tuple[JobQueue, ObjectStore]:
+    from adapters.local.private_files import make_private
     from adapters.local.queue import LocalQueue
     from adapters.local.store import LocalStore
+
+    if settings.home.name == HOME:  # another folder may be shared with other programs
+        make_private(settings.home)
 
     return LocalQueue(settings.home / "queue.sqlite3", clock), LocalStore(settings.home / "bucket", clock)
 
 
 def _cloud(settings: Settings, clock: Clock, retries: RetryListeners) -> tuple[JobQueue, ObjectStore]:
     from adapters.aws import queue as sqs
-    from adapters.aws import store as r2
-    from adapters.retrying import RetryingQueue, RetryingStore
-    from client.config.credential_sources import queue_credentials, store_credentials
+    from adapters.retrying import RetryingQueue
+    from client.config.credential_sources import queue_credentials
 
     queue = sqs.connect(
         url=settings.queue_url,
@@ -80,16 +93,30 @@ def _cloud(settings: Settings, clock: Clock, retries: RetryListeners) -> tuple[J
         clock=clock,
         region=settings.host.aws_region,
     )
+    store = open_store(settings, settings.bucket, clock, retries) if settings.bucket else NoBucket()
+    return RetryingQueue(queue, clock, retries), store
+
+
+def open_store(settings: Settings, bucket: str, clock: Clock, retries: RetryListeners) -> ObjectStore:
+    """Build the store of *bucket*, with the keys of the settings. Sends nothing.
+
+    Raises:
+        ConfigError: A setting, or the bucket's name, is invalid.
+    """
+    from adapters.aws import store as r2
+    from adapters.retrying import RetryingStore
+    from client.config.credential_sources import store_credentials
+
     store = r2.connect(
         endpoint=settings.store_url,
         region=settings.store_region,
         credentials=store_credentials(settings, clock),
-        bucket=settings.bucket,
+        bucket=bucket,
         clock=clock,
         certificates=settings.host.ca_bundle,
         listeners=retries,
     )
-    return RetryingQueue(queue, clock, retries), RetryingStore(store, clock, retries)
+    return RetryingStore(store, clock, retries)
 
 
 def open_admins(settings: Settings) -> "tuple[QueueAdmin, BucketAdmin]":
@@ -180,6 +207,7 @@ def build_worker(
                 alive=lambda: touch(settings.work_dir / ALIVE),
                 observer=Observers(*observers, traces),
                 signer=settings.signer(),
+                open_bucket=partial(open_bucket, env) if settings.is_cloud and not env.bucket else None,
             )
         )
 
@@ -194,4 +222,19 @@ def check_services(env: Environment) -> None:
     from lifecycle.record.preflight import check_conditional_writes
 
     env.queue.depth()
-    check_conditional_writes(env.store, prefix=env.layout.preflight, token=uuid4().hex, clock=env.clock)
+    if env.bucket or not env.settings.is_cloud:
+        check_conditional_writes(env.store, prefix=env.layout.preflight, token=uuid4().hex, clock=env.clock)
+
+
+def open_bucket(env: Environment, bucket: str) -> ObjectStore:
+    """Open a bucket that a message names, and check that it honours conditional writes.
+
+    Raises:
+        ConfigError: It does not, or the keys do not allow to use it.
+        RetryableError: It cannot be reached.
+    """
+    from lifecycle.record.preflight import check_conditional_writes
+
+    store = open_store(env.settings, bucket, env.clock, env.retries)
+    check_conditional_writes(store, prefix=env.layout.preflight, token=uuid4().hex, clock=env.clock)
+    return store

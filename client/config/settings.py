@@ -79,7 +79,9 @@ class Settings:
     store_credentials_command: str = secret(
         "CLOUDFLARE_CREDENTIALS_COMMAND", parse_text, "command that prints such keys", trusted=True
     )
-    bucket: str = setting("BUCKET", parse_text, "", "the bucket")
+    bucket: str = setting(
+        "BUCKET", parse_text, "", "the bucket (a worker may take it from messages of the SaladCloud demo instead)"
+    )
     prefix: str = setting("PREFIX", parse_prefix, "", "key prefix of all jobs")
     lease: timedelta = setting(
         "LEASE", parse_positive_duration, "120s", "how long an owner may be silent before another worker takes over"

@@ -17,6 +17,8 @@ CONFIG: Final = "HOLDFAST_CONFIG"
 REGIONS: Final = ("AWS_REGION", "AWS_DEFAULT_REGION")
 """AWS's own variables for the region, the first first."""
 
+_ENVIRON: Final = os.environ
+
 
 @frozen(kw_only=True)
 class TraceVariables:
@@ -72,12 +74,12 @@ class HostVariables:
 
 def choose_config(file: Path) -> None:
     """Make *file* the settings file of this process and its children."""
-    os.environ[CONFIG] = str(file.absolute())
+    _ENVIRON[CONFIG] = str(file.absolute())
 
 
 def process_variables() -> dict[str, str]:
     """Return a copy of this process's environment variables."""
-    return dict(os.environ)
+    return dict(_ENVIRON)
 
 
 def host_variables(variables: Mapping[str, str]) -> HostVariables:

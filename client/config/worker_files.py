@@ -1,12 +1,14 @@
 """A worker's files on its node: a work directory of its own, and the file by which a health check sees it alive."""
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from adapters.local.private_files import make_private_folder, open_private
 from client.config.settings import Settings
 from lifecycle.errors import ConfigError
 
@@ -19,8 +21,8 @@ SLACK_S: Final = 60.0  # a heartbeat waits for a slow store, and the end of an a
 
 def touch(alive: Path) -> None:
     """Show a health check that this process is alive. Never fails: a full disk is reported where space is needed."""
-    with suppress(OSError):
-        alive.touch()
+    with suppress(OSError), open(alive, "ab", opener=open_private) as file:
+        os.utime(file.fileno())
 
 
 def health_problem(settings: Settings, *, now: float) -> str | None:
@@ -35,7 +37,7 @@ def health_problem(settings: Settings, *, now: float) -> str | None:
     try:
         age_s = now - (settings.work_dir / ALIVE).stat().st_mtime
     except OSError as error:
-        return f"no sign of life yet: {error}"
+        return f"no sign of life yet: {error.strerror}"
     limit_s = MISSED_HEARTBEATS * settings.heartbeat.total_seconds() + SLACK_S
     return f"last sign of life {age_s:.0f} s ago, more than {limit_s:.0f} s" if age_s > limit_s else None
 
@@ -50,16 +52,16 @@ def own_directory(work_dir: Path, name: str) -> Iterator[Path]:
     mine = work_dir / name
     with ExitStack() as locks:
         try:
-            mine.mkdir(parents=True, exist_ok=True)
-            with (work_dir / SWEEP).open("w") as sweep:
+            make_private_folder(mine)
+            with open(work_dir / SWEEP, "w", opener=open_private) as sweep:
                 fcntl.flock(sweep, fcntl.LOCK_EX)  # so that no process sees a directory that is not locked yet
-                lock = locks.enter_context((mine / LOCK).open("w"))
+                lock = locks.enter_context(open(mine / LOCK, "w", opener=open_private))
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 for other in work_dir.iterdir():
                     if other.is_dir() and other != mine and _is_abandoned(other):
                         shutil.rmtree(other, ignore_errors=True)
         except OSError as error:
-            raise ConfigError(f"WORK_DIR {work_dir} cannot be written to: {error}") from error
+            raise ConfigError(f"WORK_DIR {work_dir} cannot be written to: {error.strerror or error}") from error
         try:
             yield mine
         finally:

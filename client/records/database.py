@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
+from adapters.local.private_files import make_private, make_private_folder, open_private
 from client.config.environment import Environment
 
 SCHEMA: Final = 2
@@ -82,7 +83,9 @@ def _open(path: Path | None) -> sqlite3.Connection:
     for file in (path, path, None) if path else (None,):
         try:
             if file:
-                file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_private_folder(file.parent)
+                with open(file, "ab", opener=open_private):
+                    make_private(file)
             return _connect(str(file or ":memory:"))
         except (OSError, sqlite3.Error):
             if file:

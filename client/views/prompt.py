@@ -2,6 +2,7 @@
 
 import sys
 
+from client.views.text import printable
 from lifecycle.errors import ConfigError
 
 
@@ -13,7 +14,8 @@ def confirm(question: str) -> bool:
     """
     if not sys.stdin.isatty():
         raise ConfigError("cannot ask for confirmation without a terminal: pass --yes to go ahead")
+    shown = "\n".join(map(printable, question.split("\n")))
     try:
-        return input(f"{question} [yes/no] ").strip().lower() == "yes"
+        return input(f"{shown} [yes/no] ").strip().lower() == "yes"
     except EOFError:
         return False

@@ -37,6 +37,8 @@ class WorkerContext:
         workloads: The workloads that this image offers, by name.
         layout: The keys of this worker's jobs.
         bucket: Name of the bucket; empty for the embedded default.
+        open_bucket: Opens the bucket that a message of the SaladCloud demo names, and checks that it can be used; None:
+            the worker has a bucket of its own, and serves no other.
         work_dir: A directory of this process alone.
         alive: Called at least once a heartbeat, for a health check.
         sizes: Sizes of chunks and packs.
@@ -62,3 +64,4 @@ class WorkerContext:
     observer: Observer = NO_OBSERVERS
     signer: Signer = UNSIGNED
     notification_policy: NotificationPolicy | None = None
+    open_bucket: Callable[[str], ObjectStore] | None = None

@@ -3,14 +3,17 @@
 `state.txt` (four lines: start, end, finished step, sum) and `logs.txt` follow each committed checkpoint; `logs.txt` is
 the history over all attempts. They are copies for people and for the demo's scripts. Nothing here reads them as the
 truth, with one exception: a job that never had a checkpoint continues from the `state.txt` that the demo's own worker
-left, unless `holdfast retry --from-start` has removed it.
+left, in the demo's first form (two lines: finished step, sum) or its second (the four lines), unless `holdfast retry
+--from-start` has removed it. A `state.txt` in any other form is an error: it would otherwise be overwritten.
 """
 
+import json
+import re
 from pathlib import Path
 from typing import Final
 
 from lifecycle.checkpoint.snapshot import Snapshot
-from lifecycle.errors import HoldfastError
+from lifecycle.errors import HoldfastError, PermanentError
 from lifecycle.job_record import JobRecord, Progress
 from lifecycle.key_layout import JobKeys
 from lifecycle.ports.clock import Clock
@@ -19,8 +22,7 @@ from lifecycle.structured_log import StructuredLogger
 
 STATE: Final = "state.txt"
 LOGS: Final = "logs.txt"
-STATE_LINES: Final = 4
-MAX_STATE_BYTES: Final = 1 << 16
+STATE_FORM: Final = re.compile(rb"\s*-?\d{1,4000}\s+-?\d{1,4000}(?:(?:\s+-?\d{1,4000}){2})?\s*")
 
 log = StructuredLogger("holdfast.salad_demo")
 
@@ -44,14 +46,20 @@ class DemoFiles:
         self._earlier: bytes | None = None
 
     def fetch_state(self, into: Path) -> bool:
-        """Copy the state that the demo's own worker left into *into*, and return whether there was one in its form.
+        """Copy the state that the demo's own worker left into *into*, and return whether there was one.
 
         Raises:
             RetryableError: It could not be read; nothing is known of it.
+            PermanentError: It has neither of the demo's two forms.
         """
         stored = self._store.get(f"{self._keys.folder}{STATE}")
-        if stored is None or len(stored.body) > MAX_STATE_BYTES or len(stored.body.split()) != STATE_LINES:
+        if stored is None:
             return False
+        if not STATE_FORM.fullmatch(stored.body):
+            raise PermanentError(
+                f"{self._keys.folder}{STATE} holds neither two nor four whole numbers, so there is no telling how far"
+                f" the job was; to begin at its start: `holdfast retry {self._keys.job} --from-start`"
+            )
         (into / STATE).write_bytes(stored.body)
         return True
 
@@ -62,7 +70,9 @@ class DemoFiles:
     def committed(self, snapshot: Snapshot, progress: Progress) -> None:
         """Bring both files up to a commit. Never fails."""
         share = 100 * snapshot.step / progress.total if snapshot.step and progress.total else 0.0
-        self._add_line(f"Saving the state at the step {snapshot.step}, finished {share:.2f}%")
+        self._add_line(
+            "Saving the state" + (f" at the step {snapshot.step}, finished {share:.2f}%" if snapshot.step else "")
+        )
         state = snapshot.directory / "checkpoint" / STATE
         if state.is_file():
             self._put(STATE, state.read_bytes())
@@ -73,7 +83,10 @@ class DemoFiles:
         if record.result:
             self._add_line("The job is done")
         else:
-            self._add_line(f'Stop executing the job at the step {record.progress.done}, the reasons: ["{cause}"]')
+            done = record.progress.done
+            where = "before its first step" if done is None else f"at the step {done}"
+            reason = f"{cause}: {record.error}" if record.error else cause
+            self._add_line(f"Stop executing the job {where}, the reasons: {json.dumps([reason])}")
         self._put_logs()
 
     def _add_line(self, text: str) -> None:
@@ -84,6 +97,8 @@ class DemoFiles:
             if self._earlier is None:
                 stored = self._store.get(f"{self._keys.folder}{LOGS}")
                 self._earlier = stored.body if stored else b""
+                if self._earlier and not self._earlier.endswith(b"\n"):  # the demo ends its last line with nothing
+                    self._earlier += b"\n"
         except HoldfastError as error:
             log.warning("salad_demo.logs_unreadable", job=self._keys.job, error=error)
         else:

@@ -123,6 +123,9 @@ class _Staging:
         """Fetch the state that the Salad demo's own worker left, and return whether there was one.
 
         After the first checkpoint of ours, that file is only a copy of it and is not read.
+
+        Raises:
+            PermanentError: There is one, but not in the demo's form.
         """
         demo, has_committed = self._claimed.demo, any(attempt.commits for attempt in record.attempts)
         return demo is not None and not has_committed and demo.fetch_state(self._dirs.checkpoint)

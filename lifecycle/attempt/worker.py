@@ -1,11 +1,15 @@
 """The worker: receives one message after another, decides by the job's record what to do with it, and does it."""
 
 import json
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
+from attrs import evolve
+
 from lifecycle.attempt.acknowledgement import Acknowledgement
 from lifecycle.attempt.attempt import Attempt
+from lifecycle.attempt.bucket_workers import BucketWorkers
 from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.effects import JOIN_S
 from lifecycle.attempt.heartbeat import Heartbeat
@@ -26,7 +30,7 @@ from lifecycle.ports.queue import Delivery
 from lifecycle.record.archive_format import is_archived
 from lifecycle.record.claiming import ClaimAction, decide
 from lifecycle.record.message import JobMessage, parse_message
-from lifecycle.record.record_store import StoredRecord
+from lifecycle.record.record_store import RecordStore, StoredRecord
 from lifecycle.record.session import RecordSession
 from lifecycle.structured_log import StructuredLogger
 
@@ -55,10 +59,12 @@ class Worker:
         self._idle_since = 0.0
         self._unfit = False
         self._denied: dict[str, tuple[float, float]] = {}
+        self._others = BucketWorkers(self._worker_of, context.signer)
 
     def drain(self) -> None:
         """Take no more jobs; save, release and end the one that runs. Safe from a signal handler, and to repeat."""
         self._draining = True
+        self._others.drain()
         if self._attempt:
             self._attempt.drain()
 
@@ -75,7 +81,9 @@ class Worker:
         while not (self._draining or self._unfit or self._has_made_enough()):
             self._context.alive()
             delivery = self._receive()
-            if delivery is not None:
+            if delivery is not None and self._context.open_bucket is not None:
+                self._hand_on(delivery)
+            elif delivery is not None:
                 self._handle(delivery)
             if self._is_idle():
                 log.info("worker.idled_out", idle_exit=self._limits.idle_exit)
@@ -111,6 +119,45 @@ class Worker:
                 raise error
         log.warning("worker.paused", cause=event, error=error)
         self._context.clock.sleep(TROUBLE_S)
+
+    def _worker_of(self, bucket: str) -> "Worker":
+        """Make the worker that serves *bucket* for this one, which has none.
+
+        Raises:
+            ConfigError: The bucket cannot be used.
+            RetryableError: It cannot be reached.
+        """
+        context = self._context
+        assert context.open_bucket is not None  # noqa: S101 - the caller knows
+        store = context.open_bucket(bucket)
+        log.info("bucket.opened", bucket=bucket)
+        records = RecordStore(store, context.clock, context.rng)
+        return Worker(evolve(context, store=store, record_store=records, bucket=bucket, open_bucket=None))
+
+    def _hand_on(self, delivery: Delivery) -> None:
+        """Let the worker of the bucket that a message names handle it; return the message if there is none."""
+        queue = self._context.queue
+        try:
+            worker = self._others.worker_for(delivery.body)
+        except RejectedMessageError as error:
+            log.warning("message.without_bucket", message=delivery.message_id, reason=error)
+            with suppress(HoldfastError):
+                queue.release(delivery, delay=UNINTELLIGIBLE)
+            return
+        except HoldfastError as error:
+            has_others = bool(tuple(self._others))
+            with suppress(HoldfastError):
+                queue.release(delivery, delay=UNINTELLIGIBLE if has_others else UNREADABLE)
+            if has_others:
+                log.warning("bucket.unusable", message=delivery.message_id, error=error)
+            else:
+                self._pause("bucket.unusable", error)  # no bucket could be used yet: the keys may be wrong
+            return
+        # Workers of one class, and of one node:
+        worker._idle_since = self._idle_since  # noqa: SLF001
+        worker._handle(delivery)  # noqa: SLF001
+        self._idle_since, self._unfit = worker._idle_since, worker._unfit  # noqa: SLF001
+        self._attempts = sum(other._attempts for other in self._others)  # noqa: SLF001
 
     def _handle(self, delivery: Delivery) -> None:
         """Do with one message what its job's record says."""

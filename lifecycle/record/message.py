@@ -13,6 +13,7 @@ Each of them may be signed, and must be if a key is configured: `lifecycle.recor
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from lifecycle.record.signing import UNSIGNED, Signer, check_destination
 
 VERSION: Final = 1
 MAX_CHARACTERS: Final = 256 << 10
+BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # of S3 and R2
 SERIES_SUM: Final = "series-sum"
 
 
@@ -97,7 +99,8 @@ def parse_message(body: str, *, layout: KeyLayout, bucket: str, signer: Signer =
 
     Args:
         body: The message as received.
-        layout: Key layout for messages that do not contain a prefix.
+        layout: Key layout for messages that do not contain a prefix; if its prefix is not empty, the demo's messages
+            must name a folder below it.
         bucket: The bucket that this worker serves; empty if it has no name (embedded use).
         signer: Verifies the signature.
 
@@ -111,7 +114,7 @@ def parse_message(body: str, *, layout: KeyLayout, bucket: str, signer: Signer =
     if signed is not None:
         raw = _json_object(signed)
     if "folder" in raw:
-        return _parse_demo(raw, bucket)
+        return _parse_demo(raw, bucket, layout)
     if signed is not None:
         check_destination(raw, bucket=bucket, prefix=layout.prefix)
     version = raw.get("holdfast", VERSION)
@@ -128,6 +131,23 @@ def parse_message(body: str, *, layout: KeyLayout, bucket: str, signer: Signer =
     return JobMessage(message.keys, message.sequence, _with_room(draft))
 
 
+def bucket_of(body: str, signer: Signer = UNSIGNED) -> str:
+    """Return the bucket that a message of the SaladCloud demo names.
+
+    Raises:
+        RejectedMessageError: It is no message of the demo, or not signed as required.
+    """
+    if len(body) > MAX_CHARACTERS:
+        raise RejectedMessageError(f"the body has {len(body)} characters, more than {MAX_CHARACTERS}")
+    raw = _json_object(body)
+    signed = signer.verify(raw)
+    raw = raw if signed is None else _json_object(signed)
+    bucket = raw.get("bucket")
+    if "folder" not in raw or not isinstance(bucket, str) or not BUCKET_NAME.fullmatch(bucket):
+        raise RejectedMessageError("it names no bucket, and this worker's BUCKET is not set")
+    return bucket
+
+
 def _json_object(text: str) -> dict[str, Any]:
     try:
         raw = json.loads(text)
@@ -138,7 +158,7 @@ def _json_object(text: str) -> dict[str, Any]:
     return raw
 
 
-def _parse_demo(raw: Mapping[str, Any], bucket: str) -> JobMessage:
+def _parse_demo(raw: Mapping[str, Any], bucket: str, layout: KeyLayout) -> JobMessage:
     named, folder = raw.get("bucket"), raw.get("folder")
     if not isinstance(folder, str) or not isinstance(named, str):
         raise RejectedMessageError("`bucket` and `folder` must both be text")
@@ -149,6 +169,8 @@ def _parse_demo(raw: Mapping[str, Any], bucket: str) -> JobMessage:
     # Anyone who may send a message chooses the folder, which must not lead into the area of the records.
     if not folder.isascii() or any(part in {"", ".", "..", ".holdfast"} for part in parts):
         raise RejectedMessageError(f"`folder` {folder!r:.80} is not a plain ASCII path")
+    if not f"{prefix}/".startswith(layout.under("")):
+        raise RejectedMessageError(f"the message names folder {folder!r:.80}; this worker serves {layout.prefix!r}")
     job = _job_id(last)
     params = _object(raw.get("parameters", {}), "parameters")
     draft = JobRecord(job=job, workload=SERIES_SUM, params=params, demo=True)

@@ -1,7 +1,8 @@
 """The built-in workload `series-sum`: the sum of all whole numbers from a start to an end.
 
 `input.txt` holds the two numbers, one a line; `output.txt` gets the sum. The state is `state.txt`, with four lines:
-start, end, the last number added, and the sum so far. The parameter STEP_RUNNING_TIME (seconds) makes every step last
+start, end, the last number added, and the sum so far. A state with the last two only, as Salad's first demo wrote it,
+is read too. The parameter STEP_RUNNING_TIME (seconds) makes every step last
 that long, as a stand-in for real work; without it, steps are summed in chunks. Exit code 65: the input is invalid.
 """
 
@@ -106,9 +107,15 @@ def read_state(job: holdfast.Job, start: int, end: int) -> tuple[int, int]:
     path = os.path.join(job.checkpoint_dir, "state.txt")
     if not os.path.exists(path):
         return start - 1, 0
-    saved_start, saved_end, step, total = read_numbers(path, 4)
-    if (saved_start, saved_end) != (start, end) or not start - 1 <= step <= end:
-        raise InvalidInputError(f"state.txt is at {step} of {saved_start} to {saved_end}, which is not this input")
+    *saved, step, total = read_numbers(path, 4, 2)
+    if saved not in ([], [start, end]) or not start - 1 <= step <= end:
+        which = f"{saved[0]} to {saved[1]}, which" if saved else "a state that"
+        raise InvalidInputError(f"state.txt is at {step} of {which} is not this input")
+    expected = (start + step) * (step - start + 1) // 2
+    if not saved and total != expected:  # the short form does not name its input
+        raise InvalidInputError(
+            f"state.txt has the sum {total} up to {step}, which is not this input: it is {expected}"
+        )
     return step, total
 
 
@@ -118,8 +125,8 @@ def write_state(directory: str, start: int, end: int, step: int, total: int) -> 
         file.write(f"{start}\n{end}\n{step}\n{total}\n")
 
 
-def read_numbers(path: str, count: int) -> list[int]:
-    """Return the *count* whole numbers of a file, one a line."""
+def read_numbers(path: str, *counts: int) -> list[int]:
+    """Return the whole numbers of a file, one a line; it must have one of *counts* of them."""
     name = os.path.basename(path)
     try:
         with open(path, encoding="utf-8") as file:
@@ -128,8 +135,8 @@ def read_numbers(path: str, count: int) -> list[int]:
         raise InvalidInputError(f"{name}: there is no such file in the input") from None
     except UnicodeDecodeError:
         raise InvalidInputError(f"{name}: is not text") from None
-    if len(lines) != count:
-        raise InvalidInputError(f"{name}: has {len(lines)} lines, not {count} numbers, one a line")
+    if len(lines) not in counts:
+        raise InvalidInputError(f"{name}: has {len(lines)} lines, not {counts[0]} numbers, one a line")
     return [whole_number(name, line) for line in lines]
 
 

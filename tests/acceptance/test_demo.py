@@ -1,7 +1,10 @@
 """`make demo`, and the messages of the SaladCloud demo."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -44,7 +47,7 @@ def test_messages_of_the_salad_demo(
     fifo: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     """Messages and uploads of the SaladCloud demo's scripts are processed, and produce the files that they expect."""
-    settings = cloud(request, fifo=fifo)
+    settings = {**cloud(request, fifo=fifo), "PREFIX": "demoapp2v2"}
     cluster = ProcessCluster(tmp_path, settings)
     bucket = settings["BUCKET"]
     s3_client.put_object(Bucket=bucket, Key="demoapp2v2/job0/input.txt", Body=b"1\n2880")
@@ -73,6 +76,33 @@ def test_messages_of_the_salad_demo(
     assert record.state is State.COMPLETED
     assert {attempt.outcome for attempt in record.attempts[:-1]} == {"timeout"}
     cluster.empty()
+
+
+def test_the_seven_variables_of_the_salad_demo(
+    request: pytest.FixtureRequest, tmp_path: Path, sqs_client: Any, s3_client: Any
+) -> None:
+    """A worker with the demo's seven variables, and no BUCKET, works in the buckets that its messages name.
+
+    The first job was begun by the demo's first version, whose state has two lines.
+    """
+    settings = cloud(request, fifo=False)
+    buckets = [settings.pop("BUCKET"), f"cluster-{uuid.uuid4().hex}"]
+    del settings["PREFIX"]
+    s3_client.create_bucket(Bucket=buckets[1])
+    s3_client.put_object(Bucket=buckets[0], Key="demoapp2/job0/state.txt", Body=b"2000\n2001000")
+    for bucket in buckets:
+        s3_client.put_object(Bucket=bucket, Key="demoapp2/job0/input.txt", Body=b"1\n2880")
+        body = {"parameters": {"STEP_RUNNING_TIME": "0"}, "bucket": bucket, "folder": "demoapp2/job0"}
+        sqs_client.send_message(QueueUrl=settings["QUEUE_URL"], MessageBody=json.dumps(body))
+    command = [sys.executable, "-P", "-m", "holdfast._entrypoint", "worker", "--max-jobs", "2", "--idle-exit", "20s"]
+    variables = {"PATH": os.environ["PATH"], "XDG_CONFIG_HOME": os.devnull, **settings}
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for bucket in buckets:
+        output = s3_client.get_object(Bucket=bucket, Key="demoapp2/job0/output.txt")["Body"].read()
+        assert output.split() == [b"4148640"]
+    log = s3_client.get_object(Bucket=buckets[0], Key="demoapp2/job0/log/e1.jsonl")["Body"].read()
+    assert b'"resumed"' in log
 
 
 def test_a_job_begun_by_the_salad_demo(files: ProcessCluster) -> None:

@@ -91,6 +91,36 @@ def test_a_state_of_another_input_is_refused(tmp_path: Path) -> None:
     assert "not this input" in done.stderr
 
 
+@pytest.mark.parametrize("state", ["20\n210", "20\n210\n", "1\n400\n20\n210\n", "0\n0"])
+def test_both_forms_of_the_state_are_resumed(tmp_path: Path, state: str) -> None:
+    """A state has four lines, or the two of Salad's first demo: the last number added, and the sum."""
+    prepare(tmp_path, "1\n400\n")
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint/state.txt").write_text(state)
+    assert run(tmp_path).returncode == 0
+    assert (tmp_path / "output/output.txt").read_text() == "80200\n"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("20\n211", "the sum 211 up to 20, which is not this input: it is 210"),
+        ("500\n125250", "not this input"),
+        ("20", "has 1 lines, not 4 numbers"),
+        ("1\n20\n210", "has 3 lines, not 4 numbers"),
+        ("20\nx", "not a whole number"),
+        ("", "lines, not 4 numbers"),
+    ],
+)
+def test_any_other_state_is_refused(tmp_path: Path, state: str, reason: str) -> None:
+    """A state in another form, or of another input, is an error; the job never begins anew in silence."""
+    prepare(tmp_path, "1\n400\n")
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint/state.txt").write_text(state)
+    done = run(tmp_path)
+    assert (done.returncode, reason in done.stderr) == (65, True), done.stderr
+
+
 @pytest.mark.skipif("HOLDFAST_OLD_PYTHON" not in os.environ, reason="set HOLDFAST_OLD_PYTHON to a Python 3.8 to run it")
 def test_it_runs_in_an_old_python(tmp_path: Path) -> None:
     """The SDK runs in the Python of the job's image, from 3.8 on."""

@@ -1,7 +1,7 @@
 """A cluster in memory: one queue, one bucket, any number of workers, virtual time."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -101,6 +101,7 @@ class Cluster:
         observers: Iterable[Observer] = (),
         signer: Signer = UNSIGNED,
         notification_policy: NotificationPolicy | None = None,
+        open_bucket: Callable[[str], ObjectStore] | None = None,
         **limits: Any,
     ) -> Worker:
         self.names += 1
@@ -124,6 +125,7 @@ class Cluster:
                 observer=Observers(*observers),
                 signer=signer,
                 notification_policy=notification_policy,
+                open_bucket=open_bucket,
             )
         )
 

@@ -7,9 +7,11 @@ import pytest
 from lifecycle.errors import RejectedMessageError
 from lifecycle.job_record import JobRecord, Timestamps
 from lifecycle.key_layout import KeyLayout
-from lifecycle.record.message import announce, parse_message, reannounce
+from lifecycle.record.message import announce, bucket_of, parse_message, reannounce
+from lifecycle.record.signing import UNSIGNED, Signer
 
 LAYOUT = KeyLayout("runs")
+ANYWHERE = KeyLayout("")
 DEMO = {
     "parameters": {"STATE_SAVING_INTERVAL": "600.0", "STEP_RUNNING_TIME": "60.0"},
     "bucket": "transcripts",
@@ -31,8 +33,8 @@ def test_a_whole_job_is_parsed_into_a_draft() -> None:
 
 
 def test_a_demo_message_is_a_series_sum_below_its_folder() -> None:
-    """The demo's folder contains prefix and job id, independently of the PREFIX setting."""
-    message = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
+    """The demo's folder contains prefix and job id; without PREFIX, any folder is accepted."""
+    message = parse_message(json.dumps(DEMO), layout=ANYWHERE, bucket="transcripts")
     assert message.keys.input_file == "demoapp2v2/job0/input.txt"
     assert message.keys.record == "demoapp2v2/.holdfast/records/job0.json"
     assert message.draft is not None
@@ -40,12 +42,59 @@ def test_a_demo_message_is_a_series_sum_below_its_folder() -> None:
     assert message.draft.params == DEMO["parameters"]
 
 
+@pytest.mark.parametrize("folder", ["runs/job0", "runs/deep/job0", "/runs/job0/"])
+def test_with_a_prefix_demo_messages_may_name_folders_below_it(folder: str) -> None:
+    """Where PREFIX is set, the demo's messages may name any folder below it."""
+    message = parse_message(json.dumps({**DEMO, "folder": folder}), layout=LAYOUT, bucket="transcripts")
+    assert message.keys.record.startswith("runs/")
+    assert message.keys.job == "job0"
+
+
+@pytest.mark.parametrize("folder", ["job0", "demoapp2v2/job0", "runs", "runs2/job0", "other/runs/job0"])
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_with_a_prefix_demo_messages_cannot_name_other_folders(folder: str, *, is_signed: bool) -> None:
+    """Where PREFIX is set, the demo's messages are confined to it, signed or not."""
+    body, signer = json.dumps({**DEMO, "folder": folder}), Signer(b"0123456789abcdef", b"")
+    if is_signed:
+        body = signer.sign(body, bucket="", prefix="")
+    with pytest.raises(RejectedMessageError, match="serves 'runs'"):
+        parse_message(body, layout=LAYOUT, bucket="transcripts", signer=signer if is_signed else UNSIGNED)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"holdfast": 1, "job": "a", "dispatch": 1}',
+        '{"job": "a", "workload": "w", "bucket": "b0b"}',
+        '{"folder": "a/b"}',
+        '{"bucket": 1, "folder": "a/b"}',
+        '{"bucket": "", "folder": "a/b"}',
+        '{"bucket": "../x", "folder": "a/b"}',
+        '{"bucket": "a/b", "folder": "a/b"}',
+        "[]",
+        "",
+    ],
+)
+def test_only_demo_messages_name_a_bucket(body: str) -> None:
+    """A worker without a bucket takes one from the demo's messages only, and only if it is a bucket's name."""
+    with pytest.raises(RejectedMessageError):
+        bucket_of(body)
+
+
+def test_a_signed_demo_message_names_a_bucket() -> None:
+    """The bucket is the signed one; a worker with a key takes none from an unsigned message."""
+    signer = Signer(b"0123456789abcdef", b"")
+    assert bucket_of(json.dumps(DEMO)) == bucket_of(signer.sign(json.dumps(DEMO), bucket="x", prefix="y"), signer)
+    with pytest.raises(RejectedMessageError):
+        bucket_of(json.dumps(DEMO), signer)
+
+
 def test_a_demo_job_is_announced_again_as_a_demo_message() -> None:
     """A demo job that is announced again keeps its record, and its message gets a sequence number."""
-    message = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
+    message = parse_message(json.dumps(DEMO), layout=ANYWHERE, bucket="transcripts")
     assert message.draft is not None
     again = parse_message(
-        reannounce(message.keys, message.draft, 1, bucket="transcripts").body, layout=LAYOUT, bucket="transcripts"
+        reannounce(message.keys, message.draft, 1, bucket="transcripts").body, layout=ANYWHERE, bucket="transcripts"
     )
     assert again.keys == message.keys
     assert again.sequence == message.sequence + 1
@@ -87,8 +136,9 @@ def test_a_resubmitted_job_gets_new_deduplication_ids(*, demo: bool) -> None:
         ('{"bucket": "transcripts", "folder": 1}', "must both be text"),
         ('{"bucket": "transcripts", "folder": "a/../b"}', "plain ASCII path"),
         ('{"bucket": "transcripts", "folder": "a/.holdfast/records/x"}', "plain ASCII path"),
-        ('{"bucket": "transcripts", "folder": "a/b c"}', "not a job id"),
-        ('{"bucket": "transcripts", "folder": ""}', "not a job id"),
+        ('{"bucket": "transcripts", "folder": "runs/b c"}', "not a job id"),
+        ('{"bucket": "transcripts", "folder": "runs/"}', "serves 'runs'"),
+        ('{"bucket": "transcripts", "folder": ""}', "serves 'runs'"),
     ],
 )
 def test_an_invalid_message_is_refused_with_a_reason(body: str, reason: str) -> None:
@@ -101,7 +151,7 @@ def test_an_invalid_message_is_refused_with_a_reason(body: str, reason: str) -> 
 def test_demo_jobs_of_one_name_have_different_deduplication_ids() -> None:
     """Demo jobs with the same id and different prefixes have different deduplication ids."""
     parsed = [
-        parse_message(json.dumps({**DEMO, "folder": folder}), layout=LAYOUT, bucket="transcripts")
+        parse_message(json.dumps({**DEMO, "folder": folder}), layout=ANYWHERE, bucket="transcripts")
         for folder in ("a/j", "b/j")
     ]
     messages = [reannounce(message.keys, message.draft, 2, bucket="transcripts") for message in parsed if message.draft]
@@ -120,7 +170,7 @@ def test_a_job_with_an_oversized_record_is_refused(params: str, reason: str) -> 
     """A job whose record would be too large or too deeply nested is refused before a record is written."""
     for body in (
         f'{{"job": "a", "workload": "w", "params": {params}}}',
-        f'{{"bucket": "b", "folder": "x/a", "parameters": {params}}}',
+        f'{{"bucket": "b", "folder": "runs/a", "parameters": {params}}}',
     ):
         with pytest.raises(RejectedMessageError, match=reason):
             parse_message(body, layout=LAYOUT, bucket="b")

@@ -268,12 +268,63 @@ def test_the_saving_interval_comes_from_job_or_workload(
     assert said == [timedelta(seconds=seconds)]
 
 
-def test_the_state_of_the_demos_worker_is_resumed(cluster: Cluster) -> None:
-    """A job that came as the demo's message resumes from `state.txt` if it has no checkpoint."""
+@pytest.mark.parametrize("state", [b"1\n300\n100\n5050\n", b"1\n300\n100\n5050", b"100\n5050", b"100\r\n5050\r\n"])
+def test_the_state_of_the_demos_worker_is_resumed(cluster: Cluster, state: bytes) -> None:
+    """A job that came as the demo's message resumes from `state.txt`, in both of its forms, if it has no checkpoint."""
     cluster.memory.put("runs/a/input.txt", b"1\n300\n")
-    cluster.memory.put("runs/a/state.txt", b"1\n300\n100\n5050\n")
+    cluster.memory.put("runs/a/state.txt", state)
     body = json.dumps({"bucket": "", "folder": "runs/a", "parameters": {}})
     cluster.queue.send([Message(body=body, job="a", dedup="1")])
     cluster.worker().run()
     assert cluster.record("a").attempts[0].useful_s == pytest.approx(200, abs=1)
     assert cluster.output("a") == "45150"
+
+
+@pytest.mark.parametrize(
+    "state", [b"", b"100", b"1\n300\n100", b"1\n300\n100\n5050\n9", b"a\nb", b"\xff\n1", b"9" * 70_000]
+)
+def test_a_state_in_no_form_of_the_demos_is_an_error(cluster: Cluster, state: bytes) -> None:
+    """It is never taken for "no state": the job fails with the reason and the way out, and the file is untouched."""
+    cluster.memory.put("runs/a/input.txt", b"1\n300\n")
+    cluster.memory.put("runs/a/state.txt", state)
+    cluster.queue.send([demo_message("runs/a")])
+    cluster.worker().run()
+    record = cluster.record("a")
+    assert record.state is State.FAILED
+    assert "runs/a/state.txt holds neither two nor four whole numbers" in (record.error or "")
+    assert "holdfast retry a --from-start" in (record.error or "")
+    kept = cluster.memory.get("runs/a/state.txt")
+    assert kept is not None
+    assert kept.body == state
+
+
+def demo_message(folder: str) -> Message:
+    return Message(body=json.dumps({"bucket": "", "folder": folder, "parameters": {}}), job="a", dedup="1")
+
+
+@pytest.mark.parametrize(
+    "earlier", [b"UTC Time: 1 - Begin processing the job", b"UTC Time: 1 - Begin processing the job\n"]
+)
+def test_our_first_line_does_not_stick_to_the_demos_last(cluster: Cluster, earlier: bytes) -> None:
+    """The demo ends its log without a newline; ours begins on a line of its own."""
+    cluster.memory.put("runs/a/input.txt", b"1\n3\n")
+    cluster.memory.put("runs/a/logs.txt", earlier)
+    cluster.queue.send([demo_message("runs/a")])
+    cluster.worker().run()
+    stored = cluster.memory.get("runs/a/logs.txt")
+    assert stored is not None
+    lines = stored.body.decode().splitlines()
+    assert lines[0] == earlier.decode().strip()
+    assert all(line.startswith("UTC Time: ") for line in lines)
+    assert "Begin processing the job" in lines[1]
+
+
+def test_the_log_of_an_invalid_job_says_why(cluster: Cluster) -> None:
+    """The history of a job that took no step names the reason, and no step."""
+    cluster.queue.send([demo_message("runs/a")])
+    cluster.worker().run()
+    stored = cluster.memory.get("runs/a/logs.txt")
+    assert stored is not None
+    last = stored.body.decode().splitlines()[-1]
+    assert 'Stop executing the job before its first step, the reasons: ["invalid: no input:' in last
+    assert "None" not in stored.body.decode()
