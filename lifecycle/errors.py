@@ -10,6 +10,7 @@
     │   ├── RejectedMessageError    a queue message is not a valid job
     │   ├── InvalidRecordError      a job record is unreadable, or written by a newer Holdfast
     │   └── CorruptCheckpointError  stored bytes are missing, or are not those that were committed
+    ├── ForeignMessageError         a queue message belongs to another bucket or prefix: return it to the queue
     ├── TornSnapshotError           a file changed while it was saved: take another snapshot
     ├── ConfigError                 a setting, a credential, a queue or a bucket is wrong: stop, exit 78
     ├── VersionConflictError        another writer came first: read, then merge or give up
@@ -50,6 +51,10 @@ class InvalidRecordError(PermanentError):
 
 class CorruptCheckpointError(PermanentError):
     """Stored bytes are missing, or are not those that were committed. Use the previous checkpoint."""
+
+
+class ForeignMessageError(HoldfastError):
+    """A queue message belongs to another bucket or prefix. It is left to the workers there."""
 
 
 class TornSnapshotError(HoldfastError):

@@ -16,6 +16,7 @@ KEPT_ATTEMPTS: Final = 50
 SCHEMA: Final = 2
 """Version of a record whose checkpoints may have manifests of schema 3."""
 OLDEST_SCHEMA: Final = 1
+LEASE_SLACK_S: Final = 1.0  # ages are differences of whole seconds
 
 
 @frozen
@@ -242,14 +243,15 @@ class JobRecord:
         """True if nothing is left to do: the job is over, and its outputs, if any, are published or cannot be."""
         return self.is_final and (self.result is None or self.result.published or bool(self.result.problem))
 
-    def is_owned(self, age_s: float) -> bool:
-        """Return whether the owner's lease is still valid.
+    def is_owned(self, age_s: float | None) -> bool:
+        """Return whether the owner's lease may still be valid.
 
         Args:
             age_s: Age of the record by the store's clock, in seconds. It is the difference of two times that were
                 truncated to whole seconds, and may be up to one second too large, so the owner is granted one more.
+                None if it is unknown: then the lease may be valid.
         """
-        return self.state in OWNED and age_s <= self.lease_s + 1.0
+        return self.state in OWNED and (age_s is None or age_s <= self.lease_s + LEASE_SLACK_S)
 
     def with_attempt(self, **changes: Any) -> "JobRecord":
         """Return a copy with *changes* made to the summary of its newest attempt."""

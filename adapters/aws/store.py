@@ -77,7 +77,7 @@ class R2Store:
         control: Client that sends once, for small objects.
         bulk: Client with long time-outs, for large objects and calls that are safe to repeat.
         bucket: The bucket's name.
-        clock: Used for ages if the store sends no date, and for the pauses between attempts.
+        clock: Used for the pauses between attempts.
         listeners: Notified of each request within a call that is retried.
     """
 
@@ -97,7 +97,6 @@ class R2Store:
         self._control = control
         self._bulk = bulk
         self._bucket = bucket
-        self._clock = clock
         self.retry = Retrier("store", clock, listeners or RetryListeners())
         self._deletes_batches = True
 
@@ -115,15 +114,15 @@ class R2Store:
 
     def _get_by_http(self, http: S3Http, key: str) -> StoredObject:
         response = http.get(key)
-        written = parsedate_to_datetime(response.headers["Last-Modified"])
-        return StoredObject(response.body, response.headers["ETag"], self._age_s(response.headers["Date"], written))
+        written = _parse_date(response.headers["Last-Modified"])
+        return StoredObject(response.body, response.headers["ETag"], _age_s(response.headers["Date"], written))
 
     def _get_by_client(self, key: str) -> StoredObject:
         response = self._control.get_object(Bucket=self._bucket, Key=key)
         with closing(response["Body"]) as body:
             content = body.read()
         _require_whole(response, content, key)
-        return StoredObject(content, response["ETag"], self._age_s(_date(response), response["LastModified"]))
+        return StoredObject(content, response["ETag"], _age_s(_date(response), response["LastModified"]))
 
     def put(self, key: str, body: Body, *, expected: Version | Absent | None = None) -> Version:
         """See `ObjectStore.put`. A small or conditional put is sent once."""
@@ -199,7 +198,7 @@ class R2Store:
         page = self._bulk.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **following)
         date = _date(page)
         objects = [
-            ListedObject(found["Key"], found["Size"], found["ETag"], self._age_s(date, found["LastModified"]))
+            ListedObject(found["Key"], found["Size"], found["ETag"], _age_s(date, found["LastModified"]))
             for found in page.get("Contents", ())
         ]
         # IsTruncated must be there: a truncated response would otherwise pass for the end of the listing.
@@ -211,7 +210,7 @@ class R2Store:
         response = http.query(**{"list-type": "2", "encoding-type": "url", "prefix": prefix}, **following)
         rows, next_token = parse_page(response.body)
         date = response.headers["Date"]
-        return [ListedObject(row.key, row.size, row.etag, self._age_s(date, row.written)) for row in rows], next_token
+        return [ListedObject(row.key, row.size, row.etag, _age_s(date, row.written)) for row in rows], next_token
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `ObjectStore.delete`. Deletes key by key if the store does not support batches."""
@@ -266,10 +265,14 @@ class R2Store:
                     return None
                 raise
 
-    def _age_s(self, date: str | None, written: datetime) -> float:
-        """Return the seconds from *written* to *date*, the response's date; both are by the store's clock."""
-        now = _parse_date(date) if date else None
-        return max(0.0, ((now or self._clock.now()) - written).total_seconds())
+
+def _age_s(date: str | None, written: datetime | None) -> float | None:
+    """Return the seconds from *written* to *date*, the response's date; both are by the store's clock.
+
+    None if one of them is missing: this machine's clock may be hours off, and a live job would be taken from its owner.
+    """
+    now = _parse_date(date) if date else None
+    return max(0.0, (now - written).total_seconds()) if now and written else None
 
 
 @lru_cache(maxsize=64)
@@ -277,7 +280,7 @@ def _parse_date(date: str) -> datetime | None:
     """Parse a `Date` header; None if it is malformed. Cached, because a page of a listing needs it a thousand times."""
     try:
         moment = parsedate_to_datetime(date)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # "-0000" means UTC: RFC 5322, section 3.3
 
@@ -320,7 +323,7 @@ def connect(
         region: Region of the store.
         credentials: Credentials for the store.
         bucket: Name of the bucket.
-        clock: Clock of this process.
+        clock: Used for the pauses between attempts.
         certificates: Value of REQUESTS_CA_BUNDLE; see `clients.ca_bundle`.
         listeners: Notified of each request within a call that is retried.
 

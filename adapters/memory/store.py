@@ -32,10 +32,12 @@ class MemoryStore:
     Args:
         clock: Used for ages.
         write_gap_s: Least time between two writes to a key, in seconds (R2: 1).
+        gives_ages: Whether ages are known, as they are if a store's answers carry a date.
     """
 
-    def __init__(self, clock: Clock, *, write_gap_s: float = 0.0) -> None:
+    def __init__(self, clock: Clock, *, write_gap_s: float = 0.0, gives_ages: bool = True) -> None:
         self._clock = clock
+        self._gives_ages = gives_ages
         self._gap_s = write_gap_s
         self._objects: dict[str, _Object] = {}
         self._lock = threading.Lock()
@@ -95,7 +97,9 @@ class MemoryStore:
     def _now(self) -> float:
         return self._clock.now().timestamp()
 
-    def _age_s(self, found: _Object) -> float:
+    def _age_s(self, found: _Object) -> float | None:
+        if not self._gives_ages:
+            return None
         return max(float(math.floor(self._now()) - math.floor(found.written_at)), 0.0)
 
 

@@ -64,6 +64,10 @@ def lines(stored: StoredRecord, events: Sequence[Event]) -> Iterator[str]:
     yield from _events(events)
 
 
+def _written(age_s: float | None) -> str:
+    return "written at an unknown time" if age_s is None else f"written {format_duration(age_s)} ago"
+
+
 def _facts(stored: StoredRecord) -> Iterator[str]:
     record, progress = stored.record, stored.record.progress
     stamps = ((name, at) for name, at in asdict(record.timestamps).items() if at)
@@ -73,7 +77,7 @@ def _facts(stored: StoredRecord) -> Iterator[str]:
         "job": record.job,
         "workload": f"{record.workload} {json.dumps(dict(record.params))}",
         "labels": ", ".join(f"{name}={text}" for name, text in record.labels.items()),
-        "state": f"{record.state}{stale}, written {format_duration(stored.age_s)} ago",
+        "state": f"{record.state}{stale}, {_written(stored.age_s)}",
         "owner": f"{record.owner}, lease of {format_duration(record.lease_s)}" if record.owner else "",
         "progress": "" if progress.done is None else f"{progress.done} of {progress.total or '?'}",
         "checkpoint": _checkpoint(record.checkpoint),

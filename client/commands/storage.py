@@ -67,7 +67,7 @@ def use_by_job(env: Environment) -> Iterator[StorageUse]:
         kind = FOLDERS.get(folder, folder)
         use.objects += 1
         use.bytes[kind if kind in KINDS else "other"] += listed.size_bytes
-        use.age_s = listed.age_s if use.age_s is None else min(use.age_s, listed.age_s)
+        use.age_s = min((age_s for age_s in (use.age_s, listed.age_s) if age_s is not None), default=None)
     if use:
         yield use
 

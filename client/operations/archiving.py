@@ -70,11 +70,12 @@ class ArchiveResult:
 def is_ripe(env: Environment, stored: StoredRecord, older: timedelta) -> bool:
     """Return True if the job has been over for *older* with nothing left to do, or if an earlier run marked it.
 
-    Undelivered notices are something left to do, if a webhook is configured: `holdfast reconcile` delivers them.
+    Undelivered notices are something left to do, if a webhook is configured: `holdfast reconcile` delivers them. A
+    record of unknown age is ripe only if *older* is zero.
     """
     record = stored.record
     has_notices = env.notification_policy is not None and bool(record.outbox.notices)
-    is_old = stored.age_s >= older.total_seconds() and not has_notices
+    is_old = (stored.age_s or 0.0) >= older.total_seconds() and not has_notices
     return record.is_settled and (record.archived is not None or is_old)
 
 
@@ -115,7 +116,7 @@ def _candidate(env: Environment, job: str, older: timedelta, result: ArchiveResu
         stored = env.record_store.read(keys.record)
         if stored is None or stored.record.job != job or not is_ripe(env, stored, older):
             return None
-        at = iso(env.clock.now() - timedelta(seconds=stored.age_s))
+        at = iso(env.clock.now() - timedelta(seconds=stored.age_s or 0.0))
         # A record without attempts may belong to an id that was used twice.
         may_have_tombstone = stored.record.archived is not None or not stored.record.attempts
         return Candidate(stored, at, may_have_tombstone and is_archived(env.store, keys))

@@ -48,12 +48,13 @@ def bucket_values(env: Environment, index: RecordIndex) -> Values:
     """
     index.refresh()
     counts = dict.fromkeys(STATE_NAMES, 0) | {"unknown": 0} | index.count()
-    longest = index.jobs(Query(states=sorted(WAITING), sort="updated", reverse=True, limit=1))
+    waiting = index.jobs(Query(states=sorted(WAITING), sort="updated", reverse=True, limit=1))
+    ages_s = [found.stored.age_s or 0.0 for found in waiting if found.stored]
     rejected = sum(1 for _ in env.store.list(env.layout.rejected))
     return {
         "holdfast_jobs": [((state,), number) for state, number in counts.items()],
         "holdfast_jobs_stale": _one(sum(index.count(Query(stale=True)).values())),
-        "holdfast_jobs_waiting_age_seconds": _one(max((f.stored.age_s for f in longest if f.stored), default=0.0)),
+        "holdfast_jobs_waiting_age_seconds": _one(max(ages_s, default=0.0)),
         "holdfast_rejected_messages": _one(rejected),
         **_owned_values(env, index),
     }
@@ -67,7 +68,7 @@ def _owned_values(env: Environment, index: RecordIndex) -> Values:
         if found.stored is None:
             continue
         record = found.stored.record
-        lease_s = max(lease_s, found.stored.age_s)
+        lease_s = max(lease_s, found.stored.age_s or 0.0)
         saved_s = max(saved_s, unsaved_s(record, now))
         saved_bytes += record.checkpoint.bytes if record.checkpoint else 0
         if record.backlog:

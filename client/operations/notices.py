@@ -63,9 +63,11 @@ def has_undelivered_notices(stored: StoredRecord, older: timedelta) -> bool:
 
     Args:
         stored: The job's record.
-        older: Ignore records written more recently than this, or than ATTEMPT_GRACE if that is shorter.
+        older: Ignore records written more recently than this, or than ATTEMPT_GRACE if that is shorter. A record of
+            unknown age counts as old: a notice that is delivered twice is recognised.
     """
-    return _is_ours_to_deliver(stored.record) and stored.age_s >= min(older, ATTEMPT_GRACE).total_seconds()
+    is_recent = stored.age_s is not None and stored.age_s < min(older, ATTEMPT_GRACE).total_seconds()
+    return _is_ours_to_deliver(stored.record) and not is_recent
 
 
 def _is_ours_to_deliver(record: JobRecord) -> bool:

@@ -19,13 +19,15 @@ from attrs import define, evolve, field, frozen
 
 from client.config.environment import Environment
 from client.operations.notices import add_notice, has_undelivered_notices
-from client.records.reader import READERS, Lookup
+from client.records.reader import READERS, Lookup, read_live
 from lifecycle.errors import PermanentError, RetryableError
+from lifecycle.job_record import LEASE_SLACK_S
 from lifecycle.record.archive_format import is_archived
 from lifecycle.record.message import reannounce
 from lifecycle.record.operator_changes import cancelled
 from lifecycle.record.record_store import StoredRecord
 
+MARGIN_S: Final = 1.0  # longer than a lease, before a second read shows whether its owner is alive
 REUSED_ID: Final = "this id is archived, so no worker starts the job: cancelled; submit its work under another id"
 
 
@@ -66,7 +68,7 @@ def find_pending(env: Environment, jobs: Iterator[Lookup], older: timedelta, *, 
         RetryableError: The bucket cannot be reached.
     """
     pending = PendingWork()
-    for found in jobs:
+    for found in _with_ages_of_leases(env, jobs):
         if found.stored and is_forgotten(found.stored, older):
             if found.stored.record.attempts or not is_archived(env.store, env.layout.job(found.job)):
                 pending.missing.append(found.stored)  # the worker that takes it delivers the notices in its outbox
@@ -82,10 +84,32 @@ def find_pending(env: Environment, jobs: Iterator[Lookup], older: timedelta, *, 
     return pending
 
 
+def _with_ages_of_leases(env: Environment, jobs: Iterator[Lookup]) -> Iterator[Lookup]:
+    """Yield *jobs*; those with an owner and an unknown age last, after a second read that shows who is alive."""
+    unknown: list[tuple[Lookup, StoredRecord]] = []
+    for found in jobs:
+        if found.stored and found.stored.age_s is None and found.stored.record.is_owned(None):
+            unknown.append((found, found.stored))
+        else:
+            yield found
+    if not unknown:
+        return
+    wait_s = max(stored.record.lease_s for _, stored in unknown) + LEASE_SLACK_S + MARGIN_S
+    env.clock.sleep(wait_s)
+    for before, stored in unknown:
+        found = read_live(env, before.job)
+        is_unchanged = found.stored is not None and found.stored.version == stored.version
+        yield evolve(before, stored=evolve(stored, age_s=wait_s)) if is_unchanged else found
+
+
 def is_forgotten(stored: StoredRecord, older: timedelta) -> bool:
-    """Return True if the job may have no message: not settled, no owner, and not written within *older*."""
+    """Return True if the job may have no message: not settled, no owner, and not written within *older*.
+
+    A record of unknown age may be older: a second message is harmless.
+    """
     record = stored.record
-    return not record.is_settled and not record.is_owned(stored.age_s) and stored.age_s >= older.total_seconds()
+    is_recent = stored.age_s is not None and stored.age_s < older.total_seconds()
+    return not record.is_settled and not record.is_owned(stored.age_s) and not is_recent
 
 
 def _cancel_reused_id(env: Environment, stored: StoredRecord) -> None:

@@ -127,7 +127,8 @@ class Submission:
 
     def _announce(self, records: Sequence[JobRecord]) -> list[SubmitResult]:
         """Send a message for each record."""
-        messages: list[Message] = [announce(record, FIRST_MESSAGE) for record in records]
+        bucket, prefix = self.env.bucket, self.env.layout.prefix
+        messages: list[Message] = [announce(record, FIRST_MESSAGE, bucket=bucket, prefix=prefix) for record in records]
         try:
             refused = {failure.message.job: failure.reason for failure in self.env.queue.send(messages)}
         except HoldfastError as error:

@@ -141,7 +141,7 @@ class RecordIndex:
         drifted = [
             (now - one.age_s, one.key)
             for one in page
-            if one.key in known and abs(known[one.key][1] - (now - one.age_s)) > DRIFT_S
+            if one.key in known and one.age_s is not None and abs(known[one.key][1] - (now - one.age_s)) > DRIFT_S
         ]
         layout = self._env.layout
         read = list(pool.map(lambda one: self._read_row(one, now), changed))
@@ -173,10 +173,11 @@ def _row(listed: ListedObject, now: float, found: Lookup) -> dict[str, Any]:
     """Return the row for a record that was just read."""
     record = found.stored.record if found.stored else None
     read_again = found.problem is not None and found.is_transient
+    age_s = found.stored.age_s if found.stored else listed.age_s
     return {
         "key": listed.key,
         "version": "" if read_again else listed.version,
-        "written_at": now - (found.stored.age_s if found.stored else listed.age_s),
+        "written_at": now - (age_s or 0.0),  # if the store tells no age, that is the time since this version was seen
         "job": found.job,
         "state": record and record.state.value,
         "lease_s": record.lease_s if record and record.state in OWNED else None,

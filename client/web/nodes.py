@@ -73,6 +73,6 @@ def nodes_of(index: RecordIndex) -> Nodes:
         node = nodes.setdefault(found.stored.record.owner, NodeSummary(found.stored.record.owner))
         node.jobs.append(found.stored)
         node.kind = found.stored.record.attempts[-1].kind if found.stored.record.attempts else node.kind
-        node.heard_s = min(node.heard_s, found.stored.age_s)
+        node.heard_s = min(node.heard_s, found.stored.age_s or 0.0)
         node.is_alive = node.is_alive or not is_stale(found.stored)
     return Nodes(sorted(nodes.values(), key=lambda node: (not node.is_alive, node.name)))

@@ -64,7 +64,7 @@ def row(found: Lookup) -> JobRow:
     record = found.stored.record
     share = share_done(record.progress)
     stale, left = is_stale(found.stored), eta_s(record)
-    eta = None if left is None or stale else max(left - found.stored.age_s, 0.0)
+    eta = None if left is None or stale else max(left - (found.stored.age_s or 0.0), 0.0)
     return JobRow(found.job, found.stored, found.problem, stale, share, eta)
 
 

@@ -65,9 +65,10 @@ class EventStream:
         The last part of the output is uploaded after the job is over.
         """
         found = read_job(self._refresher.env, job)
-        is_over = found.stored is not None and found.stored.record.is_settled and found.stored.age_s > CLOUD_POLL_S
         if found.stored is None:
             return [], not found.is_transient
+        age_s = found.stored.age_s  # if it is unknown, the page that no one closes asks again
+        is_over = found.stored.record.is_settled and age_s is not None and age_s > CLOUD_POLL_S
         try:
             parts = read_console(self._refresher.env, job, position)
         except HoldfastError:

@@ -12,12 +12,15 @@ from lifecycle.attempt.attempt import Attempt
 from lifecycle.attempt.bucket_workers import BucketWorkers
 from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.effects import JOIN_S
+from lifecycle.attempt.foreign_messages import ForeignMessages
 from lifecycle.attempt.heartbeat import Heartbeat
+from lifecycle.attempt.kept_deliveries import KeptDeliveries
 from lifecycle.attempt.observers import NO_OBSERVERS
 from lifecycle.attempt.outcome import Outcome
 from lifecycle.checkpoint.tree import discard_tree
 from lifecycle.errors import (
     ConfigError,
+    ForeignMessageError,
     HoldfastError,
     InvalidRecordError,
     LeaseLostError,
@@ -28,10 +31,11 @@ from lifecycle.errors import (
 from lifecycle.job_record import iso
 from lifecycle.ports.queue import Delivery
 from lifecycle.record.archive_format import is_archived
-from lifecycle.record.claiming import ClaimAction, decide
+from lifecycle.record.claiming import ClaimAction, ClaimDecision, decide
 from lifecycle.record.message import JobMessage, parse_message
 from lifecycle.record.record_store import RecordStore, StoredRecord
 from lifecycle.record.session import RecordSession
+from lifecycle.record.sightings import RecordSightings
 from lifecycle.structured_log import StructuredLogger
 
 LONGEST_POLL: Final = timedelta(seconds=10)  # an idle worker that is told to stop exits within it
@@ -60,6 +64,10 @@ class Worker:
         self._unfit = False
         self._denied: dict[str, tuple[float, float]] = {}
         self._others = BucketWorkers(self._worker_of, context.signer)
+        self._sightings = RecordSightings(context.record_store, context.clock)
+        self._kept = KeptDeliveries(context.queue, context.clock)
+        served = f"bucket {context.bucket!r} and prefix {context.layout.prefix!r}"
+        self._foreign = ForeignMessages(context.queue, served)
 
     def drain(self) -> None:
         """Take no more jobs; save, release and end the one that runs. Safe from a signal handler, and to repeat."""
@@ -75,16 +83,16 @@ class Worker:
             The exit code: 0, or 1 if this node is unfit and asked to be replaced.
 
         Raises:
-            ConfigError: A credential, the queue or the bucket has been refused for DENIED_S; nothing is taken.
+            ConfigError: A credential, the queue or the bucket has been refused for DENIED_S, or the queue holds only
+                messages for another bucket or prefix; nothing is taken.
         """
         self._idle_since = self._context.clock.monotonic()
         while not (self._draining or self._unfit or self._has_made_enough()):
             self._context.alive()
-            delivery = self._receive()
-            if delivery is not None and self._context.open_bucket is not None:
-                self._hand_on(delivery)
-            elif delivery is not None:
-                self._handle(delivery)
+            if (kept := self._kept.next_due()) is not None:
+                self._dispatch(kept, is_kept=True)
+            elif (delivery := self._receive()) is not None:
+                self._dispatch(delivery)
             if self._is_idle():
                 log.info("worker.idled_out", idle_exit=self._limits.idle_exit)
                 break
@@ -101,7 +109,7 @@ class Worker:
     def _receive(self) -> Delivery | None:
         wait = min(LONGEST_POLL, self._limits.stop_grace, self._limits.idle_exit or LONGEST_POLL)
         try:
-            delivery = self._context.queue.receive(hidden=self._limits.lease, wait=wait)
+            delivery = self._context.queue.receive(hidden=self._limits.lease, wait=self._kept.wait_until_due(wait))
         except (RetryableError, ConfigError) as error:
             self._pause("queue.unreadable", error)
             return None
@@ -120,6 +128,13 @@ class Worker:
         log.warning("worker.paused", cause=event, error=error)
         self._context.clock.sleep(TROUBLE_S)
 
+    def _dispatch(self, delivery: Delivery, *, is_kept: bool = False) -> None:
+        """Handle a message, or let the worker of the bucket that it names do so."""
+        if self._context.open_bucket is None:
+            self._handle(delivery, is_kept=is_kept)
+        else:
+            self._hand_on(delivery, is_kept=is_kept)
+
     def _worker_of(self, bucket: str) -> "Worker":
         """Make the worker that serves *bucket* for this one, which has none.
 
@@ -132,9 +147,11 @@ class Worker:
         store = context.open_bucket(bucket)
         log.info("bucket.opened", bucket=bucket)
         records = RecordStore(store, context.clock, context.rng)
-        return Worker(evolve(context, store=store, record_store=records, bucket=bucket, open_bucket=None))
+        worker = Worker(evolve(context, store=store, record_store=records, bucket=bucket, open_bucket=None))
+        worker._kept = self._kept  # noqa: SLF001 - this one looks after the queue
+        return worker
 
-    def _hand_on(self, delivery: Delivery) -> None:
+    def _hand_on(self, delivery: Delivery, *, is_kept: bool) -> None:
         """Let the worker of the bucket that a message names handle it; return the message if there is none."""
         queue = self._context.queue
         try:
@@ -155,24 +172,27 @@ class Worker:
             return
         # Workers of one class, and of one node:
         worker._idle_since = self._idle_since  # noqa: SLF001
-        worker._handle(delivery)  # noqa: SLF001
+        worker._handle(delivery, is_kept=is_kept)  # noqa: SLF001
         self._idle_since, self._unfit = worker._idle_since, worker._unfit  # noqa: SLF001
         self._attempts = sum(other._attempts for other in self._others)  # noqa: SLF001
 
-    def _handle(self, delivery: Delivery) -> None:
-        """Do with one message what its job's record says."""
+    def _handle(self, delivery: Delivery, *, is_kept: bool = False) -> None:
+        """Do with one message what its job's record says.
+
+        Args:
+            delivery: The message.
+            is_kept: Whether it was kept since an earlier look at the record.
+        """
         context = self._context
-        try:
-            message = parse_message(delivery.body, layout=context.layout, bucket=context.bucket, signer=context.signer)
-        except RejectedMessageError as error:
-            self._reject(delivery, str(error))
+        message = self._parse(delivery)
+        if message is None:
             return
         acknowledgement = Acknowledgement(context, message, delivery)
         if self._draining:
             acknowledgement.release(timedelta(0))
             return
         try:
-            stored = context.record_store.read(message.keys.record)
+            stored = self._sightings.read(message.keys.record)
             first = stored is None or not stored.record.attempts
             archived = first and is_archived(context.store, message.keys)
         except InvalidRecordError as error:
@@ -184,8 +204,23 @@ class Worker:
             self._pause("record.unreadable", error)
             return
         self._denied.pop("record.unreadable", None)
+        if message.is_addressed or message.draft or stored:
+            self._foreign.note_own()
         decision = decide(message, stored, context.rng, archived=archived)
         log.info("job.decided", job=message.keys.job, action=decision.action.value, reason=decision.reason)
+        if decision.action is ClaimAction.RELEASE and self._sightings.is_bound(message.keys.record) and not is_kept:
+            self._kept.keep(delivery, decision.delay)
+        else:
+            self._carry_out(decision, message, delivery, stored, acknowledgement)
+
+    def _carry_out(
+        self,
+        decision: ClaimDecision,
+        message: JobMessage,
+        delivery: Delivery,
+        stored: StoredRecord | None,
+        acknowledgement: Acknowledgement,
+    ) -> None:
         match decision.action:
             case ClaimAction.TAKE:
                 self._attempt_job(message, delivery, stored, acknowledgement)
@@ -197,6 +232,21 @@ class Worker:
                 self._reject(delivery, decision.reason)
             case ClaimAction.PUBLISH if stored is not None:
                 self._publish(message, delivery, stored, acknowledgement)
+
+    def _parse(self, delivery: Delivery) -> JobMessage | None:
+        """Return the message that was received; None if it is not a job of this worker's, and was dealt with.
+
+        Raises:
+            ConfigError: This worker gets messages of others only.
+        """
+        context = self._context
+        try:
+            return parse_message(delivery.body, layout=context.layout, bucket=context.bucket, signer=context.signer)
+        except ForeignMessageError as error:
+            self._foreign.give_back(delivery, error)
+        except RejectedMessageError as error:
+            self._reject(delivery, str(error))
+        return None
 
     def _publish(
         self, message: JobMessage, delivery: Delivery, stored: StoredRecord, acknowledgement: Acknowledgement

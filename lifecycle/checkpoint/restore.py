@@ -10,6 +10,7 @@ no checkpoint.
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
 
@@ -24,6 +25,8 @@ from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import CheckpointRef
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore
+
+TRIES: Final = 2
 
 
 @frozen
@@ -49,12 +52,13 @@ def fetch_manifest(store: ObjectStore, ref: CheckpointRef) -> Manifest:
         NewerManifestError: A newer Holdfast wrote it.
         RetryableError: It could not be read.
     """
-    stored = store.get(ref.manifest)
-    if stored is None:
-        raise CorruptCheckpointError(f"{ref.manifest} is missing")
-    if digest_bytes(stored.body) != ref.digest:
-        raise CorruptCheckpointError(f"{ref.manifest} is not what was committed: its digest differs")
-    return decode_manifest(stored.body)
+    for _ in range(TRIES):  # the fault may lie in the transfer and not in the store
+        stored = store.get(ref.manifest)
+        if stored is None:
+            raise CorruptCheckpointError(f"{ref.manifest} is missing")
+        if digest_bytes(stored.body) == ref.digest:
+            return decode_manifest(stored.body)
+    raise CorruptCheckpointError(f"{ref.manifest} is not what was committed: its digest differs")
 
 
 def restore(

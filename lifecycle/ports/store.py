@@ -33,12 +33,13 @@ class StoredObject:
         body: Its content.
         version: Its version, for a conditional put.
         age_s: Seconds since it was written, by the store's own clock. At least 0, and exact to about a second,
-            because HTTP dates are whole seconds.
+            because HTTP dates are whole seconds. None if the store did not give the time: this machine's clock never
+            stands in for it.
     """
 
     body: bytes
     version: Version
-    age_s: float
+    age_s: float | None
 
 
 @frozen
@@ -55,7 +56,7 @@ class ListedObject:
     key: str
     size_bytes: int
     version: Version
-    age_s: float
+    age_s: float | None
 
 
 @frozen

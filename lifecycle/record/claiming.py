@@ -8,7 +8,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from lifecycle.errors import IllegalTransitionError
-from lifecycle.job_record import KEPT_ATTEMPTS, SCHEMA, AttemptSummary, JobRecord, iso
+from lifecycle.job_record import KEPT_ATTEMPTS, LEASE_SLACK_S, SCHEMA, AttemptSummary, JobRecord, iso
 from lifecycle.limits import Limits
 from lifecycle.machine import Change
 from lifecycle.ports.node import Node
@@ -17,6 +17,7 @@ from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import OWNED, Facts, Trigger, edge_for
 
 JITTER: Final = timedelta(seconds=2)  # workers that wait for one lease do not all return at once
+UNADDRESSED: Final = timedelta(minutes=2)  # an earlier version sent the message, perhaps for another prefix
 
 
 class ClaimAction(Enum):
@@ -58,6 +59,9 @@ def decide(  # noqa: PLR0911 - a list of cases
     if archived:
         return ClaimDecision(ClaimAction.DISCARD, "the job is archived")
     if stored is None:
+        if message.draft is None and not message.is_addressed:
+            reason = f"no record of job {message.keys.job}, and the message does not say where it is"
+            return ClaimDecision(ClaimAction.RELEASE, reason, UNADDRESSED)
         if message.draft is None:
             return ClaimDecision(ClaimAction.REJECT, f"no record of job {message.keys.job} at {message.keys.record}")
         return ClaimDecision(ClaimAction.TAKE, "first seen")
@@ -73,7 +77,7 @@ def decide(  # noqa: PLR0911 - a list of cases
     try:
         edge_for(record.state, Trigger.TAKE, lease_facts(stored))
     except IllegalTransitionError:
-        left_s = record.lease_s + 1.0 - stored.age_s
+        left_s = record.lease_s + LEASE_SLACK_S - (stored.age_s or 0.0)
         jitter_s = rng.uniform(0, min(JITTER.total_seconds(), record.lease_s / 10))
         delay = timedelta(seconds=max(left_s + jitter_s, 0.0))
         return ClaimDecision(ClaimAction.RELEASE, f"{record.owner} owns it", delay)

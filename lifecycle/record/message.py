@@ -2,7 +2,8 @@
 
 A worker understands three kinds of body:
 
-- an announcement, which the client sends: `{"holdfast": 1, "job": "md-7", "dispatch": 1}`. The record holds the rest.
+- an announcement, which the client sends: `{"holdfast": 1, "job": "a", "dispatch": 1, "bucket": "b", "prefix": "p"}`.
+  The record holds the rest. Earlier versions named neither bucket nor prefix.
 - a whole job, for senders without the client: `{"job": "md-7", "workload": "relax", "params": {…}}`. The worker that
   receives it first creates the record.
 - a message of the SaladCloud demo (https://github.com/SaladTechnologies/mds):
@@ -17,14 +18,14 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from lifecycle.errors import InvalidRecordError, RejectedMessageError
+from lifecycle.errors import ForeignMessageError, InvalidRecordError, RejectedMessageError
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys, KeyLayout, is_job_id
 from lifecycle.ports.queue import Message
 from lifecycle.record.codec import expect_room
-from lifecycle.record.signing import UNSIGNED, Signer, check_destination
+from lifecycle.record.signing import DESTINATION, UNSIGNED, Signer, check_destination
 
 VERSION: Final = 1
 MAX_CHARACTERS: Final = 256 << 10
@@ -40,11 +41,13 @@ class JobMessage:
         keys: Keys of the job that it is about.
         sequence: Message sequence number; 0 for a message without one.
         draft: Record to start from if the job has none; None if the message does not contain a whole job.
+        is_addressed: Whether the message names its bucket and prefix.
     """
 
     keys: JobKeys
     sequence: int = 0
     draft: JobRecord | None = field(default=None)
+    is_addressed: bool = field(default=False, eq=False)
 
     def new_record(self) -> JobRecord:
         """Return the record to start from.
@@ -57,9 +60,17 @@ class JobMessage:
         return self.draft
 
 
-def announce(record: JobRecord, dispatch: int) -> Message:
-    """Return the message that announces the job of *record*, with the message sequence number *dispatch*."""
-    body = json.dumps({"holdfast": VERSION, "job": record.job, "dispatch": dispatch})
+def announce(record: JobRecord, dispatch: int, *, bucket: str | None = None, prefix: str | None = None) -> Message:
+    """Return the message that announces the job of *record*.
+
+    Args:
+        record: The job's record.
+        dispatch: The message sequence number.
+        bucket: Name of the job's bucket. Without it and *prefix*, the message is as earlier versions sent it.
+        prefix: The job's prefix.
+    """
+    destination = {} if bucket is None or prefix is None else dict(zip(DESTINATION, (bucket, prefix), strict=True))
+    body = json.dumps({"holdfast": VERSION, "job": record.job, "dispatch": dispatch, **destination})
     return Message(body=body, job=record.job, dedup=_dedup(record.job, record, dispatch))
 
 
@@ -76,7 +87,7 @@ def reannounce(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: str) 
         bucket: Name of the bucket.
     """
     if not record.demo:
-        return announce(record, dispatch)
+        return announce(record, dispatch, bucket=bucket, prefix=keys.layout.prefix)
     folder = keys.folder.rstrip("/")
     body = {"bucket": bucket, "folder": folder, "parameters": dict(record.params), "dispatch": dispatch}
     # Two demo jobs with the same id may exist under different prefixes, so the whole folder identifies the job.
@@ -106,6 +117,7 @@ def parse_message(body: str, *, layout: KeyLayout, bucket: str, signer: Signer =
 
     Raises:
         RejectedMessageError: The body is not a job, or not signed as required. The message is one line.
+        ForeignMessageError: The job belongs to another bucket or prefix, which the message names.
     """
     if len(body) > MAX_CHARACTERS:
         raise RejectedMessageError(f"the body has {len(body)} characters, more than {MAX_CHARACTERS}")
@@ -115,20 +127,21 @@ def parse_message(body: str, *, layout: KeyLayout, bucket: str, signer: Signer =
         raw = _json_object(signed)
     if "folder" in raw:
         return _parse_demo(raw, bucket, layout)
-    if signed is not None:
+    is_addressed = signed is not None or any(name in raw for name in DESTINATION)
+    if is_addressed:
         check_destination(raw, bucket=bucket, prefix=layout.prefix)
     version = raw.get("holdfast", VERSION)
     if version != VERSION:
         raise RejectedMessageError(f"the message has version {version!r:.40}; this worker reads {VERSION}")
     job = _job_id(raw.get("job"))
-    message = JobMessage(layout.job(job), _dispatch(raw))
+    message = JobMessage(layout.job(job), _dispatch(raw), is_addressed=is_addressed)
     if "workload" not in raw:
         return message
     workload, params = raw["workload"], raw.get("params", {})
     if not isinstance(workload, str) or not workload:
         raise RejectedMessageError("`workload` is not a name")
     draft = JobRecord(job=job, workload=workload, params=_object(params, "params"))
-    return JobMessage(message.keys, message.sequence, _with_room(draft))
+    return evolve(message, draft=_with_room(draft))
 
 
 def bucket_of(body: str, signer: Signer = UNSIGNED) -> str:
@@ -163,18 +176,18 @@ def _parse_demo(raw: Mapping[str, Any], bucket: str, layout: KeyLayout) -> JobMe
     if not isinstance(folder, str) or not isinstance(named, str):
         raise RejectedMessageError("`bucket` and `folder` must both be text")
     if bucket and named != bucket:
-        raise RejectedMessageError(f"the message names bucket {named!r:.80}; this worker serves {bucket!r}")
+        raise ForeignMessageError(f"bucket {named!r:.80} and folder {folder!r:.80}")
     prefix, _, last = folder.strip("/").rpartition("/")
     parts = prefix.split("/") if prefix else []
     # Anyone who may send a message chooses the folder, which must not lead into the area of the records.
     if not folder.isascii() or any(part in {"", ".", "..", ".holdfast"} for part in parts):
         raise RejectedMessageError(f"`folder` {folder!r:.80} is not a plain ASCII path")
     if not f"{prefix}/".startswith(layout.under("")):
-        raise RejectedMessageError(f"the message names folder {folder!r:.80}; this worker serves {layout.prefix!r}")
+        raise ForeignMessageError(f"bucket {named!r:.80} and folder {folder!r:.80}")
     job = _job_id(last)
     params = _object(raw.get("parameters", {}), "parameters")
     draft = JobRecord(job=job, workload=SERIES_SUM, params=params, demo=True)
-    return JobMessage(KeyLayout(prefix).job(job), _dispatch(raw), _with_room(draft))
+    return JobMessage(KeyLayout(prefix).job(job), _dispatch(raw), _with_room(draft), is_addressed=True)
 
 
 def _with_room(draft: JobRecord) -> JobRecord:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 TRIES: Final = 5
 PAUSE_S: Final = 1.2  # R2 accepts one write a second to a key: https://developers.cloudflare.com/r2/platform/limits/
+ORPHAN_S: Final = 3600.0  # a key this old belongs to a check that was killed, or whose write arrived after its end
 
 log = StructuredLogger("holdfast.preflight")
 
@@ -43,15 +44,20 @@ def check_conditional_writes(store: ObjectStore, *, prefix: str, token: str, clo
         ConfigError: The store ignores, refuses or misunderstands conditions; no job is safe in it.
         RetryableError: The store did not answer, so nothing is known.
     """
-    _PreflightCheck(store, f"{prefix}{token}", clock).run()
+    _PreflightCheck(store, prefix, token, clock).run()
+
+
+class _UnexpectedConflictError(RetryableError):
+    """The store refused a condition that holds. Once proves nothing; every time, it cannot be used."""
 
 
 class _PreflightCheck:
     """One check, which remembers the keys that it has to remove."""
 
-    def __init__(self, store: ObjectStore, stem: str, clock: Clock) -> None:
+    def __init__(self, store: ObjectStore, prefix: str, token: str, clock: Clock) -> None:
         self._store = store
-        self._stem = stem
+        self._prefix = prefix
+        self._stem = f"{prefix}{token}"
         self._clock = clock
         self._keys: list[str] = []
 
@@ -62,6 +68,8 @@ class _PreflightCheck:
             self._must_conflict(first, ABSENT, "took a second `If-None-Match: *` on one key")
             self._must_conflict(second, version, "took an `If-Match` of another version")
             self._must_succeed(second, current)
+        except _UnexpectedConflictError as error:
+            raise ConfigError(str(error)) from error
         except PermanentError as error:
             raise ConfigError(
                 f"this bucket does not take conditional writes, on which everything rests: {error}"
@@ -78,7 +86,9 @@ class _PreflightCheck:
             try:
                 return key, self._store.put(key, key.encode(), expected=ABSENT)
             except VersionConflictError as error:
-                raise ConfigError(f"this bucket refuses to make the new key {key} with `If-None-Match: *`") from error
+                raise _UnexpectedConflictError(
+                    f"this bucket refuses to make the new key {key} with `If-None-Match: *`"
+                ) from error
 
         return self._retried(create)
 
@@ -103,7 +113,7 @@ class _PreflightCheck:
             except VersionConflictError as error:
                 found = self._store.get(key)
                 if found is None or found.body != body:  # otherwise an earlier try landed and its answer was lost
-                    raise ConfigError(
+                    raise _UnexpectedConflictError(
                         "this bucket refuses an `If-Match` of the current version; a store that wants it without "
                         "quotes, as Ceph's does, cannot be used"
                     ) from error
@@ -125,7 +135,15 @@ class _PreflightCheck:
         return call()
 
     def _clean_up(self) -> None:
+        """Remove the keys of this check, and those that earlier checks could not remove."""
         try:
             self._store.delete(self._keys)
+            orphans = [
+                listed.key
+                for listed in self._store.list(self._prefix)
+                if listed.age_s is not None and listed.age_s > ORPHAN_S
+            ]
+            if orphans:
+                self._store.delete(orphans)
         except HoldfastError as error:  # the verdict of the check itself matters more
             log.warning("preflight.cleanup_failed", keys=", ".join(self._keys), error=str(error))

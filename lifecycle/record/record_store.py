@@ -8,7 +8,8 @@ the record is read back:
   two can land.
 - Anything else is a newer record, which the caller has to look at.
 
-If reading back fails as well, the outcome is unknown, and that is what the caller is told.
+If reading back fails as well, or finds what this version cannot read, the outcome is unknown, and that is what the
+caller is told.
 """
 
 import random
@@ -33,12 +34,12 @@ class StoredRecord:
     Attributes:
         record: The record.
         version: Its version, for the next write.
-        age_s: Seconds since it was written, by the store's clock.
+        age_s: Seconds since it was written, by the store's clock; None if the store did not give the time.
     """
 
     record: JobRecord
     version: Version
-    age_s: float
+    age_s: float | None
 
 
 @frozen
@@ -91,7 +92,6 @@ class RecordStore:
 
         Raises:
             UnknownOutcomeError: The write may have landed or not; read before writing again.
-            InvalidRecordError: Another record exists, which cannot be decoded.
         """
         stamp = evolve(record.timestamps, updated=iso(self._clock.now()))
         ours = evolve(record, write_id=f"{self._rng.getrandbits(64):016x}", timestamps=stamp)
@@ -116,7 +116,8 @@ class RecordStore:
     def _read_back(self, key: str, cause: Exception) -> StoredRecord | None:
         try:
             return self.read(key)
-        except RetryableError as error:
+        except (RetryableError, InvalidRecordError) as error:
+            # A proxy's page, half a record, or a newer schema proves nothing about who owns the job.
             raise UnknownOutcomeError(
                 f"{key}: the write failed ({cause}), and so did reading back ({error})"
             ) from error

@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import evolve
 
-from lifecycle.errors import ConfigError, InvalidRecordError, LeaseLostError, PermanentError, UnknownOutcomeError
+from lifecycle.errors import ConfigError, LeaseLostError, PermanentError, UnknownOutcomeError
 from lifecycle.job_record import JobRecord
 from lifecycle.machine import Change
 from lifecycle.ports.clock import Clock
@@ -119,8 +119,6 @@ class RecordSession:
                 self._keep_gap()
                 try:
                     answer = self._record_store.write(self._key, wanted, self._stored.version)
-                except InvalidRecordError as error:
-                    raise LeaseLostError(f"{self._key}: another version of Holdfast wrote it: {error}") from error
                 except (ConfigError, PermanentError) as error:  # refused for now; the workload can run on
                     raise UnknownOutcomeError(f"{self._key}: the store refuses the write: {error}") from error
                 finally:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from lifecycle.errors import RejectedMessageError
+from lifecycle.errors import ForeignMessageError, RejectedMessageError
 
 SIGNED: Final = "signed"
 SIGNATURE: Final = "hmac_sha256"
@@ -90,17 +90,19 @@ UNSIGNED: Final = Signer()
 
 
 def check_destination(message: Mapping[str, Any], *, bucket: str, prefix: str) -> None:
-    """Check that a signed *message* was meant for *bucket* and *prefix*.
+    """Check that *message* is meant for *bucket* and *prefix*.
 
     Raises:
-        RejectedMessageError: It was meant for another destination, or does not name one.
+        ForeignMessageError: It is meant for another destination.
+        RejectedMessageError: It does not name one.
     """
     named = tuple(message.get(name) for name in DESTINATION)
-    if named != (bucket, prefix):
+    if not all(isinstance(name, str) for name in named):
         raise RejectedMessageError(
-            f"the message was signed for bucket {named[0]!r:.80} and prefix {named[1]!r:.80}; "
-            f"this worker serves {bucket!r} and {prefix!r}"
+            f"the message is for bucket {named[0]!r:.80} and prefix {named[1]!r:.80}: both must be text"
         )
+    if named != (bucket, prefix):
+        raise ForeignMessageError(f"bucket {named[0]!r:.80} and prefix {named[1]!r:.80}")
 
 
 def _hmac(key: bytes, signed: bytes) -> str:

@@ -43,10 +43,10 @@ class Aged(AnyPort):
 
     def get(self, key: str) -> StoredObject | None:
         found: StoredObject | None = self._store.get(key)
-        return evolve(found, age_s=found.age_s + 40 * 86400) if found else None
+        return evolve(found, age_s=(found.age_s or 0) + 40 * 86400) if found else None
 
     def list(self, prefix: str) -> Any:
-        return (evolve(one, age_s=one.age_s + 40 * 86400) for one in self._store.list(prefix))
+        return (evolve(one, age_s=(one.age_s or 0) + 40 * 86400) for one in self._store.list(prefix))
 
 
 @pytest.fixture

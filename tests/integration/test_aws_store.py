@@ -4,11 +4,11 @@ import base64
 import hashlib
 import random
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from boto3.s3.transfer import TransferConfig
 from support.stub import CUT_SHORT, DROP, Reply, Stub, s3_error
 
@@ -71,16 +71,16 @@ def test_age_is_by_the_clock_of_the_store(scripted: R2Store, stub: Stub) -> None
     assert [listed.age_s for listed in scripted.list("")] == [90, 90]
 
 
-def test_age_falls_back_on_our_clock(stub: Stub) -> None:
-    """Without a date in the response, the age is by our clock; it is never below zero."""
-    for now, age_s in ((datetime(2030, 1, 1, 0, 0, 5, tzinfo=UTC), 5), (datetime(2029, 1, 1, tzinfo=UTC), 0)):
-        store = r2.connect(endpoint=stub.url, region="auto", credentials=KEYS, bucket="b", clock=ManualClock(now))
-        stub.script(object_reply())
-        stored = store.get("k")
-        assert stored is not None
-        assert stored.age_s == age_s
-        store._control.close()
-        store._bulk.close()
+@pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}, {"Date": "Mon, 99 Foo 2030 00:00:00 GMT"}])
+def test_age_is_unknown_without_the_clock_of_the_store(scripted: R2Store, stub: Stub, headers: dict[str, str]) -> None:
+    """If a response has no date, or one that cannot be read, the age is unknown: our clock never stands in for it."""
+    reply = object_reply()
+    stub.script(evolve(reply, headers={**reply.headers, **headers}))
+    stored = scripted.get("k")
+    assert stored is not None
+    assert stored.age_s is None
+    stub.script(evolve(page("a", "b"), headers={"Content-Type": "application/xml", **headers}))
+    assert [listed.age_s for listed in scripted.list("")] == [None, None]
 
 
 @pytest.mark.parametrize(

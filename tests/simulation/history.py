@@ -259,7 +259,7 @@ class History:
             else:
                 record = JobRecord(job, "series-sum", params, dispatch=1)
                 record_store.write(keys.record, record, ABSENT)
-                self.queue.send([announce(record, 1)])
+                self.queue.send([announce(record, 1, bucket="", prefix=LAYOUT.prefix)])
 
     def _start(self, disk: Path | None = None) -> None:
         """Start a worker on a new node, or on one whose disk is kept."""

@@ -84,7 +84,7 @@ class Cluster:
             self.memory.put(f"{keys.input}input.txt", text.encode())
         record = JobRecord(job, workload, params, dispatch=1)
         self.record_store.write(keys.record, record, ABSENT)
-        self.queue.send([announce(record, 1)])
+        self.queue.send([announce(record, 1, bucket="", prefix=LAYOUT.prefix)])
         return keys
 
     def worker(

@@ -31,7 +31,7 @@ from client.records.record_index import RecordIndex
 from lifecycle.errors import ConfigError, PermanentError, RetryableError
 from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord, Progress, Result
 from lifecycle.key_layout import KeyLayout
-from lifecycle.ports.queue import Message
+from lifecycle.ports.queue import Depth, Message
 from lifecycle.record.archive_format import is_archived, put_tombstone, read_tombstone
 from lifecycle.record.codec import encode_record
 from lifecycle.record.message import announce
@@ -130,7 +130,7 @@ def test_an_archived_record_is_restored_unchanged(env: Environment, clock: Manua
     assert tombstone is not None
     assert evolve(found.record, archived=None) == record
     assert found.record.archived == tombstone.spot.segment
-    assert abs(found.age_s - SECONDS) < 5
+    assert abs((found.age_s or 0) - SECONDS) < 5
 
 
 def test_a_record_with_undelivered_notices_is_kept(env: Environment) -> None:
@@ -421,6 +421,7 @@ def worker_of(env: Environment, root: Path) -> Any:
 
 BODIES = (
     {"holdfast": 1, "job": "b", "dispatch": 7},
+    {"holdfast": 1, "job": "b", "dispatch": 7, "bucket": "", "prefix": "runs"},
     {"job": "b", "workload": "series-sum", "params": {}},
     {"bucket": "", "folder": "runs/b", "parameters": {}},
 )
@@ -438,14 +439,14 @@ def test_race_message_of_an_archived_job(clock: ManualClock, tmp_path: Path, bod
     env.queue.send([Message(json.dumps(body), "b", "x")])
     worker_of(env, tmp_path).run()
     assert [one.key for one in env.store.list("")] == before
-    assert env.queue.depth().available == 0
+    assert env.queue.depth() == Depth(0, 0, 0)
 
 
 def test_race_message_at_any_step_of_archive(clock: ManualClock, tmp_path: Path) -> None:
     """At no step of `archive` does a message that carries a whole job start the job again."""
     for nth in range(1, calls_of_a_run(clock) + 1):
         env = ready(clock)
-        env.queue.send([Message(json.dumps(BODIES[1]), "b", "x")])
+        env.queue.send([Message(json.dumps(BODIES[2]), "b", "x")])
         run(meddled(env, at_call(nth, worker_of(env, tmp_path / str(nth)).run)))
         run(env)
         assert (live(env), archived(env)) == ([], list(JOBS))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lifecycle.errors import RejectedMessageError
+from lifecycle.errors import ForeignMessageError, RejectedMessageError
 from lifecycle.job_record import JobRecord, Timestamps
 from lifecycle.key_layout import KeyLayout
 from lifecycle.record.message import announce, bucket_of, parse_message, reannounce
@@ -132,7 +132,8 @@ def test_a_resubmitted_job_gets_new_deduplication_ids(*, demo: bool) -> None:
         ('{"job": "a", "dispatch": -1}', "dispatch"),
         ('{"job": "a", "workload": 1}', "workload"),
         ('{"job": "a", "workload": "w", "params": []}', "params"),
-        ('{"bucket": "other", "folder": "a/b"}', "serves 'transcripts'"),
+        ('{"job": "a", "bucket": "transcripts"}', "both must be text"),
+        ('{"job": "a", "bucket": "transcripts", "prefix": 1}', "both must be text"),
         ('{"bucket": "transcripts", "folder": 1}', "must both be text"),
         ('{"bucket": "transcripts", "folder": "a/../b"}', "plain ASCII path"),
         ('{"bucket": "transcripts", "folder": "a/.holdfast/records/x"}', "plain ASCII path"),
@@ -146,6 +147,31 @@ def test_an_invalid_message_is_refused_with_a_reason(body: str, reason: str) -> 
     with pytest.raises(RejectedMessageError, match=reason) as caught:
         parse_message(body, layout=LAYOUT, bucket="transcripts")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "owner"),
+    [
+        ('{"bucket": "other", "folder": "a/b"}', "bucket 'other' and folder 'a/b'"),
+        (announce(JobRecord("a", "w"), 1, bucket="other", prefix="runs").body, "bucket 'other' and prefix 'runs'"),
+        (announce(JobRecord("a", "w"), 1, bucket="b", prefix="").body, "bucket 'b' and prefix ''"),
+        ('{"job": "a", "workload": "w", "bucket": "b", "prefix": "runs/1"}', "bucket 'b' and prefix 'runs/1'"),
+    ],
+)
+def test_a_message_for_another_destination_is_foreign(body: str, owner: str) -> None:
+    """A message that names another bucket or prefix is not invalid: it belongs to others."""
+    with pytest.raises(ForeignMessageError, match=f"^{owner}$"):
+        parse_message(body, layout=LAYOUT, bucket="b")
+
+
+@pytest.mark.parametrize("demo", [False, True])
+def test_every_message_that_is_sent_names_its_destination(*, demo: bool) -> None:
+    """What pause, retry and reconcile send is refused by the workers of another bucket."""
+    record = JobRecord("a", "w", demo=demo)
+    body = reannounce(LAYOUT.job("a"), record, 2, bucket="b").body
+    assert parse_message(body, layout=LAYOUT, bucket="b").is_addressed
+    with pytest.raises(ForeignMessageError):
+        parse_message(body, layout=LAYOUT, bucket="c")
 
 
 def test_demo_jobs_of_one_name_have_different_deduplication_ids() -> None:

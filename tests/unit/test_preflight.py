@@ -106,6 +106,32 @@ def test_a_store_that_rejects_new_keys_is_refused() -> None:
         check(FaultyStore(clock, conflict), clock)
 
 
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_single_unexpected_conflict_proves_nothing(number: int) -> None:
+    """A store that once refuses a condition that holds passes, whichever put it is, and is left clean."""
+
+    def refuse_once(store: FaultyStore, put: Callable[..., Version], expected: Version | Absent) -> Version:
+        if store.puts == number:
+            raise VersionConflictError("412, on purpose")
+        return put(expected)
+
+    clock = ManualClock()
+    store = FaultyStore(clock, refuse_once)
+    check(store, clock)
+    assert list(store.list("")) == []
+
+
+def test_keys_that_an_earlier_check_left_are_removed() -> None:
+    """A check also removes keys of checks that were killed; those of a check that may still run remain."""
+    clock = ManualClock()
+    store = MemoryStore(clock)
+    store.put("p/.holdfast/canary/killed-0", b"")
+    clock.sleep(3700)
+    store.put("p/.holdfast/canary/running-0", b"")
+    check(store, clock)
+    assert [listed.key for listed in store.list("")] == ["p/.holdfast/canary/running-0"]
+
+
 def test_a_store_with_two_names_for_one_version_is_refused() -> None:
     """The version that is read must equal the one that the write returned, or the next write would conflict."""
 

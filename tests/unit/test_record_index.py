@@ -115,7 +115,7 @@ def test_a_slow_refresh_does_not_shift_ages(env: Environment, store: CountingSto
     store.get = slow  # type: ignore[method-assign]
     with RecordIndex(env, None) as index:
         index.refresh()
-        assert [round(found.stored.age_s) for found in index.jobs() if found.stored] == [300, 300, 300]
+        assert [round(found.stored.age_s or 0) for found in index.jobs() if found.stored] == [300, 300, 300]
         before = index.db._db.total_changes
         assert index.refresh().read == 0
         assert index.db._db.total_changes == before

@@ -18,7 +18,7 @@ from client.commands import reconcile, submit
 from client.config.composition import open_environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
-from lifecycle.errors import ConfigError, RejectedMessageError
+from lifecycle.errors import ConfigError, ForeignMessageError, RejectedMessageError
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.queue import Message, SendFailure
 from lifecycle.record.message import announce, parse_message, reannounce
@@ -79,22 +79,33 @@ def test_without_a_key_nothing_is_signed_or_verified() -> None:
         (json.dumps({"signed": "\ud800", "hmac_sha256": "00" * 32}), "signature is wrong"),
         (signed(payload(), OLD), "signature is wrong"),
         (signed(payload(), NEW).replace('\\"a\\"', '\\"c\\"'), "signature is wrong"),
-        (signed(json.dumps({"job": "a"})), "signed for bucket None"),
-        (signed(payload(prefix="other")), "prefix 'other'"),
-        (signed(payload(bucket="other")), "bucket 'other'"),
-        (signed(json.dumps({**DEMO, "bucket": "other"})), "serves 'b'"),
+        (signed(json.dumps({"job": "a"})), "for bucket None"),
         (signed("nonsense"), "not JSON"),
         (signed("[]"), "not a JSON object"),
-        (signed(signed(payload())), "signed for bucket None"),
+        (signed(signed(payload())), "for bucket None"),
         (signed(payload(job="../x")), "not a job id"),
     ],
 )
 def test_a_wrongly_signed_message_is_refused(body: str, reason: str) -> None:
-    """A message that is unsigned, wrongly signed, changed, or meant for another destination is refused."""
+    """A message that is unsigned, wrongly signed, changed, or signed for no destination is refused."""
     with pytest.raises(RejectedMessageError, match=reason) as caught:
         parse_message(body, layout=LAYOUT, bucket="b", signer=SIGNER)
     assert "\n" not in str(caught.value)
     assert NEW not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "owner"),
+    [
+        (payload(prefix="other"), "prefix 'other'"),
+        (payload(bucket="other"), "bucket 'other'"),
+        (json.dumps({**DEMO, "bucket": "other"}), "bucket 'other'"),
+    ],
+)
+def test_a_message_signed_for_another_destination_is_foreign(text: str, owner: str) -> None:
+    """A copy of a message is not taken by the workers of another queue, and not deleted by them either."""
+    with pytest.raises(ForeignMessageError, match=owner):
+        parse_message(signed(text), layout=LAYOUT, bucket="b", signer=SIGNER)
 
 
 def test_a_key_rotation_loses_no_message() -> None:

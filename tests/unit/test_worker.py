@@ -490,7 +490,9 @@ def test_a_drained_worker_saves_and_releases_at_once(cluster: Cluster) -> None:
     assert cluster.output("a") == "45150"
 
 
-@pytest.mark.parametrize("body", ["", "nonsense", "[]", '{"job": "../../etc"}', '{"job": "unrecorded"}'])
+@pytest.mark.parametrize(
+    "body", ["", "nonsense", "[]", '{"job": "../../etc"}', '{"job": "a", "bucket": "", "prefix": "runs"}']
+)
 def test_an_invalid_message_is_rejected(cluster: Cluster, body: str) -> None:
     """An invalid message is kept under rejected/ with the reason, dead-lettered, and deleted."""
     cluster.submit("other")
