@@ -28,6 +28,8 @@ RECORDS: Final = LAYOUT.records
 OPERATOR: Final = "operator"
 SETTLED_CODES: Final = frozenset({0, 75})
 """Exit codes of a workload that has saved what it had to."""
+FOREIGN: Final = "foreign"
+"""Start of the ids of jobs under another prefix."""
 MEMORY_S: Final = 90.0
 """Seconds after a fault during which a process may be taken for lost."""
 SLACK_S: Final = 20.0
@@ -54,6 +56,7 @@ QUALITY: Final = "a checkpoint is no better than it says"
 LEASE: Final = "a lease is taken when it has run out"
 TRUE_COUNTS: Final = "counters tell the truth"
 MESSAGE: Final = "an unfinished job has a message"
+PROOF: Final = "only proof ends an attempt"
 CANCEL: Final = "a cancellation is not forgotten"
 LIVENESS: Final = "every job ends"
 WORK_LOST: Final = "a crash costs one interval at most"
@@ -134,6 +137,12 @@ class Checker:
         if lost_epoch == epoch - 1 and lost_step - step > allowed and not spoilt:
             raise self.broken(WORK_LOST, f"{job} was at step {lost_step} when its node died, and goes on from {step}")
 
+    def superseded(self, before: JobRecord) -> None:
+        """Check that the attempt that last wrote *before* ends because another owns the job."""
+        now = self.records.get(before.job)
+        if now and now.epoch == before.epoch and now.owner == before.owner is not None:
+            raise self.broken(PROOF, f"{before.owner} gave up {before.job}, which is its own: {_shown(now)}")
+
     # ---- changes ----
 
     def wrote(self, key: str, body: bytes) -> None:
@@ -163,6 +172,8 @@ class Checker:
 
     def unqueued(self, job: str, left: list[str]) -> None:
         """Check the deletion of a message for *job*; *left* names the jobs of the remaining messages."""
+        if job.startswith(FOREIGN):
+            raise self.broken(MESSAGE, f"{self._who} deleted the message of another prefix for {job}")
         record = self.records.get(job)
         is_over = record is not None and record.is_settled
         if not is_over and job not in left and job not in self.unannounced:

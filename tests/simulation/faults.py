@@ -44,6 +44,7 @@ MISHAPS: Final = (
     "hang after",
     "hang after",
     "short answer",  # of a ranged read
+    "answer unreadable",  # of a read; of a write, the answer is lost, and the next reads of that key are unreadable
 )
 
 TROUBLES: Final = (
@@ -120,7 +121,7 @@ def _receiver_fault(rng: random.Random) -> Fault:
     lasts_s = round(rng.choice((2.0, 12.0, rng.uniform(20, 200))), 1)
     if rng.random() < 0.4:
         return Fault(RECEIVER_DOWN, at=round(rng.uniform(0, FAULTY_S), 2), lasts_s=lasts_s)
-    what = rng.choice([mishap for mishap in MISHAPS if mishap != "short answer"])
+    what = rng.choice([mishap for mishap in MISHAPS if "short" not in mishap and "unreadable" not in mishap])
     return Fault(what, call=DELIVERY, nth=rng.choice((1, 2, 3, 4, rng.randint(1, 20))), lasts_s=lasts_s)
 
 

@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 from attrs import define, evolve, field, frozen
 from simulation.checker import (
+    FOREIGN,
     LAYOUT,
     LIVENESS,
     NOTHING_BREAKS,
@@ -27,7 +28,7 @@ from simulation.faults import ANY, FAULTY_S, MISHAPS, Fault, draw, draw_for_rece
 from simulation.final_state import FinalState
 from simulation.notifier import WatchedNotifier
 from simulation.ports import Road, WatchedQueue, WatchedRunner, WatchedStore
-from simulation.troubles import Troubles
+from simulation.troubles import Inline, Troubles
 from simulation.world import Process, World, WorldClock
 
 from adapters.local.node import LocalNode
@@ -36,6 +37,7 @@ from adapters.retrying import RetryingQueue, RetryingStore
 from adapters.webhook import RetryingNotifier
 from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.input_files import _write
+from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.worker import Worker
 from lifecycle.checkpoint.chunks import ChunkSizes
 from lifecycle.checkpoint.restore_target import RestoreTarget
@@ -48,6 +50,7 @@ from lifecycle.ports.store import ABSENT
 from lifecycle.record.message import announce
 from lifecycle.record.notifications import NotificationPolicy
 from lifecycle.record.record_store import RecordStore
+from lifecycle.states import Edge, Trigger
 
 LIMITS: Final = Limits(
     lease=timedelta(seconds=20),
@@ -95,18 +98,29 @@ class JobKind:
         whole_jobs: Jobs come as messages only, and the first worker creates the record.
         silent: The workloads do not announce checkpoints.
         mapped: Nor do they rest: they write through memory, so that they have to be frozen.
+        clockless: The store gives no ages.
+        foreign: Number of messages for another prefix in the queue.
     """
 
     webhooks: bool
     whole_jobs: bool
     silent: bool
     mapped: bool = False
+    clockless: bool = False
+    foreign: int = 0
 
     @classmethod
     def of(cls, rng: random.Random) -> "JobKind":
         """Draw a kind; each trait has a share of the histories."""
         webhooks, whole_jobs, silence = rng.random() < 0.4, rng.random() < 0.4, rng.random()
-        return cls(webhooks=webhooks, whole_jobs=whole_jobs, silent=silence < 0.3, mapped=silence < 0.12)
+        return cls(
+            webhooks=webhooks,
+            whole_jobs=whole_jobs,
+            silent=silence < 0.3,
+            mapped=silence < 0.12,
+            clockless=rng.random() < 0.15,
+            foreign=rng.choice((0, 0, 0, 0, 1, 2)),
+        )
 
 
 @frozen
@@ -144,6 +158,19 @@ class HistoryResult:
         lines += [f"  fault: {fault}" for fault in self.faults]
         lines += [f"  {moment:9.3f}  {who:<9} {what}" for moment, who, what in self.history]
         return "\n".join(lines)
+
+
+class Watching(Observers):
+    """Tells the checker when an attempt takes itself for superseded."""
+
+    def __init__(self, checker: Checker) -> None:
+        super().__init__()
+        self._checker = checker
+
+    def entered(self, edge: Edge, record: JobRecord) -> None:
+        """See `Observer`."""
+        if edge.trigger is Trigger.SUPERSEDE:
+            self._checker.superseded(record)
 
 
 @define(eq=False)
@@ -186,7 +213,7 @@ class History:
         rng = self.world.rng
         self.checker = Checker(self.world, planned={})
         self.notifier = self.checker.notifier = WatchedNotifier(self.world, self.checker, is_on=self.kind.webhooks)
-        self.store = self.checker.store = WatchedStore(self.world, self.checker)
+        self.store = self.checker.store = WatchedStore(self.world, self.checker, gives_ages=not self.kind.clockless)
         self.queue = WatchedQueue(
             self.world, self.checker, fifo=rng.random() < FIFO, max_receives=rng.choice(MAX_RECEIVES)
         )
@@ -228,6 +255,9 @@ class History:
     # ---- jobs and workers ----
 
     def _submit(self) -> None:
+        for number in range(self.kind.foreign):
+            other = JobRecord(f"{FOREIGN}{number}", "series-sum")
+            self.queue.send([announce(other, 1, bucket="", prefix="another")])
         rng = self.world.rng
         record_store = RecordStore(self.store, WorldClock(self.world), rng)
         for number in range(rng.choice((1, 1, 2, 3)) if self.steps is None else 1):
@@ -290,6 +320,7 @@ class History:
                 bucket="",
                 work_dir=disk or self.root / process.name,
                 alive=lambda: None,
+                observer=Watching(self.checker),
                 notification_policy=NotificationPolicy(RetryingNotifier(road.to(self.notifier, "notifier"), clock))
                 if self.kind.webhooks
                 else None,
@@ -431,6 +462,9 @@ def play(
         with (
             patch.object(RestoreTarget, "receive", history.if_there_is_room(RestoreTarget.receive)),
             patch("lifecycle.attempt.input_files._write", history.if_there_is_room(_write)),
+            patch("client.records.reader.ThreadPoolExecutor", Inline),
+            patch("client.operations.reconciliation.ThreadPoolExecutor", Inline),
+            patch("client.operations.notices.ThreadPoolExecutor", Inline),
         ):
             return history.play()
     finally:

@@ -1,6 +1,7 @@
 """The ports of the simulation: in-memory adapters that report to the checker, behind connections that may fail."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
@@ -27,13 +28,15 @@ SLOWEST_S: Final = 6.0
 LONGEST_CHECK_S: Final = 5.0
 UNSTOPPABLE: Final = 0.2
 """The share of freezes that fail."""
+UNREADABLE: Final = (b"<html>gateway</html>", b'{"schema": 99}', b"")
+"""Bodies of answers with status 200 that are not what was asked for; an empty one stands for half of the object."""
 
 
 class WatchedStore(MemoryStore):
     """A bucket that reports each change to the checker."""
 
-    def __init__(self, world: World, checker: Checker) -> None:
-        super().__init__(WorldClock(world), write_gap_s=1.0)
+    def __init__(self, world: World, checker: Checker, *, gives_ages: bool) -> None:
+        super().__init__(WorldClock(world), write_gap_s=1.0, gives_ages=gives_ages)
         self._world = world
         self._checker = checker
 
@@ -160,6 +163,7 @@ class Road:
         refused_until: End of the 503 responses, by port.
         denied_until: End of the refusal of credentials.
         full_until: End of the time with a full disk.
+        unreadable: Number of reads that are still answered with something else, by key.
     """
 
     world: World
@@ -171,6 +175,7 @@ class Road:
     refused_until: dict[str, float] = field(factory=lambda: {"queue": -math.inf, "store": -math.inf})
     denied_until: float = -math.inf
     full_until: float = -math.inf
+    unreadable: Counter[str] = field(factory=Counter)
 
     def to(self, port: Any, name: str) -> "_Port":
         """Return the process's view of a port."""
@@ -202,12 +207,26 @@ class Road:
                 answer = list(answer)
         self._meet("after", what, fault)
         self._travel()
+        answer = self._read(method, args, what, answer)
         if what == "short answer" and method == "get_range" and answer:
             answer = answer[: len(answer) // 2]
         if what == "answer lost":
             self.world.wait(TIMEOUT_S)
             raise RetryableError("no answer, on purpose")
         return iter(answer) if method == "list" else answer
+
+    def _read(self, method: str, args: Any, what: str, answer: Any) -> Any:
+        """Return *answer*, or something unreadable instead; a put whose read-back will be unreadable raises."""
+        key = str(args[0]) if args else ""
+        if what == "answer unreadable" and method == "put":
+            self.unreadable[key] += self.world.rng.choice((1, 1, 2))
+            self.world.wait(TIMEOUT_S)
+            raise RetryableError("no answer, on purpose")
+        if method != "get" or answer is None or not (what == "answer unreadable" or self.unreadable[key]):
+            return answer
+        self.unreadable[key] = max(self.unreadable[key] - 1, 0)
+        body = self.world.rng.choice(UNREADABLE) or answer.body[: len(answer.body) // 2]
+        return evolve(answer, body=body)
 
     def _meet(self, when: str, what: str, fault: Fault | None) -> None:
         if what == f"crash {when}":
@@ -227,6 +246,7 @@ class Road:
         self.process.asleep_until = min(self.process.asleep_until, now)
         self.cut, self.refused_until = dict.fromkeys(self.cut, now), dict.fromkeys(self.refused_until, now)
         self.denied_until = self.full_until = now
+        self.unreadable.clear()
 
     def _be_let(self, name: str, method: str) -> None:
         if self.world.time < self.cut.get(name, -math.inf):

@@ -5,7 +5,6 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self
-from unittest.mock import patch
 
 from simulation.checker import LAYOUT, OPERATOR
 from simulation.faults import RECEIVER_DOWN, SPOILING, Fault
@@ -18,7 +17,9 @@ from client.commands import reconcile
 from client.config.environment import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
-from client.operations.notices import NoticeDelivery
+from client.operations.notices import NoticeDelivery, deliver_notices
+from client.operations.reconciliation import find_backlog, send_missing
+from client.records.reader import read_all
 from lifecycle.errors import HoldfastError
 from lifecycle.key_layout import epoch_of
 from lifecycle.record.notifications import NotificationPolicy
@@ -114,17 +115,30 @@ class Troubles:
             self._world.tell(OPERATOR, f"{what} {job}: {error}")
 
     def reconcile(self) -> None:
-        """Run `holdfast reconcile` between two events, without threads, which the simulation does not allow."""
+        """Run `holdfast reconcile` between two events, without threads, which the simulation does not allow.
+
+        In a store without ages it waits for a lease, so other events happen meanwhile.
+        """
         self._world.tell(OPERATOR, "reconcile")
+        if self._history.kind.clockless:
+            self._world.spawn(self._operator.process, self._reconcile_slowly, name="reconcile")
+            return
         with (
             self._checker.acting(self._operator.process),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
-            patch("client.records.reader.ThreadPoolExecutor", _Inline),
-            patch("client.operations.reconciliation.ThreadPoolExecutor", _Inline),
-            patch("client.operations.notices.ThreadPoolExecutor", _Inline),
         ):
             reconcile.run(self._env(None), older=self._history.limits.lease, dry_run=False, as_json=False)
+
+    def _reconcile_slowly(self) -> None:
+        env = self._env(self._operator)
+        try:
+            backlog = find_backlog(env, read_all(env), self._history.limits.lease, dry_run=False)
+            list(send_missing(env, backlog.missing))
+            if backlog.undelivered:
+                deliver_notices(env, backlog.undelivered)
+        except HoldfastError as error:
+            self._world.tell(OPERATOR, f"reconcile: {error}")
 
     def _env(self, road: Road | None) -> Environment:
         history, clock = self._history, WorldClock(self._world, road.process if road else None)
@@ -144,7 +158,7 @@ class Troubles:
         )
 
 
-class _Inline:
+class Inline:
     """A thread pool without threads."""
 
     def __init__(self, *_: object) -> None: ...
