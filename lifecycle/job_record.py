@@ -16,6 +16,7 @@ KEPT_ATTEMPTS: Final = 50
 SCHEMA: Final = 2
 """Version of a record whose checkpoints may have manifests of schema 3."""
 OLDEST_SCHEMA: Final = 1
+LONGEST_LEASE_S: Final = 43_200.0  # the longest time for which SQS hides a message
 LEASE_SLACK_S: Final = 1.0  # ages are differences of whole seconds
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lifecycle.attempt.console_segments import segments
+from lifecycle.bounds import is_bounded
 from lifecycle.ports.runner import JobDirs
 
 MAX_LINE_CHARS: Final = 1 << 16  # a longer line of output is searched for progress only at its end
@@ -51,9 +52,9 @@ class ProgressLines:
 
 
 def number(text: str | None) -> int | None:
-    """Return the whole number that *text* is; None if it is none."""
+    """Return the whole number that *text* is; None if it is none, or is out of bounds."""
     try:
-        return int(text or "")
+        return whole(int(text or ""))
     except ValueError:
         return None
 
@@ -78,5 +79,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def whole(value: object) -> int | None:
-    """Return *value* if it is a whole number; None otherwise."""
-    return value if type(value) is int else None
+    """Return *value* if it is a whole number from -2^53 to 2^53; None otherwise."""
+    return value if type(value) is int and is_bounded(value) else None

@@ -367,7 +367,7 @@ def _total(launch: Launch) -> int | None:
     text = _fill(launch.workload.total, launch.params, launch)
     total = number(text)
     if total is None:
-        raise PermanentError(f"workload {launch.workload.name!r}: total is {text!r:.40}, not a whole number")
+        raise PermanentError(f"workload {launch.workload.name!r}: total is {text!r:.40}, not a whole number up to 2^53")
     return total
 
 

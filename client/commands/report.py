@@ -4,7 +4,6 @@ The report is made from the records alone, so it costs as much as `status`.
 """
 
 import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ from client.records.database import cache_path
 from client.records.query import Query
 from client.records.reader import Lookup
 from client.records.record_index import RecordIndex
+from client.views.json_text import to_json
 from client.views.output import complain, say
 from client.views.plot import as_svg
 from client.views.progress import progress_bar
@@ -79,7 +79,7 @@ def run(  # noqa: PLR0913 - one argument per option
         plot.write_text(as_svg([(line.name, line.time) for line in lines]), encoding="utf-8")
     if as_json:
         for line in lines:
-            say(json.dumps(line.as_object(request_prices)))
+            say(to_json(line.as_object(request_prices)))
     else:
         print_table(lines, request_prices, with_cost=bool(hourly_prices))
     for problem in problems:

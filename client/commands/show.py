@@ -1,6 +1,5 @@
 """`holdfast show JOB`: show one job: its state, its attempts, where its time went, and all events in order."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from client.records.attempt_logs import HEAD_FIELDS, read_events
 from client.records.estimates import is_stale
 from client.records.reader import read_job
 from client.views.job_json import job_object, saving_text
+from client.views.json_text import to_json
 from client.views.output import complain, say
 from client.views.request_costs import RequestPrices, attempt_requests, job_requests
 from client.views.text import format_duration, format_size
@@ -32,7 +32,7 @@ def run(env: Environment, job: str, *, as_json: bool) -> int:
         return 1
     events = timeline(found.stored.record, read_events(env, job))
     if as_json:
-        say(json.dumps(as_object(found.stored, events)))
+        say(to_json(as_object(found.stored, events)))
         return 0
     for line in lines(found.stored, events):
         say(line)
@@ -75,7 +75,7 @@ def _facts(stored: StoredRecord) -> Iterator[str]:
     stale = " (stale)" if is_stale(stored) else ""
     facts = {
         "job": record.job,
-        "workload": f"{record.workload} {json.dumps(dict(record.params))}",
+        "workload": f"{record.workload} {to_json(dict(record.params))}",
         "labels": ", ".join(f"{name}={text}" for name, text in record.labels.items()),
         "state": f"{record.state}{stale}, {_written(stored.age_s)}",
         "owner": f"{record.owner}, lease of {format_duration(record.lease_s)}" if record.owner else "",

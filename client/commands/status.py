@@ -1,6 +1,5 @@
 """`holdfast status`: list jobs; a few by their records, or many from the record index."""
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from client.records.estimates import eta_s, is_stale
 from client.records.query import Query
 from client.records.record_index import RecordIndex
 from client.views.job_json import job_object, saving_text, seconds_since
+from client.views.json_text import to_json
 from client.views.output import complain, say
 from client.views.progress import progress_bar
 from client.views.text import format_duration, format_size, printable
@@ -74,7 +74,7 @@ def run(
             index.refresh(advance)
         if as_json:
             for one in _records(index, wanted, problems):
-                say(json.dumps(job_object(one)))
+                say(to_json(job_object(one)))
         else:
             _print_table(index, wanted, problems)
         problems += index.problems()

@@ -176,7 +176,7 @@ class ArchiveIndex:
             lines = decompress_frame(stored.body, LARGEST_CONTENTS).splitlines()
             converter = strict_converter()
             return [_row(converter.structure(json.loads(line), ArchiveEntry)) for line in lines]
-        except (ZstdError, ValueError, TypeError, ExceptionGroup) as error:
+        except (ZstdError, ValueError, TypeError, OverflowError, RecursionError, ExceptionGroup) as error:
             raise PermanentError(f"{key} is not a valid list of an archive segment's contents: {error}") from error
 
 

@@ -1,8 +1,12 @@
 """Progress and remaining time of a job, estimated from its record."""
 
+from typing import Final
+
 from lifecycle.job_record import JobRecord, Progress
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.states import OWNED
+
+LONGEST_S: Final = 1e10
 
 
 def share_done(progress: Progress) -> float | None:
@@ -14,12 +18,13 @@ def eta_s(record: JobRecord) -> float | None:
     """Estimate the seconds from the record's last write to the job's end.
 
     Returns:
-        The seconds, or None if the job does not run, or its rate or amount of work is unknown.
+        The seconds, or None if the job does not run, its rate or amount of work is unknown, or that would be centuries.
     """
     progress = record.progress
     if record.state not in OWNED or not progress.rate or progress.done is None or not progress.total:
         return None
-    return max(progress.total - progress.done, 0) / progress.rate
+    left_s = max(progress.total - progress.done, 0) / progress.rate
+    return left_s if 0 <= left_s <= LONGEST_S else None
 
 
 def is_stale(stored: StoredRecord) -> bool:

@@ -20,6 +20,7 @@ from client.records.database import Database
 from client.records.estimates import eta_s, share_done
 from client.records.query import EVERYTHING, Query, where
 from client.records.reader import READERS, Lookup, read_job, read_live
+from lifecycle.errors import InvalidRecordError
 from lifecycle.ports.store import ListedObject
 from lifecycle.record.codec import decode_record, encode_record
 from lifecycle.record.record_store import StoredRecord
@@ -192,4 +193,8 @@ def _row(listed: ListedObject, now: float, found: Lookup) -> dict[str, Any]:
 def _lookup(now: float, job: str, written_at: float, body: bytes | None, problem: str | None) -> Lookup:
     if body is None:
         return Lookup(job, None, problem)
-    return Lookup(job, StoredRecord(decode_record(body), "", max(now - written_at, 0.0)), problem)
+    try:
+        record = decode_record(body)
+    except InvalidRecordError as error:  # a version with other bounds wrote the copy
+        return Lookup(job, None, f"{job}: {error}")
+    return Lookup(job, StoredRecord(record, "", max(now - written_at, 0.0)), problem)

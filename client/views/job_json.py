@@ -60,10 +60,10 @@ def saving_text(record: JobRecord) -> str | None:
 def seconds_since(at: str | None) -> float | None:
     """Return the seconds since *at*, as far as this machine's clock and the node's agree; None if *at* is no time."""
     try:
-        moment = datetime.fromisoformat(at or "")
-    except ValueError:
+        age = datetime.now(UTC) - datetime.fromisoformat(at or "")
+    except (ValueError, TypeError):
         return None
-    return max(round((datetime.now(UTC) - moment).total_seconds(), 1), 0.0)
+    return max(round(age.total_seconds(), 1), 0.0)
 
 
 def _checkpoint(ref: CheckpointRef | None) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ MILLION: Final = 1e6
 HEARTBEATS_PER_LEASE: Final = 4.0  # the fewest that the settings allow
 COMMIT_PUTS: Final = 2  # a checkpoint's manifest and its record
 DEFAULT_HEARTBEAT_S: Final = 30.0
+SHORTEST_LEASE_S: Final = 0.1  # a shorter one is none
 PACK_BYTES: Final = DEFAULT_CHUNK_SIZES.pack_bytes
 
 
@@ -104,4 +105,4 @@ def _heartbeat_s(record: JobRecord) -> float:
     newest = record.attempts[-1] if record.attempts else None
     if newest and record.beat > 1 and newest.prepared_s + newest.useful_s > 0:
         return max((newest.prepared_s + newest.useful_s) / record.beat, 1.0)
-    return record.lease_s / HEARTBEATS_PER_LEASE if record.lease_s else DEFAULT_HEARTBEAT_S
+    return record.lease_s / HEARTBEATS_PER_LEASE if record.lease_s >= SHORTEST_LEASE_S else DEFAULT_HEARTBEAT_S

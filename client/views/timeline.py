@@ -49,6 +49,6 @@ def _last_sign(attempt: AttemptSummary) -> str | None:
     """Return the time of the node's last heartbeat, ISO 8601; None if the attempt's start is no time."""
     try:
         began = datetime.fromisoformat(attempt.started)
-    except ValueError:
+        return iso(began + timedelta(seconds=attempt.prepared_s + attempt.useful_s))
+    except (ValueError, OverflowError):
         return None
-    return iso(began + timedelta(seconds=attempt.prepared_s + attempt.useful_s))

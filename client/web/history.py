@@ -13,6 +13,7 @@ from attrs import frozen
 from client.config.environment import Environment
 from client.records.attempt_logs import HEAD_FIELDS, event_logs
 from client.web.diagram import Pair
+from lifecycle.bounds import is_bounded
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.job_record import AttemptSummary, JobRecord
 from lifecycle.states import FINAL, OWNED, State
@@ -44,7 +45,9 @@ class LogEvent:
     def number(self, name: str) -> float | None:
         """Return the field *name* if it is a number; None otherwise."""
         value = self.facts.get(name)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        if not isinstance(value, int | float) or isinstance(value, bool) or not is_bounded(value):
+            return None
+        return value
 
 
 class LogCache:
@@ -98,7 +101,7 @@ def _parse_event(line: str) -> LogEvent | None:
         entry = json.loads(line)
         at, epoch, node, event = (entry.pop(name) for name in HEAD_FIELDS)
         return LogEvent(parse_time(at), int(epoch), str(node), str(event), entry)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
 
 

@@ -7,13 +7,14 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from client.config.environment import Environment
 from client.records.query import EVERYTHING, Query
 from client.records.record_index import RecordIndex
 from lifecycle.errors import HoldfastError
 from lifecycle.states import State
+from lifecycle.structured_log import StructuredLogger
 
 LOCAL_S: Final = 1.0
 CLOUD_S: Final = 5.0  # a listing costs a request per thousand jobs
@@ -22,6 +23,8 @@ INTEREST_S: Final = 30.0  # refreshing goes on for this long after a page was re
 PATIENCE_S: Final = 2.0  # a page waits this long for a refresh, and then shows the data that there is
 MOST_NAMED: Final = 200
 STALE: Final = Query(stale=True)
+
+log = StructuredLogger("holdfast.dashboard")
 
 
 @frozen(kw_only=True)
@@ -114,6 +117,15 @@ class Refresher:
         self._wanted.set()
 
     def _refresh(self) -> Summary:
+        """Return the next summary, whatever happens: a page that shows old data must say so."""
+        try:
+            return self._summarize()
+        except Exception as error:
+            log.exception("dashboard.refresh_failed")
+            problem = f"the dashboard failed: {type(error).__name__}: {' '.join(str(error).split())}"
+            return evolve(self.summary, number=self.summary.number + 1, changed=(), problem=problem)
+
+    def _summarize(self) -> Summary:
         changed: tuple[str, ...] | None = ()
         problem = None
         try:

@@ -1,6 +1,5 @@
 """Server-sent events for open pages: the summary of each refresh, and the output of a job."""
 
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from client.records.reader import read_job
+from client.views.json_text import to_json
 from client.web.console_view import ConsolePosition, read_console
 from client.web.refresher import Refresher, Summary
 from lifecycle.errors import HoldfastError
@@ -93,4 +93,4 @@ def summary_object(summary: Summary) -> dict[str, Any]:
 def event(name: str, data: Any, position: ConsolePosition | None = None) -> str:
     """Return a server-sent event; JSON contains no line ends that could end it early."""
     head = f"id: {position}\n" if position else ""
-    return f"{head}event: {name}\ndata: {json.dumps(data)}\n\n"
+    return f"{head}event: {name}\ndata: {to_json(data)}\n\n"

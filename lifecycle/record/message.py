@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
+from lifecycle.bounds import is_bounded
 from lifecycle.errors import ForeignMessageError, InvalidRecordError, RejectedMessageError
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys, KeyLayout, is_job_id
@@ -208,8 +209,8 @@ def _job_id(value: object) -> str:
 
 def _dispatch(raw: Mapping[str, Any]) -> int:
     number = raw.get("dispatch", 0)
-    if type(number) is not int or number < 0:
-        raise RejectedMessageError(f"`dispatch` {number!r:.40} is not a whole number from 0")
+    if type(number) is not int or number < 0 or not is_bounded(number):
+        raise RejectedMessageError(f"`dispatch` {number!r:.40} is not a whole number from 0 to 2^53")
     return number
 
 
