@@ -114,7 +114,7 @@ def _report(env: Environment, by: str) -> int:
     return report.run(env, EVERYTHING, by=by, hourly_prices={"": 1.0}, as_json=True, file=None, plot=None)
 
 
-@fuzz(200)
+@fuzz(150)
 @given(
     st.sampled_from([BAD, ENDED]).map(encode_record).map(json.loads).flatmap(wild).map(as_bytes)
     | spoilt(json.loads(encode_record(BAD))).map(as_bytes)
