@@ -181,7 +181,7 @@ def row_of(stored: StoredRecord, processes: "DemoProcesses") -> JobRow:
         total=record.progress.total or 0,
         saved=(record.checkpoint.step or 0) if record.checkpoint else 0,
         worker=processes.name_of(record.owner),
-        lease_left_s=max(record.lease_s - stored.age_s, 0.0) if is_orphaned else None,
+        lease_left_s=max(record.lease_s - (stored.age_s or 0.0), 0.0) if is_orphaned else None,
     )
 
 

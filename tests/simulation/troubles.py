@@ -18,7 +18,7 @@ from client.config.environment import Environment
 from client.config.settings import from_environ
 from client.operations import job_control as control
 from client.operations.notices import NoticeDelivery, deliver_notices
-from client.operations.reconciliation import find_backlog, send_missing
+from client.operations.reconciliation import find_pending, send_missing
 from client.records.reader import read_all
 from lifecycle.errors import HoldfastError
 from lifecycle.key_layout import epoch_of
@@ -133,10 +133,10 @@ class Troubles:
     def _reconcile_slowly(self) -> None:
         env = self._env(self._operator)
         try:
-            backlog = find_backlog(env, read_all(env), self._history.limits.lease, dry_run=False)
-            list(send_missing(env, backlog.missing))
-            if backlog.undelivered:
-                deliver_notices(env, backlog.undelivered)
+            pending = find_pending(env, read_all(env), self._history.limits.lease, dry_run=False)
+            list(send_missing(env, pending.missing))
+            if pending.undelivered:
+                deliver_notices(env, pending.undelivered)
         except HoldfastError as error:
             self._world.tell(OPERATOR, f"reconcile: {error}")
 
