@@ -7,6 +7,7 @@
     │   ├── UnknownOutcomeError     a conditional write may have landed or not: read before writing again
     │   └── NewerManifestError      a newer Holdfast wrote a manifest: leave the job to a newer worker
     ├── PermanentError              calling again changes nothing; the message says what to change
+    │   ├── MisfitError             this node lacks something that the job needs: leave the job to another
     │   ├── RejectedMessageError    a queue message is not a valid job
     │   ├── InvalidRecordError      a job record is unreadable, or written by a newer Holdfast
     │   └── CorruptCheckpointError  stored bytes are missing, or are not those that were committed
@@ -39,6 +40,18 @@ class NewerManifestError(RetryableError):
 
 class PermanentError(HoldfastError):
     """Calling again changes nothing. The message says what to change."""
+
+
+class MisfitError(PermanentError):
+    """This node lacks something that the job needs. Another may have it.
+
+    Attributes:
+        lacks: The missing part in words, such as `program 'gmx'`.
+    """
+
+    def __init__(self, lacks: str) -> None:
+        super().__init__(f"this image lacks {lacks}")
+        self.lacks = lacks
 
 
 class RejectedMessageError(PermanentError):

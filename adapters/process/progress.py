@@ -6,10 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from lifecycle.attempt.console_segments import segments
+from lifecycle.attempt.console_segments import SEGMENT_BYTES, segments
 from lifecycle.bounds import is_bounded
 from lifecycle.ports.runner import JobDirs
+from lifecycle.regular_files import open_regular, read_regular
 
+MAX_FILE_BYTES: Final = 64 << 10  # of a file with progress
 MAX_LINE_CHARS: Final = 1 << 16  # a longer line of output is searched for progress only at its end
 
 
@@ -34,9 +36,9 @@ class ProgressLines:
             current, offset = self._position
             if index < current:
                 continue
-            with suppress(OSError), path.open("rb") as file:
+            with suppress(OSError), open_regular(path) as file:
                 file.seek(offset if index == current else 0)
-                new = file.read()
+                new = file.read(SEGMENT_BYTES) or b""
                 self._position = (index, file.tell())
                 self._search(new.decode(errors="replace"))
         return self._found
@@ -64,15 +66,15 @@ def read_progress(path: Path) -> dict[str, Any]:
     progress = read_json(path)
     if not progress:
         with suppress(OSError):
-            words = path.read_text(errors="replace").split()[:2]
+            words = read_regular(path, MAX_FILE_BYTES).decode(errors="replace").split()[:2]
             return dict(zip(("done", "total"), map(number, words), strict=False))
     return progress
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file that the workload wrote; empty if absent or malformed."""
+    """Return the JSON object in a file that the workload wrote; empty if it is absent, malformed or no regular file."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(read_regular(path, MAX_FILE_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

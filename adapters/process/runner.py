@@ -9,6 +9,7 @@ language can write them, and nothing that a workload does can block the worker.
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -26,6 +27,7 @@ from adapters.process.inherited_environment import inherited_environment
 from adapters.process.process_tree import become_subreaper, end_inherited, find
 from adapters.process.progress import ProgressLines, number, read_json, read_progress, whole
 from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, TAIL_BYTES, tail
+from lifecycle.checkpoint.tree import discard_tree, is_directory
 from lifecycle.errors import PermanentError
 from lifecycle.ports.runner import (
     KILL_WAIT_S,
@@ -44,6 +46,8 @@ SDK: Final = Path(__file__).resolve().parents[2] / "sdk"
 SUPERVISOR: Final = Path(__file__).resolve().with_name("process_supervisor.py")
 PROGRESS: Final = "progress"
 ANNOUNCED: Final = "announced"
+NUMBER: Final = re.compile("0|[1-9][0-9]{0,14}")  # of an announced checkpoint
+O_SAFE: Final = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # the program may have put a pipe or a link there
 SAVE_REQUESTED: Final = "save-requested"
 CHECK_TIMEOUT_S: Final = 3600.0
 INHERITED_WAIT_S: Final = 1.0  # for processes that were told to die long ago
@@ -192,7 +196,8 @@ class RunningProcess:
 
     def ask_to_save(self) -> None:
         """See `RunningWorkload.ask_to_save`."""
-        (self._control / SAVE_REQUESTED).touch()
+        with suppress(OSError):  # a program that removed its control directory does not listen
+            os.close(os.open(self._control / SAVE_REQUESTED, os.O_WRONLY | os.O_CREAT | O_SAFE, 0o644))
 
     def files_in_use(self) -> FilesInUse:
         """See `RunningWorkload.files_in_use`."""
@@ -281,12 +286,18 @@ class RunningProcess:
         return whole(progress.get("done")), whole(progress.get("total"))
 
     def _newest_announced(self) -> Announced | None:
-        """Return the newest announced checkpoint, and remove those before it."""
+        """Return the newest announced checkpoint, and remove those before it.
+
+        Nothing counts but directories whose names are numbers as the SDK writes them; links are not followed.
+        """
         folder = self._control / ANNOUNCED
-        with suppress(OSError):
-            numbers = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        if not is_directory(self._control, ANNOUNCED):
+            return None
+        with suppress(OSError), os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if NUMBER.fullmatch(entry.name)]
+            numbers = sorted(int(name) for name in names if is_directory(folder, name))
             for older in numbers[:-1]:
-                shutil.rmtree(folder / str(older), ignore_errors=True)
+                discard_tree(folder / str(older))
             if numbers:
                 newest = numbers[-1]
                 step = whole(read_json(folder / f"{newest}.json").get("step"))

@@ -13,12 +13,13 @@ from lifecycle.errors import HoldfastError
 from lifecycle.key_layout import JobKeys
 from lifecycle.ports.runner import JobDirs
 from lifecycle.ports.store import ObjectStore
+from lifecycle.regular_files import read_regular
 from lifecycle.structured_log import StructuredLogger
 
 SEGMENT_BYTES: Final = 256 << 10
 KEPT: Final = 32  # segments
 TAIL_BYTES: Final = 4096
-SEGMENT: Final = re.compile(r"(\d{6,})\.txt")
+SEGMENT: Final = re.compile(r"([0-9]{6,15})\.txt")
 
 log = StructuredLogger("holdfast.console")
 
@@ -34,7 +35,7 @@ def segments(dirs: JobDirs) -> list[tuple[int, Path]]:
         return []
     try:
         found = [(SEGMENT.fullmatch(path.name), path) for path in dirs.console.iterdir()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted((int(match[1]), path) for match, path in found if match)
 
@@ -42,7 +43,7 @@ def segments(dirs: JobDirs) -> list[tuple[int, Path]]:
 def tail(dirs: JobDirs) -> str:
     """Return the end of the console, TAIL_BYTES at most. Never fails."""
     try:
-        newest = b"".join(path.read_bytes() for _, path in segments(dirs)[-2:])
+        newest = b"".join(read_regular(path, SEGMENT_BYTES) for _, path in segments(dirs)[-2:])
     except OSError:
         return ""
     return newest[-TAIL_BYTES:].decode(errors="replace").strip()
@@ -69,8 +70,8 @@ class ConsoleCopy:
         """Store what is new. Never fails."""
         try:
             for number, path in segments(self._dirs):
-                if path.stat().st_size != self._shipped.get(number):
-                    content = path.read_bytes()
+                if path.lstat().st_size != self._shipped.get(number):
+                    content = read_regular(path, SEGMENT_BYTES)
                     self._store.put(self._keys.console(self._epoch, number), content)
                     self._shipped[number] = len(content)
             self._drop_old()

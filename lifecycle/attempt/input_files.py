@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import md5
 from pathlib import Path
+from shutil import disk_usage
 from typing import Final
 
 from lifecycle.checkpoint.manifest import is_safe_path, parents_of
 from lifecycle.checkpoint.tree import make_directories
 from lifecycle.concurrency import ThreadPool
-from lifecycle.errors import PermanentError, RetryableError
+from lifecycle.errors import MisfitError, PermanentError, RetryableError
 from lifecycle.key_layout import JobKeys
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ListedObject, ObjectStore, Range, Version
@@ -29,6 +30,7 @@ FETCHERS: Final = 4  # ranges fetched at once
 RANGE_BYTES: Final = 16 << 20  # the most of one
 READ_BYTES: Final = 1 << 20  # of a file that is verified, at a time
 MAX_NAME_BYTES: Final = 255  # of a file or folder: NAME_MAX of Linux file systems
+GB: Final = 1e9
 MD5_ETAG: Final = re.compile(r'"?([0-9a-f]{32})"?')
 
 log = StructuredLogger("holdfast.input")
@@ -65,11 +67,13 @@ class InputFiles:
 
         Raises:
             PermanentError: A key cannot be the name of a file.
+            MisfitError: The input is larger than what is free on this node's disk.
             RetryableError: The store could not be read, or the bytes are not those that were uploaded.
             OSError: The disk refused a write.
         """
         found = self._listed()
         ensure_names([(listed.key, name) for listed, name in found])
+        ensure_room(sum(listed.size_bytes for listed, _ in found), self._directory)
         pool = ThreadPool(self._clock, name="fetch-input", max_threads=FETCHERS)
         for listed, name in found:
             target = self._directory / name
@@ -157,6 +161,18 @@ class InputFiles:
         for listed in found:
             if now.get(listed.key) != listed.version:
                 raise RetryableError(f"the input {listed.key} changed while it was read")
+
+
+def ensure_room(size_bytes: int, directory: Path) -> None:
+    """Check that *size_bytes* fit on the disk of *directory*, before the disk fills up.
+
+    Raises:
+        MisfitError: They do not.
+    """
+    free_bytes = disk_usage(directory).free
+    if size_bytes > free_bytes:
+        log.warning("input.no_room", size=size_bytes, free=free_bytes)
+        raise MisfitError(f"{size_bytes / GB:.1f} GB of free disk for its input")
 
 
 def ensure_names(found: Sequence[tuple[str, str]]) -> None:

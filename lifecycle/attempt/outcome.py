@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from lifecycle.errors import NewerManifestError, PermanentError
+from lifecycle.errors import MisfitError, NewerManifestError, PermanentError
 from lifecycle.job_record import JobRecord, iso
 from lifecycle.limits import Limits
 from lifecycle.machine import Change, unchanged
@@ -14,6 +14,7 @@ from lifecycle.states import Trigger
 
 FIRST_DELAY: Final = timedelta(seconds=5)
 LONGEST_DELAY: Final = timedelta(minutes=15)
+MISFIT_DELAY: Final = timedelta(seconds=30)  # the message is hidden from nodes that fit, too
 UNREADABLE_DELAY: Final = timedelta(seconds=15)
 NEWER_DELAY: Final = timedelta(minutes=2)  # for a newer worker to take the job
 KEPT_ERROR: Final = 4096  # characters of an error kept in the record
@@ -75,6 +76,8 @@ def of_disk(error: OSError) -> Outcome:
 
 def not_ready(error: Exception) -> Outcome:
     """Return the outcome of an attempt that could not be staged: invalid, or to be tried elsewhere, or later."""
+    if isinstance(error, MisfitError):
+        return Outcome(Trigger.RELEASE, "misfit", error=str(error), delay=MISFIT_DELAY)
     if isinstance(error, PermanentError):
         return Outcome(Trigger.FAIL, "invalid", error=str(error))
     if isinstance(error, OSError):

@@ -26,6 +26,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from lifecycle.bounds import LARGEST_INTEGER
 from lifecycle.checkpoint.manifest import (
     AREAS,
     HOLE,
@@ -46,6 +47,9 @@ from lifecycle.errors import CorruptCheckpointError, NewerManifestError
 SCHEMA: Final = 3
 OLDEST_SCHEMA: Final = 2
 MAX_CHUNKS: Final = 1 << 26  # of a file: their digests take 2 GiB; a damaged manifest must not ask for more
+MAX_NAME_BYTES: Final = 255  # NAME_MAX of Linux file systems
+MAX_PARTS: Final = 256  # of a path; a scan goes 200 deep
+MAX_MODE: Final = 0o7777
 TIME_LIMIT_NS: Final = 1 << 63
 
 
@@ -123,6 +127,9 @@ def _ensure_paths(manifest: Manifest) -> None:
     for path in below:
         if not is_safe_path(path) or path.partition("/")[0] not in AREAS or path in AREAS:
             raise CorruptCheckpointError(f"a manifest has an unsafe or repeated path: {path!r:.80}")
+        parts = path.split("/")
+        if len(parts) > MAX_PARTS or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in parts):
+            raise CorruptCheckpointError(f"a manifest has a path that no disk can hold: {path!r:.80}")
     if len({*areas, *below}) < len(areas) + len(below):
         raise CorruptCheckpointError("a manifest has an unsafe or repeated path: one occurs twice")
     leaves = manifest.leaves
@@ -155,7 +162,7 @@ def _manifest(raw: Mapping[str, Any], schema: int) -> Manifest:
         manifest.step,
         manifest.packs,
         manifest.files,
-        tuple(DirectoryEntry(_name(path), _count(mode), _time(time)) for path, mode, time in raw["directories"]),
+        tuple(DirectoryEntry(_name(path), _mode(mode), _time(time)) for path, mode, time in raw["directories"]),
         tuple(SymlinkEntry(_name(path), _name(target), _time(time)) for path, target, time in raw["symlinks"]),
         tuple(HardLinkEntry(_name(path), _name(target)) for path, target in raw["hard_links"]),
         quality=_quality(raw.get("quality")),
@@ -169,7 +176,7 @@ def _file(raw: Mapping[str, Any], packs: Sequence[tuple[str, int]], schema: int)
     return FileEntry(
         path=_name(raw["path"]),
         size=_count(raw["size"]),
-        mode=_count(raw["mode"]),
+        mode=_mode(raw["mode"]),
         chunk_bytes=_count(raw["block"]),
         digest=_text(raw["digest"]),
         extents=tuple(_extent(extent, packs) for extent in raw["extents"]),
@@ -240,8 +247,14 @@ def _whole(value: Any) -> int:
 
 
 def _count(value: Any) -> int:
-    if _whole(value) < 0:
-        raise ValueError(f"expected a whole number from 0, got {value!r:.40}")
+    if not 0 <= _whole(value) <= LARGEST_INTEGER:
+        raise ValueError(f"expected a whole number from 0 to 2^53, got {value!r:.40}")
+    return int(value)
+
+
+def _mode(value: Any) -> int:
+    if _count(value) > MAX_MODE:
+        raise ValueError(f"expected the mode of a file, got {value!r:.40}")
     return int(value)
 
 

@@ -8,6 +8,7 @@ does not answer is not (`RetryableError`: the job is released). A job starts fro
 no checkpoint.
 """
 
+import errno
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -21,12 +22,14 @@ from lifecycle.checkpoint.reader import FileVerifier, read_extents, stored_exten
 from lifecycle.checkpoint.restore_target import RestoreTarget
 from lifecycle.checkpoint.restore_tree import finish, make_room
 from lifecycle.checkpoint.tree import is_directory, make_directories
-from lifecycle.errors import CorruptCheckpointError
+from lifecycle.errors import CorruptCheckpointError, MisfitError
 from lifecycle.job_record import CheckpointRef
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.store import ObjectStore
 
 TRIES: Final = 2
+UNFIT_DISK: Final = frozenset({errno.ENAMETOOLONG, errno.EFBIG, errno.EINVAL})
+"""Errors that lie in the kind of disk: it cannot hold files that another could."""
 
 
 @frozen
@@ -89,6 +92,7 @@ def restore(
 
     Raises:
         CorruptCheckpointError: All of the checkpoints are damaged.
+        MisfitError: This node's disk cannot hold files of that name or size.
         RetryableError: The store could not be read; nothing is known about the checkpoint.
         OSError: The disk cannot be read or written.
     """
@@ -111,6 +115,10 @@ def restore(
         except CorruptCheckpointError as error:
             on_damaged(ref, str(error))
             last = error
+        except OSError as error:
+            if error.errno not in UNFIT_DISK:
+                raise
+            raise MisfitError(f"a disk that can hold the checkpoint {ref.manifest}: {error}") from error
         else:
             base = BaseCheckpoint(ref.manifest, manifest, {target.entry.path: target.runs() for target in filled})
             return RestoredCheckpoint(ref, base, sum(target.fetched_bytes for target in filled))

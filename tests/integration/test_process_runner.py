@@ -305,3 +305,77 @@ def test_a_workloads_own_check(dirs: JobDirs, tmp_path: Path) -> None:
     assert verdict(check) is None
     assert verdict(None) is None
     assert "no program 'no-such-check'" in (verdict(("no-such-check",)) or "")
+
+
+WAITS = "; exec sleep 30"
+
+
+def strange_control(start: Start, dirs: JobDirs, commands: str) -> RunningWorkload:
+    """Start a program that does *commands* in its control directory, and wait until it has."""
+    child = start("sh", "-c", f'cd "$HOLDFAST_CONTROL_DIR" && {commands}; touch ready{WAITS}')
+    until(child, lambda _: (dirs.control / "ready").exists())
+    return child
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "commands",
+    [
+        "mkfifo progress",
+        "ln -s /dev/zero progress",
+        "ln -s /proc/self/environ progress",
+        "mkdir progress",
+        "head -c 200000 /dev/zero | tr '\\0' 1 > progress",
+        "mkfifo announced",
+        "ln -s / announced",
+        "mkdir announced announced/² announced/-1 announced/1e3 announced/99999999999999999999",
+        "mkdir announced && mkfifo announced/1 && ln -s / announced/2 && touch announced/3",
+        "mkfifo save-requested",
+        "ln -s /nonexistent/file save-requested",
+        "mkfifo ../console/000099.txt",
+        "rm -rf ../control",
+    ],
+)
+def test_strange_control_files_harm_nothing(start: Start, dirs: JobDirs, commands: str) -> None:
+    """Pipes, links, devices, large files and odd names are no reports, and no call waits for them."""
+    if "rm -rf" in commands:
+        child = start("sh", "-c", f'rm -rf "$HOLDFAST_CONTROL_DIR"{WAITS}')
+        until(child, lambda _: not dirs.control.exists())
+    else:
+        child = strange_control(start, dirs, commands)
+    report = child.poll()
+    assert (report.done, report.total, report.announced, report.exited) == (None, None, None, None)
+    child.ask_to_save()
+    child.kill()
+    assert child.poll().exited is not None
+
+
+def test_a_deeply_nested_announcement_is_removed_when_the_next_comes(start: Start, dirs: JobDirs) -> None:
+    """Three thousand folders in one another are no deeper than the worker can remove."""
+    command = python(
+        """
+        import os, time
+        control = os.environ["HOLDFAST_CONTROL_DIR"]
+        os.makedirs(f"{control}/announced/1"); os.makedirs(f"{control}/announced/2")
+        os.chdir(f"{control}/announced/1")
+        for _ in range(3000):
+            os.mkdir("d"); os.chdir("d")
+        open(f"{control}/ready", "w").close()
+        time.sleep(30)
+        """
+    )
+    child = start(*command)
+    until(child, lambda _: (dirs.control / "ready").exists())
+    announced = child.poll().announced
+    assert announced is not None
+    assert announced.number == 2
+    assert not (dirs.control / "announced" / "1").exists()
+
+
+def test_the_end_of_a_link_in_the_control_directory_is_left_alone(start: Start, dirs: JobDirs, tmp_path: Path) -> None:
+    """What an `announced` link points to is neither taken as a checkpoint nor removed."""
+    for number in ("1", "2"):
+        (tmp_path / "elsewhere" / number).mkdir(parents=True)
+    child = strange_control(start, dirs, f"ln -s {tmp_path}/elsewhere announced")
+    assert child.poll().announced is None
+    assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["1", "2"]

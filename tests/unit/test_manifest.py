@@ -68,3 +68,20 @@ def test_numbers_that_do_not_add_up_are_refused(files: tuple[FileEntry, ...]) ->
     """Sizes are sums of extents, extents are whole chunks inside their packs, and each path occurs once."""
     with pytest.raises(CorruptCheckpointError):
         decode_manifest(encode_manifest(evolve(MANIFEST, files=files)))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"mode": 1 << 40}, "cannot be read"),
+        ({"size": 1 << 70}, "cannot be read"),
+        ({"path": "output/" + "x" * 300}, "no disk can hold"),
+        ({"path": "output/" + "d/" * 3000 + "x"}, "no disk can hold"),
+    ],
+)
+def test_a_manifest_that_no_disk_can_hold_is_damaged(change: dict[str, object], reason: str) -> None:
+    """A crafted manifest is refused before a file is made."""
+    raw = json.loads(encode_manifest(MANIFEST))
+    raw["files"][0].update(change)
+    with pytest.raises(CorruptCheckpointError, match=reason):
+        decode_manifest(json.dumps(raw).encode())

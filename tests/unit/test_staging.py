@@ -5,10 +5,12 @@ from collections.abc import Callable
 from datetime import timedelta
 from hashlib import md5
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from attrs import evolve
+from support.any_port import AnyPort
 from support.cluster import Cluster
 from support.fault_injection import FaultInjection, unless_dead
 
@@ -167,6 +169,40 @@ def test_an_etag_that_is_not_an_md5_is_ignored(cluster: Cluster, monkeypatch: py
     monkeypatch.setattr(cluster.memory, "put", put_encrypted)
     cluster.worker().run()
     assert cluster.output("a") == "45150"
+
+
+def test_an_input_larger_than_the_disk_is_left_to_another_node(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known from the listing, before anything is fetched; the job is released, and the worker carries on."""
+    keys = cluster.submit("a")
+    cluster.submit("b", "1\n10\n")
+    fetched: list[str] = []
+
+    class Huge(AnyPort):
+        def __getattr__(self, name: str) -> Any:
+            return getattr(cluster.memory, name)
+
+        def list(self, prefix: str) -> Any:
+            for listed in cluster.memory.list(prefix):
+                yield evolve(listed, size_bytes=80 * 10**9) if listed.key.startswith(keys.input) else listed
+
+        def get_range(self, wanted: Range) -> bytes | None:
+            fetched.append(wanted.key)
+            return cluster.memory.get_range(wanted)
+
+    usage = SimpleNamespace(free=24 * 10**9)
+    monkeypatch.setattr("lifecycle.attempt.input_files.disk_usage", lambda _: usage)
+    assert cluster.worker(store=Huge(), max_jobs=3).run() == 0
+    record = cluster.record("a")
+    assert (record.state, record.failures) == (State.RELEASED, 0)
+    assert {attempt.outcome for attempt in record.attempts} == {"misfit"}
+    assert "lacks 80.0 GB of free disk for its input" in (record.error or "")
+    assert not any(key.startswith(keys.input) for key in fetched)
+    assert cluster.record("b").state is State.COMPLETED
+    usage.free = 10**12
+    cluster.worker(max_jobs=1).run()
+    assert cluster.record("a").state is State.COMPLETED
 
 
 def test_a_workload_may_start_without_input(cluster: Cluster) -> None:
