@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
+from adapters.deadlines import WATCHDOG
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.key_layout import JobKeys
 from lifecycle.outbox import Notice
@@ -27,6 +28,7 @@ from lifecycle.ports.notifier import Notifier
 from lifecycle.structured_log import StructuredLogger
 
 TIMEOUT_S: Final = 5.0  # to connect, and again for the response
+TOTAL_S: Final = 10.0  # for all of it
 TRIES: Final = 2  # more are left to the dispatcher's next round
 PAUSE_S: Final = (0.2, 0.6)  # bounds of the random pause between them
 BASE64_PREFIX: Final = "whsec_"  # the specification's prefix of a key in base64
@@ -114,9 +116,10 @@ class Webhook:
         else:
             connection = HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
         try:
-            connection.request("POST", self._target, body, dict(headers))
-            with connection.getresponse() as response:
-                return response.status
+            with WATCHDOG.within(connection, TOTAL_S):
+                connection.request("POST", self._target, body, dict(headers))
+                with connection.getresponse() as response:
+                    return response.status
         except (OSError, HTTPException) as error:
             raise RetryableError(f"{self._name}: {error or type(error).__name__}") from error
         except ValueError as error:  # an id that was written into the record by hand

@@ -23,6 +23,8 @@ from botocore.httpsession import get_cert_path
 from botocore.session import Session as BotocoreSession
 
 from adapters.aws.error_mapping import S3, Service, mapped_errors
+from adapters.aws.limited_pools import limit_calls
+from adapters.deadlines import TimeLimit
 from lifecycle.errors import ConfigError, PermanentError
 
 TRANSFER_THREADS: Final = 4  # more gain nothing on two cores and take CPU time from the workload
@@ -34,6 +36,11 @@ _AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _DEFAULT_REGION: Final = "us-east-1"  # for an emulator's queue: the signature needs a region, and none is checked
 
 
+SHORT: Final = TimeLimit(total_s=10, least_rate=64 << 10)  # a heartbeat makes several calls within a lease
+POLL: Final = TimeLimit(total_s=40, least_rate=64 << 10)
+TRANSFER: Final = TimeLimit(total_s=90, least_rate=8 << 10)  # of several at a time, over a slow line
+
+
 @frozen(kw_only=True)
 class ClientKind:
     """Limits of a client, by its use.
@@ -42,18 +49,22 @@ class ClientKind:
         connect_s: Seconds to wait for a connection.
         read_s: Seconds to wait for the next bytes of a response.
         pool: Connections kept: one for each thread that shares the client, and two spare.
+        limit: Total deadline of each request.
         signs_body: Hash bodies for the signature; over HTTPS this may be omitted.
     """
 
     connect_s: float
     read_s: float
     pool: int
+    limit: TimeLimit = SHORT
     signs_body: bool = True
 
 
 CONTROL: Final = ClientKind(connect_s=3, read_s=8, pool=CALL_THREADS + 2)
-RECEIVE: Final = ClientKind(connect_s=3, read_s=30, pool=3)  # a long poll is silent for 20 s
-BULK: Final = ClientKind(connect_s=5, read_s=60, pool=TRANSFER_THREADS + CALL_THREADS + 2, signs_body=False)
+RECEIVE: Final = ClientKind(connect_s=3, read_s=30, pool=3, limit=POLL)  # a long poll is silent for 20 s
+BULK: Final = ClientKind(
+    connect_s=5, read_s=60, pool=TRANSFER_THREADS + CALL_THREADS + 2, limit=TRANSFER, signs_body=False
+)
 
 
 @frozen(kw_only=True)
@@ -141,6 +152,7 @@ def make_client(service: Service, kind: ClientKind, *, endpoint: str, region: st
                 **keys,
                 config=_config(service, kind, secure=endpoint.startswith("https:")),
             )
+            limit_calls(client, kind.limit)
     except (ValueError, PermanentError) as error:
         raise ConfigError(
             f"cannot create a client for {endpoint} in region {region!r}: {error}; check {service.location_settings}"

@@ -29,6 +29,7 @@ from botocore.utils import get_environ_proxies
 from urllib3.util import wait_for_read
 
 from adapters.aws.clients import AnyCredentials, ClientKind, Credentials, ca_bundle, signing_credentials
+from adapters.deadlines import WATCHDOG, TimeLimit
 from lifecycle.ports.store import Body
 
 IDLE_CONNECTIONS: Final = 64  # `submit` puts as many records at once
@@ -141,7 +142,9 @@ class S3Http:
         try:
             connection = self._connection()
             try:
-                response, content = _exchange(connection, method, head, body)
+                limit = self._kind.limit
+                with WATCHDOG.within(connection, limit.for_bytes(len(body))):
+                    response, content = _exchange(connection, method, head, body, limit)
             except BaseException:
                 connection.close()
                 raise
@@ -211,7 +214,9 @@ def _tls_context(certificates: str) -> ssl.SSLContext:
     return ssl.create_default_context(capath=certificates if folder else None, cafile=None if folder else certificates)
 
 
-def _exchange(connection: HTTPConnection, method: str, head: bytes, body: Body) -> tuple[HTTPResponse, bytes]:
+def _exchange(
+    connection: HTTPConnection, method: str, head: bytes, body: Body, limit: TimeLimit
+) -> tuple[HTTPResponse, bytes]:
     """Send a request, in one write if it is small, and read the whole response."""
     if len(body) <= SEND_BYTES:
         connection.send(b"".join((head, body)))
@@ -227,6 +232,7 @@ def _exchange(connection: HTTPConnection, method: str, head: bytes, body: Body) 
             raise HTTPException("the response has no length")
         if (response.length or 0) > MAX_RESPONSE_BYTES[method]:
             raise HTTPException(f"the response is too long: {response.length} bytes")
+        WATCHDOG.extend(connection, limit.more_for(response.length or 0))
         return response, response.read()
 
 

@@ -3,10 +3,15 @@
 import ssl
 import threading
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
 from attrs import field, frozen
+
+OK: Final = b"HTTP/1.1 200 OK\r\n"
+BYTE_S: Final = 0.05  # between two bytes of an answer that trickles
 
 
 @frozen
@@ -17,11 +22,13 @@ class Reply:
         status: HTTP status.
         body: The body; sent with its length unless *headers* give another.
         headers: Further headers; "Date" is sent only if it is among them.
+        trickles: Whether the body is a thousand bytes longer, which come one by one.
     """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(factory=dict)
+    trickles: bool = False
 
 
 DROP: Final = Reply(status=-1)
@@ -30,6 +37,8 @@ HANG: Final = Reply(status=-2)
 """Read the request and never respond."""
 CUT_SHORT: Final = Reply(status=-3)
 """Send status 200 and close the connection in the middle of the headers."""
+TRICKLE: Final = Reply(status=-4)
+"""Send a header one byte at a time, without end."""
 
 
 @frozen
@@ -60,12 +69,14 @@ class Stub:
     Attributes:
         url: The server's endpoint.
         requests: The requests received, in order.
+        hung_up: Set when a client has closed a connection on which it was sent a byte now and then.
         says_continue: Answer `Expect: 100-continue`, which Cloudflare does not.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self.says_continue = True
+        self.hung_up = threading.Event()
         self._replies: deque[Reply] = deque()
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -100,13 +111,13 @@ class Stub:
                 length = int(self.headers.get("Content-Length") or 0)
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 reply = stub._take(Request(self.command, self.path, headers, self.rfile.read(length)))
-                if reply is HANG:
-                    stub._closing.wait()
-                if reply is CUT_SHORT:
-                    self.wfile.write(b"HTTP/1.1 200 OK\r\nServer: half a na")
-                if reply in (HANG, DROP, CUT_SHORT):
+                if reply in (HANG, DROP, CUT_SHORT, TRICKLE) or reply.trickles:
                     self.close_connection = True
-                    return
+                    stub._misbehave(reply, self.wfile.write)
+                else:
+                    self._send(reply)
+
+            def _send(self, reply: Reply) -> None:
                 self.send_response_only(reply.status)
                 for name, value in {"Content-Length": str(len(reply.body)), **reply.headers}.items():
                     self.send_header(name, value)
@@ -125,3 +136,23 @@ class Stub:
                 """Log nothing."""
 
         return Handler
+
+    def _misbehave(self, reply: Reply, send: Callable[[bytes], object]) -> None:
+        if reply is HANG:
+            self._closing.wait()
+        elif reply is CUT_SHORT:
+            send(OK + b"Server: half a na")
+        elif reply is TRICKLE:
+            self._trickle(OK + b"X-Endless: ", send)
+        elif reply.trickles:
+            given = {"Content-Length": str(len(reply.body) + 1000), **reply.headers}
+            headers = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+            self._trickle(OK + headers.encode() + b"\r\n" + reply.body, send)
+
+    def _trickle(self, begin: bytes, send: Callable[[bytes], object]) -> None:
+        """Send *begin*, and then a byte now and then, until the client closes the connection."""
+        with suppress(OSError):
+            send(begin)
+            while not self._closing.wait(BYTE_S):
+                send(b"x")
+        self.hung_up.set()
