@@ -219,11 +219,11 @@ class FakeWorkload:
         self._total = self._end - self._start + 1
         if self._launch.resumed:
             self._resume()
-        if self._log:
-            self._log.write_bytes(trace_bytes(self._step))
+        if self._log_file:
+            self._log_file.write_bytes(trace_bytes(self._step))
 
     @property
-    def _log(self) -> Path | None:
+    def _log_file(self) -> Path | None:
         return self._launch.dirs.output / "steps.log" if self._launch.workload.growing else None
 
     def _resume(self) -> None:
@@ -235,8 +235,8 @@ class FakeWorkload:
         ):
             if path.exists() and path.read_bytes() != wanted:  # Salad's demo worker leaves only state.txt
                 raise AssertionError(f"{path} is not of step {self._step}")
-        if self._log and not self._log.read_bytes().startswith(trace_bytes(self._step)):
-            raise AssertionError(f"{self._log} does not reach step {self._step}")
+        if self._log_file and not self._log_file.read_bytes().startswith(trace_bytes(self._step)):
+            raise AssertionError(f"{self._log_file} does not reach step {self._step}")
 
     def _do_step(self) -> None:
         if self._step < self._end:
@@ -248,8 +248,8 @@ class FakeWorkload:
             self._sum += self._step
             if self._chatty:
                 self._chat()
-            if self._log:
-                with self._log.open("ab") as file:
+            if self._log_file:
+                with self._log_file.open("ab") as file:
                     file.write(trace_bytes(self._step, since=self._step - 1))
         if self._step >= self._end:
             (self._launch.dirs.output / "output.txt").write_text(f"{self._sum}\n")

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from adapters.process.exhaustion import disk_note, memory_note, oom_kills
 from adapters.process.files_in_use import files_in_use
 from adapters.process.inherited_environment import inherited_environment
 from adapters.process.process_tree import become_subreaper, end_inherited, find
@@ -181,6 +182,8 @@ class RunningProcess:
         self._reports = _Reports(supervisor)
         self._freezes = 0
         self._is_frozen = False
+        self._oom_kills = oom_kills()
+        self._has_killed = False
         self._exit: Exit | None = None
 
     def poll(self) -> Report:
@@ -241,6 +244,7 @@ class RunningProcess:
         """See `RunningWorkload.kill`."""
         if self._exit:
             return
+        self._has_killed = True
         self._command(KILL)
         with suppress(subprocess.TimeoutExpired):
             self._supervisor.wait(within_s)
@@ -273,7 +277,16 @@ class RunningProcess:
         code, clean = (
             (KILLED, False) if seen.code is None else (seen.code, seen.clean and not self._supervisor.returncode)
         )
-        self._exit = Exit(code, tail(self._dirs), clean=clean, writing=seen.writing, stuck=stuck)
+        killed = code == KILLED and not self._has_killed
+        notes = (memory_note(self._oom_kills, oom_kills(), killed=killed), disk_note(self._dirs.root))
+        self._exit = Exit(
+            code,
+            tail(self._dirs),
+            clean=clean,
+            writing=seen.writing,
+            stuck=stuck,
+            notes=tuple(filter(None, notes)),
+        )
         for pipe in (self._supervisor.stdin, self._supervisor.stdout):
             if pipe and gone:
                 pipe.close()

@@ -44,7 +44,7 @@ class ForeignMessages:
         try:
             self._queue.release(delivery, delay=DELAY)
         except HoldfastError as problem:  # it becomes visible again by itself
-            log.warning("message.not_released", message=delivery.message_id, error=problem)
+            log.warning("message.not_given_back", message=delivery.message_id, error=problem)
         if self._seen is None:
             return
         self._seen[delivery.message_id] = str(error)

@@ -1,6 +1,7 @@
 """The outcomes of an attempt, and its last write to the record."""
 
 import errno
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -18,6 +19,14 @@ MISFIT_DELAY: Final = timedelta(seconds=30)  # the message is hidden from nodes 
 UNREADABLE_DELAY: Final = timedelta(seconds=15)
 NEWER_DELAY: Final = timedelta(minutes=2)  # for a newer worker to take the job
 KEPT_ERROR: Final = 4096  # characters of an error kept in the record
+SHORTAGES: Final[Mapping[int, str]] = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EMFILE: "too many files are open in the worker; raise the limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this node; raise fs.file-max",
+    errno.ENOMEM: "this node is out of memory",
+}
+"""What a node that fails a call lacks, by error number; any other number means that its disk fails."""
 PORTABLE_ERRNOS: Final = frozenset(
     {errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EPERM}
 )
@@ -69,8 +78,8 @@ def after_failure(record: JobRecord, limits: Limits, *, error: str, progressed: 
 
 
 def of_disk(error: OSError) -> Outcome:
-    """Return the outcome of an attempt whose node's disk failed: another node takes the job."""
-    what = "the disk is full" if error.errno == errno.ENOSPC else "this node's disk fails"
+    """Return the outcome of an attempt whose node's disk or system failed: another node takes the job."""
+    what = SHORTAGES.get(error.errno or 0, "this node's disk fails")
     return Outcome(Trigger.RELEASE, "node_unfit", error=f"{what}: {error}", wants_new_node=True)
 
 

@@ -175,8 +175,10 @@ class Supervisor:
 
     def _on_exited(self, exited: Exit) -> Outcome:
         """Return the outcome of a workload that exited by itself."""
-        self._claimed.event_log.write("exited", code=exited.code)
-        error = "\n".join(filter(None, (f"exit code {exited.code}", exited.tail)))
+        why = "; ".join(exited.notes)
+        self._claimed.event_log.write("exited", code=exited.code, why=why or None)
+        ended = f"exit code {exited.code}: {why}" if why else f"exit code {exited.code}"
+        error = "\n".join(filter(None, (ended, exited.tail)))
         match self._workload.meaning(exited.code):
             case ExitMeaning.DONE:
                 return self._complete()

@@ -148,7 +148,7 @@ class Worker:
         log.info("bucket.opened", bucket=bucket)
         records = RecordStore(store, context.clock, context.rng)
         worker = Worker(evolve(context, store=store, record_store=records, bucket=bucket, open_bucket=None))
-        worker._kept = self._kept  # noqa: SLF001 - this one looks after the queue
+        worker._kept = self._kept
         return worker
 
     def _hand_on(self, delivery: Delivery, *, is_kept: bool) -> None:

@@ -250,6 +250,8 @@ class Exit:
         clean: Whether every process that may have been saving exited by itself, and none had to be killed. The first
             process counts unless it is a shell: then the program that the shell ran counts.
         writing: Whether a process of a stopped workload was killed while it had a file of the state open for writing.
+        notes: Signs of what ended it besides the code, for people: the kernel killed it for want of memory, or the disk
+            is full.
         stuck: Whether a process is still there long after SIGKILL. It hangs in the kernel, as with a broken driver, and
             no other workload should run beside it.
     """
@@ -259,6 +261,7 @@ class Exit:
     clean: bool = True
     writing: bool = False
     stuck: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @frozen

@@ -7,7 +7,8 @@ A worker understands three kinds of body:
 - a whole job, for senders without the client: `{"job": "md-7", "workload": "relax", "params": {…}}`. The worker that
   receives it first creates the record.
 - a message of the SaladCloud demo (https://github.com/SaladTechnologies/mds):
-  `{"bucket": "b", "folder": "runs/job0", "parameters": {…}}`.
+  `{"bucket": "b", "folder": "runs/job0", "parameters": {…}}`. If the parameters would make a continuation too large, it
+  has `"holdfast": 1` instead, and the record holds them.
 
 Each of them may be signed, and must be if a key is configured: `lifecycle.record.signing`.
 """
@@ -31,6 +32,7 @@ from lifecycle.record.signing import DESTINATION, UNSIGNED, Signer, check_destin
 VERSION: Final = 1
 MAX_CHARACTERS: Final = 256 << 10
 BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # of S3 and R2
+MAX_CONTINUATION: Final = MAX_CHARACTERS - (1 << 10)  # a signature adds a little
 SERIES_SUM: Final = "series-sum"
 
 
@@ -79,7 +81,8 @@ def reannounce(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: str) 
     """Return the message that announces a job again.
 
     A job of the SaladCloud demo keeps the demo's kind of message, because that carries the job's prefix, which may
-    differ from the worker's.
+    differ from the worker's. It leaves out parameters that would make it larger than a worker accepts: the record has
+    them.
 
     Args:
         keys: Keys of the job.
@@ -91,6 +94,8 @@ def reannounce(keys: JobKeys, record: JobRecord, dispatch: int, *, bucket: str) 
         return announce(record, dispatch, bucket=bucket, prefix=keys.layout.prefix)
     folder = keys.folder.rstrip("/")
     body = {"bucket": bucket, "folder": folder, "parameters": dict(record.params), "dispatch": dispatch}
+    if len(json.dumps(json.dumps(body))) > MAX_CONTINUATION:  # as one string, which is how it is signed
+        body = {"holdfast": VERSION, "bucket": bucket, "folder": folder, "dispatch": dispatch}
     # Two demo jobs with the same id may exist under different prefixes, so the whole folder identifies the job.
     return Message(body=json.dumps(body), job=record.job, dedup=_dedup(folder, record, dispatch))
 
@@ -186,9 +191,12 @@ def _parse_demo(raw: Mapping[str, Any], bucket: str, layout: KeyLayout) -> JobMe
     if not f"{prefix}/".startswith(layout.under("")):
         raise ForeignMessageError(f"bucket {named!r:.80} and folder {folder!r:.80}")
     job = _job_id(last)
+    keys = KeyLayout(prefix).job(job)
+    if "holdfast" in raw:  # a continuation that leaves out the parameters: without a record, there is nothing to run
+        return JobMessage(keys, _dispatch(raw), is_addressed=True)
     params = _object(raw.get("parameters", {}), "parameters")
     draft = JobRecord(job=job, workload=SERIES_SUM, params=params, demo=True)
-    return JobMessage(KeyLayout(prefix).job(job), _dispatch(raw), _with_room(draft), is_addressed=True)
+    return JobMessage(keys, _dispatch(raw), _with_room(draft), is_addressed=True)
 
 
 def _with_room(draft: JobRecord) -> JobRecord:

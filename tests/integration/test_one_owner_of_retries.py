@@ -44,6 +44,7 @@ SENDERS: Final = {
     "adapters/aws/clients.py": "creates clients",
     "adapters/aws/credentials.py": "botocore's types",
     "adapters/aws/error_mapping.py": "botocore's errors",
+    "adapters/deadlines.py": "shuts connections down",
     "adapters/aws/multipart.py": "walked below: assemble",
     "adapters/aws/queue.py": "walked below",
     "adapters/aws/s3_http.py": "walked below: get, put, list",

@@ -7,7 +7,7 @@ import pytest
 from lifecycle.errors import ForeignMessageError, RejectedMessageError
 from lifecycle.job_record import JobRecord, Timestamps
 from lifecycle.key_layout import KeyLayout
-from lifecycle.record.message import announce, bucket_of, parse_message, reannounce
+from lifecycle.record.message import MAX_CHARACTERS, announce, bucket_of, parse_message, reannounce
 from lifecycle.record.signing import UNSIGNED, Signer
 
 LAYOUT = KeyLayout("runs")
@@ -98,6 +98,36 @@ def test_a_demo_job_is_announced_again_as_a_demo_message() -> None:
     )
     assert again.keys == message.keys
     assert again.sequence == message.sequence + 1
+
+
+LARGE = {
+    "text": {"x": "y" * 262_000},
+    "letters that JSON escapes": {"x": "字" * 87_000},
+    "quotes": {"x": '"' * 130_000},
+}
+
+
+@pytest.mark.parametrize("signer", [UNSIGNED, Signer(b"key-0123456789abcdef")], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("params", LARGE.values(), ids=LARGE)
+def test_a_large_demo_job_can_be_continued(params: dict[str, str], signer: Signer) -> None:
+    """However large the message of a demo job was, a worker accepts its continuation, and a queue takes it."""
+    body = json.dumps({**DEMO, "parameters": params}, ensure_ascii=False)
+    message = parse_message(body, layout=LAYOUT, bucket="transcripts")
+    assert message.draft is not None
+    sent = reannounce(message.keys, message.draft, 1, bucket="transcripts").body
+    sent = signer.sign(sent, bucket="transcripts", prefix="")
+    assert sent.isascii()
+    assert len(sent) <= MAX_CHARACTERS
+    again = parse_message(sent, layout=LAYOUT, bucket="transcripts", signer=signer)
+    assert (again.keys, again.sequence) == (message.keys, 1)
+    assert again.draft is None  # without its record it cannot start with other parameters
+
+
+def test_a_small_demo_job_is_continued_with_its_parameters() -> None:
+    """The demo's own worker can continue it, too."""
+    message = parse_message(json.dumps(DEMO), layout=LAYOUT, bucket="transcripts")
+    assert message.draft is not None
+    assert json.loads(reannounce(message.keys, message.draft, 1, bucket="transcripts").body) == {**DEMO, "dispatch": 1}
 
 
 def test_only_repeated_sends_share_a_deduplication_id() -> None:

@@ -800,3 +800,16 @@ def test_the_log_is_never_shipped_concurrently(cluster: Cluster) -> None:
     assert cluster.record("a").state is State.COMPLETED
     assert len(shipping) == 2
     assert shipping[-1] < 100
+
+
+def test_a_demo_job_near_the_size_limit_pauses_and_continues(cluster: Cluster) -> None:
+    """A pause sends what a worker accepts, so the job completes."""
+    body = {"bucket": "", "folder": "runs/big", "parameters": {"STATE_SAVING_INTERVAL": 60, "x": "y" * 262_000}}
+    keys = LAYOUT.job("big")
+    cluster.memory.put(keys.input_file, b"1\n300\n")
+    cluster.queue.send([Message(json.dumps(body), "big", "1")])
+    cluster.worker(max_running_time=timedelta(seconds=100)).run()
+    record = cluster.record("big")
+    assert record.state is State.COMPLETED
+    assert [attempt.outcome for attempt in record.attempts][:2] == ["timeout", "timeout"]
+    assert len(record.params["x"]) == 262_000
