@@ -1,6 +1,8 @@
 """`make bench`: measure, and print a table. Ratios compare within one run; absolute figures depend on the machine.
 
-Usage: python benchmarks/run.py [dashboard] [listing] [saving] [slowdown] [small] [startup] [submitting] [working]
+Usage: python benchmarks/run.py [PART…]
+
+The parts are: capturing dashboard listing saving slowdown small startup submitting working
 """
 
 import os
@@ -11,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import capturing
 import dashboard
 import listing
 import saving
@@ -24,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 PARTS: Final[dict[str, Callable[[], Iterator[Row]]]] = {
+    "capturing": capturing.measure,
     "dashboard": dashboard.measure,
     "listing": listing.measure,
     "saving": saving.measure,
