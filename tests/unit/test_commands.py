@@ -452,3 +452,34 @@ def test_submit_refuses_records_beyond_the_limits(env: Environment, run: Run, tm
     assert "a: failed: the record of a would have" in err
     assert "b: failed: the parameters of b are nested more than 100 deep" in err
     assert [listed.key for listed in env.store.list(env.layout.records)] == [env.layout.job("c").record]
+
+
+# ---- jobs under other prefixes ----
+
+
+def test_status_says_where_jobs_are(env: Environment, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If there are no jobs, as without PREFIX after messages of the demo, stderr names the prefixes that have some."""
+    for key in (
+        "demoapp2v2/.holdfast/records/job0.json",
+        "demoapp2v2/job0/output/x",
+        "z/deep/.holdfast/records/a.json",
+    ):
+        env.store.put(key, b"{}")
+    code, out, err = run("status")
+    assert (code, out) == (0, "0 jobs\n")
+    assert "no jobs without a prefix, but there are under demoapp2v2, under z/deep: set PREFIX=demoapp2v2" in err
+    code, out, err = run("status", "--json", "--state", "failed")
+    assert (code, out, "set PREFIX=demoapp2v2" in err) == (0, "", True)
+    monkeypatch.setenv("PREFIX", "demoapp2v1")
+    assert "no jobs under demoapp2v1, but there are under demoapp2v2" in run("status")[2]
+    monkeypatch.setenv("PREFIX", "demoapp2v2")
+    assert "set PREFIX" not in run("status")[2]
+
+
+def test_a_wrong_prefix_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a wrong PREFIX, `status` says that the jobs have none; with jobs, or without any, it says nothing."""
+    assert "prefix, but" not in run("status")[2]
+    run("submit", "a")
+    assert "prefix, but" not in run("status", "--state", "failed")[2]
+    monkeypatch.setenv("PREFIX", "wrong")
+    assert "no jobs under wrong, but there are without a prefix: unset PREFIX" in run("status")[2]
