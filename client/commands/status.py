@@ -12,8 +12,8 @@ from attrs import evolve
 from client.config.environment import Environment
 from client.records.archive_index import ArchiveIndex
 from client.records.database import cache_path
-from client.records.estimates import eta_s, is_stale
 from client.records.elsewhere import jobs_elsewhere
+from client.records.estimates import eta_s, is_stale
 from client.records.query import EVERYTHING, Query
 from client.records.record_index import RecordIndex
 from client.views.job_json import job_object, saving_text, seconds_since
