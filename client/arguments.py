@@ -2,7 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+LAST_PORT: Final = 65535
+MOST_DIGITS: Final = 15
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
     logs = commands.add_parser("logs", help="print the events of a job's attempts, or its output")
     logs.add_argument("job", metavar="JOB")
-    logs.add_argument("--epoch", metavar="N", type=int, help="only attempt N")
+    logs.add_argument("--epoch", metavar="N", type=_count, help="only attempt N")
     logs.add_argument("--console", action="store_true", help="print the workload's output instead of events")
     logs.add_argument("--follow", action="store_true", help="print the workload's output as it is written")
 
@@ -167,7 +170,7 @@ def _add_setup(setup: argparse.ArgumentParser) -> None:
 
 def _add_dashboard(dashboard: argparse.ArgumentParser) -> None:
     dashboard.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    dashboard.add_argument("--port", type=int, default=8765, help="port to listen on (8765); 0: any free one")
+    dashboard.add_argument("--port", type=_port, default=8765, help="port to listen on (8765); 0: any free one")
     dashboard.add_argument("--token", help="token for visitors; DASHBOARD_TOKEN is safer, because `ps` shows arguments")
     dashboard.add_argument(
         "--allow-host",
@@ -180,12 +183,23 @@ def _add_dashboard(dashboard: argparse.ArgumentParser) -> None:
 
 def _add_exporter(exporter: argparse.ArgumentParser) -> None:
     exporter.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    exporter.add_argument("--port", type=int, default=9471, help="port to listen on (9471); 0: any free one")
+    exporter.add_argument("--port", type=_port, default=9471, help="port to listen on (9471); 0: any free one")
     exporter.add_argument("--every", metavar="TIME", default="15s", help="read the sources at most this often (15s)")
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+    """Parse a whole number from 1 on."""
+    if not (_is_number(text) and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    """Parse a TCP port."""
+    if not (_is_number(text) and int(text) <= LAST_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {LAST_PORT}")
+    return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS

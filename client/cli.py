@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from client.config.environment import Environment
     from client.config.settings import Settings
 
+USAGE: Final = 2  # argparse's
 CONFIG: Final = 78  # EX_CONFIG
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     # A command reports its own errors on stderr. A worker has no command line to report to, and sets a lower level.
     logging.getLogger("holdfast").setLevel(logging.ERROR)
-    from lifecycle.errors import ConfigError, HoldfastError
+    from lifecycle.errors import ConfigError, HoldfastError, UsageError
 
     try:
         if args.config:
@@ -46,28 +47,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             choose_config(args.config)
         code = COMMANDS[args.command](args)
         sys.stdout.flush()  # so that a reader that has gone is noticed here, and not while the interpreter exits
-    except ConfigError as error:
+    except (HoldfastError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
         complain(_line(error))
-        return CONFIG
-    except HoldfastError as error:
-        complain(_line(error))
-        return 1
+        return USAGE if isinstance(error, UsageError) else CONFIG if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except OSError as error:
-        complain(_line(error))
-        return 1
     return code
 
 
 def _line(error: Exception) -> str:
     """Return the error's message in one line, without secrets."""
     from client.config.secret_redaction import redact
+    from lifecycle.errors import reason_of
 
-    return redact(" ".join(str(error).split()))
+    return redact(" ".join(reason_of(error).split()))
 
 
 def _settings() -> "Settings":
@@ -92,15 +88,15 @@ def _duration(option: str, text: str) -> timedelta:
     """Parse the value of an option.
 
     Raises:
-        ConfigError: It is not a duration; the message names the option.
+        UsageError: It is not a duration; the message names the option.
     """
     from lifecycle.durations import parse
-    from lifecycle.errors import ConfigError
+    from lifecycle.errors import UsageError
 
     try:
         return parse(text)
     except ValueError as error:
-        raise ConfigError(f"{option} {error}") from error
+        raise UsageError(f"{option} {error}") from error
 
 
 def _run_archive(args: argparse.Namespace) -> int:

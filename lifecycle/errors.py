@@ -14,6 +14,7 @@
     ├── ForeignMessageError         a queue message belongs to another bucket or prefix: return it to the queue
     ├── TornSnapshotError           a file changed while it was saved: take another snapshot
     ├── ConfigError                 a setting, a credential, a queue or a bucket is wrong: stop, exit 78
+    │   └── UsageError              a value on the command line is wrong: stop, exit 2
     ├── VersionConflictError        another writer came first: read, then merge or give up
     ├── LeaseLostError              another epoch owns the job: kill the workload, write nothing more
     └── IllegalTransitionError      the state table has no such edge: a defect
@@ -91,6 +92,10 @@ class ConfigError(HoldfastError):
     """A setting, a credential, a queue or a bucket is wrong. Stop, and say so in one line."""
 
 
+class UsageError(ConfigError):
+    """A value on the command line is wrong. Nothing was done."""
+
+
 class VersionConflictError(HoldfastError):
     """An object is not at the version that a conditional write expected."""
 
@@ -111,3 +116,12 @@ class IllegalTransitionError(HoldfastError):
         super().__init__(f"no edge {trigger!r} leaves {state!r}")
         self.state = state
         self.trigger = trigger
+
+
+def reason_of(error: Exception) -> str:
+    """Return the reason of an error in words: that of the operating system, and the file, without Python's notation."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from adapters.local.private_files import make_private, make_private_folder, open_private
-from lifecycle.errors import ConfigError, RetryableError
+from lifecycle.errors import ConfigError, RetryableError, reason_of
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.queue import Delivery, Depth, JobQueue, Message, SendFailure
 
@@ -66,7 +66,7 @@ class LocalQueue:
                 make_private(path)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"the local queue {path} cannot be used: {error}") from error
+            raise ConfigError(f"the local queue {path} cannot be used: {reason_of(error)}") from error
 
     def receive(self, *, hidden: timedelta, wait: timedelta) -> Delivery | None:
         """See `JobQueue.receive`."""

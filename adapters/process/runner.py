@@ -117,7 +117,9 @@ class ProcessRunner:
                 timeout=CHECK_TIMEOUT_S,
                 check=False,
             )
-        except (subprocess.TimeoutExpired, PermanentError) as error:
+        except subprocess.TimeoutExpired:
+            return f"its check took longer than {CHECK_TIMEOUT_S / 3600:g} h"
+        except PermanentError as error:
             return f"its check could not be run: {error}"
         output = done.stdout[-TAIL_BYTES:].decode(errors="replace").strip()
         return f"its check says {done.returncode}: {output}" if done.returncode else None

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from lifecycle.checkpoint.manifest import AREAS, is_safe_path
 from lifecycle.durations import parse
-from lifecycle.errors import ConfigError
+from lifecycle.errors import ConfigError, reason_of
 from lifecycle.ports.runner import EXIT_CODES, ExitMeaning, PassedVariables, StopScope, Workload
 from lifecycle.record.message import SERIES_SUM
 
@@ -38,7 +38,7 @@ def load(path: Path | None) -> dict[str, Workload]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
+        raise ConfigError(f"{path}: cannot be read: {reason_of(error)}") from error
     offered = {BUILT_IN.name: BUILT_IN}
     for name, table in tables.items():
         try:

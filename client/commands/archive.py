@@ -13,7 +13,7 @@ from client.records.record_index import RecordIndex
 from client.views.output import complain, say
 from client.views.progress import progress_bar
 from client.views.text import format_size
-from lifecycle.errors import ConfigError
+from lifecycle.errors import UsageError
 from lifecycle.states import FINAL
 
 SHORTEST: Final = timedelta(days=1)
@@ -36,7 +36,7 @@ def run(env: Environment, *, older: timedelta, dry_run: bool, as_json: bool) -> 
         RetryableError: The bucket cannot be reached; the next run finishes this one.
     """
     if older < SHORTEST:
-        raise ConfigError(TOO_SHORT.format(older))
+        raise UsageError(TOO_SHORT.format(older))
     result = ArchiveResult()
     with RecordIndex(env, cache_path(env)) as index:
         with progress_bar("reading records", None) as advance:

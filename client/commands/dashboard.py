@@ -10,7 +10,7 @@ from client.config.environment import Environment
 from client.records.database import cache_path
 from client.records.record_index import RecordIndex
 from client.views.output import complain, say
-from lifecycle.errors import ConfigError, PermanentError
+from lifecycle.errors import ConfigError, PermanentError, UsageError
 
 NEEDED: Final = ("starlette", "jinja2", "uvicorn")
 SHORTEST_TOKEN: Final = 16
@@ -74,7 +74,7 @@ def run(env: Environment, *, host: str, port: int, token: str | None, names: Seq
 
 def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= LAST_PORT:
-        raise ConfigError(f"--port {port} is not a port from 0 to {LAST_PORT}")
+        raise UsageError(f"--port {port} is not a port from 0 to {LAST_PORT}")
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host.strip("[]"), port), family=family)

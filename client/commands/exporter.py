@@ -12,7 +12,7 @@ from client.config.telemetry_setup import set_up_log
 from client.operations.exporter import Exporter
 from client.records.database import cache_path
 from client.records.record_index import RecordIndex
-from lifecycle.errors import ConfigError, HoldfastError
+from lifecycle.errors import ConfigError, HoldfastError, UsageError
 from lifecycle.structured_log import StructuredLogger
 
 SHORTEST: Final = timedelta(seconds=1)
@@ -38,9 +38,9 @@ def run(env: Environment, *, host: str, port: int, every: timedelta) -> int:
         ConfigError: A credential, the queue or the bucket is wrong, or the address cannot be used.
     """
     if not 0 <= port <= LAST_PORT:
-        raise ConfigError(f"--port {port} is not a port from 0 to {LAST_PORT}")
+        raise UsageError(f"--port {port} is not a port from 0 to {LAST_PORT}")
     if every < SHORTEST:
-        raise ConfigError("--every must be 1s or more, because each reading costs requests")
+        raise UsageError("--every must be 1s or more, because each reading costs requests")
     set_up_log(env, socket.gethostname())
     check_services(env)
     stopped = threading.Event()

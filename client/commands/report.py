@@ -23,7 +23,7 @@ from client.views.report import GROUPINGS, HOUR_S, ReportLine, add_up
 from client.views.request_costs import RequestPrices
 from client.views.text import printable
 from client.views.time_accounting import CAUSES
-from lifecycle.errors import ConfigError
+from lifecycle.errors import UsageError
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # first characters
 LIST_PRICES: Final = RequestPrices()
@@ -58,11 +58,11 @@ def run(  # noqa: PLR0913 - one argument per option
         0; 1 if a record could not be read, which stderr names.
 
     Raises:
-        ConfigError: *by* is not one of GROUPINGS, or the bucket or its credentials are wrong.
+        UsageError: *by* is not one of GROUPINGS, or the bucket or its credentials are wrong.
         OSError: A file cannot be written.
     """
     if by not in GROUPINGS:
-        raise ConfigError(f"--by {by}: must be one of {', '.join(GROUPINGS)}")
+        raise UsageError(f"--by {by}: must be one of {', '.join(GROUPINGS)}")
     with RecordIndex(env, cache_path(env)) as index:
         with progress_bar("reading records", None) as advance:
             index.refresh(advance)

@@ -11,8 +11,9 @@ from attrs import evolve
 from client.config.environment import Environment
 from client.records.archive_index import ArchiveIndex
 from client.records.database import cache_path
+from client.records.elsewhere import jobs_elsewhere
 from client.records.estimates import eta_s, is_stale
-from client.records.query import Query
+from client.records.query import EVERYTHING, Query
 from client.records.record_index import RecordIndex
 from client.views.job_json import job_object, saving_text, seconds_since
 from client.views.json_text import to_json
@@ -62,7 +63,7 @@ def run(
         archived: Print archived jobs instead of live ones.
 
     Returns:
-        0; 1 if a record could not be read, which stderr names.
+        0; 1 if a record could not be read, which stderr names. If there are no jobs, stderr says where others are.
     """
     path = None if jobs and not archived else cache_path(env)
     with RecordIndex(env, path, jobs) as live:
@@ -78,6 +79,9 @@ def run(
         else:
             _print_table(index, wanted, problems)
         problems += index.problems()
+        elsewhere = None if jobs or archived or live.count(EVERYTHING) else jobs_elsewhere(env)
+    if elsewhere:
+        complain(elsewhere)
     for problem in problems:
         complain(problem)
     return int(bool(problems))

@@ -16,7 +16,7 @@ from client.operations.submission import FAILED, NOT_ANNOUNCED, OUTCOMES, JobReq
 from client.records.query import parse_label
 from client.views.output import complain, say
 from client.views.progress import progress_bar
-from lifecycle.errors import ConfigError, PermanentError
+from lifecycle.errors import ConfigError, PermanentError, UsageError, reason_of
 from lifecycle.key_layout import is_job_id
 from lifecycle.limits import saving_interval
 
@@ -70,23 +70,24 @@ def read_requests(
         labels: Labels as NAME=VALUE.
 
     Raises:
-        ConfigError: An argument or a line of *file* is invalid; nothing has been submitted.
+        UsageError: An argument is invalid; nothing has been submitted.
+        ConfigError: A line of *file* is invalid; nothing has been submitted.
     """
     template = JobRequest("", workload, dict(map(_param, params)), dict(map(parse_label, labels)))
     try:
         saving_interval(template.params, NO_DEFAULT)
     except PermanentError as error:
-        raise ConfigError(f"{error}; nothing was submitted") from error
+        raise UsageError(f"{error}; nothing was submitted") from error
     requests = [evolve(template, job=job) for name in names for job in _jobs_of(name)]
     if file is not None:
         requests += _read_lines(file, template)
     if not requests:
-        raise ConfigError("nothing to submit: name a folder, job ids, or a file with --from")
+        raise UsageError("nothing to submit: name a folder, job ids, or a file with --from")
     unique: dict[str, JobRequest] = {}
     for request in requests:
         first = unique.setdefault(request.job, request)
         if first != request:
-            raise ConfigError(f"{request.job} is requested twice with different work: nothing was submitted")
+            raise UsageError(f"{request.job} is requested twice with different work: nothing was submitted")
     for job, times in Counter(request.job for request in requests).items():
         if times > 1:
             say(f"{job}: requested {times} times, submitted once", file=sys.stderr)
@@ -98,7 +99,7 @@ def _jobs_of(name: str) -> list[str]:
         folders = job_folders(Path(name))
         wrong = [folder.name for folder in folders if not is_job_id(folder.name)]
         if wrong:
-            raise ConfigError(f"{name}: {wrong[0]!r} is not a valid job id")
+            raise UsageError(f"{name}: {wrong[0]!r} is not a valid job id")
         return [folder.name for folder in folders]
     return [name]
 
@@ -106,7 +107,7 @@ def _jobs_of(name: str) -> list[str]:
 def _param(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise ConfigError(f"--param {text!r} is not NAME=VALUE")
+        raise UsageError(f"--param {text!r} is not NAME=VALUE")
     try:
         return name, _parse_json(value)
     except (ValueError, RecursionError):
@@ -119,14 +120,19 @@ def _parse_json(text: str) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
-    return json.loads(text, parse_constant=refuse)
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON, from column {error.colno} on") from error
+    except RecursionError as error:
+        raise ValueError("is nested too deeply") from error
 
 
 def _read_lines(file: Path, template: JobRequest) -> Iterator[JobRequest]:
     try:
         lines = file.read_text(encoding="utf-8").split("\n")  # not splitlines(): JSON may contain U+2028
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+        raise UsageError(f"{file} cannot be read: {reason_of(error)}") from error
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:

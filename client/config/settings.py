@@ -282,10 +282,11 @@ def from_environ(environ: Mapping[str, str], file: Path | None, *, own: Path | N
     Raises:
         ConfigError: A setting is invalid or missing; the message names it and its origin, in one line.
     """
-    if file and own and file.exists() and own.exists() and file.samefile(own):
+    file, own_file = (each if each and _exists(each) else None for each in (file, own))
+    if file and own_file and file.samefile(own_file):
         file = None
-    found = read_settings_file(file, NAMES) if file and file.exists() else {}
-    chosen = read_settings_file(own, NAMES) if own and own.exists() else {}
+    found = read_settings_file(file, NAMES) if file else {}
+    chosen = read_settings_file(own_file, NAMES) if own_file else {}
     values: dict[str, Any] = {}
     origins = {}
     for attribute, declared in _DECLARED.items():
@@ -323,9 +324,17 @@ def current_settings(variables: Mapping[str, str] | None = None) -> Settings:
     if not host.config:
         usual = host.config_dir / FILE
         return from_environ(
-            environ, Path(FILE), own=SYSTEM_FILE if SYSTEM_FILE.exists() and not usual.exists() else usual
+            environ, Path(FILE), own=SYSTEM_FILE if _exists(SYSTEM_FILE) and not _exists(usual) else usual
         )
     chosen = Path(host.config)
-    if not chosen.exists():
+    if not _exists(chosen):
         raise ConfigError(f"{CONFIG}={host.config}: there is no such file")
     return from_environ(environ, None, own=chosen)
+
+
+def _exists(file: Path) -> bool:
+    """Return True if *file* exists; False, too, if there can be none of that name."""
+    try:
+        return file.exists()
+    except (OSError, ValueError):
+        return False

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Collection
 from pathlib import Path
 
-from lifecycle.errors import ConfigError
+from lifecycle.errors import ConfigError, reason_of
 
 
 def read_settings_file(file: Path, known: Collection[str]) -> dict[str, str]:
@@ -20,7 +20,7 @@ def read_settings_file(file: Path, known: Collection[str]) -> dict[str, str]:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+        raise ConfigError(f"{file} cannot be read: {reason_of(error)}") from error
     if isinstance(table.get("holdfast"), dict):
         own = table.pop("holdfast")
         table.update(own)

@@ -18,7 +18,7 @@ from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.checkpoint.restore_target import is_part
 from lifecycle.checkpoint.restore_tree import finish
 from lifecycle.checkpoint.tree import make_directories
-from lifecycle.errors import ConfigError, HoldfastError, PermanentError
+from lifecycle.errors import ConfigError, HoldfastError, PermanentError, reason_of
 from lifecycle.job_record import CheckpointRef, JobRecord
 
 FETCHERS: Final = 8
@@ -106,7 +106,7 @@ def fetch_all(fetches: Sequence[Fetch], advance: Callable[[int], None]) -> tuple
             try:
                 received += future.result()
             except (HoldfastError, OSError) as error:
-                failures.append(f"{name}: {error}")
+                failures.append(f"{name}: {reason_of(error)}")
             advance(1)
     return received, failures
 
@@ -122,7 +122,7 @@ def finish_trees(trees: Sequence[Tree]) -> tuple[list[str], list[str]]:
         try:
             omitted += [f"{tree.directory}: {link}" for link in finish(tree.directory, tree.manifest, inside=True)]
         except OSError as error:
-            failures.append(f"{tree.directory}: {error}")
+            failures.append(f"{tree.directory}: {reason_of(error)}")
     return omitted, failures
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from client.config.environment import Environment
-from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError
+from lifecycle.errors import ConfigError, HoldfastError, PermanentError, RetryableError, UsageError, reason_of
 from lifecycle.key_layout import is_job_id
 
 SENDERS: Final = 8
@@ -50,7 +50,7 @@ def plan_uploads(env: Environment, directory: Path, *, force: bool) -> UploadPla
         try:
             return inputs_of(env, folder, force=force)
         except (ValueError, OSError) as error:
-            return f"{folder}: {error}"
+            return f"{folder}: {reason_of(error)}"
 
     with ThreadPoolExecutor(SENDERS) as pool:
         for found in pool.map(find, job_folders(directory)):
@@ -69,10 +69,10 @@ def job_folders(directory: Path) -> list[Path]:
         ConfigError: *directory* does not exist, or has no sub-folders.
     """
     if not directory.is_dir():
-        raise ConfigError(f"{directory} is not a directory")
+        raise UsageError(f"{directory} is not a directory")
     folders = sorted(path for path in directory.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
-        raise ConfigError(f"{directory} has no sub-folders; each sub-folder would be a job")
+        raise UsageError(f"{directory} has no sub-folders; each sub-folder would be a job")
     return folders
 
 
@@ -158,7 +158,7 @@ def upload_files(env: Environment, uploads: Sequence[FileUpload], advance: Calla
         except ConfigError:
             raise
         except (OSError, HoldfastError) as error:
-            return f"{one.path}: not uploaded: {error}"
+            return f"{one.path}: not uploaded: {reason_of(error)}"
         advance(one.size_bytes)
         return None
 

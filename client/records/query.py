@@ -6,7 +6,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from lifecycle.durations import parse
-from lifecycle.errors import ConfigError
+from lifecycle.errors import UsageError
 from lifecycle.states import State
 
 CLOCK_STEP_S: Final = 1.0  # ages are whole seconds: see JobRecord.is_owned
@@ -76,18 +76,18 @@ def parse_query(
     """Read a query from the options of a command line.
 
     Raises:
-        ConfigError: A state, label, duration or order is invalid; the message names the option.
+        UsageError: A state, label, duration or order is invalid; the message names the option.
     """
     names = [name for text in states for name in text.split(",")]
     for name in names:
         if name not in STATE_NAMES:
-            raise ConfigError(f"--state {name}: unknown state; the states are {', '.join(STATE_NAMES)}")
+            raise UsageError(f"--state {name}: unknown state; the states are {', '.join(STATE_NAMES)}")
     if sort not in ORDERS:
-        raise ConfigError(f"--sort {sort}: must be one of {', '.join(ORDERS)}")
+        raise UsageError(f"--sort {sort}: must be one of {', '.join(ORDERS)}")
     try:
         since_s = parse(since).total_seconds() if since else None
     except ValueError as error:
-        raise ConfigError(f"--since {error}") from error
+        raise UsageError(f"--since {error}") from error
     return Query(
         states=[State(name) for name in names],
         stale=stale,
@@ -103,11 +103,11 @@ def parse_label(text: str) -> tuple[str, str]:
     """Read a label, given as NAME=VALUE on a command line.
 
     Raises:
-        ConfigError: *text* has another form.
+        UsageError: *text* has another form.
     """
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise ConfigError(f"--label {text!r} is not NAME=VALUE")
+        raise UsageError(f"--label {text!r} is not NAME=VALUE")
     return name, value
 
 

@@ -7,7 +7,7 @@ from attrs import asdict, define, field
 
 from client.views.request_costs import RequestCounts, RequestPrices, attempt_requests, job_requests
 from client.views.time_accounting import AttemptTime, TimeBreakdown, attempt_times, job_time
-from lifecycle.errors import ConfigError
+from lifecycle.errors import UsageError
 from lifecycle.job_record import JobRecord
 
 HOUR_S: Final = 3600.0
@@ -72,7 +72,7 @@ def parse_hourly_prices(texts: Sequence[str]) -> dict[str, float]:
     """Read prices per hour by kind of machine: `0.25` for any kind, `RTX 4090=0.25` for one.
 
     Raises:
-        ConfigError: A price is invalid.
+        UsageError: A price is invalid.
     """
     prices = {}
     for text in texts:
@@ -80,9 +80,9 @@ def parse_hourly_prices(texts: Sequence[str]) -> dict[str, float]:
         try:
             prices[kind] = float(price)
         except ValueError as error:
-            raise ConfigError(f"--price {text!r} is neither PRICE nor KIND=PRICE, per hour") from error
+            raise UsageError(f"--price {text!r} is neither PRICE nor KIND=PRICE, per hour") from error
         if not 0 <= prices[kind] < float("inf"):
-            raise ConfigError(f"--price {text!r}: PRICE must be zero or more")
+            raise UsageError(f"--price {text!r}: PRICE must be zero or more")
     return prices
 
 

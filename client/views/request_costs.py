@@ -15,7 +15,7 @@ from attrs import frozen
 from client.views.time_accounting import AttemptTime
 from lifecycle.attempt.log_shipper import INTERVAL_S
 from lifecycle.checkpoint.chunks import DEFAULT_CHUNK_SIZES
-from lifecycle.errors import ConfigError
+from lifecycle.errors import UsageError
 from lifecycle.job_record import JobRecord
 
 MILLION: Final = 1e6
@@ -60,7 +60,7 @@ def parse_request_prices(texts: Sequence[str]) -> RequestPrices:
     """Read prices per million calls, such as `queue=0.5`, `write=4.5` and `read=0.36`; list prices fill the gaps.
 
     Raises:
-        ConfigError: A price is invalid.
+        UsageError: A price is invalid.
     """
     given: dict[str, float] = {}
     for text in texts:
@@ -68,9 +68,9 @@ def parse_request_prices(texts: Sequence[str]) -> RequestPrices:
         try:
             given[kind] = float(price)
         except ValueError as error:
-            raise ConfigError(f"--call-price {text!r} is not KIND=PRICE, per million calls") from error
+            raise UsageError(f"--call-price {text!r} is not KIND=PRICE, per million calls") from error
         if kind not in {"queue", "write", "read"} or not 0 <= given[kind] < float("inf"):
-            raise ConfigError(f"--call-price {text!r}: KIND must be queue, write or read, and PRICE zero or more")
+            raise UsageError(f"--call-price {text!r}: KIND must be queue, write or read, and PRICE zero or more")
     return RequestPrices(**given)
 
 

@@ -24,7 +24,7 @@ from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.checkpoint.survey import scan
 from lifecycle.checkpoint.tree import LinkedDirectoryError
 from lifecycle.checkpoint.writer import UploadedCheckpoint
-from lifecycle.errors import HoldfastError, RewrittenFileError, TornSnapshotError, UnknownOutcomeError
+from lifecycle.errors import HoldfastError, RewrittenFileError, TornSnapshotError, UnknownOutcomeError, reason_of
 from lifecycle.job_record import Backlog, CheckpointRef, JobRecord, iso
 from lifecycle.machine import Change
 from lifecycle.ports.runner import SETTLED, Announced, Report
@@ -399,7 +399,7 @@ def _without_file_error(event: Uploaded | UploadFailed) -> Uploaded | UploadFail
     """Return *event*; if files of a checkpoint could not be read, as that of a snapshot that must not be committed."""
     error = event.error if isinstance(event, UploadFailed) else None
     if isinstance(error, OSError) and error.errno in PORTABLE_ERRNOS and not event.snapshot.is_result:
-        return UploadFailed(event.snapshot, TornSnapshotError(f"it cannot be read: {error}"))
+        return UploadFailed(event.snapshot, TornSnapshotError(f"it cannot be read: {reason_of(error)}"))
     return event
 
 

@@ -201,7 +201,7 @@ def _create(directory: Path, name: str) -> None:
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        raise PermanentError(f"the input {name:.300} has a name that is too long for a file: {error}") from error
+        raise PermanentError(f"the input {name:.300} has a name that is too long for a file") from error
 
 
 def _write(target: Path, offset: int, content: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from lifecycle.errors import MisfitError, NewerManifestError, PermanentError
+from lifecycle.errors import MisfitError, NewerManifestError, PermanentError, reason_of
 from lifecycle.job_record import JobRecord, iso
 from lifecycle.limits import Limits
 from lifecycle.machine import Change, unchanged
@@ -80,7 +80,7 @@ def after_failure(record: JobRecord, limits: Limits, *, error: str, progressed: 
 def of_disk(error: OSError) -> Outcome:
     """Return the outcome of an attempt whose node's disk or system failed: another node takes the job."""
     what = SHORTAGES.get(error.errno or 0, "this node's disk fails")
-    return Outcome(Trigger.RELEASE, "node_unfit", error=f"{what}: {error}", wants_new_node=True)
+    return Outcome(Trigger.RELEASE, "node_unfit", error=f"{what}: {reason_of(error)}", wants_new_node=True)
 
 
 def not_ready(error: Exception) -> Outcome:

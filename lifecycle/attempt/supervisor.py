@@ -15,7 +15,7 @@ from lifecycle.attempt.outcome import PORTABLE_ERRNOS, Outcome, after_failure, o
 from lifecycle.attempt.phases import RunningJob
 from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.writer import UploadedCheckpoint
-from lifecycle.errors import LeaseLostError, TornSnapshotError
+from lifecycle.errors import LeaseLostError, TornSnapshotError, reason_of
 from lifecycle.job_record import Progress, Result
 from lifecycle.limits import DELIVERY_LIMIT
 from lifecycle.machine import Change
@@ -84,7 +84,7 @@ class Supervisor:
             if error.errno not in PORTABLE_ERRNOS:
                 return of_disk(error)
             progressed = self._checkpoints.commits > 0
-            outcome = self._after_failure(f"its files cannot be saved: {error}", progressed=progressed)
+            outcome = self._after_failure(f"its files cannot be saved: {reason_of(error)}", progressed=progressed)
         return self._unfit_if_stuck(outcome)
 
     def _until_outcome(self) -> Outcome:

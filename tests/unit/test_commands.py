@@ -106,12 +106,30 @@ def test_upload_leaves_the_input_of_an_unfinished_job_alone(env: Environment, ru
 
 
 @pytest.mark.parametrize(
-    "words", [("upload", "nowhere"), ("submit",), ("submit", "no such"), ("submit", "a", "--param", "x")]
+    "words",
+    [
+        ("upload", "nowhere"),
+        ("submit",),
+        ("submit", "no such"),
+        ("submit", "a", "--param", "x"),
+        ("submit", "a", "--label", "x"),
+        ("submit", "--from", "nowhere.jsonl"),
+        ("status", "--state", "runing"),
+        ("status", "--sort", "colour"),
+        ("status", "--since", "yesterday"),
+        ("report", "--by", "colour"),
+        ("report", "--price", "cheap"),
+        ("report", "--call-price", "x=y"),
+        ("reconcile", "--older", "soon"),
+        ("archive", "--older", "1s"),
+        ("worker", "--idle-exit", "never"),
+        ("exporter", "--every", "0.1s"),
+    ],
 )
-def test_a_wrong_command_prints_one_line_and_exits_78(run: Run, words: tuple[str, ...]) -> None:
-    """A wrong command prints one line on stderr, does nothing, and exits with 78."""
+def test_a_wrong_command_prints_one_line_and_exits_2(run: Run, words: tuple[str, ...]) -> None:
+    """A wrong command prints one line on stderr, does nothing, and exits with 2."""
     code, out, err = run(*words)
-    assert code == 78
+    assert code == 2
     assert err.startswith("holdfast: ")
     assert err.count("\n") == 1
     assert not out
@@ -425,7 +443,7 @@ def test_the_parser_imports_no_heavy_module() -> None:
 
 
 def test_show_report_and_doctor_as_commands(env: Environment, run: Run, tmp_path: Path) -> None:
-    """The commands parse their options, and exit with 78 if an option is invalid."""
+    """The commands parse their options, and exit with 2 if an option is invalid."""
     run("submit", "a", "--label", "set=x")
     code, out, _ = run("show", "a")
     assert code == 0
@@ -433,7 +451,7 @@ def test_show_report_and_doctor_as_commands(env: Environment, run: Run, tmp_path
     assert json.loads(run("show", "a", "--json")[1])["labels"] == {"set": "x"}
     assert run("show", "nowhere")[0] == 1
     assert [json.loads(line)["jobs"] for line in run("report", "--by", "job", "--json")[1].splitlines()] == [1]
-    assert run("report", "--by", "colour")[0] == 78
+    assert run("report", "--by", "colour")[0] == 2
     assert run("report", "--plot", str(tmp_path / "none" / "x.svg"))[0] == 1
     assert run("doctor")[0] == 0
     assert run("setup", "--policies")[0] == 78
@@ -452,3 +470,86 @@ def test_submit_refuses_records_beyond_the_limits(env: Environment, run: Run, tm
     assert "a: failed: the record of a would have" in err
     assert "b: failed: the parameters of b are nested more than 100 deep" in err
     assert [listed.key for listed in env.store.list(env.layout.records)] == [env.layout.job("c").record]
+
+
+# ---- jobs under other prefixes ----
+
+
+def test_status_says_where_jobs_are(env: Environment, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If there are no jobs, as without PREFIX after messages of the demo, stderr names the prefixes that have some."""
+    for key in (
+        "demoapp2v2/.holdfast/records/job0.json",
+        "demoapp2v2/job0/output/x",
+        "z/deep/.holdfast/records/a.json",
+    ):
+        env.store.put(key, b"{}")
+    code, out, err = run("status")
+    assert (code, out) == (0, "0 jobs\n")
+    assert "no jobs without a prefix, but there are under demoapp2v2, under z/deep: set PREFIX=demoapp2v2" in err
+    code, out, err = run("status", "--json", "--state", "failed")
+    assert (code, out, "set PREFIX=demoapp2v2" in err) == (0, "", True)
+    monkeypatch.setenv("PREFIX", "demoapp2v1")
+    assert "no jobs under demoapp2v1, but there are under demoapp2v2" in run("status")[2]
+    monkeypatch.setenv("PREFIX", "demoapp2v2")
+    assert "set PREFIX" not in run("status")[2]
+
+
+def test_a_wrong_prefix_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a wrong PREFIX, `status` says that the jobs have none; with jobs, or without any, it says nothing."""
+    assert "prefix, but" not in run("status")[2]
+    run("submit", "a")
+    assert "prefix, but" not in run("status", "--state", "failed")[2]
+    monkeypatch.setenv("PREFIX", "wrong")
+    assert "no jobs under wrong, but there are without a prefix: unset PREFIX" in run("status")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("worker", "--max-jobs", "x"), "'x' is not a whole number, 1 or more"),
+        (("worker", "--max-jobs", "0"), "'0' is not a whole number, 1 or more"),
+        (("status", "--limit", "²"), "'²' is not a whole number, 1 or more"),
+        (("logs", "a", "--epoch", "9" * 5000), "is not a whole number, 1 or more"),
+        (("dashboard", "--port", "x"), "'x' is not a port from 0 to 65535"),
+        (("exporter", "--port", "70000"), "'70000' is not a port from 0 to 65535"),
+    ],
+)
+def test_an_invalid_number_is_explained(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A number on the command line is checked by us, and no message names a function of ours."""
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    err = capsys.readouterr().err
+    assert message in err
+    assert "invalid" not in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("submit", "--from", "x" * 300),
+        ("submit", "--from", "."),
+        ("download", "x" * 300),
+        ("report", "--csv", "x" * 300),
+        ("states", "--write", "none/such"),
+        ("--config", "x" * 300, "status"),
+    ],
+)
+def test_no_message_is_in_pythons_notation(run: Run, words: tuple[str, ...]) -> None:
+    """An error of the operating system is told in words, with the file, and not as `[Errno 36] …`."""
+    code, _, err = run(*words)
+    assert code in {1, 2, 78}
+    assert err.startswith("holdfast: ")
+    assert "Errno" not in err
+    assert words[-1] in err or words[1] in err
+
+
+@pytest.mark.parametrize("line", ["nonsense", '{"job": NaN}', "[" * 100_000], ids=["nonsense", "NaN", "deep"])
+def test_a_line_that_is_not_json_is_told_in_words(run: Run, tmp_path: Path, line: str) -> None:
+    """An invalid line is told in our words, not in those of Python's parser."""
+    (tmp_path / "jobs.jsonl").write_text(f"{line}\n")
+    code, _, err = run("submit", "--from", "jobs.jsonl")
+    assert code == 78
+    assert "not JSON" in err or "nested too deeply" in err
+    assert "Expecting" not in err

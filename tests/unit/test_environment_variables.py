@@ -36,6 +36,6 @@ def test_only_one_module_reads_environment_variables(ring: str) -> None:
 
 def test_the_reader_is_found() -> None:
     """The check sees the places that it allows, a read and a write for `--config`, and every form of access."""
-    assert len(reads(READER.read_text())) == 2
+    assert len(reads(READER.read_text())) == 1
     forms = ("os.environ['A']", "os.environ.get('A')", "os.getenv('A')", "from os import environ", "dict(os.environb)")
     assert [len(reads(f"import os\n{form}")) for form in forms] == [1] * len(forms)
