@@ -22,7 +22,8 @@ from saving import bench
 
 from adapters.local.clock import SystemClock
 from adapters.process.runner import ProcessRunner
-from lifecycle.checkpoint.capture import MadeCopy, capture_frozen, copy_ahead, new_directory
+from lifecycle.checkpoint.capture import capture_frozen
+from lifecycle.checkpoint.copies import MadeCopy, copy_ahead, new_directory
 from lifecycle.checkpoint.sparse import shares_blocks
 from lifecycle.checkpoint.survey import FileState, scan
 from lifecycle.ports.runner import JobDirs, Launch, RunningWorkload, Workload

@@ -47,14 +47,13 @@ sys.path.append(ROOT)
 
 from adapters.process.console import Console  # noqa: E402
 from adapters.process.freezer import Freezer  # noqa: E402
+from adapters.process.leader import execute, lower_oom_score  # noqa: E402
 from adapters.process.process_tree import Process, become_subreaper, children, descendants, find  # noqa: E402
 
 KILL = b"k"  # in place of a command, when the worker is gone
-NOT_STARTED = 127  # as a shell reports a command that it cannot run
 BY_SIGNAL = 128  # plus the signal's number, as a shell reports it
 READ_BYTES = 1 << 16
 READS_IN_A_ROW = 16
-IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 NOT_FOR_US = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 LEFTOVERS_S = 2.0  # between SIGTERM and SIGKILL, for processes that the leader leaves behind
 STUCK_S = 10.0  # after SIGKILL; a process that is still there hangs in the kernel
@@ -67,8 +66,6 @@ POLL_S = 0.001
 RESCAN_S = 0.01  # between two scans while everything is killed
 STUCK_RESCAN_S = 1.0
 MOST_SCANS = 10  # in a row; a shell may start one process after the other
-OOM_SCORE = "/proc/self/oom_score_adj"
-OOM_SPARED = -900  # the kernel kills the workload first
 SHELLS = frozenset(("sh", "ash", "bash", "dash", "ksh", "zsh", "busybox"))
 INIT_SHIMS = frozenset(("tini", "tini-static", "dumb-init", "docker-init", "catatonit"))  # they pass signals on
 WRAPPERS = SHELLS | INIT_SHIMS
@@ -353,36 +350,6 @@ def main(
         while job.reap():
             job.kill()
             time.sleep(RESCAN_S)
-
-
-def lower_oom_score() -> bytes | None:
-    """Let the kernel kill others first when memory is short, where that is allowed; return the score before."""
-    try:
-        with open(OOM_SCORE, "r+b", buffering=0) as file:  # noqa: PTH123
-            before = file.read()
-            file.write(str(OOM_SPARED).encode())
-            return before
-    except OSError:  # it takes CAP_SYS_RESOURCE
-        return None
-
-
-def execute(command: list[str], output: int, oom_score: bytes | None) -> None:
-    """Replace this process by *command*, in a session of its own."""
-    signal.set_wakeup_fd(-1)
-    os.setsid()
-    if oom_score is not None:
-        with contextlib.suppress(OSError), open(OOM_SCORE, "wb") as file:  # noqa: PTH123
-            file.write(oom_score)
-    for number in IGNORED_BY_PYTHON:  # ignored signals, unlike handlers, are inherited
-        signal.signal(number, signal.SIG_DFL)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    try:
-        os.execvp(command[0], command)  # noqa: S606 - a program from the image's workloads.toml, without a shell
-    except OSError as error:
-        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
-    os._exit(NOT_STARTED)
 
 
 def obey(job: Job, commands: bytes) -> None:

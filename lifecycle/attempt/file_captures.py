@@ -14,15 +14,8 @@ from typing import Final
 from attrs import define, field, frozen
 
 from lifecycle.attempt.phases import RunningJob
-from lifecycle.checkpoint.capture import (
-    TICK_NS,
-    MadeCopy,
-    capture_files,
-    capture_frozen,
-    copy_ahead,
-    new_directory,
-    snapshot_directory,
-)
+from lifecycle.checkpoint.capture import capture_files, capture_frozen
+from lifecycle.checkpoint.copies import TICK_NS, MadeCopy, copy_ahead, new_directory, snapshot_directory
 from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.patterns import compiled
 from lifecycle.checkpoint.snapshot import Snapshot
@@ -176,9 +169,7 @@ class FileCaptures:
     def _note_mapped(self, files: Scan) -> bool:
         """Return whether a file may be written to through memory, which leaves no trace in its times."""
         used = self._child.files_in_use()
-        mapped = [
-            path for path, seen in files.items() if used.is_mapped(self._dirs.root / path, seen.device, seen.inode)
-        ]
+        mapped = [path for path, seen in files.items() if self._is_mapped(path, seen, used)]
         self._mapped = min(mapped, default=None)
         self._in_place.update(() if used.unreadable else mapped)
         return bool(mapped)
@@ -243,12 +234,16 @@ class FileCaptures:
                 f"{_size(needed)} written in place must be copied, and {_size(free)} are free on the disk: {REMEDY}"
             )
         capture.passes += 1
-        capture.copying = self._copies(capture, wanted)
+        capture.copying = self._copies(capture, {path: self._is_mapped(path, files[path], used) for path in wanted})
         return None
 
-    def _copies(self, capture: "_FrozenCapture", paths: list[str]) -> Iterator[int]:
-        for path in paths:
-            yield from copy_ahead(path, capture.made, dirs=self._dirs, seq=capture.seq)
+    def _copies(self, capture: "_FrozenCapture", paths: Mapping[str, bool]) -> Iterator[int]:
+        """Copy files ahead; *paths* says of each whether it is mapped."""
+        for path, is_mapped in paths.items():
+            yield from copy_ahead(path, capture.made, dirs=self._dirs, seq=capture.seq, is_mapped=is_mapped)
+
+    def _is_mapped(self, path: str, seen: FileState, used: FilesInUse) -> bool:
+        return used.is_mapped(self._dirs.root / path, seen.device, seen.inode)
 
     def _to_copy(self, files: Scan, used: FilesInUse, made: Mapping[str, MadeCopy]) -> list[str]:
         """Return the files that have to be copied, and not linked, and of which there is no current copy."""
@@ -266,8 +261,7 @@ class FileCaptures:
         return known or used.is_used(self._dirs.root / path, seen.device, seen.inode)
 
     def _is_current(self, path: str, seen: FileState, used: FilesInUse, made: MadeCopy) -> bool:
-        source = self._dirs.root / path
-        return not used.is_mapped(source, seen.device, seen.inode) and made.is_current(source)
+        return not self._is_mapped(path, seen, used) and made.is_current(self._dirs.root / path)
 
     def _freeze(self, capture: "_FrozenCapture", step: int | None) -> Captured | NotCaptured | None:
         capture.tries += 1

@@ -20,8 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 
+from lifecycle.checkpoint.copies import MadeCopy, copy_file, link_file, new_directory, snapshot_directory
 from lifecycle.checkpoint.links import portable_target, resolved_inside
 from lifecycle.checkpoint.manifest import (
     MODE_BITS,
@@ -34,13 +35,11 @@ from lifecycle.checkpoint.manifest import (
 )
 from lifecycle.checkpoint.patterns import compiled
 from lifecycle.checkpoint.snapshot import Snapshot, SnapshotFile
-from lifecycle.checkpoint.sparse import copy_data, copy_steps
 from lifecycle.checkpoint.survey import FileState, Scan, Survey, survey
-from lifecycle.checkpoint.tree import discard_tree, ensure_directory, move_tree, open_file, remove_tree
+from lifecycle.checkpoint.tree import discard_tree, ensure_directory, move_tree
 from lifecycle.ports.runner import Announced, JobDirs, Workload
 
 EVERYTHING: Final = ("**",)
-TICK_NS: Final = 100_000_000  # times of files have steps, of 10 ms at most: within one, a write does not show
 
 
 def ensure_directories(dirs: JobDirs) -> None:
@@ -178,7 +177,7 @@ def capture_frozen(
     dirs: JobDirs,
     in_place: AbstractSet[str],
     copies: Callable[[str, FileState], bool],
-    made: Mapping[str, "MadeCopy"],
+    made: Mapping[str, MadeCopy],
 ) -> Snapshot | None:
     """Capture the state of a workload whose processes are stopped, in the directory that `new_directory` has made.
 
@@ -206,54 +205,6 @@ def capture_frozen(
     return taken.completed(now, workload, Quality.FROZEN, seq=seq, step=step, dirs=dirs, in_place=in_place)
 
 
-@frozen
-class MadeCopy:
-    """A copy of a file that was made while the program ran.
-
-    Attributes:
-        state: State of the file before it was copied.
-        ctime_ns: Time of its last change of any kind, in ns, likewise.
-        began_ns: When the copy began, by the clock of the file system.
-        inode: Inode of the copy.
-    """
-
-    state: FileState
-    ctime_ns: int
-    began_ns: int
-    inode: int
-
-    def is_current(self, source: Path) -> bool:
-        """Return whether nothing has happened to the file since. Writes through memory do not show.
-
-        A file that was written to just before may have been written to again without another time.
-        """
-        found = source.lstat()
-        is_same = (FileState.of(found), found.st_ctime_ns) == (self.state, self.ctime_ns)
-        return is_same and self.ctime_ns < self.began_ns - TICK_NS
-
-
-def copy_ahead(path: str, made: dict[str, MadeCopy], *, dirs: JobDirs, seq: int) -> Iterator[int]:
-    """Copy a file of a running program into the directory of a snapshot, and note the copy in *made*.
-
-    It yields numbers of bytes. Nothing is noted of what is gone, or is no file.
-
-    Raises:
-        OSError: The disk is full, or the file cannot be read.
-    """
-    source, placed = dirs.root / path, snapshot_directory(dirs, seq) / path
-    made.pop(path, None)
-    with suppress(FileNotFoundError):
-        found = source.lstat()
-        if stat.S_ISREG(found.st_mode):
-            placed.parent.mkdir(parents=True, exist_ok=True)
-            placed.unlink(missing_ok=True)
-            with open_file(source) as reader, placed.open("xb") as writer:
-                began = os.fstat(writer.fileno())
-                yield from copy_steps(reader.fileno(), writer.fileno())
-                _set_metadata(writer.fileno(), FileState.of(found))
-            made[path] = MadeCopy(FileState.of(found), found.st_ctime_ns, began.st_mtime_ns, began.st_ino)
-
-
 @define
 class _Taken:
     """A snapshot in the making.
@@ -277,7 +228,7 @@ class _Taken:
         for path, seen in sorted(found.items()):
             if stat.S_ISLNK(seen.mode):
                 self._add_symlink(path, seen, os.readlink(self.target / path))  # noqa: PTH115 - Path would change the text
-            elif not self._add_hard_link(path, seen, first_names):
+            elif not self._add_hardlink(path, seen, first_names):
                 self._add_file(path, seen, seen.inode)
 
     def add_placed(self, found: Scan, dirs: JobDirs, copies: Callable[[str, FileState], bool]) -> None:
@@ -287,10 +238,10 @@ class _Taken:
             source = dirs.root / path
             if stat.S_ISLNK(seen.mode):
                 self._place_symlink(path, seen, dirs)
-            elif self._add_hard_link(path, seen, first_names):
+            elif self._add_hardlink(path, seen, first_names):
                 placed = self._room_for(path)
                 placed.unlink(missing_ok=True)
-                _link(self.target / self._hard_links[-1].target, placed)
+                link_file(self.target / self._hard_links[-1].target, placed)
             else:
                 self._add_file(path, seen, self._place(source, path, seen, must_copy=copies(path, seen)))
 
@@ -300,9 +251,9 @@ class _Taken:
         if made and made.is_current(source):
             return made.inode
         placed.unlink(missing_ok=True)  # of an earlier try; it may be a link to the program's own file
-        if not must_copy and _link(source, placed):
+        if not must_copy and link_file(source, placed):
             return seen.inode
-        return _copy(source, placed, seen)
+        return copy_file(source, placed, seen)
 
     def drop_unused(self) -> None:
         """Remove copies of files that have vanished since."""
@@ -342,9 +293,9 @@ class _Taken:
                 if stat.S_ISLNK(seen.mode):
                     self._place_symlink(path, seen, dirs)
                     continue
-                if not _link(source, placed):
-                    _copy(source, placed, seen)
-                if not self._add_hard_link(path, seen, first_names):
+                if not link_file(source, placed):
+                    copy_file(source, placed, seen)
+                if not self._add_hardlink(path, seen, first_names):
                     self._add_file(path, seen, None, grows=True)
 
     def links_out_of(self, area: str) -> Iterator[str]:
@@ -406,7 +357,7 @@ class _Taken:
         text = self._add_symlink(path, seen, os.readlink(dirs.root / path))  # noqa: PTH115 - see above
         os.symlink(text, self._room_for(path))  # noqa: PTH211
 
-    def _add_hard_link(self, path: str, seen: FileState, first_names: dict[tuple[int, int], str]) -> bool:
+    def _add_hardlink(self, path: str, seen: FileState, first_names: dict[tuple[int, int], str]) -> bool:
         """Note that a file is in the snapshot under another name already, if it is; the link count proves nothing."""
         first = first_names.setdefault((seen.device, seen.inode), path)
         if first != path:
@@ -417,44 +368,3 @@ class _Taken:
         placed = self.target / path
         placed.parent.mkdir(parents=True, exist_ok=True)
         return placed
-
-
-def snapshot_directory(dirs: JobDirs, seq: int) -> Path:
-    """Return the directory of a snapshot."""
-    return dirs.snapshots / f"{seq:06d}"
-
-
-def new_directory(dirs: JobDirs, seq: int) -> Path:
-    """Make the directory of a snapshot, empty.
-
-    Raises:
-        OSError: The disk refuses it.
-    """
-    target = snapshot_directory(dirs, seq)
-    remove_tree(target)
-    target.mkdir(parents=True)
-    return target
-
-
-def _link(source: Path, placed: Path) -> bool:
-    """Give a file another name; return False if this file system, or this file, cannot be linked."""
-    try:
-        os.link(source, placed, follow_symlinks=False)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        return False
-    return True
-
-
-def _copy(source: Path, target: Path, seen: FileState) -> int:
-    """Copy a file within the kernel, and return the copy's inode. Where blocks can be shared, nothing is copied."""
-    with open_file(source) as reader, target.open("xb") as writer:
-        copy_data(reader.fileno(), writer.fileno())
-        _set_metadata(writer.fileno(), seen)
-        return os.fstat(writer.fileno()).st_ino
-
-
-def _set_metadata(file: int, seen: FileState) -> None:
-    os.utime(file, ns=(seen.mtime_ns, seen.mtime_ns))
-    os.fchmod(file, stat.S_IMODE(seen.mode))

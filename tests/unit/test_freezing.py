@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from support.cluster import LAYOUT, Cluster
 from support.fault_injection import unless_dead
 
 from adapters.memory.runner import FakeWorkload
 from lifecycle.attempt import file_captures
 from lifecycle.checkpoint.capture import capture_files, capture_frozen
+from lifecycle.checkpoint.copies import MadeCopy
 from lifecycle.checkpoint.manifest import Manifest, Quality
 from lifecycle.checkpoint.restore import fetch_manifest
+from lifecycle.checkpoint.survey import FileState
 from lifecycle.ports.runner import Exit, FilesInUse
 from lifecycle.states import State
 
@@ -310,3 +313,16 @@ def test_what_has_no_room_on_the_disk_is_reported(cluster: Cluster, monkeypatch:
     monkeypatch.setattr(file_captures, "shares_blocks", lambda _: True)
     crash(cluster, 161)
     assert cluster.record("a").checkpoint is not None
+
+
+def test_a_copy_made_ahead_counts_while_the_file_is_the_same(tmp_path: Path) -> None:
+    """It is of no use once the file may have changed: mapped, written to just before the copy, or written to since."""
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    found = path.lstat()
+    made = MadeCopy(FileState.of(found), found.st_ctime_ns, found.st_ctime_ns + 1_000_000_000, 1, was_mapped=False)
+    assert made.is_current(path)
+    assert not evolve(made, was_mapped=True).is_current(path)
+    assert not evolve(made, began_ns=found.st_ctime_ns).is_current(path)
+    path.write_bytes(b"xy")
+    assert not made.is_current(path)
