@@ -28,6 +28,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     monkeypatch.chdir(tmp_path)
     for name in ("QUEUE_URL", "BUCKET", "PREFIX", "HOLDFAST_HOME", "WORKLOADS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOLDFAST_CONFIG", "")  # `--config` sets it
     return open_environment(current_settings())
 
 
