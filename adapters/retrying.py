@@ -63,6 +63,10 @@ class RetryingQueue:
         """See `JobQueue.dead_letter`. If a response is lost, there may be two copies."""
         return self._retry(WRITE, "dead-letter", self._queue.dead_letter, delivery, reason=reason)
 
+    def receive_limit(self) -> int | None:
+        """See `JobQueue.receive_limit`."""
+        return self._retry(READ, "receive-limit", self._queue.receive_limit)
+
     def depth(self) -> Depth:
         """See `JobQueue.depth`."""
         return self._retry(READ, "depth", self._queue.depth)

@@ -29,6 +29,7 @@ class SigningQueue:
         self.release = queue.release
         self.delete = queue.delete
         self.dead_letter = queue.dead_letter
+        self.receive_limit = queue.receive_limit
         self.depth = queue.depth
         self.purge = queue.purge
 

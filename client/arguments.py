@@ -61,18 +61,29 @@ def parser() -> argparse.ArgumentParser:
 
     verify = commands.add_parser("verify", help="read checkpoints and results back, and verify each byte")
     verify.add_argument("jobs", metavar="JOB", nargs="+")
+    verify.add_argument("--checkpoint", metavar="N", type=_count, help="only checkpoint N")
+
+    checkpoints = commands.add_parser("checkpoints", help="list the checkpoints of a job that are kept; pin them")
+    checkpoints.add_argument("job", metavar="JOB")
+    checkpoints.add_argument("--pin", metavar="N", type=_count, help="keep checkpoint N for good")
+    checkpoints.add_argument("--unpin", metavar="N", type=_count, help="keep checkpoint N no longer")
 
     for name, text in (("cancel", "cancel jobs"), ("retry", "reopen failed or cancelled jobs")):
         control = commands.add_parser(name, help=text)
         control.add_argument("jobs", metavar="JOB", nargs="+")
         if name == "retry":
-            control.add_argument("--from-start", action="store_true", help="discard the checkpoints")
+            origin = control.add_mutually_exclusive_group()
+            origin.add_argument("--from-start", action="store_true", help="discard the checkpoints")
+            origin.add_argument(
+                "--from-checkpoint", metavar="previous|N", type=_checkpoint, help="go on from an earlier checkpoint"
+            )
 
     _add_maintenance(commands)
     for name in (
         "submit",
         "status",
         "show",
+        "checkpoints",
         "report",
         "queue",
         "storage",
@@ -203,3 +214,8 @@ def _port(text: str) -> int:
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS
+
+
+def _checkpoint(text: str) -> str:
+    """Parse the number of a checkpoint, or the word for the one before."""
+    return text if text == "previous" else str(_count(text))

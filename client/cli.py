@@ -112,6 +112,12 @@ def _run_cancel(args: argparse.Namespace) -> int:
     return cancel.run(_env(), args.jobs)
 
 
+def _run_checkpoints(args: argparse.Namespace) -> int:
+    from client.commands import checkpoints
+
+    return checkpoints.run(_env(), args.job, pin=args.pin, unpin=args.unpin, as_json=args.json)
+
+
 def _run_dashboard(args: argparse.Namespace) -> int:
     from client.commands import dashboard
 
@@ -190,7 +196,7 @@ def _run_report(args: argparse.Namespace) -> int:
 def _run_retry(args: argparse.Namespace) -> int:
     from client.commands import retry
 
-    return retry.run(_env(), args.jobs, from_start=args.from_start)
+    return retry.run(_env(), args.jobs, from_start=args.from_start, from_checkpoint=args.from_checkpoint)
 
 
 def _run_settings(args: argparse.Namespace) -> int:
@@ -259,7 +265,7 @@ def _run_upload(args: argparse.Namespace) -> int:
 def _run_verify(args: argparse.Namespace) -> int:
     from client.commands import verify
 
-    return verify.run(_env(), args.jobs)
+    return verify.run(_env(), args.jobs, checkpoint=args.checkpoint)
 
 
 def _run_worker(args: argparse.Namespace) -> int:
@@ -275,6 +281,7 @@ def _run_worker(args: argparse.Namespace) -> int:
 COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "archive": _run_archive,
     "cancel": _run_cancel,
+    "checkpoints": _run_checkpoints,
     "dashboard": _run_dashboard,
     "demo": _run_demo,
     "doctor": _run_doctor,

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
+from lifecycle.evidence import NO_FAILURES, NO_MARK, NO_MISFITS, FailedOn, HighWaterMark, Misfits
 from lifecycle.outbox import EMPTY, Outbox
 from lifecycle.states import FINAL, OWNED, State
 
@@ -32,6 +33,9 @@ class CheckpointRef:
         bytes: Total size of the files, in bytes.
         sent: Bytes that were uploaded for it.
         at: Time of the commit, ISO 8601 UTC, by the node's clock.
+        quality: How its files were captured, a `lifecycle.checkpoint.manifest.Quality`; None if unknown.
+        computed_s: Computing time that it preserves, counted from the input, in seconds; None if it was committed by a
+            version that did not say.
     """
 
     manifest: str
@@ -41,6 +45,8 @@ class CheckpointRef:
     bytes: int = 0
     sent: int = 0
     at: str | None = None
+    computed_s: float | None = None
+    quality: str | None = None
 
 
 @frozen
@@ -96,21 +102,25 @@ class AttemptSummary:
         started: Time when it took the lease, ISO 8601 UTC, by its node's clock.
         ended: Time of its end, likewise; None while it runs, and forever if its node was lost.
         outcome: State or cause with which it ended; `vanished` if another attempt found it lost.
+        machine: Name of its machine, which several nodes (worker processes) may share; empty if an older version ran.
         resumed_step: Step of the checkpoint that it resumed from; None if it started from the input.
+        resumed_from: Number of that checkpoint, likewise.
         prepared_s: Seconds from taking the lease until the workload started, with the input loaded and the checkpoint
             restored.
         useful_s: Seconds during which its workload ran.
         steps: Number of steps that it did.
-        commits: Number of checkpoints it committed that were further than the one before.
+        commits: Number of checkpoints it committed that went further than any before.
     """
 
     epoch: int
     node: str
     started: str
     kind: str = ""
+    machine: str = ""
     ended: str | None = None
     outcome: str | None = None
     resumed_step: int | None = None
+    resumed_from: int | None = None
     prepared_s: float = 0.0
     useful_s: float = 0.0
     steps: int = 0
@@ -180,13 +190,19 @@ class JobRecord:
         write_id: A fresh random value in every write, by which a writer recognises its own.
         dispatch: Highest message sequence number that is known to have been sent.
         checkpoint: The last committed checkpoint.
-        fallback: The checkpoint before, used if that one is damaged.
+        fallback: The checkpoint before, used if that one is damaged or useless.
+        mark: The furthest point that a checkpoint has preserved.
+        suspects: Checkpoints that were given up as useless since the job last got further, oldest first.
+        announced: The newest checkpoint that the program announced.
+        proven: The newest checkpoint that an attempt resumed from and went beyond.
         progress: Progress as of the last heartbeat.
         backlog: State that is saved on the node and not committed yet; None if there is none.
         saving: Why its work is not saved as it should be; None if it is.
         ran_s: Seconds during which the workload ran, over all attempts that have ended.
-        failures: Attempts in a row that reported a failure without a new checkpoint.
-        deaths: Lost attempts in a row, without a new checkpoint.
+        failures: Attempts in a row that failed and did not get further than the job ever was.
+        failed_on: The machines on which they failed.
+        deaths: Lost attempts in a row, likewise.
+        misfits: Nodes that could not run the job since it last ran. They are never held against it.
         interruptions: Number of attempts that ended early, by cause. They are never held against the job.
         attempts: The newest KEPT_ATTEMPTS attempts, oldest first.
         result: Result of a completed job.
@@ -215,12 +231,18 @@ class JobRecord:
     dispatch: int = 0
     checkpoint: CheckpointRef | None = None
     fallback: CheckpointRef | None = None
+    mark: HighWaterMark = NO_MARK
+    suspects: tuple[CheckpointRef, ...] = ()
+    announced: CheckpointRef | None = None
+    proven: CheckpointRef | None = None
     progress: Progress = Progress()
     backlog: Backlog | None = None
     saving: Saving | None = None
     ran_s: float = 0.0
     failures: int = 0
+    failed_on: FailedOn = NO_FAILURES
     deaths: int = 0
+    misfits: Misfits = NO_MISFITS
     interruptions: Mapping[str, int] = field(factory=dict)
     attempts: tuple[AttemptSummary, ...] = ()
     result: Result | None = None

@@ -103,6 +103,15 @@ class JobKeys:
         return f"{self.layout.records}{self.job}.json"
 
     @property
+    def pins(self) -> str:
+        """Prefix of the job's pins, which are beside the records and not among them."""
+        return self.layout.under(f".holdfast/pins/{self.job}/")
+
+    def pin(self, seq: int) -> str:
+        """Return the key of the pin of the checkpoint with number *seq*."""
+        return f"{self.pins}{seq:06d}.json"
+
+    @property
     def tombstone(self) -> str:
         """Key of the tombstone, written once when the job is archived, and never removed."""
         return f"{self.layout.tombstones}{self.job}.json"

@@ -32,8 +32,13 @@ class Limits:
         max_running_time: How long an attempt runs before it pauses; at most DELIVERY_LIMIT.
         state_saving_interval: Time between two snapshots, unless the job or its workload sets one.
         stop_grace: Time that a workload has to save and exit, and that a stopping worker has to release its job.
-        max_failures: Failed attempts in a row without a new checkpoint after which the job has failed.
-        max_lost_attempts: Lost attempts in a row without a new checkpoint after which the job has failed.
+        max_failures: Failed attempts in a row, without getting further, after which the job has failed: on two
+            machines, or on one if no other has come.
+        fail_patience: How long a job that only one machine has failed waits for another machine.
+        misfit_patience: How long a job waits for a node that can run it.
+        max_failed_jobs: Different jobs in a row that failed on a node, and on no other, after which the node backs off,
+            and then asks to be replaced; 0 for never.
+        max_lost_attempts: Lost attempts in a row, without getting further, after which the job has failed.
         idle_exit: The worker exits after being idle this long; zero for never.
         max_jobs: The worker exits after this many attempts; 0 for never.
         write_gap: Shortest time between two writes to one key
@@ -48,6 +53,9 @@ class Limits:
     state_saving_interval: timedelta = timedelta(minutes=10)
     stop_grace: timedelta = timedelta(seconds=30)
     max_failures: int = 3
+    fail_patience: timedelta = timedelta(minutes=15)
+    misfit_patience: timedelta = timedelta(hours=24)
+    max_failed_jobs: int = 3
     max_lost_attempts: int = 10
     idle_exit: timedelta = timedelta(0)
     max_jobs: int = 0

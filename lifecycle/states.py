@@ -224,10 +224,10 @@ def _table() -> tuple[Edge, ...]:
                before=[e.KILL_WORKLOAD],
                after=[e.STOP_HEARTBEAT, e.SEND_CONTINUATION, e.DELETE_MESSAGE, e.COLLECT_GARBAGE]),
         *_rows(OWNED, t.FAIL, s.FAILED, now,
-               "The job cannot succeed: it is invalid, or it failed too often without progress.",
+               "The job cannot succeed: it is invalid, fits no node, or failed too often without getting further.",
                before=[e.KILL_WORKLOAD], after=[e.DELETE_MESSAGE, e.COLLECT_GARBAGE]),
         *_rows(OWNED, t.RELEASE, s.RELEASED, now,
-               "This node gives the job back: it is stopping or unfit, could not read what it needs, "
+               "This node gives the job back: it is stopping or unfit, cannot run it, could not read what it needs, "
                "or the workload failed and may be tried again.",
                before=[e.KILL_WORKLOAD], after=[e.STOP_HEARTBEAT, e.RELEASE_MESSAGE, e.COLLECT_GARBAGE]),
         *_rows(OWNED, t.CANCEL, s.CANCELLED, now,

@@ -144,6 +144,13 @@ class SqsQueue:
             )
         return True
 
+    def receive_limit(self) -> int | None:
+        """See `JobQueue.receive_limit`."""
+        with mapped_errors(f"read the redrive policy of {self._url}", SQS):
+            found = self._control.get_queue_attributes(QueueUrl=self._url, AttributeNames=["RedrivePolicy", "QueueArn"])
+        policy = found["Attributes"].get("RedrivePolicy")
+        return int(json.loads(policy)["maxReceiveCount"]) if policy else None
+
     def depth(self) -> Depth:
         """See `JobQueue.depth`. SQS needs up to a minute until the counts are right."""
         with mapped_errors(f"count the messages of {self._url}", SQS):

@@ -5,7 +5,7 @@ import secrets
 import socket
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from adapters.retrier import Retrier
 from adapters.salad.node import SaladNode
@@ -22,10 +22,12 @@ class LocalNode:
     Attributes:
         name: The host's name, the process id and a random suffix.
         kind: The operator's name for this type of machine; empty if not set.
+        machine: The host's name. In a container that is the container's, unless it is given another.
     """
 
     name: str
     kind: str = ""
+    machine: str = Factory(lambda self: self.name, takes_self=True)
 
     def reallocate(self, reason: str) -> None:
         """See `Node.reallocate`. Only logs the reason."""
@@ -45,8 +47,9 @@ def this_node(*, kind: str, salad_machine_id: str = "", retry: Retrier) -> Node:
     """
     suffix = f"{os.getpid()}-{secrets.token_hex(3)}"
     if salad_machine_id:
-        return SaladNode(f"{salad_machine_id}-{suffix}", kind, retry=retry)
-    return LocalNode(f"{socket.gethostname()}-{suffix}", kind)
+        return SaladNode(f"{salad_machine_id}-{suffix}", kind, machine=salad_machine_id, retry=retry)
+    host = socket.gethostname()
+    return LocalNode(f"{host}-{suffix}", kind, machine=host)
 
 
 if TYPE_CHECKING:

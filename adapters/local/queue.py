@@ -109,6 +109,10 @@ class LocalQueue:
             connection.execute("INSERT INTO dead (body, reason) VALUES (?, ?)", (delivery.body, reason))
         return True
 
+    def receive_limit(self) -> int | None:
+        """See `JobQueue.receive_limit`."""
+        return None
+
     def depth(self) -> Depth:
         """See `JobQueue.depth`."""
         with self._transaction() as connection:

@@ -3,7 +3,7 @@
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from lifecycle.ports.node import Node
 
@@ -18,12 +18,14 @@ class MemoryNode:
     Attributes:
         name: See `Node.name`; by default node1, node2, …
         kind: See `Node.kind`.
+        machine: See `Node.machine`; by default a machine of its own.
         reallocations: Reasons of all calls of `reallocate`, oldest first.
         deletion_costs: Arguments of all calls of `set_deletion_cost`, oldest first.
     """
 
     name: str = field(factory=lambda: f"node{next(NUMBERS)}")
     kind: str = ""
+    machine: str = Factory(lambda self: self.name, takes_self=True)
     reallocations: list[str] = field(factory=list, init=False)
     deletion_costs: list[int] = field(factory=list, init=False)
 

@@ -138,6 +138,10 @@ class MemoryQueue:
             self.dead.append((delivery.body, reason))
         return self._has_dead_letters
 
+    def receive_limit(self) -> int | None:
+        """See `JobQueue.receive_limit`."""
+        return self._max_receives
+
     def depth(self) -> Depth:
         """See `JobQueue.depth`."""
         now = self._clock.monotonic()

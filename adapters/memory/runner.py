@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lifecycle.errors import PermanentError
+from lifecycle.errors import MisfitError, PermanentError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.runner import (
     KILL_WAIT_S,
@@ -83,6 +83,10 @@ class FakeRunner:
         self._missing = missing
         self.workload = FakeWorkload
 
+    def expect_startable(self, launch: Launch) -> None:
+        """See `WorkloadRunner.expect_startable`."""
+        self._expect_startable(launch, launch.workload.command)
+
     def start(self, launch: Launch) -> RunningWorkload:
         """See `WorkloadRunner.start`."""
         dirs = launch.dirs
@@ -114,7 +118,7 @@ class FakeRunner:
         if unknown := used - PLACEHOLDERS - launch.params.keys():
             raise PermanentError(f"workload {name!r} needs the parameter {min(unknown)!r}")
         if command[0] in self._missing:
-            raise PermanentError(f"workload {name!r}: there is no program {command[0]!r} on this image")
+            raise MisfitError(f"program {command[0]!r}")
 
 
 class FakeWorkload:

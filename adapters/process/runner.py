@@ -29,7 +29,7 @@ from adapters.process.process_tree import become_subreaper, end_inherited, find
 from adapters.process.progress import ProgressLines, number, read_json, read_progress, whole
 from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, TAIL_BYTES, tail
 from lifecycle.checkpoint.tree import discard_tree, is_directory
-from lifecycle.errors import PermanentError
+from lifecycle.errors import MisfitError, PermanentError
 from lifecycle.ports.runner import (
     KILL_WAIT_S,
     SETTLED,
@@ -79,6 +79,11 @@ class ProcessRunner:
         self._inherited = environment
         self._python = python
         self._settings = frozenset(settings)
+
+    def expect_startable(self, launch: Launch) -> None:
+        """See `WorkloadRunner.expect_startable`."""
+        self._command(launch, launch.workload.command)
+        _total(launch)
 
     def start(self, launch: Launch) -> RunningWorkload:
         """See `WorkloadRunner.start`."""
@@ -141,7 +146,7 @@ class ProcessRunner:
             _ensure_passable(word, launch)
         path = os.pathsep.join((launch.workload.environment.get("PATH", ""), self._inherited.get("PATH", os.defpath)))
         if shutil.which(filled[0], path=path) is None:
-            raise PermanentError(f"workload {launch.workload.name!r}: this image has no program {filled[0]!r}")
+            raise MisfitError(f"program {filled[0]!r}")
         return filled
 
     def _environment(self, launch: Launch, params: Path) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """Load the workloads that this image offers: the built-in one, and those of its `workloads.toml`.
 
-`READERS` lists the keys of an entry, with the function that reads each; `Workload` has attributes of the same names.
+`READERS` lists the keys of an entry, with the function that reads each; `Workload` has attributes of the same names,
+except for `ATTRIBUTES`.
 """
 
+import hashlib
+import json
 import re
 import shlex
 import signal
@@ -22,6 +25,9 @@ BUILT_IN: Final = Workload(
     name=SERIES_SUM, command=("{python}", "-P", "{sdk}/holdfast/series_sum.py"), needs_input=True
 )
 MAX_EXIT_CODE: Final = 255
+ATTRIBUTES: Final = {"keep": "keep_every"}
+"""Attributes of `Workload` whose names are not those of their keys."""
+DIGEST_DIGITS: Final = 12
 
 
 def load(path: Path | None) -> dict[str, Workload]:
@@ -48,6 +54,12 @@ def load(path: Path | None) -> dict[str, Workload]:
     return offered
 
 
+def offer_digest(workloads: Mapping[str, Workload]) -> str:
+    """Return a digest of the names and commands of *workloads*: images with the same one lack the same workloads."""
+    offered = sorted((name, workload.command) for name, workload in workloads.items())
+    return hashlib.sha256(json.dumps(offered).encode()).hexdigest()[:DIGEST_DIGITS]
+
+
 def _workload(name: str, table: object, *, here: Path) -> Workload:
     if not isinstance(table, dict):
         raise TypeError("is not a table")
@@ -58,7 +70,7 @@ def _workload(name: str, table: object, *, here: Path) -> Workload:
         raise ValueError("command: is missing")
     if "progress_file" in table and "progress_pattern" in table:
         raise ValueError("progress_pattern: there is progress_file already; give only one of them")
-    read = {}
+    read: dict[str, Any] = {}
     for key, value in table.items():
         try:
             read[key] = READERS[key](value)
@@ -67,7 +79,7 @@ def _workload(name: str, table: object, *, here: Path) -> Workload:
     for key in ("command", "check"):
         if key in read:
             read[key] = tuple(word.replace("{here}", str(here)) for word in read[key])
-    return Workload(name=name, **read)
+    return Workload(name=name, **{ATTRIBUTES.get(key, key): value for key, value in read.items()})
 
 
 def _words(value: object) -> tuple[str, ...]:
@@ -131,6 +143,13 @@ def _patterns(value: object) -> tuple[str, ...]:
     return tuple(patterns)
 
 
+def _keep(value: object) -> int:
+    found = re.fullmatch(r"every ([1-9]\d{0,5})", value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError(f'{value!r} is not a text like "every 10"')
+    return int(found[1])
+
+
 def _exit_codes(value: object) -> Mapping[int, ExitMeaning]:
     if not isinstance(value, dict):
         raise TypeError('is not a table like {"3" = "again"}')
@@ -185,6 +204,7 @@ READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "freeze_limit": _limit,
     "check": _words,
     "saving_interval": _limit,
+    "keep": _keep,
     "exit_codes": _exit_codes,
     "wall_time": _limit,
     "silence": _limit,

@@ -15,7 +15,7 @@ from http.client import HTTPException
 from typing import TYPE_CHECKING, Any, Final
 from urllib.error import HTTPError
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from adapters.retrier import METADATA, Retrier, retried
 from lifecycle.errors import HoldfastError, PermanentError, RetryableError
@@ -40,12 +40,14 @@ class SaladNode:
         kind: The operator's name for this type of machine; empty if not set.
         metadata_service: Address of the metadata service.
         retry: Retries each call.
+        machine: The machine's id.
     """
 
     name: str
     kind: str = ""
     metadata_service: str = METADATA_SERVICE
     retry: Retrier = field(kw_only=True)
+    machine: str = field(default=Factory(lambda self: self.name, takes_self=True), kw_only=True)
 
     def reallocate(self, reason: str) -> None:
         """See `Node.reallocate`."""

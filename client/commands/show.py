@@ -16,7 +16,7 @@ from client.views.request_costs import RequestPrices, attempt_requests, job_requ
 from client.views.text import format_duration, format_size
 from client.views.time_accounting import CAUSES, AttemptTime, attempt_times, job_time
 from client.views.timeline import Event, timeline
-from lifecycle.job_record import CheckpointRef, JobRecord
+from lifecycle.job_record import AttemptSummary, CheckpointRef, JobRecord
 from lifecycle.record.record_store import StoredRecord
 
 
@@ -83,8 +83,12 @@ def _facts(stored: StoredRecord) -> Iterator[str]:
         "checkpoint": _checkpoint(record.checkpoint),
         "saving": saving_text(record) or "",
         "fallback": _checkpoint(record.fallback),
+        "furthest": _furthest(record),
+        "suspects": "; ".join(_checkpoint(suspect) for suspect in record.suspects),
         "result": f"{record.result.files} files, {format_size(record.result.bytes)}" if record.result else "",
         "interruptions": ", ".join(f"{count} x {cause}" for cause, count in record.interruptions.items()),
+        "failed on": ", ".join(record.failed_on.machines),
+        "misfits": record.misfits.summary,
         "messages": f"{record.dispatch} sent; {counters}",
         "calls": _calls(record),
         "times": ", ".join(f"{name} {at}" for name, at in stamps),
@@ -92,6 +96,17 @@ def _facts(stored: StoredRecord) -> Iterator[str]:
         "error": (record.error or "").replace("\n", " | "),
     }
     yield from (f"{name:<14}{text}" for name, text in facts.items() if text)
+
+
+def _furthest(record: JobRecord) -> str:
+    """Return the high-water mark in words, with what became of attempts to pass it; empty before the first commit."""
+    mark = record.mark
+    if not mark.seq:
+        return ""
+    step = "" if mark.step is None else f"step {mark.step}, "
+    resumes = f"; failed resumes {mark.failed_resumes}" if mark.failed_resumes else ""
+    fallback = "; its fallback is used up" if mark.fell_back else ""
+    return f"{step}{format_duration(mark.computed_s)} of computing{resumes}{fallback}"
 
 
 def _calls(record: JobRecord) -> str:
@@ -106,14 +121,15 @@ def _checkpoint(ref: CheckpointRef | None) -> str:
     if ref is None:
         return ""
     step = "" if ref.step is None else f", step {ref.step}"
-    return f"#{ref.seq}{step}, {format_size(ref.bytes)}, of which {format_size(ref.sent)} sent, at {ref.at}"
+    quality = f", {ref.quality}" if ref.quality else ""
+    return f"#{ref.seq}{step}{quality}, {format_size(ref.bytes)}, of which {format_size(ref.sent)} sent, at {ref.at}"
 
 
 def _attempts(found: Sequence[AttemptTime]) -> Iterator[str]:
     yield "attempts"
     for one in found:
         attempt, time = one.attempt, one.time
-        start = "from the input" if attempt.resumed_step is None else f"from step {attempt.resumed_step}"
+        start = _start(attempt)
         kind = f" ({attempt.kind})" if attempt.kind else ""
         redone = f", {one.redone_steps} of them to be repeated" if one.redone_steps else ""
         yield (
@@ -121,6 +137,12 @@ def _attempts(found: Sequence[AttemptTime]) -> Iterator[str]:
             f" {attempt.steps} steps in {format_duration(attempt.useful_s)}{redone}, {attempt.commits} checkpoints"
             + (f"; then {format_duration(time.node_loss)} until another node took over" if time.node_loss else "")
         )
+
+
+def _start(attempt: AttemptSummary) -> str:
+    if attempt.resumed_step is not None:
+        return f"from step {attempt.resumed_step}"
+    return "from the input" if attempt.resumed_from is None else f"from checkpoint {attempt.resumed_from}"
 
 
 def _time(stored: StoredRecord) -> Iterator[str]:

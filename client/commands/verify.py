@@ -4,19 +4,26 @@ from collections.abc import Sequence
 from typing import Final
 
 from client.config.environment import Environment
+from client.operations.checkpoints import find_checkpoint, known_checkpoints
 from client.records.reader import Lookup, read_all
 from client.views.output import complain, say
 from client.views.progress import progress_bar
 from client.views.text import format_size
 from lifecycle.checkpoint.restore import fetch_manifest, verify
 from lifecycle.errors import HoldfastError
-from lifecycle.job_record import CheckpointRef
+from lifecycle.job_record import CheckpointRef, JobRecord
+from lifecycle.record.pins import list_pins
 
 KINDS: Final = ("checkpoint", "fallback", "result")
 
 
-def run(env: Environment, jobs: Sequence[str]) -> int:
+def run(env: Environment, jobs: Sequence[str], *, checkpoint: int | None = None) -> int:
     """Verify the last checkpoint, the one before it, and the result of each job.
+
+    Args:
+        env: The environment of the jobs.
+        jobs: Their ids.
+        checkpoint: Verify only the checkpoint with this number, which may be an older one that is kept.
 
     Returns:
         0; 1 if anything is missing, damaged or unreadable, which stderr names.
@@ -27,7 +34,13 @@ def run(env: Environment, jobs: Sequence[str]) -> int:
             complain(found.problem or found.job)
             problems += 1
             continue
-        for kind, ref in _refs(found):
+        try:
+            refs = _refs(found) if checkpoint is None else _kept(env, found.stored.record, checkpoint)
+        except HoldfastError as error:
+            complain(f"{found.job}: {error}")
+            problems += 1
+            continue
+        for kind, ref in refs:
             try:
                 say(f"{found.job}: {kind} {ref.seq} is intact: {_verify(env, ref)}")
             except HoldfastError as error:
@@ -42,6 +55,12 @@ def _refs(found: Lookup) -> list[tuple[str, CheckpointRef]]:
         return []
     refs = (record.checkpoint, record.fallback, record.result.manifest if record.result else None)
     return [(kind, ref) for kind, ref in zip(KINDS, refs, strict=True) if ref]
+
+
+def _kept(env: Environment, record: JobRecord, seq: int) -> list[tuple[str, CheckpointRef]]:
+    """Return the checkpoint of a job with the number *seq*, which may be an older one."""
+    known = known_checkpoints(record, list_pins(env.store, env.layout.job(record.job)))
+    return [("checkpoint", find_checkpoint(known, seq))]
 
 
 def _verify(env: Environment, ref: CheckpointRef) -> str:

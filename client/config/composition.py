@@ -167,6 +167,7 @@ def build_worker(
     """
     from adapters.local.node import this_node
     from adapters.process.runner import ProcessRunner
+    from adapters.process.workloads_file import offer_digest
     from adapters.retrier import Retrier
     from client.config.telemetry_setup import set_up_telemetry
     from client.config.trace_setup import tracing
@@ -202,6 +203,7 @@ def build_worker(
                 workloads=workloads,
                 layout=env.layout,
                 bucket=env.bucket,
+                image=settings.node_image or offer_digest(workloads),
                 work_dir=directory,
                 notification_policy=env.notification_policy,
                 alive=lambda: touch(settings.work_dir / ALIVE),

@@ -42,6 +42,8 @@ from lifecycle.states import State
 FILE: Final = "holdfast.toml"
 SYSTEM_FILE: Final = Path("/etc/holdfast") / FILE
 """The settings file of an image, or of all users of a machine; used if the user has none."""
+MAX_FAILED_JOBS: Final = 3
+"""See `Limits.max_failed_jobs`. With local files there is one machine, so nothing tells a bad node from bad jobs."""
 
 
 @frozen(kw_only=True, repr=False)
@@ -111,10 +113,22 @@ class Settings:
         "time a workload has to save and exit, and a stopping worker to release its job",
     )
     max_failures: int = setting(
-        "MAX_FAILURES", parse_count, "3", "consecutive failures without a new checkpoint after which a job fails"
+        "MAX_FAILURES",
+        parse_count,
+        "3",
+        "consecutive failures, without getting further, after which a job fails; on one machine after FAIL_PATIENCE",
+    )
+    fail_patience: timedelta = setting(
+        "FAIL_PATIENCE",
+        parse_duration,
+        "15m",
+        "how long a job that failed on one machine waits for another (local files: 0, unless set)",
+    )
+    misfit_patience: timedelta = setting(
+        "MISFIT_PATIENCE", parse_duration, "24h", "how long a job waits for a node whose image can run it"
     )
     max_deaths: int = setting(
-        "MAX_DEATHS", parse_count, "10", "consecutive lost attempts without a new checkpoint after which a job fails"
+        "MAX_DEATHS", parse_count, "10", "consecutive lost attempts, without getting further, after which a job fails"
     )
     idle_exit: timedelta = setting("IDLE_EXIT", parse_duration, "0", "exit after being idle this long (0: never)")
     upload_limit: int = setting(
@@ -125,6 +139,12 @@ class Settings:
     )
     node_kind: str = setting(
         "NODE_KIND", parse_text, "", "kind of this machine, such as RTX 4090; reports compare machines by it"
+    )
+    node_image: str = setting(
+        "NODE_IMAGE",
+        parse_text,
+        "",
+        "name of this node's image, for jobs that it cannot run (unset: a digest of the workloads file)",
     )
     log_format: str = setting(
         "LOG_FORMAT",
@@ -242,11 +262,20 @@ class Settings:
             state_saving_interval=self.state_saving_interval,
             stop_grace=self.stop_grace,
             max_failures=self.max_failures,
+            fail_patience=self._fail_patience,
+            misfit_patience=self.misfit_patience,
+            max_failed_jobs=MAX_FAILED_JOBS if self.is_cloud else 0,
             max_lost_attempts=self.max_deaths,
             idle_exit=self.idle_exit,
             upload_limit=self.upload_limit,
             write_gap=timedelta(seconds=1) if self.is_cloud else timedelta(0),
         )
+
+    @property
+    def _fail_patience(self) -> timedelta:
+        """The wait for another machine; with local files there is none to wait for."""
+        is_set = self.origins["FAIL_PATIENCE"] != "default"
+        return self.fail_patience if self.is_cloud or is_set else timedelta(0)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return name, value as text with secrets masked, origin and meaning of each setting."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from client.config.environment import Environment
+from client.operations.checkpoints import known_checkpoints, select_checkpoint
 from client.operations.notices import add_notice
 from client.views.action_results import ActionResult
 from lifecycle.attempt.salad_demo import STATE
@@ -16,7 +17,9 @@ from lifecycle.key_layout import is_job_id
 from lifecycle.record.archive_format import is_archived
 from lifecycle.record.message import reannounce
 from lifecycle.record.operator_changes import cancellation_requested, cancelled, reopened
+from lifecycle.record.pins import list_pins
 from lifecycle.record.record_store import StoredRecord, WriteConflict
+from lifecycle.record.usability import with_checkpoint
 from lifecycle.states import Effect, Facts, State, Trigger, edge_for, is_legal
 
 NOT_ANNOUNCED: Final = "is queued, but no message was sent ({}): run `holdfast reconcile --older 0`"
@@ -74,7 +77,7 @@ def retry(env: Environment, job: str) -> str:
         RetryableError: The store or the queue cannot be reached. If only the message is missing, `holdfast reconcile`
             sends it.
     """
-    return _reopen(env, job, from_start=False)
+    return _reopen(env, job)
 
 
 def retry_from_start(env: Environment, job: str) -> str:
@@ -82,7 +85,15 @@ def retry_from_start(env: Environment, job: str) -> str:
     return _reopen(env, job, from_start=True)
 
 
-def _reopen(env: Environment, job: str, *, from_start: bool) -> str:
+def retry_from_checkpoint(env: Environment, job: str, *, wanted: str) -> str:
+    """Reopen a failed or cancelled job; it goes on from the checkpoint *wanted*: see `select_checkpoint`.
+
+    Raises as `retry` does, and if there is no such checkpoint.
+    """
+    return _reopen(env, job, wanted=wanted)
+
+
+def _reopen(env: Environment, job: str, *, from_start: bool = False, wanted: str | None = None) -> str:
     def change(stored: StoredRecord) -> JobRecord:
         record = stored.record
         if record.archived or is_archived(env.store, env.layout.job(job)):
@@ -91,12 +102,24 @@ def _reopen(env: Environment, job: str, *, from_start: bool) -> str:
             raise PermanentError(f"is {record.state}: only a failed or cancelled job can be retried")
         if from_start and record.demo:  # before the record is written: the next worker must not find this state
             env.store.delete([f"{env.layout.job(job).folder}{STATE}"])
-        return add_notice(env, reopened(record, from_start=from_start), "retried")
+        if wanted is None:
+            return add_notice(env, reopened(record, from_start=from_start), "retried")
+        pins = list_pins(env.store, env.layout.job(job))
+        ref = select_checkpoint(record, pins, wanted)
+        older = [
+            one.ref
+            for one in known_checkpoints(record, pins)
+            if one.ref.seq < ref.seq and one.ref not in record.suspects
+        ]
+        again = reopened(with_checkpoint(record, ref, fallback=older[-1] if older else None), from_start=False)
+        return add_notice(env, again, "retried")
 
     before, record = _change(env, job, change)
     for effect in edge_for(before.state, Trigger.RETRY, Facts()).after_record:
         EFFECTS[effect](env, record)
     step = record.checkpoint.step if record.checkpoint else None
+    if wanted and record.checkpoint:
+        return f"queued again, from checkpoint {record.checkpoint.seq}" + ("" if step is None else f" of step {step}")
     return "queued again" + (f", from step {step}" if step else "")
 
 

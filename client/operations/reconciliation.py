@@ -23,6 +23,7 @@ from client.records.reader import READERS, Lookup, read_live
 from lifecycle.errors import PermanentError, RetryableError
 from lifecycle.job_record import LEASE_SLACK_S
 from lifecycle.record.archive_format import is_archived
+from lifecycle.record.blame import with_age
 from lifecycle.record.message import reannounce
 from lifecycle.record.operator_changes import cancelled
 from lifecycle.record.record_store import StoredRecord
@@ -141,7 +142,7 @@ def send_missing(env: Environment, missing: Sequence[StoredRecord]) -> Iterator[
 
 def _record_number(env: Environment, stored: StoredRecord) -> None:
     """Record the number of the message that was sent; without it, older messages are only dropped later."""
-    numbered = evolve(stored.record, dispatch=stored.record.dispatch + 1)
+    numbered = evolve(with_age(stored.record, stored.age_s or 0.0), dispatch=stored.record.dispatch + 1)
     # A conflict means that another process has the job in hand, and a write with an unknown outcome is made up for when
     # the job is taken. Neither may keep the other jobs from being numbered.
     with suppress(RetryableError, PermanentError):

@@ -24,10 +24,14 @@ def job_object(stored: StoredRecord) -> dict[str, Any]:
         "eta_s": eta_s(record),
         "labels": dict(record.labels),
         "checkpoint": _checkpoint(record.checkpoint),
+        "mark": asdict(record.mark),
+        "suspects": [suspect.seq for suspect in record.suspects],
         "backlog": _backlog(record.backlog),
         "saving": saving_text(record),
         "ran_s": record.ran_s,
         "failures": record.failures,
+        "failed_on": list(record.failed_on.machines),
+        "misfits": [asdict(misfit) for misfit in record.misfits.seen],
         "deaths": record.deaths,
         "interruptions": dict(record.interruptions),
         "result": asdict(record.result) if record.result else None,
@@ -69,7 +73,15 @@ def seconds_since(at: str | None) -> float | None:
 def _checkpoint(ref: CheckpointRef | None) -> dict[str, Any] | None:
     if ref is None:
         return None
-    return {"seq": ref.seq, "step": ref.step, "age_s": seconds_since(ref.at), "bytes": ref.bytes, "sent": ref.sent}
+    return {
+        "seq": ref.seq,
+        "step": ref.step,
+        "age_s": seconds_since(ref.at),
+        "bytes": ref.bytes,
+        "sent": ref.sent,
+        "quality": ref.quality,
+        "computed_s": ref.computed_s,
+    }
 
 
 def _backlog(backlog: Backlog | None) -> dict[str, Any] | None:

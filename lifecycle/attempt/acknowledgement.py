@@ -35,12 +35,33 @@ class Acknowledgement:
     def __init__(self, context: WorkerContext, message: JobMessage, delivery: Delivery) -> None:
         self._context = context
         self._keys = message.keys
+        self._sequence = message.sequence
         self._delivery = delivery
         self._unfinished: timedelta | None = None
 
+    def give_back(self, record: JobRecord, delay: timedelta, *, receive_limit: int | None) -> None:
+        """Return the message of an unfinished job to the queue; before the queue moves it away, as a new message.
+
+        Args:
+            record: The job's record.
+            delay: How long the message is hidden. A new one is visible at once.
+            receive_limit: See `JobQueue.receive_limit`.
+        """
+        if receive_limit is None or self._delivery.receives < max(receive_limit // 2, 1):
+            self.release(delay)
+            return
+        log.info("message.renewed", job=record.job, receives=self._delivery.receives)
+        self._send(record, max(self._sequence, record.dispatch) + 1)
+        if self._unfinished is not None:
+            self._unfinished = delay
+        self.delete()
+
     def send_continuation(self, record: JobRecord) -> None:
         """Send the job's next message. If that fails, `delete` releases the delivery instead, at once."""
-        following = reannounce(self._keys, record, record.dispatch + 1, bucket=self._context.bucket)
+        self._send(record, record.dispatch + 1)
+
+    def _send(self, record: JobRecord, sequence: int) -> None:
+        following = reannounce(self._keys, record, sequence, bucket=self._context.bucket)
         try:
             refused = [failure.reason for failure in self._context.queue.send([following])]
         except HoldfastError as error:

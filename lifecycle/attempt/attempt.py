@@ -8,6 +8,9 @@ which is the matter of the table in `lifecycle.states`, and what a transition br
 from functools import partial
 from typing import Final
 
+from attrs import evolve
+
+from lifecycle.attempt import defects
 from lifecycle.attempt.acknowledgement import Acknowledgement
 from lifecycle.attempt.checkpoint_scheduler import CheckpointScheduler
 from lifecycle.attempt.context import WorkerContext
@@ -16,8 +19,17 @@ from lifecycle.attempt.event_log import EventLog
 from lifecycle.attempt.events import DrainAsked, Event
 from lifecycle.attempt.heartbeat import Heartbeat
 from lifecycle.attempt.log_shipper import LogShipper
-from lifecycle.attempt.outcome import AttemptTotals, Outcome, finalize, not_ready
+from lifecycle.attempt.outcome import (
+    HOLDFAST_FAILED,
+    AttemptTotals,
+    Outcome,
+    after_failure,
+    finalize,
+    not_ready,
+    of_misfit,
+)
 from lifecycle.attempt.phases import ClaimedJob, FinishedJob, RunningJob, StagedJob
+from lifecycle.attempt.retention import Retention
 from lifecycle.attempt.salad_demo import DemoFiles
 from lifecycle.attempt.staging import StagingInterrupted, stage
 from lifecycle.attempt.supervisor import Supervisor
@@ -27,13 +39,23 @@ from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.checkpoint.tree import discard_tree
 from lifecycle.checkpoint.writer import CheckpointWriter
 from lifecycle.concurrency import RateLimiter
-from lifecycle.errors import ConfigError, LeaseLostError, PermanentError, RetryableError, UnknownOutcomeError
+from lifecycle.errors import (
+    ConfigError,
+    LeaseLostError,
+    MisfitError,
+    PermanentError,
+    RetryableError,
+    UnknownOutcomeError,
+)
+from lifecycle.evidence import NO_MISFITS, Misfit
 from lifecycle.ports.clock import Mailbox
 from lifecycle.ports.queue import Delivery
 from lifecycle.ports.runner import JobDirs, RunningWorkload
+from lifecycle.record.blame import Failure
 from lifecycle.record.claiming import claiming, lease_facts
 from lifecycle.record.message import JobMessage
 from lifecycle.record.record_store import StoredRecord
+from lifecycle.record.usability import can_fall_back
 from lifecycle.states import FINAL, Facts, Trigger
 from lifecycle.structured_log import StructuredLogger
 
@@ -78,7 +100,7 @@ class Attempt:
         claimed = self._claim()
         outcome = None
         try:
-            finished = self._carry_out(claimed)
+            finished = self._carry_out_safely(claimed)
             outcome = finished.outcome
             self._record_end(claimed, finished)
         except LeaseLostError as error:
@@ -94,7 +116,8 @@ class Attempt:
     def _claim(self) -> ClaimedJob:
         context, message, delivery = self._context, self._message, self._delivery
         machine = AttemptEffects(context, message, self._stored, Acknowledgement(context, message, delivery))
-        change = claiming(message, node=context.node, limits=context.limits, now=context.clock.now())
+        age_s = (self._stored.age_s or 0.0) if self._stored else 0.0
+        change = claiming(message, node=context.node, limits=context.limits, now=context.clock.now(), age_s=age_s)
         machine.fire(Trigger.TAKE, facts=lease_facts(self._stored), change=change)
         session, keys, node = machine.session, message.keys, context.node.name
         epoch, dirs = session.record.epoch, JobDirs(context.work_dir / keys.job)
@@ -119,11 +142,32 @@ class Attempt:
         )
         return machine.claimed
 
+    def _carry_out_safely(self, claimed: ClaimedJob) -> FinishedJob:
+        """Carry the job out; an unexpected exception is Holdfast's fault, costs the job a try, and goes no further."""
+        try:
+            return self._carry_out(claimed)
+        except LeaseLostError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what was not foreseen
+            defects.log_defect(claimed.keys.job, error)
+            failure = Failure(
+                machine=self._context.node.machine,
+                took_s=claimed.now() - claimed.claimed_at,
+                progressed=False,
+                by_itself=False,
+            )
+            text = f"a fault of Holdfast's, see the worker's log: {type(error).__name__}: {error}"
+            outcome = after_failure(
+                claimed.session.record, self._context.limits, failure, error=text, cause=HOLDFAST_FAILED
+            )
+            return _finished_early(claimed, outcome)
+
     def _carry_out(self, claimed: ClaimedJob) -> FinishedJob:
         record, limit = claimed.session.record, self._context.limits.max_lost_attempts
         if record.control.cancel:
             return _finished_early(claimed, Outcome(Trigger.CANCEL, "cancelled"))
-        if record.deaths >= limit:
+        tries_fallback = self._stored is not None and can_fall_back(self._stored.record)  # see `claiming`
+        if record.deaths >= limit and not tries_fallback:
             error = f"{record.deaths} nodes in a row vanished without a checkpoint"
             return _finished_early(claimed, Outcome(Trigger.FAIL, "deaths", error=error))
         try:
@@ -131,9 +175,15 @@ class Attempt:
             child = self._context.runner.start(staged.launch)
         except StagingInterrupted as interrupted:
             return _finished_early(claimed, interrupted.outcome)
+        except MisfitError as error:
+            return _finished_early(claimed, self._misfit(claimed, error))
         except (PermanentError, RetryableError, ConfigError, OSError) as error:
             return _finished_early(claimed, not_ready(error))
-        running = claimed.machine.running = self._run_workload(claimed, staged, child)
+        try:
+            running = claimed.machine.running = self._run_workload(claimed, staged, child)
+        except BaseException:
+            child.kill()  # it is not known to the machine yet
+            raise
         checkpoints = CheckpointScheduler(running)
         supervisor = Supervisor(running, checkpoints)
         outcome = supervisor.until_end()
@@ -145,23 +195,32 @@ class Attempt:
         )
         return FinishedJob(outcome, totals, supervisor.leave_by)
 
+    def _misfit(self, claimed: ClaimedJob, error: MisfitError) -> Outcome:
+        context = self._context
+        misfit = Misfit(context.node.machine, context.image or context.node.machine, error.lacks)
+        return of_misfit(claimed.session.record, context.limits, misfit)
+
     def _stage(self, claimed: ClaimedJob) -> StagedJob:
         record = claimed.session.record
         if claimed.demo:
             claimed.demo.began(record)
         staged = stage(claimed, record)
-        resumed, step = staged.launch.resumed, staged.restored.ref.step if staged.restored else None
-        claimed.event_log.write("resumed" if resumed else "input_loaded", step=step)
+        resumed, ref = staged.launch.resumed, staged.restored.ref if staged.restored else None
+        step, seq = (ref.step, ref.seq) if ref else (None, None)
+        claimed.event_log.write("resumed" if resumed else "input_loaded", step=step, seq=seq)
         claimed.machine.fire(
             Trigger.STAGE,
             facts=Facts(restored=resumed),
-            change=lambda latest: latest.with_attempt(resumed_step=step),
+            change=lambda latest: latest.with_attempt(resumed_step=step, resumed_from=seq),
         )
         return staged
 
     def _run_workload(self, claimed: ClaimedJob, staged: StagedJob, child: RunningWorkload) -> RunningJob:
         prepared_s = round(claimed.now() - claimed.claimed_at, 3)
-        claimed.machine.fire(Trigger.START, change=lambda latest: latest.with_attempt(prepared_s=prepared_s))
+        claimed.machine.fire(
+            Trigger.START,
+            change=lambda latest: evolve(latest, misfits=NO_MISFITS).with_attempt(prepared_s=prepared_s),
+        )
         claimed.event_log.write("running", workload=staged.launch.workload.name)
         context, clock = self._context, self._context.clock
         writer = CheckpointWriter(
@@ -181,6 +240,13 @@ class Attempt:
             events=self._events,
             event_log=claimed.event_log,
             after_commit=partial(_copy_to_demo, claimed),
+            retained=Retention(
+                context.store,
+                clock,
+                claimed.keys,
+                claimed.session,
+                keep_every=staged.launch.workload.keep_every,
+            ).kept,
         )
         return RunningJob(claimed, staged, child, uploader)
 

@@ -11,6 +11,7 @@ from lifecycle.attempt.events import Uploaded, UploadFailed
 from lifecycle.attempt.file_captures import Captured, FileCaptures, NotCaptured
 from lifecycle.attempt.outcome import PORTABLE_ERRNOS
 from lifecycle.attempt.phases import RunningJob
+from lifecycle.attempt.resumption import Resumption
 from lifecycle.attempt.saving_report import SavingReport, Topic
 from lifecycle.checkpoint.capture import (
     capture_announced,
@@ -25,9 +26,10 @@ from lifecycle.checkpoint.survey import scan
 from lifecycle.checkpoint.tree import LinkedDirectoryError
 from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.errors import HoldfastError, RewrittenFileError, TornSnapshotError, UnknownOutcomeError, reason_of
-from lifecycle.job_record import Backlog, CheckpointRef, JobRecord, iso
+from lifecycle.job_record import Backlog, CheckpointRef, iso
 from lifecycle.machine import Change
 from lifecycle.ports.runner import SETTLED, Announced, Report
+from lifecycle.record.usability import Commit, passes, with_commit
 from lifecycle.states import Facts, State, Trigger
 
 RETRY_S: Final = 2.0  # between two tries to commit
@@ -53,10 +55,11 @@ class CheckpointScheduler:
         self._claimed = running.claimed
         self._launch = running.staged.launch
         self._interval_s = self._launch.saving_interval.total_seconds()
-        committed = self._claimed.session.record.checkpoint
-        self._seq = committed.seq if committed else 0
-        restored = running.staged.restored
+        record, restored = self._claimed.session.record, running.staged.restored
+        self._seq = max(record.mark.seq, record.checkpoint.seq if record.checkpoint else 0)
         self._last_good = restored.ref if restored else None
+        self._resumption = Resumption.of(record, restored)
+        self._began = self._claimed.now()
         before = restored.base.manifest if restored else None
         self.quality = before.quality if before else None
         """Quality of the last checkpoint; None if there is none, or it is not known."""
@@ -71,7 +74,7 @@ class CheckpointScheduler:
         self._due_at = self._claimed.now() + self._interval_s
         self._newest: Snapshot | None = None
         self._taken_at: dict[int, float] = {}
-        self._uncommitted: tuple[Snapshot, UploadedCheckpoint] | None = None
+        self._uncommitted: tuple[Snapshot, Commit, bool] | None = None
         self._retry_at = 0.0
         self._asked = False
         self._skipped: tuple[str, ...] = ()
@@ -81,7 +84,9 @@ class CheckpointScheduler:
         self._is_late = False
         self._failing_since: float | None = None
         self.commits = 0
-        """Checkpoints committed by this attempt that went further than the one before."""
+        """Checkpoints committed by this attempt that went further than any before."""
+        self.restarted: str | None = None
+        """Why the attempt is taken not to have loaded its checkpoint; None if it is not."""
         self.left = 0
         """Snapshots that the workload left, except for those that were torn or held nothing new."""
         self.is_closing = False
@@ -158,7 +163,7 @@ class CheckpointScheduler:
         if snapshot is None:
             return False
         self.submit_last(evolve(snapshot, is_last=True))
-        return True
+        return self.restarted is None
 
     def _capture_left(self, report: Report) -> Snapshot | None:
         """Capture the files of a program that announces nothing and has exited."""
@@ -209,6 +214,10 @@ class CheckpointScheduler:
 
     def _submit(self, snapshot: Snapshot) -> None:
         self._schedule_next(self._interval_s)
+        self.restarted = self._resumption.restart_reason(snapshot)
+        if self.restarted:
+            snapshot.discard()
+            return
         self._newest = snapshot
         self.left += 1
         self._report_skipped(snapshot)
@@ -301,7 +310,8 @@ class CheckpointScheduler:
             self._note_backlog(None)
             self._abandon(event.snapshot)
         else:
-            self._uncommitted = (event.snapshot, event.saved)
+            commit = self._commit_of(event.saved)
+            self._uncommitted = (event.snapshot, commit, self._goes_further(commit))
 
     def _is_to_close(self, failed: UploadFailed) -> bool:
         """Return whether a snapshot whose upload failed is the last that this attempt can save."""
@@ -342,40 +352,38 @@ class CheckpointScheduler:
         """
         if self._uncommitted is None or self._claimed.now() < self._retry_at:
             return
-        snapshot, saved = self._uncommitted
-        further = self._goes_further(saved.ref)
+        snapshot, commit, further = self._uncommitted
         try:
-            change = self._pointing_at(saved.ref, further=further)
+            change = self._committing(commit, further=further)
             self._claimed.machine.fire(Trigger.COMMIT, facts=self._facts(snapshot), change=change)
         except UnknownOutcomeError as error:
             self._retry_at = self._claimed.now() + RETRY_S
             self._claimed.event_log.write("commit_unknown", seq=snapshot.seq, error=str(error))
             return
         self._uncommitted = None
-        self._count(saved, further=further)
+        self._count(commit.ref, further=further)
 
     def commit_with_outcome(self, saved: UploadedCheckpoint) -> Change:
         """Return the change that commits *saved* together with the attempt's last state."""
-        further = self._goes_further(saved.ref)
-        change = self._pointing_at(saved.ref, further=further)
-        self._count(saved, further=further)
+        commit = self._commit_of(saved)
+        further = self._goes_further(commit)
+        change = self._committing(commit, further=further)
+        self._count(commit.ref, further=further)
         return change
 
-    def _pointing_at(self, ref: CheckpointRef, *, further: bool) -> Change:
-        now = iso(self._claimed.context.clock.now())
-        committed, fallback, commits = evolve(ref, at=now), self._last_good, self.commits + further
+    def _commit_of(self, saved: UploadedCheckpoint) -> Commit:
+        at, after_s = iso(self._claimed.context.clock.now()), self._taken_at[saved.ref.seq] - self._began
+        return self._resumption.commit(saved, fallback=self._last_good, at=at, after_s=after_s)
+
+    def _committing(self, commit: Commit, *, further: bool) -> Change:
+        commits, ref = self.commits + further, commit.ref
         newer = self._newest if self._newest and self._newest.seq > ref.seq else None
-        self._note_backlog(Backlog(newer.bytes, now) if newer else None)
+        self._note_backlog(Backlog(newer.bytes, ref.at or "") if newer else None)
+        return lambda record: with_commit(record, commit).with_attempt(commits=commits)
 
-        def point(record: JobRecord) -> JobRecord:
-            pointed = evolve(record, checkpoint=committed, fallback=fallback).with_attempt(commits=commits)
-            return evolve(pointed, failures=0, deaths=0) if further else pointed
-
-        return point
-
-    def _count(self, saved: UploadedCheckpoint, *, further: bool) -> None:
-        self.quality = saved.manifest.quality
-        ref = self._last_good = evolve(saved.ref, at=iso(self._claimed.context.clock.now()))
+    def _count(self, ref: CheckpointRef, *, further: bool) -> None:
+        self._last_good = ref
+        self.quality = Quality(ref.quality) if ref.quality else None
         self._failing_since = None
         self._saving.note_saved()
         self.commits += further
@@ -384,9 +392,8 @@ class CheckpointScheduler:
         facts = {"seq": ref.seq, "step": ref.step, "bytes": ref.bytes, "sent": ref.sent, "took_s": took_s}
         self._claimed.event_log.write("checkpoint", **facts)
 
-    def _goes_further(self, ref: CheckpointRef) -> bool:
-        before = self._last_good
-        return before is None or before.step is None or ref.step is None or ref.step > before.step
+    def _goes_further(self, commit: Commit) -> bool:
+        return passes(self._claimed.session.record.mark, commit.ref)
 
     def _abandon(self, snapshot: Snapshot) -> None:
         self._claimed.machine.fire(Trigger.ABANDON, facts=self._facts(snapshot), snapshot=snapshot)

@@ -40,6 +40,7 @@ class WorkerContext:
         open_bucket: Opens the bucket that a message of the SaladCloud demo names, and checks that it can be used; None:
             the worker has a bucket of its own, and serves no other.
         work_dir: A directory of this process alone.
+        image: Name of this node's image, or a digest of what it offers: nodes with the same one lack the same things.
         alive: Called at least once a heartbeat, for a health check.
         sizes: Sizes of chunks and packs.
         observer: Hears what happens.
@@ -60,6 +61,7 @@ class WorkerContext:
     bucket: str
     work_dir: Path
     alive: Callable[[], None]
+    image: str = ""
     chunk_sizes: ChunkSizes = DEFAULT_CHUNK_SIZES
     observer: Observer = NO_OBSERVERS
     signer: Signer = UNSIGNED

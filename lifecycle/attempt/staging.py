@@ -1,15 +1,18 @@
 """Staging: load a job's input, restore its last good checkpoint, and say what to start."""
 
+from attrs import evolve
+
+from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.events import CancelAsked, DrainAsked, LeaseLost
 from lifecycle.attempt.input_files import InputFiles
 from lifecycle.attempt.outcome import Outcome
 from lifecycle.attempt.phases import ClaimedJob, StagedJob
 from lifecycle.checkpoint.restore import RestoredCheckpoint, restore
 from lifecycle.checkpoint.tree import remove_tree
-from lifecycle.errors import LeaseLostError, PermanentError
+from lifecycle.errors import LeaseLostError, MisfitError, PermanentError
 from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.limits import saving_interval
-from lifecycle.ports.runner import Launch, Workload
+from lifecycle.ports.runner import JobDirs, Launch
 from lifecycle.states import Trigger
 from lifecycle.structured_log import StructuredLogger
 
@@ -34,29 +37,46 @@ def stage(claimed: ClaimedJob, record: JobRecord) -> StagedJob:
     Raises:
         StagingInterrupted: The worker is draining, or the job was cancelled.
         LeaseLostError: Another epoch owns the job.
-        PermanentError: The job cannot run, here or anywhere: unknown workload, no input, no sound checkpoint.
+        MisfitError: This node cannot run the job: it lacks the workload, or the program.
+        PermanentError: The job cannot run, here or anywhere: a missing parameter, no input, no sound checkpoint.
         RetryableError: Something could not be read; nothing is known of it.
         OSError: The node's disk refused a write.
     """
     staging = _Staging(claimed)
-    workload = staging.find_workload(record)
-    interval = saving_interval(record.params, workload.saving_interval or claimed.context.limits.state_saving_interval)
+    launch = fitting_launch(claimed.context, record, claimed.dirs)
+    workload = launch.workload
     staging.make_directories()
     loaded = staging.load_input()
     if workload.needs_input and not loaded:
         raise PermanentError(f"no input: neither {claimed.keys.input} nor {claimed.keys.input_file} exists")
     restored = staging.restore_checkpoint(record)
     resumed = restored is not None or staging.adopt_demo_state(record)
+    return StagedJob(evolve(launch, resumed=resumed), restored)
+
+
+def fitting_launch(context: WorkerContext, record: JobRecord, dirs: JobDirs) -> Launch:
+    """Return what to start for the job of *record*, after checking that this node can. Reads and writes nothing.
+
+    Raises:
+        MisfitError: This node cannot: it lacks the workload, or the program.
+        PermanentError: No node can.
+    """
+    workload = context.workloads.get(record.workload)
+    if workload is None:
+        raise MisfitError(f"workload {record.workload!r:.200}")
     launch = Launch(
         workload=workload,
         job=record.job,
         epoch=record.epoch,
         params=record.params,
-        resumed=resumed,
-        saving_interval=interval,
-        dirs=claimed.dirs,
+        resumed=False,
+        saving_interval=saving_interval(
+            record.params, workload.saving_interval or context.limits.state_saving_interval
+        ),
+        dirs=dirs,
     )
-    return StagedJob(launch, restored)
+    context.runner.expect_startable(launch)
+    return launch
 
 
 class _Staging:
@@ -67,14 +87,6 @@ class _Staging:
         self._context = claimed.context
         self._keys = claimed.keys
         self._dirs = claimed.dirs
-
-    def find_workload(self, record: JobRecord) -> Workload:
-        offered = self._context.workloads
-        if record.workload not in offered:
-            raise PermanentError(
-                f"unknown workload {record.workload!r}: this image offers {', '.join(sorted(offered))}"
-            )
-        return offered[record.workload]
 
     def make_directories(self) -> None:
         """Make the job's directories: all empty, except for what a restore may reuse."""

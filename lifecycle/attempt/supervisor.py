@@ -18,8 +18,10 @@ from lifecycle.checkpoint.writer import UploadedCheckpoint
 from lifecycle.errors import LeaseLostError, TornSnapshotError, reason_of
 from lifecycle.job_record import Progress, Result
 from lifecycle.limits import DELIVERY_LIMIT
-from lifecycle.machine import Change
+from lifecycle.machine import Change, unchanged
 from lifecycle.ports.runner import KILL_WAIT_S, Exit, ExitMeaning, Report
+from lifecycle.record.blame import Failure
+from lifecycle.record.usability import with_result
 from lifecycle.states import Trigger
 
 TICK_S: Final = 0.1
@@ -51,6 +53,8 @@ class Supervisor:
         self._ended: float | None = None
         restored = running.staged.restored
         self._first_step = (restored.ref.step or 0) if restored else 0
+        self._resumed_from = restored.ref.seq if restored else None
+        self._skipped_damaged = restored is not None and restored.ref != self._claimed.session.record.checkpoint
         self._report = Report()
         self._asked: Outcome | None = None
         self._leave_by: float | None = None
@@ -83,8 +87,9 @@ class Supervisor:
         except OSError as error:
             if error.errno not in PORTABLE_ERRNOS:
                 return of_disk(error)
-            progressed = self._checkpoints.commits > 0
-            outcome = self._after_failure(f"its files cannot be saved: {reason_of(error)}", progressed=progressed)
+            outcome = self._after_failure(f"its files cannot be saved: {reason_of(error)}")
+        if self._checkpoints.commits > 0 or outcome.trigger is Trigger.COMPLETE:
+            outcome = evolve(outcome, against_node=False)
         return self._unfit_if_stuck(outcome)
 
     def _until_outcome(self) -> Outcome:
@@ -99,6 +104,8 @@ class Supervisor:
             if self._checkpoints.failing_s > self._limits.patience.total_seconds():
                 return self._stop_and_save(self._uploads_hopeless())
             self._checkpoints.take_if_due(self._report)
+            if self._checkpoints.restarted:
+                return self._fail_restarted()
 
     def _handle_event(self) -> None:
         match self._claimed.events.get(TICK_S):
@@ -139,8 +146,26 @@ class Supervisor:
             lambda record: evolve(record, progress=progress).with_attempt(useful_s=useful_s, steps=steps),
         )
 
-    def _after_failure(self, error: str, *, progressed: bool) -> Outcome:
-        return after_failure(self._claimed.session.record, self._limits, error=error, progressed=progressed)
+    def _after_failure(
+        self, error: str, *, saved: Change = unchanged, progressed: bool | None = None, by_itself: bool = True
+    ) -> Outcome:
+        """Return the outcome of a failure.
+
+        Args:
+            error: What went wrong.
+            saved: The change that commits the attempt's last checkpoint.
+            progressed: Whether the attempt got further; None if its commits tell.
+            by_itself: Whether the program failed by itself.
+        """
+        failure = Failure(
+            machine=self._claimed.context.node.machine,
+            took_s=self._claimed.now() - self._claimed.claimed_at,
+            progressed=self._checkpoints.commits > 0 if progressed is None else progressed,
+            by_itself=by_itself,
+            resumed_from=self._resumed_from,
+            skipped_damaged=self._skipped_damaged,
+        )
+        return after_failure(saved(self._claimed.session.record), self._limits, failure, error=error)
 
     # ---- limits ----
 
@@ -161,14 +186,23 @@ class Supervisor:
             return self._fail(f"no step in {workload.silence}: it was taken to hang, and killed")
         return None
 
+    def _fail_restarted(self) -> Outcome:
+        """End an attempt that did not load the checkpoint: what it saves must not take the place of that."""
+        self._child.kill()
+        self._poll()
+        self._claimed.event_log.write("killed", why=self._checkpoints.restarted)
+        return self._after_failure(str(self._checkpoints.restarted))
+
     def _pause(self) -> Outcome:
         """End an attempt whose time is up. If nothing is left of that time, it failed: the next would do no better."""
         ran = timedelta(seconds=round(self.useful_s))
         outcome = self._stop_and_save(Outcome(Trigger.PAUSE, "timeout"))
+        if self._checkpoints.restarted:
+            return self._after_failure(self._checkpoints.restarted)
         if self._checkpoints.left or ran < LOST_SHARE * min(self._limits.max_running_time, DELIVERY_LIMIT):
             return outcome
         error = f"it ran for {ran} and left no checkpoint, so that is lost: let it save sooner, or longer on SIGTERM"
-        failed = self._after_failure(error, progressed=False)
+        failed = self._after_failure(error, progressed=False, by_itself=False)
         return failed if failed.trigger is Trigger.FAIL else evolve(outcome, error=error, change=failed.change)
 
     # ---- ends ----
@@ -192,7 +226,7 @@ class Supervisor:
     def _fail(self, error: str) -> Outcome:
         """Return the outcome of a workload that failed; what it announced, and what is being uploaded, is kept."""
         saved = self._save_and(Outcome(Trigger.RELEASE, "workload_failed"), crashed=True)
-        failed = self._after_failure(error, progressed=self._checkpoints.commits > 0)
+        failed = self._after_failure(error, saved=saved.change)
         return evolve(failed, change=_both(saved.change, failed.change), commits_last=saved.commits_last)
 
     def _stop_and_save(self, outcome: Outcome) -> Outcome:
@@ -236,7 +270,7 @@ class Supervisor:
         return Outcome(
             Trigger.COMPLETE,
             "completed",
-            change=lambda record: evolve(record, result=result, fallback=None, failures=0, deaths=0),
+            change=lambda record: with_result(record, result),
             commits_last=True,
         )
 

@@ -2,10 +2,10 @@
 
 It uploads one snapshot at a time, announces it to the attempt, and waits until it is committed before it begins the
 next: every upload builds on what is really committed. A newer snapshot replaces one that still waits. After a commit it
-removes what the last two manifests no longer name.
+removes what neither the last two manifests nor the older ones that are kept name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from attrs import frozen
@@ -14,9 +14,11 @@ from lifecycle.attempt.event_log import EventLog
 from lifecycle.attempt.events import Event, ThreadDied, Uploaded, UploadFailed
 from lifecycle.checkpoint.chunks import BaseCheckpoint
 from lifecycle.checkpoint.gc import referenced_keys, remove, sweep
+from lifecycle.checkpoint.restore import fetch_manifest
 from lifecycle.checkpoint.snapshot import Snapshot
 from lifecycle.checkpoint.writer import CheckpointWriter, UploadedCheckpoint
-from lifecycle.errors import HoldfastError, LeaseLostError, TornSnapshotError
+from lifecycle.errors import CorruptCheckpointError, HoldfastError, LeaseLostError, TornSnapshotError
+from lifecycle.job_record import CheckpointRef
 from lifecycle.ports.clock import Clock, Mailbox, Thread
 
 WAIT_S: Final = 3600.0  # nothing depends on it: the thread only ever waits for its inbox
@@ -43,6 +45,7 @@ class Uploader:
         events: Where results are announced.
         event_log: The attempt event log.
         after_commit: Called with each committed snapshot; must not fail.
+        retained: Returns the older checkpoints that are not to be removed; if it raises, nothing is.
     """
 
     def __init__(
@@ -55,12 +58,15 @@ class Uploader:
         events: Mailbox[Event],
         event_log: EventLog,
         after_commit: Callable[[Snapshot], None],
+        retained: Callable[[], Iterable[CheckpointRef]] = tuple,
     ) -> None:
         self._writer = writer
         self._kept = kept
         self._events = events
         self._event_log = event_log
         self._after_commit = after_commit
+        self._retained = retained
+        self._objects = {base.key: referenced_keys([base]) for base in kept}
         self._check = check
         self._inbox: Mailbox[Snapshot | _Committed | _EndUploads] = clock.mailbox()
         self._next: Snapshot | None = None
@@ -138,21 +144,40 @@ class Uploader:
         if self._committed_files:
             self._committed_files.discard()
         self._committed_files = snapshot
-        dropped, self._kept = self._kept[1:], (saved.base, *self._kept[:1])
+        self._kept = (saved.base, *self._kept[:1])
+        self._objects[saved.base.key] = referenced_keys([saved.base])
         self._after_commit(snapshot)
-        self._collect(dropped)
+        self._collect()
 
-    def _collect(self, dropped: tuple[BaseCheckpoint, ...]) -> None:
-        """Remove what the last two manifests do not name: once by listing, afterwards by what was dropped."""
+    def _collect(self) -> None:
+        """Remove what no kept manifest names: once by listing, afterwards by what is no longer kept."""
         store, keys, epoch = self._writer.store, self._writer.keys, self._writer.epoch
-        keep = referenced_keys(self._kept)
         self._writer.forget_failed_uploads()
         try:
+            kept = [base.key for base in self._kept]
+            for ref in self._retained():
+                kept.append(ref.manifest)
+                if ref.manifest not in self._objects:
+                    self._objects[ref.manifest] = self._read_objects(ref)
+            keep = set().union(*(self._objects[manifest] for manifest in kept))
             if self._swept:
-                remove(store, referenced_keys(dropped) - keep, epoch=epoch)
+                remove(store, set().union(*self._objects.values()) - keep, epoch=epoch)
             else:
                 sweep(store, keys, epoch=epoch, keep=keep)
                 self._swept = True
+            self._objects = {manifest: self._objects[manifest] for manifest in kept}
         except HoldfastError as error:
             self._swept = False
             self._event_log.write("collection_failed", error=str(error))
+
+    def _read_objects(self, ref: CheckpointRef) -> set[str]:
+        """Return the keys of an older checkpoint.
+
+        Raises:
+            RetryableError: Its manifest cannot be read, or only by a newer worker.
+        """
+        try:
+            return {ref.manifest, *fetch_manifest(self._writer.store, ref).packs}
+        except CorruptCheckpointError as error:  # what it named is unknown, and of no use any more
+            self._event_log.write("checkpoint_damaged", seq=ref.seq, why=str(error))
+            return {ref.manifest}

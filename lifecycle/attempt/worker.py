@@ -7,6 +7,7 @@ from typing import Final
 
 from attrs import evolve
 
+from lifecycle.attempt import defects
 from lifecycle.attempt.acknowledgement import Acknowledgement
 from lifecycle.attempt.attempt import Attempt
 from lifecycle.attempt.bucket_workers import BucketWorkers
@@ -16,7 +17,9 @@ from lifecycle.attempt.foreign_messages import ForeignMessages
 from lifecycle.attempt.heartbeat import Heartbeat
 from lifecycle.attempt.kept_deliveries import KeptDeliveries
 from lifecycle.attempt.observers import NO_OBSERVERS
-from lifecycle.attempt.outcome import Outcome
+from lifecycle.attempt.outcome import LONGEST_DELAY, MISFIT, MOST_DOUBLINGS, Outcome
+from lifecycle.attempt.refusals import Refusals
+from lifecycle.attempt.self_assessment import SelfAssessment
 from lifecycle.checkpoint.tree import discard_tree
 from lifecycle.errors import (
     ConfigError,
@@ -41,6 +44,7 @@ from lifecycle.structured_log import StructuredLogger
 LONGEST_POLL: Final = timedelta(seconds=10)  # an idle worker that is told to stop exits within it
 TROUBLE_S: Final = 5.0  # pause after the queue or the store did not answer, despite all retries
 DENIED_S: Final = 120.0  # R2 may take up to a minute to accept a changed key
+BACK_OFF_TICK_S: Final = 5.0  # a worker that backs off and is told to stop exits within it
 UNREADABLE: Final = timedelta(seconds=15)
 UNINTELLIGIBLE: Final = timedelta(minutes=2)  # a newer Holdfast wrote the record: leave it to a newer worker
 
@@ -68,6 +72,8 @@ class Worker:
         self._kept = KeptDeliveries(context.queue, context.clock)
         served = f"bucket {context.bucket!r} and prefix {context.layout.prefix!r}"
         self._foreign = ForeignMessages(context.queue, served)
+        self._assessment = SelfAssessment(context.clock, context.limits)
+        self._refusals = Refusals(context, self._assessment)
 
     def drain(self) -> None:
         """Take no more jobs; save, release and end the one that runs. Safe from a signal handler, and to repeat."""
@@ -89,6 +95,9 @@ class Worker:
         self._idle_since = self._context.clock.monotonic()
         while not (self._draining or self._unfit or self._has_made_enough()):
             self._context.alive()
+            if back_off_s := self._assessment.back_off_s:
+                self._context.clock.sleep(min(back_off_s, BACK_OFF_TICK_S))
+                continue
             if (kept := self._kept.next_due()) is not None:
                 self._dispatch(kept, is_kept=True)
             elif (delivery := self._receive()) is not None:
@@ -131,7 +140,7 @@ class Worker:
     def _dispatch(self, delivery: Delivery, *, is_kept: bool = False) -> None:
         """Handle a message, or let the worker of the bucket that it names do so."""
         if self._context.open_bucket is None:
-            self._handle(delivery, is_kept=is_kept)
+            self._handle_safely(delivery, is_kept=is_kept)
         else:
             self._hand_on(delivery, is_kept=is_kept)
 
@@ -149,6 +158,8 @@ class Worker:
         records = RecordStore(store, context.clock, context.rng)
         worker = Worker(evolve(context, store=store, record_store=records, bucket=bucket, open_bucket=None))
         worker._kept = self._kept
+        worker._assessment = self._assessment  # of one node
+        worker._refusals = Refusals(worker._context, self._assessment)
         return worker
 
     def _hand_on(self, delivery: Delivery, *, is_kept: bool) -> None:
@@ -172,9 +183,23 @@ class Worker:
             return
         # Workers of one class, and of one node:
         worker._idle_since = self._idle_since  # noqa: SLF001
-        worker._handle(delivery, is_kept=is_kept)  # noqa: SLF001
+        worker._handle_safely(delivery, is_kept=is_kept)  # noqa: SLF001
         self._idle_since, self._unfit = worker._idle_since, worker._unfit  # noqa: SLF001
         self._attempts = sum(other._attempts for other in self._others)  # noqa: SLF001
+
+    def _handle_safely(self, delivery: Delivery, *, is_kept: bool = False) -> None:
+        """Handle one message; an unexpected exception is Holdfast's fault, and the worker goes on without that job."""
+        try:
+            self._handle(delivery, is_kept=is_kept)
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what was not foreseen
+            defects.log_defect(delivery.message_id, error)
+            delay = min(UNREADABLE * 2 ** min(delivery.receives, MOST_DOUBLINGS), LONGEST_DELAY)
+            try:
+                self._context.queue.release(delivery, delay=delay)
+            except HoldfastError as refused:
+                log.warning("message.not_released", job=delivery.message_id, error=refused)
 
     def _handle(self, delivery: Delivery, *, is_kept: bool = False) -> None:
         """Do with one message what its job's record says.
@@ -222,8 +247,14 @@ class Worker:
         acknowledgement: Acknowledgement,
     ) -> None:
         match decision.action:
+            case ClaimAction.TAKE if stored and (delay := self._refusals.delay_of(stored, delivery)):
+                acknowledgement.give_back(stored.record, delay, receive_limit=self._refusals.limit_of(delivery))
             case ClaimAction.TAKE:
                 self._attempt_job(message, delivery, stored, acknowledgement)
+            case ClaimAction.RELEASE if stored:
+                acknowledgement.give_back(
+                    stored.record, decision.delay, receive_limit=self._refusals.limit_of(delivery)
+                )
             case ClaimAction.RELEASE:
                 acknowledgement.release(decision.delay)
             case ClaimAction.DISCARD:
@@ -276,6 +307,7 @@ class Worker:
     ) -> None:
         """Make an attempt at the job."""
         job = message.keys.job
+        idle_since: float | None = None
         self._remove_other_jobs(job)
         attempt = self._attempt = Attempt(self._context, message, delivery, stored)
         if self._draining:  # a signal came between the check and the line above
@@ -293,19 +325,26 @@ class Worker:
             self._pause("lease.refused", error)
         else:
             self._denied.pop("lease.refused", None)
-            self._attempts += 1
+            if outcome and outcome.cause == MISFIT:
+                idle_since = self._idle_since
+            else:
+                self._attempts += 1
             self._on_attempt_ended(job, outcome)
         finally:
             self._attempt = None
-            self._idle_since = self._context.clock.monotonic()
+            self._idle_since = self._context.clock.monotonic() if idle_since is None else idle_since
 
     def _on_attempt_ended(self, job: str, outcome: Outcome | None) -> None:
         if outcome is None:
             return
         log.info("attempt.ended", job=job, outcome=outcome.cause, error=outcome.error)
-        if outcome.wants_new_node:
+        self._assessment.leave_to_others(job, outcome.elsewhere_for)
+        unfit = self._assessment.learn(job, against_node=outcome.against_node)
+        if back_off_s := self._assessment.back_off_s:
+            log.warning("node.backs_off", seconds=round(back_off_s), failed_jobs=self._limits.max_failed_jobs)
+        if outcome.wants_new_node or unfit:
             self._unfit = True
-            self._context.node.reallocate(outcome.error or outcome.cause)
+            self._context.node.reallocate(unfit or outcome.error or outcome.cause)
 
     def _remove_other_jobs(self, job: str) -> None:
         """Keep the files of at most one unfinished job, in case it comes back."""

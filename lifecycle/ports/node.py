@@ -11,6 +11,10 @@ class Node(Protocol):
         """Name of this worker process: constant while it lives, and used by no other process, past or present."""
 
     @property
+    def machine(self) -> str:
+        """Name of the machine: the same for all worker processes on it, past and present."""
+
+    @property
     def kind(self) -> str:
         """Kind of machine, in its operator's words, such as a GPU model; empty if not configured."""
 

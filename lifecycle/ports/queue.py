@@ -134,6 +134,9 @@ class JobQueue(Protocol):
             False if no dead-letter queue is configured; nothing was copied.
         """
 
+    def receive_limit(self) -> int | None:
+        """Return the number of receives after which the queue moves a message away; None if there is no such limit."""
+
     def depth(self) -> Depth:
         """Count the messages, approximately. Zeros do not prove that all work is done."""
 

@@ -87,6 +87,7 @@ class Workload:
         freeze_limit: How long it may be stopped.
         check: Command that exits with 0 if the snapshot in directory `{snapshot}` is usable; None accepts any.
         saving_interval: Time between checkpoints; None uses the worker's STATE_SAVING_INTERVAL. A job may override it.
+        keep_every: Keep one checkpoint in so many for good, as a milestone; 0 for none.
         exit_codes: Meaning of each exit code.
         wall_time: Limit on the running time over all attempts; None for no limit.
         silence: Time without progress after which it counts as hanging; None for no limit.
@@ -112,6 +113,7 @@ class Workload:
     freeze_limit: timedelta = timedelta(seconds=5)
     check: tuple[str, ...] | None = None
     saving_interval: timedelta | None = None
+    keep_every: int = 0
     exit_codes: Mapping[int, ExitMeaning] = field(factory=lambda: dict(EXIT_CODES))
     wall_time: timedelta | None = None
     silence: timedelta | None = None
@@ -334,12 +336,20 @@ class RunningWorkload(Protocol):
 class WorkloadRunner(Protocol):
     """Starts workloads."""
 
+    def expect_startable(self, launch: Launch) -> None:
+        """Check that `start` would find what it needs. Starts nothing, needs none of the job's directories.
+
+        Raises:
+            MisfitError: The program does not exist on this image.
+            PermanentError: No image can start it: the command contains a placeholder for which the job has no
+                parameter, or a parameter that no process can be given.
+        """
+
     def start(self, launch: Launch) -> RunningWorkload:
         """Start a workload, and return as soon as it runs. Each call starts another.
 
         Raises:
-            PermanentError: It cannot be started on this image: the program does not exist, or the command contains a
-                placeholder for which the job has no parameter.
+            MisfitError, PermanentError: See `expect_startable`.
             OSError: This node cannot start it.
         """
 

@@ -12,8 +12,10 @@ from lifecycle.job_record import KEPT_ATTEMPTS, LEASE_SLACK_S, SCHEMA, AttemptSu
 from lifecycle.limits import Limits
 from lifecycle.machine import Change
 from lifecycle.ports.node import Node
+from lifecycle.record.blame import with_age, with_attempt_on
 from lifecycle.record.message import JobMessage
 from lifecycle.record.record_store import StoredRecord
+from lifecycle.record.usability import can_fall_back, fallen_back, with_mark_of_older_version
 from lifecycle.states import OWNED, Facts, Trigger, edge_for
 
 JITTER: Final = timedelta(seconds=2)  # workers that wait for one lease do not all return at once
@@ -89,19 +91,31 @@ def lease_facts(stored: StoredRecord | None) -> Facts:
     return Facts(other_lease_fresh=stored is not None and stored.record.is_owned(stored.age_s))
 
 
-def claiming(message: JobMessage, *, node: Node, limits: Limits, now: datetime) -> Change:
+def claiming(message: JobMessage, *, node: Node, limits: Limits, now: datetime, age_s: float = 0.0) -> Change:
     """Return the change with which *node* claims the job: a new epoch, owner and attempt.
 
     The record's schema rises, because the attempt's checkpoints may have what older workers do not know.
 
     An attempt that vanished is written off in the same change: its end is noted, and it counts as a lost attempt unless
-    it committed a checkpoint.
+    it got further.
+
+    Args:
+        message: The message that announced the job.
+        node: The node that claims it.
+        limits: Holds the length of the lease.
+        now: Time of the claim, by the node's clock.
+        age_s: Seconds since the record was last written, by the store's clock.
     """
     stamp = iso(now)
 
     def claim(record: JobRecord) -> JobRecord:
         base = _without_lost_owner(record) if record.state in OWNED else record
-        attempt = AttemptSummary(epoch=base.epoch + 1, node=node.name, kind=node.kind, started=stamp)
+        base = with_mark_of_older_version(with_attempt_on(with_age(base, age_s), node.machine))
+        if base.deaths >= limits.max_lost_attempts and can_fall_back(base):
+            base = fallen_back(base)  # nothing fails a job before its fallback was tried
+        attempt = AttemptSummary(
+            epoch=base.epoch + 1, node=node.name, kind=node.kind, machine=node.machine, started=stamp
+        )
         return evolve(
             base,
             schema=SCHEMA,

@@ -7,10 +7,12 @@ from datetime import datetime
 
 from attrs import evolve
 
+from lifecycle.evidence import NO_FAILURES, NO_MISFITS, HighWaterMark
 from lifecycle.job_record import Control, JobRecord, iso
 from lifecycle.machine import moved
 from lifecycle.record.claiming import lease_facts
 from lifecycle.record.record_store import StoredRecord
+from lifecycle.record.usability import with_mark_of_older_version
 from lifecycle.states import Trigger
 
 
@@ -50,16 +52,25 @@ def reopened(record: JobRecord, *, from_start: bool) -> JobRecord:
     """
 
     def reopen(record: JobRecord) -> JobRecord:
+        record = with_mark_of_older_version(record)
         return evolve(
             record,
             epoch=record.epoch + 1,
             failures=0,
+            failed_on=NO_FAILURES,
+            misfits=NO_MISFITS,
             deaths=0,
             error=None,
             control=Control(),
             timestamps=evolve(record.timestamps, finished=None),
             checkpoint=None if from_start else record.checkpoint,
             fallback=None if from_start else record.fallback,
+            mark=HighWaterMark(seq=record.mark.seq)
+            if from_start
+            else evolve(record.mark, failed_resumes=0, fell_back=False),
+            suspects=() if from_start else record.suspects,
+            announced=None if from_start else record.announced,
+            proven=None if from_start else record.proven,
             ran_s=0.0 if from_start else record.ran_s,
         )
 

@@ -103,20 +103,19 @@ def test_the_same_message_many_times(files: ProcessCluster, copies: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "workload", "reason"),
+    ("text", "reason"),
     [
-        ("5\n3\n", "series-sum", "input.txt: start 5 is greater than end 3"),
-        ("one\ntwo\n", "series-sum", "input.txt: 'one' is not a whole number"),
-        ("1\n", "series-sum", "input.txt: has 1 lines, not 2 numbers, one a line"),
-        (None, "series-sum", "no input: neither"),
-        ("1\n3\n", "unheard-of", "unknown workload 'unheard-of': this image offers series-sum"),
+        ("5\n3\n", "input.txt: start 5 is greater than end 3"),
+        ("one\ntwo\n", "input.txt: 'one' is not a whole number"),
+        ("1\n", "input.txt: has 1 lines, not 2 numbers, one a line"),
+        (None, "no input: neither"),
     ],
 )
-def test_a_job_that_cannot_succeed(files: ProcessCluster, text: str | None, workload: str, reason: str) -> None:
+def test_a_job_that_cannot_succeed(files: ProcessCluster, text: str | None, reason: str) -> None:
     """A job with invalid input fails at once, with the reason in one line."""
     if text is not None:
         files.env.store.put(f"{files.env.layout.job('a').input}input.txt", text.encode())
-    assert files.holdfast("submit", "a", "--workload", workload).returncode == 0
+    assert files.holdfast("submit", "a").returncode == 0
     assert files.worker("--idle-exit", "1s").wait(60) == 0
     record = files.record("a")
     assert record.state is State.FAILED

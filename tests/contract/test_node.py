@@ -103,6 +103,13 @@ def test_no_two_processes_have_the_same_name(adapter: Adapter) -> None:
     assert len({adapter.node.name, *names}) == 21
 
 
+def test_processes_on_one_machine_have_its_name_in_common(adapter: Adapter) -> None:
+    """The machine's name is the same in each process on it, unless each is a machine of its own."""
+    machines = {adapter.start("").machine for _ in range(3)}
+    assert all(machines)
+    assert len(machines) == (3 if isinstance(adapter.node, MemoryNode) else 1)
+
+
 def test_the_kind_is_the_operators_word_for_the_machine(adapter: Adapter) -> None:
     """The kind is the operator's name for this type of machine, or empty."""
     assert adapter.node.kind == adapter.start(KIND).kind == KIND

@@ -92,6 +92,11 @@ def test_many_messages_are_sent_and_received(queue: JobQueue) -> None:
     assert queue.depth().in_flight == 25
 
 
+def test_a_queue_without_dead_letters_has_no_receive_limit(queue: JobQueue) -> None:
+    """A queue that moves no message away has no limit on receives."""
+    assert queue.receive_limit() is None
+
+
 def test_purging_leaves_nothing(queue: JobQueue) -> None:
     """After a purge no message is visible or in flight."""
     queue.send([message(1), message(2)])

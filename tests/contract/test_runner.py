@@ -21,7 +21,7 @@ from adapters.memory.clock import ManualClock
 from adapters.memory.runner import FakeRunner
 from adapters.process.runner import ProcessRunner
 from adapters.process.workloads_file import BUILT_IN
-from lifecycle.errors import PermanentError
+from lifecycle.errors import MisfitError, PermanentError
 from lifecycle.ports.clock import Clock
 from lifecycle.ports.runner import (
     Announced,
@@ -201,9 +201,20 @@ def test_workloads_do_not_mix(adapter: Adapter) -> None:
     ids=["no parameter", "no program", "open brace", "closing brace"],
 )
 def test_a_workload_that_cannot_be_started_is_a_permanent_error(adapter: Adapter, command: tuple[str, ...]) -> None:
-    """An image without the program, or a command that cannot be filled in, raises at `start`."""
-    with pytest.raises(PermanentError):
-        adapter.start(adapter.launch(Workload("w", command)))
+    """An image without the program, or a command that cannot be filled in, raises at `start`, and when asked before."""
+    launch = adapter.launch(Workload("w", command))
+    for tried in (adapter.start, adapter.runner.expect_startable):
+        with pytest.raises(PermanentError) as raised:
+            tried(launch)
+        assert isinstance(raised.value, MisfitError) == (command[0] == "no-such-program")
+
+
+def test_what_can_be_started_needs_no_directories_to_be_checked(adapter: Adapter) -> None:
+    """Asking beforehand starts nothing, and does not need the job's directories."""
+    launch = adapter.launch()
+    elsewhere = evolve(launch, dirs=JobDirs(launch.dirs.root / "elsewhere"))
+    adapter.runner.expect_startable(elsewhere)
+    assert not elsewhere.dirs.root.exists()
 
 
 # ---- progress ----

@@ -100,6 +100,7 @@ def test_a_dead_letter_carries_its_reason(
     assert copy["Body"] == "nonsense"
     assert copy["MessageAttributes"]["reason"]["StringValue"] == "not JSON"
     assert queue.depth().in_flight == 1
+    assert queue.receive_limit() == 100
 
 
 def test_no_dead_letter_queue(wire_queue: MakeQueue, scripted: MakeQueue, stub: Stub) -> None:

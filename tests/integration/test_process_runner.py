@@ -42,7 +42,7 @@ def test_placeholders_are_filled_from_the_parameters_without_a_shell(start: Star
     ("command", "reason"),
     [
         (("sh", "{missing}"), "needs the parameter 'missing'"),
-        (("no-such-program",), "no program 'no-such-program'"),
+        (("no-such-program",), "lacks program 'no-such-program'"),
         (("{",), "filled in"),
     ],
 )
@@ -305,7 +305,7 @@ def test_a_workloads_own_check(dirs: JobDirs, tmp_path: Path) -> None:
     (snapshot / "checkpoint/state").write_text("whole")
     assert verdict(check) is None
     assert verdict(None) is None
-    assert "no program 'no-such-check'" in (verdict(("no-such-check",)) or "")
+    assert "lacks program 'no-such-check'" in (verdict(("no-such-check",)) or "")
 
 
 WAITS = "; exec sleep 30"

@@ -1,5 +1,6 @@
 """The invariants, checked after every change of the bucket or the queue."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -9,6 +10,7 @@ from attrs import define, field, frozen
 from simulation.world import Process, World
 
 from adapters.memory.runner import FakeWorkload, table_bytes, trace_bytes
+from lifecycle.attempt.outcome import WORKLOAD_FAILED
 from lifecycle.checkpoint.manifest import HOLE, Extent, Manifest, Quality, digest_bytes
 from lifecycle.checkpoint.manifest_codec import decode_manifest
 from lifecycle.checkpoint.reader import FileVerifier, decompressed, placed_extents
@@ -16,6 +18,7 @@ from lifecycle.errors import CorruptCheckpointError, HoldfastError
 from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.key_layout import KeyLayout, epoch_of
 from lifecycle.record.codec import decode_record
+from lifecycle.record.usability import RESUMES
 from lifecycle.states import OWNED, State
 
 if TYPE_CHECKING:
@@ -80,11 +83,15 @@ class Checker:
         world: Time, and the log of events.
         planned: The expected end of each job.
         interval_s: The saving interval of each job, in seconds; a step takes one second.
+        max_failures: See `Limits`.
+        max_lost_attempts: Likewise.
     """
 
     world: World
     planned: dict[str, Planned]
     interval_s: dict[str, float] = field(factory=dict)
+    max_failures: int = 3
+    max_lost_attempts: int = 6
     store: "WatchedStore" = field(init=False)
     notifier: "WatchedNotifier" = field(init=False)
     records: dict[str, JobRecord] = field(factory=dict)
@@ -97,6 +104,8 @@ class Checker:
     dead: set[str] = field(factory=set)
     workloads: dict[tuple[str, int], FakeWorkload] = field(factory=dict)
     lost_at_step: dict[str, tuple[int, int]] = field(factory=dict)
+    furthest: dict[str, int] = field(factory=dict)
+    failed_resumes: Counter[tuple[str, int]] = field(factory=Counter)
     bodies: dict[str, bytes] = field(factory=dict)
     contents: dict[str, dict[str, bytes]] = field(factory=dict)
     actor: Process | None = None
@@ -186,12 +195,16 @@ class Checker:
         before = self.records.get(job, JobRecord(job, after.workload))
         self.world.tell(self._who, f"{job}: {_shown(after)}")
         self._one_winner(before, after)
+        self._note_failed_resume(before, after)
         self._never_back(before, after)
+        self._suspicion(before, after)
         self._ownership(job, before, after)
         self._counts(before, after)
         self._cancel(before, after)
         self.notifier.wrote(before, after)
         self.records[job] = after
+        if self._goes_further(after) and after.checkpoint:
+            self.furthest[job] = after.checkpoint.step or 0
         self.written_at[job] = self.world.time
         self._all_there(after)
         if after.result and before.result is None:
@@ -209,20 +222,45 @@ class Checker:
         old, new = before.checkpoint, after.checkpoint
         if old is None or self._is_spoilt(old):
             return
-        if new is None or new.seq < old.seq or (new.step or 0) < (old.step or 0):
+        is_back = new is None or new.seq < old.seq or (new.step or 0) < (old.step or 0)
+        if is_back and not _is_recorded_fallback(before, after):
             raise self.broken(NEVER_BACK, f"{after.job} was at {_point(old)}, and is at {_point(new)}")
+
+    def _note_failed_resume(self, before: JobRecord, after: JobRecord) -> None:
+        """Count what the record should: attempts that failed by themselves after resuming from its checkpoint."""
+        ended = after.attempts[-1] if after.attempts else None
+        was_running = before.attempts and before.attempts[-1].ended is None
+        if not ended or not was_running or ended.ended is None or ended.outcome != WORKLOAD_FAILED:
+            return
+        if ended.resumed_from is not None:
+            self.failed_resumes[after.job, ended.resumed_from] += 1
+
+    def _suspicion(self, before: JobRecord, after: JobRecord) -> None:
+        """Check that only failed attempts cast suspicion on a checkpoint, and that a mark grants one fallback."""
+        mark, was, point = after.mark, before.mark, before.checkpoint
+        known = self.failed_resumes[after.job, point.seq] if point else 0
+        if mark.failed_resumes > max(known, was.failed_resumes):
+            raise self.broken(
+                TRUE_COUNTS, f"{after.job}: {mark.failed_resumes} failed resumes from {_point(point)}, after {known}"
+            )
+        if not _is_recorded_fallback(before, after):
+            if was.fell_back and not mark.fell_back and not self._goes_further(after) and not self.operating:
+                raise self.broken(TRUE_COUNTS, f"{after.job}: its fallback was granted again without a further commit")
+            return
+        if was.fell_back:
+            raise self.broken(TRUE_COUNTS, f"{after.job} fell back twice from one high-water mark, {was}")
+        if known < RESUMES and after.failures < self.max_failures and after.deaths < self.max_lost_attempts:
+            raise self.broken(TRUE_COUNTS, f"{after.job} fell back from {_point(point)} after {known} failed resumes")
+
+    def _goes_further(self, after: JobRecord) -> bool:
+        """Return whether a commit is beyond everything that was committed before."""
+        step = after.checkpoint.step if after.checkpoint else None
+        return step is not None and step > self.furthest.get(after.job, -1)
 
     def _counts(self, before: JobRecord, after: JobRecord) -> None:
         if after.dispatch < before.dispatch:
             raise self.broken(TRUE_COUNTS, f"{after.job}: dispatch fell from {before.dispatch} to {after.dispatch}")
-        further = after.state is State.COMPLETED or (
-            after.checkpoint is not None
-            and (
-                before.checkpoint is None
-                or (after.checkpoint.step or 0) > (before.checkpoint.step or 0)
-                or self._is_spoilt(before.checkpoint)
-            )
-        )
+        further = after.state is State.COMPLETED or self._goes_further(after)
         fell = after.failures < before.failures or after.deaths < before.deaths
         if fell and not further and not (self.operating and after.state is State.QUEUED):
             raise self.broken(
@@ -230,6 +268,8 @@ class Checker:
                 f"{after.job}: failures and deaths were {before.failures} and {before.deaths}, and are "
                 f"{after.failures} and {after.deaths}, without a further checkpoint",
             )
+        if after.failures > before.failures and not _has_failed(before, after):
+            raise self.broken(TRUE_COUNTS, f"{after.job}: {_outcome(after)} was counted as a failure")
         lost = after.interruptions.get("node_lost", 0) > before.interruptions.get("node_lost", 0)
         if lost and not self.is_troubled(before.owner):
             raise self.broken(
@@ -265,7 +305,8 @@ class Checker:
     # ---- invariants of the data ----
 
     def _all_there(self, record: JobRecord, only: str | None = None) -> None:
-        refs = [record.checkpoint, record.fallback, record.result.manifest if record.result else None]
+        older = (*record.suspects, record.announced, record.proven)
+        refs = [record.checkpoint, record.fallback, record.result.manifest if record.result else None, *older]
         if record.state is State.COMPLETED:
             refs = refs[2:]
         for ref in refs:
@@ -388,6 +429,23 @@ class Checker:
         """Log a violation, and return the error to raise."""
         self.world.tell("", f"*** {invariant}: {text}")
         return Violation(invariant, text)
+
+
+def _is_recorded_fallback(before: JobRecord, after: JobRecord) -> bool:
+    """Return whether *after* gives the checkpoint of *before* up as useless, and goes on from the one before."""
+    given_up = before.checkpoint is not None and before.checkpoint in after.suspects
+    return given_up and before.checkpoint not in before.suspects and after.checkpoint == before.fallback
+
+
+def _outcome(record: JobRecord) -> str | None:
+    return record.attempts[-1].outcome if record.attempts else None
+
+
+def _has_failed(before: JobRecord, after: JobRecord) -> bool:
+    """Return whether the newest attempt has just ended with a failure, or paused with nothing to show for its time."""
+    ended = after.attempts[-1] if after.attempts else None
+    was_running = bool(before.attempts) and before.attempts[-1].ended is None
+    return was_running and ended is not None and ended.outcome in {WORKLOAD_FAILED, "timeout"}
 
 
 def _point(ref: CheckpointRef | None) -> str:

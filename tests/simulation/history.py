@@ -59,6 +59,8 @@ LIMITS: Final = Limits(
     state_saving_interval=timedelta(seconds=10),
     stop_grace=timedelta(seconds=10),
     max_failures=3,
+    fail_patience=timedelta(seconds=60),
+    misfit_patience=timedelta(seconds=1800),
     max_lost_attempts=6,
     patience=timedelta(seconds=120),
 )
@@ -80,8 +82,16 @@ MAX_RECEIVES: Final = (None, None, None, None, 6)
 """Number of deliveries after which a message is moved to the dead-letter queue."""
 INVALID: Final = 0.06
 """The share of jobs with invalid input."""
-ALWAYS_FAILING: Final = 0.08
+ALWAYS_FAILING: Final = 0.06
 """The share of jobs with a workload that always fails."""
+FAILING_LATE: Final = 0.06
+"""The share of jobs with a workload that always fails at the same step, after some checkpoints."""
+FITTING_NOWHERE: Final = 0.04
+"""The share of jobs whose workload no image has."""
+MISFIT: Final = 0.15
+"""The share of nodes whose image has no workload, while there are faults."""
+USELESS: Final = 0.10
+"""The share of jobs with a checkpoint that has the right bytes and from which the workload fails to resume."""
 HEALED_S: Final = 4 * 3600.0
 """Seconds after the last fault within which all jobs must end."""
 RECONCILE_EVERY_S: Final = 300.0
@@ -182,6 +192,7 @@ class SimulatedNode:
     road: Road
     runner: WatchedRunner
     worker: Worker
+    fits: bool
 
 
 @define(eq=False)
@@ -205,13 +216,21 @@ class History:
     nodes: list[SimulatedNode] = field(factory=list)
     calls: Counter[str] = field(factory=Counter)
     counts: Counter[str] = field(factory=Counter)
+    fails_at: dict[str, int] = field(factory=dict)
+    useless: dict[str, int | None] = field(factory=dict)
+    began: dict[tuple[str, int], int] = field(factory=dict)
     lives: int = 0
     healed: bool = False
 
     def __attrs_post_init__(self) -> None:
         self.world = World(self.seed)
         rng = self.world.rng
-        self.checker = Checker(self.world, planned={})
+        self.checker = Checker(
+            self.world,
+            planned={},
+            max_failures=self.limits.max_failures,
+            max_lost_attempts=self.limits.max_lost_attempts,
+        )
         self.notifier = self.checker.notifier = WatchedNotifier(self.world, self.checker, is_on=self.kind.webhooks)
         self.store = self.checker.store = WatchedStore(self.world, self.checker, gives_ages=not self.kind.clockless)
         self.queue = WatchedQueue(
@@ -264,12 +283,19 @@ class History:
             job = f"job{number}"
             steps = self.steps or rng.choice((3, 30, 80, 150))
             text, planned, interval_s = f"1\n{steps}\n", Planned(steps * (steps + 1) // 2), 10
+            workload = "series-sum"
             if self.steps is None:
                 fate, interval_s = rng.random(), rng.choice((10, 10, 40))
                 if fate < INVALID:
                     text, planned = "nonsense", Planned(None, "input.txt")
                 elif fate < INVALID + ALWAYS_FAILING:
-                    planned = Planned(None, "times in a row")
+                    planned, self.fails_at[job] = Planned(None, "times in a row"), 2
+                elif fate < INVALID + ALWAYS_FAILING + FAILING_LATE:
+                    planned, self.fails_at[job] = Planned(None, "times in a row"), max(2, 2 * steps // 3)
+                elif fate < INVALID + ALWAYS_FAILING + FAILING_LATE + USELESS:
+                    self.useless[job] = None
+                elif fate < INVALID + ALWAYS_FAILING + FAILING_LATE + USELESS + FITTING_NOWHERE:
+                    workload, planned = "unheard-of", Planned(None, "no node could run it")
             self.checker.planned[job] = planned
             self.checker.interval_s[job] = interval_s + (
                 (2 * PICTURE_S if self.kind.silent else 0) + (interval_s + FREEZE_S if self.kind.mapped else 0)
@@ -284,10 +310,10 @@ class History:
             )
             self.store.put(f"{keys.input}input.txt", text.encode())
             if self.kind.whole_jobs:
-                self.whole[job] = json.dumps({"job": job, "workload": "series-sum", "params": params})
+                self.whole[job] = json.dumps({"job": job, "workload": workload, "params": params})
                 self.queue.send([Message(self.whole[job], job, job)])
             else:
-                record = JobRecord(job, "series-sum", params, dispatch=1)
+                record = JobRecord(job, workload, params, dispatch=1)
                 record_store.write(keys.record, record, ABSENT)
                 self.queue.send([announce(record, 1, bucket="", prefix=LAYOUT.prefix)])
 
@@ -304,6 +330,7 @@ class History:
             RetryingQueue(road.to(self.queue, "queue"), clock),
         )
         random_of_its_own = random.Random(rng.getrandbits(32))
+        fits = self.healed or self.steps is not None or random_of_its_own.random() >= MISFIT
         worker = Worker(
             WorkerContext(
                 queue=queue,
@@ -314,7 +341,8 @@ class History:
                 clock=clock,
                 rng=random_of_its_own,
                 limits=self.limits,
-                workloads=WORKLOADS,
+                workloads=WORKLOADS if fits else {},
+                image="whole" if fits else "bare",
                 chunk_sizes=SIZES,
                 layout=LAYOUT,
                 bucket="",
@@ -326,7 +354,7 @@ class History:
                 else None,
             )
         )
-        node = SimulatedNode(process, disk or self.root / process.name, road, runner, worker)
+        node = SimulatedNode(process, disk or self.root / process.name, road, runner, worker, fits)
         self.nodes.append(node)
         self.world.tell(process.name, f"starts{' on a disk that was kept' if disk else ''}")
         self.world.spawn(process, lambda: self._work(node), name="worker")
@@ -350,7 +378,17 @@ class History:
         self.world.at(self.world.time + rng.uniform(1, 30), lambda: self._start(disk))
 
     def _script(self, launch: Launch, step: int) -> int | None:
-        return 1 if self.checker.planned[launch.job].fails_with == "times in a row" and step > 1 else None
+        return 1 if step >= self.fails_at.get(launch.job, step + 1) or self._resumes_in_vain(launch) else None
+
+    def _resumes_in_vain(self, launch: Launch) -> bool:
+        """Return whether the workload fails to resume: the first checkpoint that such a job resumes from is useless."""
+        ref = self.checker.records[launch.job].checkpoint
+        if launch.job not in self.useless or not launch.resumed or ref is None:
+            return False
+        began = self.began.setdefault((launch.job, launch.epoch), ref.seq)
+        if self.useless[launch.job] is None:
+            self.useless[launch.job] = began
+        return self.useless[launch.job] == began
 
     # ---- faults ----
 
@@ -403,6 +441,8 @@ class History:
         for node in self.nodes:
             node.road.heal()
             self.checker.troubled(node.process)
+            if not node.fits:
+                node.worker.drain()  # an operator replaces its image
         for number in range(1, int(HEALED_S / RECONCILE_EVERY_S)):
             self.world.at(self.world.time + number * RECONCILE_EVERY_S, self._reconcile_if_needed)
 
@@ -427,6 +467,10 @@ class History:
         return records.keys() == self.checker.planned.keys() and all(
             record.is_settled and not record.outbox.notices for record in records.values()
         )
+
+
+def _fail(_: str, error: Exception) -> None:
+    raise error
 
 
 def play(
@@ -465,6 +509,7 @@ def play(
             patch("client.records.reader.ThreadPoolExecutor", Inline),
             patch("client.operations.reconciliation.ThreadPoolExecutor", Inline),
             patch("client.operations.notices.ThreadPoolExecutor", Inline),
+            patch("lifecycle.attempt.defects.log_defect", _fail),  # a worker survives it, and a history must not
         ):
             return history.play()
     finally:

@@ -1,7 +1,7 @@
 """A cluster in memory: one queue, one bucket, any number of workers, virtual time."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys, KeyLayout
 from lifecycle.limits import Limits
 from lifecycle.ports.clock import Clock
+from lifecycle.ports.node import Node
 from lifecycle.ports.observer import Observer
 from lifecycle.ports.queue import JobQueue
 from lifecycle.ports.runner import Launch
@@ -38,6 +39,7 @@ LIMITS = Limits(
     heartbeat=timedelta(seconds=30),
     state_saving_interval=timedelta(seconds=60),
     idle_exit=timedelta(minutes=10),
+    fail_patience=timedelta(0),
 )
 LAYOUT = KeyLayout("runs")
 
@@ -102,6 +104,9 @@ class Cluster:
         signer: Signer = UNSIGNED,
         notification_policy: NotificationPolicy | None = None,
         open_bucket: Callable[[str], ObjectStore] | None = None,
+        node: Node | None = None,
+        image: str = "",
+        offers: Collection[str] | None = None,
         **limits: Any,
     ) -> Worker:
         self.names += 1
@@ -113,11 +118,16 @@ class Cluster:
                 store=used,
                 record_store=RecordStore(used, clock, self.rng),
                 runner=Checking(clock, step_s=step_s, script=script, says=check),
-                node=LocalNode(f"node{self.names}"),
+                node=node or LocalNode(f"node{self.names}"),
                 clock=clock,
                 rng=self.rng,
                 limits=evolve(self.limits, max_jobs=max_jobs, **limits),
-                workloads={name: evolve(each, **workload) for name, each in load(None).items()},
+                workloads={
+                    name: evolve(each, **workload)
+                    for name, each in load(None).items()
+                    if offers is None or name in offers
+                },
+                image=image,
                 layout=LAYOUT,
                 bucket="",
                 work_dir=self.root / f"node{self.names}",

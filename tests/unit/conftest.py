@@ -7,3 +7,14 @@ import pytest
 def _coarse_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lifecycle.attempt.supervisor.TICK_S", 0.5)
     monkeypatch.setattr("adapters.memory.queue.POLL_S", 1.0)
+
+
+@pytest.fixture(autouse=True)
+def _defects_fail_the_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise unexpected exceptions, which a worker survives, unless the test is about that."""
+
+    def fail(_: str, error: Exception) -> None:
+        raise error
+
+    if not request.node.get_closest_marker("handles_defects"):
+        monkeypatch.setattr("lifecycle.attempt.defects.log_defect", fail)

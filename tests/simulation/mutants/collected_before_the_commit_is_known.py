@@ -4,6 +4,7 @@ from simulation.checker import ALL_THERE, FENCE
 from simulation.mutants import replace
 
 from lifecycle.attempt.uploader import Uploader
+from lifecycle.checkpoint.gc import referenced_keys
 from lifecycle.checkpoint.snapshot import Snapshot
 
 FOUND_AS = (ALL_THERE, FENCE)
@@ -16,7 +17,8 @@ def install() -> None:
         upload(self, snapshot)
         if self._uncommitted:
             _, saved = self._uncommitted
-            dropped, self._kept = self._kept, (saved.base,)
-            self._collect(dropped)
+            self._kept = (saved.base,)
+            self._objects[saved.base.key] = referenced_keys(self._kept)
+            self._collect()
 
     replace(Uploader, "_upload", _upload)
