@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Final
 
 from adapters.local.private_files import make_private_folder, open_private
 from client.config.settings import Settings
+from lifecycle.checkpoint.tree import discard_tree
 from lifecycle.errors import ConfigError
 
 LOCK: Final = ".lock"  # no job can have that name, and jobs have their directories beside it
@@ -59,13 +59,13 @@ def own_directory(work_dir: Path, name: str) -> Iterator[Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 for other in work_dir.iterdir():
                     if other.is_dir() and other != mine and _is_abandoned(other):
-                        shutil.rmtree(other, ignore_errors=True)
+                        discard_tree(other)
         except OSError as error:
             raise ConfigError(f"WORK_DIR {work_dir} cannot be written to: {error.strerror or error}") from error
         try:
             yield mine
         finally:
-            shutil.rmtree(mine, ignore_errors=True)
+            discard_tree(mine)
 
 
 def _is_abandoned(directory: Path) -> bool:
