@@ -1,6 +1,7 @@
 """Real workers with programs, messages and disks that go out of bounds: the worker carries on, and says why."""
 
 import textwrap
+from collections.abc import Iterator
 
 import pytest
 from support.process_cluster import ProcessCluster
