@@ -188,9 +188,9 @@ def _parse_demo(raw: Mapping[str, Any], bucket: str, layout: KeyLayout) -> JobMe
     # Anyone who may send a message chooses the folder, which must not lead into the area of the records.
     if not folder.isascii() or any(part in {"", ".", "..", ".holdfast"} for part in parts):
         raise RejectedMessageError(f"`folder` {folder!r:.80} is not a plain ASCII path")
+    job = _job_id(last)
     if not f"{prefix}/".startswith(layout.under("")):
         raise ForeignMessageError(f"bucket {named!r:.80} and folder {folder!r:.80}")
-    job = _job_id(last)
     keys = KeyLayout(prefix).job(job)
     if "holdfast" in raw:  # a continuation that leaves out the parameters: without a record, there is nothing to run
         return JobMessage(keys, _dispatch(raw), is_addressed=True)
