@@ -148,6 +148,9 @@ def _add_filters(status: argparse.ArgumentParser) -> None:
     status.add_argument("--reverse", action="store_true", help="reverse the order")
     status.add_argument("--limit", metavar="N", type=_count, help="at most N jobs")
     status.add_argument("--watch", action="store_true", help="print again every two seconds")
+    status.add_argument(
+        "-o", "--output", metavar="FORM", help="wide: all columns at full width; name: job ids alone; json: as --json"
+    )
 
 
 def _add_report(report: argparse.ArgumentParser) -> None:

@@ -238,7 +238,15 @@ def _run_status(args: argparse.Namespace) -> int:
         reverse=args.reverse,
         limit=args.limit,
     )
-    return status.run(_named(_env()), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
+    return status.run(
+        _named(_env()),
+        args.jobs,
+        query,
+        as_json=args.json,
+        watch=args.watch,
+        archived=args.archived,
+        output=args.output,
+    )
 
 
 def _run_storage(args: argparse.Namespace) -> int:

@@ -1,9 +1,12 @@
 """Text for people: sizes, durations, and text that is safe to print on a terminal."""
 
 from typing import Final
+from unicodedata import combining, east_asian_width
 
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 KIB: Final = 1024
+WIDE: Final = frozenset("WF")
+ELLIPSIS: Final = "\u2026"
 
 
 def format_size(size_bytes: int) -> str:
@@ -32,3 +35,24 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else " " for char in text)
+
+
+def display_width(text: str) -> int:
+    """Return the number of columns that *text* takes on a terminal: letters of East Asia take two, accents none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in WIDE else 1 for char in text)
+
+
+def cut(text: str, width: int) -> str:
+    """Return *text*, cut to *width* columns; a cut text ends in an ellipsis."""
+    if display_width(text) <= width:
+        return text
+    while text and display_width(text) >= width:
+        text = text[:-1]
+    return f"{text.rstrip()}{ELLIPSIS}"
+
+
+def pad(text: str, width: int) -> str:
+    """Return *text* with spaces after it, so that it takes *width* columns."""
+    return text + " " * (width - display_width(text))

@@ -329,7 +329,7 @@ def test_the_table_shows_plain_text(env: Environment) -> None:
     text = io.StringIO()
     with RecordIndex(env, None) as index:
         index.refresh()
-        Console(width=200, file=text).print(status.rich_table(index, EVERYTHING))
+        Console(width=200, file=text).print(status.screen(index, EVERYTHING, "", 200))
     assert "no [/data/x]" in text.getvalue()
     assert "\x1b" not in text.getvalue()
 
