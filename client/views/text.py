@@ -1,5 +1,6 @@
 """Text for people: sizes, durations, and text that is safe to print on a terminal."""
 
+from datetime import datetime
 from typing import Final
 from unicodedata import combining, east_asian_width
 
@@ -28,6 +29,23 @@ def format_duration(seconds: float | None) -> str:
         if whole >= size:
             return f"{whole // size}{unit} {whole % size // below}{smaller}"
     return f"{whole}s"
+
+
+def local_time(at: str | None, now: datetime | None = None) -> str:
+    """Return a time in the time zone of this machine: `14:05:09` on the same day, otherwise `Nov 27 14:05`.
+
+    Args:
+        at: The time, ISO 8601. One that cannot be parsed is returned as it is.
+        now: The present; None: by this machine's clock.
+    """
+    try:
+        moment = datetime.fromisoformat(at or "").astimezone()
+    except (ValueError, OverflowError):
+        return at or ""
+    today = (now or datetime.now().astimezone()).astimezone()
+    if moment.date() == today.date():
+        return f"{moment:%H:%M:%S}"
+    return f"{moment:%b} {moment.day:2} {moment:%H:%M}" + ("" if moment.year == today.year else f" {moment.year}")
 
 
 def printable(text: str) -> str:

@@ -70,14 +70,14 @@ def test_columns_of_low_value_go_first() -> None:
     heads = {width: table(width)[0].split() for width in (60, 80, 120, 200)}
     assert heads[60] == ["job", "state", "rate"]
     assert heads[80] == ["job", "state", "progress", "rate"]
-    assert heads[120] == ["job", "state", "progress", "rate", "eta", "checkpoint", "error"]
-    assert heads[200] == [*heads[120][:-1], "owner", "epoch", "failures", "error"]
+    assert heads[120] == ["job", "state", "progress", "rate", "eta", "saving", "error"]
+    assert heads[200] == [*heads[120][:-1], "checkpoint", "owner", "epoch", "failures", "error"]
 
 
 def test_progress_is_short_where_there_is_no_room() -> None:
     """If steps and share do not fit, the share is shown alone."""
     lines = table(72)
-    assert lines[0].split() == ["job", "state", "done", "rate"]
+    assert lines[0].split() == ["job", "state", "done", "rate", "saving"]
     assert "69%" in lines[1]
     assert "69000" not in lines[1]
 
