@@ -41,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     submit.add_argument("--param", metavar="NAME=VALUE", action="append", default=[], help="a parameter of the jobs")
     submit.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help="a label of the jobs")
 
+    submit.add_argument("--no-input", action="store_true", help="the jobs need no input")
+
     _add_filters(commands.add_parser("status", help="list jobs and count them by state"))
     commands.add_parser("show", help="show one job: attempts, time, and all events").add_argument("job", metavar="JOB")
     _add_report(commands.add_parser("report", help="report useful time, losses and costs"))
@@ -50,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
     download = commands.add_parser("download", help="download outputs and logs, and verify each byte")
     download.add_argument("directory", metavar="DIR", type=Path)
-    download.add_argument("jobs", metavar="JOB", nargs="*")
+    _add_selection(download)
     download.add_argument("--state", action="store_true", help="download the last checkpoint, too")
 
     logs = commands.add_parser("logs", help="print the events of a job's attempts, or its output")
@@ -59,8 +61,12 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("--console", action="store_true", help="print the workload's output instead of events")
     logs.add_argument("--follow", action="store_true", help="print the workload's output as it is written")
 
+    rm = commands.add_parser("rm", help="remove whole jobs that are over: records, inputs, checkpoints, outputs, logs")
+    _add_selection(rm)
+    rm.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+
     verify = commands.add_parser("verify", help="read checkpoints and results back, and verify each byte")
-    verify.add_argument("jobs", metavar="JOB", nargs="+")
+    _add_selection(verify)
     verify.add_argument("--checkpoint", metavar="N", type=_count, help="only checkpoint N")
 
     checkpoints = commands.add_parser("checkpoints", help="list the checkpoints of a job that are kept; pin them")
@@ -70,8 +76,9 @@ def parser() -> argparse.ArgumentParser:
 
     for name, text in (("cancel", "cancel jobs"), ("retry", "reopen failed or cancelled jobs")):
         control = commands.add_parser(name, help=text)
-        control.add_argument("jobs", metavar="JOB", nargs="+")
+        _add_selection(control)
         if name == "retry":
+            control.add_argument("--failed", action="store_true", help="only failed jobs; without JOB: all of them")
             origin = control.add_mutually_exclusive_group()
             origin.add_argument("--from-start", action="store_true", help="discard the checkpoints")
             origin.add_argument(
@@ -136,12 +143,23 @@ def _add_maintenance(commands: Any) -> None:
     commands.add_parser("settings", help="print each setting, its value and its origin")
 
 
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    command.add_argument("jobs", metavar="JOB", nargs="*", help="job ids, and patterns such as 'md-*'")
+    _add_label_filter(command)
+
+
+def _add_label_filter(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "-l", "--label", metavar="NAME=VALUE", action="append", default=[], help="only jobs with this label"
+    )
+
+
 def _add_filters(status: argparse.ArgumentParser) -> None:
     status.add_argument("jobs", metavar="JOB", nargs="*")
     status.add_argument("--state", metavar="STATE", action="append", default=[], help="only jobs in STATE")
     status.add_argument("--failed", action="store_true", help="only failed jobs")
     status.add_argument("--stale", action="store_true", help="only jobs whose owner's lease has expired")
-    status.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help="only jobs with this label")
+    _add_label_filter(status)
     status.add_argument("--since", metavar="TIME", help="only jobs changed within TIME")
     status.add_argument("--archived", action="store_true", help="archived jobs instead of live ones")
     status.add_argument("--sort", metavar="BY", default="job", help="job, state, updated, progress or eta (job)")
@@ -155,7 +173,7 @@ def _add_filters(status: argparse.ArgumentParser) -> None:
 
 def _add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("--by", metavar="WHAT", default="all", help="add up by job, node, kind or workload (all)")
-    report.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help="only jobs with this label")
+    _add_label_filter(report)
     report.add_argument("--since", metavar="TIME", help="only jobs changed within TIME")
     report.add_argument(
         "--price",

@@ -7,7 +7,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ from client.views.output import complain, survive_any_encoding
 if TYPE_CHECKING:
     from client.config.environment import Environment
     from client.config.settings import Settings
+    from lifecycle.states import State
 
 USAGE: Final = 2  # argparse's
 CONFIG: Final = 78  # EX_CONFIG
@@ -84,6 +85,16 @@ def _named(env: "Environment") -> "Environment":
     return env
 
 
+def _selected(env: "Environment", args: argparse.Namespace, among: "Collection[State]" = ()) -> list[str]:
+    """Return the jobs that the arguments name; see `select`."""
+    from client.records.query import parse_label
+    from client.records.selection import Selection, select
+    from lifecycle.states import State
+
+    states = [State.FAILED] if getattr(args, "failed", False) else []
+    return select(env, Selection(args.jobs, dict(map(parse_label, args.label)), states), among=among)
+
+
 def _duration(option: str, text: str) -> timedelta:
     """Parse the value of an option.
 
@@ -109,7 +120,8 @@ def _run_archive(args: argparse.Namespace) -> int:
 def _run_cancel(args: argparse.Namespace) -> int:
     from client.commands import cancel
 
-    return cancel.run(_env(), args.jobs)
+    env = _env()
+    return cancel.run(env, _selected(env, args, cancel.AMONG))
 
 
 def _run_checkpoints(args: argparse.Namespace) -> int:
@@ -140,7 +152,9 @@ def _run_doctor(args: argparse.Namespace) -> int:
 def _run_download(args: argparse.Namespace) -> int:
     from client.commands import download
 
-    return download.run(_env(), args.directory, args.jobs, state=args.state)
+    env = _env()
+    jobs = _selected(env, args) if args.jobs or args.label else []
+    return download.run(env, args.directory, jobs, state=args.state)
 
 
 def _run_exporter(args: argparse.Namespace) -> int:
@@ -196,7 +210,16 @@ def _run_report(args: argparse.Namespace) -> int:
 def _run_retry(args: argparse.Namespace) -> int:
     from client.commands import retry
 
-    return retry.run(_env(), args.jobs, from_start=args.from_start, from_checkpoint=args.from_checkpoint)
+    env = _env()
+    found = _selected(env, args, retry.AMONG)
+    return retry.run(env, found, from_start=args.from_start, from_checkpoint=args.from_checkpoint)
+
+
+def _run_rm(args: argparse.Namespace) -> int:
+    from client.commands import rm
+
+    env = _env()
+    return rm.run(env, _selected(env, args, rm.AMONG), yes=args.yes)
 
 
 def _run_settings(args: argparse.Namespace) -> int:
@@ -258,10 +281,17 @@ def _run_storage(args: argparse.Namespace) -> int:
 def _run_submit(args: argparse.Namespace) -> int:
     from client.commands import submit
 
+    problems: list[str] = []
     requests = submit.read_requests(
-        args.jobs, file=args.file, workload=args.workload, params=args.param, labels=args.label
+        args.jobs,
+        file=args.file,
+        workload=args.workload,
+        params=args.param,
+        labels=args.label,
+        problems=problems,
     )
-    return submit.run(_named(_env()), requests, as_json=args.json)
+    env = _named(_env())
+    return submit.run(env, requests, as_json=args.json, needs_input=not args.no_input, problems=problems)
 
 
 def _run_upload(args: argparse.Namespace) -> int:
@@ -273,7 +303,8 @@ def _run_upload(args: argparse.Namespace) -> int:
 def _run_verify(args: argparse.Namespace) -> int:
     from client.commands import verify
 
-    return verify.run(_env(), args.jobs, checkpoint=args.checkpoint)
+    env = _env()
+    return verify.run(env, _selected(env, args), checkpoint=args.checkpoint)
 
 
 def _run_worker(args: argparse.Namespace) -> int:
@@ -301,6 +332,7 @@ COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "reconcile": _run_reconcile,
     "report": _run_report,
     "retry": _run_retry,
+    "rm": _run_rm,
     "settings": _run_settings,
     "setup": _run_setup,
     "show": _run_show,

@@ -24,6 +24,7 @@ from client.views.report import ALL_JOBS, GROUPINGS, ReportLine, add_up
 from client.views.report_table import summary, table
 from client.views.request_costs import RequestPrices
 from client.views.terminal import width_of
+from lifecycle.errors import UsageError
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # first characters
 LIST_PRICES: Final = RequestPrices()

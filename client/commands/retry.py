@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from client.config.environment import Environment
 from client.operations.job_control import apply_to_each, retry, retry_from_checkpoint, retry_from_start
 from client.operations.notices import deliver_after_change
 from client.views.action_results import print_results
 from client.views.output import complain
+from lifecycle.states import State
+
+AMONG: Final = frozenset({State.FAILED, State.CANCELLED})
+"""States in which a job can be reopened."""
 
 
 def run(env: Environment, jobs: Sequence[str], *, from_start: bool = False, from_checkpoint: str | None = None) -> int:

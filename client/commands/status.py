@@ -13,7 +13,7 @@ from client.config.environment import Environment
 from client.records.archive_index import ArchiveIndex
 from client.records.database import cache_path
 from client.records.elsewhere import jobs_elsewhere
-from client.records.query import EVERYTHING, Query
+from client.records.query import EVERYTHING, Query, is_pattern
 from client.records.record_index import RecordIndex
 from client.views.job_json import job_object
 from client.views.json_text import to_json
@@ -48,7 +48,7 @@ def run(
 
     Args:
         env: The environment of the jobs.
-        jobs: Only these jobs; empty: all.
+        jobs: Only the jobs with these ids or patterns; empty: all.
         wanted: The query.
         as_json: Print JSON, one object per line.
         watch: On a terminal, print them again and again until interrupted.
@@ -63,6 +63,8 @@ def run(
     """
     if output not in {None, *OUTPUTS}:
         raise ConfigError(f"--output {output}: must be one of {', '.join(OUTPUTS)}")
+    if any(map(is_pattern, jobs)):
+        wanted, jobs = evolve(wanted, names=jobs), ()
     path = None if jobs and not archived else cache_path(env)
     with RecordIndex(env, path, jobs) as live:
         index = ArchiveIndex(env, live.db, jobs) if archived else live
@@ -81,12 +83,18 @@ def run(
         else:
             _print_table(index, wanted, problems, width)
         problems += index.problems()
-        elsewhere = None if jobs or archived or live.count(EVERYTHING) else jobs_elsewhere(env)
+        problems += _without_match(index, wanted.names)
+        elsewhere = None if jobs or archived or wanted.names or live.count(EVERYTHING) else jobs_elsewhere(env)
     if elsewhere:
         complain(elsewhere)
     for problem in problems:
         complain(problem)
     return int(bool(problems))
+
+
+def _without_match(index: Jobs, names: Sequence[str]) -> list[str]:
+    """Return a line for each name or pattern that no job has."""
+    return [f"no job matches {name!r}" for name in names if not index.count(Query(names=[name]))]
 
 
 def _records(index: Jobs, wanted: Query, problems: list[str]) -> Iterator[StoredRecord]:

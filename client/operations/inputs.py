@@ -13,6 +13,9 @@ from lifecycle.errors import ConfigError, HoldfastError, PermanentError, Retryab
 from lifecycle.key_layout import is_job_id
 
 SENDERS: Final = 8
+NOT_A_JOB_ID: Final = (
+    "the name is not a valid job id: use a letter or digit, then up to 127 letters, digits, `.`, `_` or `-`"
+)
 
 
 @frozen
@@ -85,9 +88,7 @@ def inputs_of(env: Environment, folder: Path, *, force: bool = False) -> list[Fi
         ConfigError: The bucket or its credentials are wrong.
     """
     if not is_job_id(folder.name):
-        raise ValueError(
-            "the name is not a valid job id: use a letter or digit, then up to 127 letters, digits, `.`, `_` or `-`"
-        )
+        raise ValueError(NOT_A_JOB_ID)
     keys = env.layout.job(folder.name)
     found = sorted(files_below(folder))
     if not found:

@@ -23,6 +23,7 @@ ORDERS: Final = {
     "eta": "eta_s - (:now - written_at)",
 }
 """SQL expressions that jobs can be sorted by."""
+WILDCARDS: Final = frozenset("*?[")
 STATE_NAMES: Final = tuple(state.value for state in State if state is not State.SUPERSEDED)
 
 
@@ -31,6 +32,7 @@ class Query:
     """A selection of jobs, and their order.
 
     Attributes:
+        names: Only jobs with these ids or patterns (`*`, `?`, `[…]`); empty: any.
         states: Only jobs in these states; empty: in any.
         labels: Only jobs with all of these labels.
         stale: Only jobs whose owner's lease has expired.
@@ -43,6 +45,7 @@ class Query:
         offset: Skip this many jobs.
     """
 
+    names: Sequence[str] = ()
     states: Sequence[State] = ()
     labels: Mapping[str, str] = field(factory=dict)
     stale: bool = False
@@ -99,6 +102,11 @@ def parse_query(
     )
 
 
+def is_pattern(name: str) -> bool:
+    """Return whether *name* is a pattern for job ids: no id contains these characters."""
+    return not WILDCARDS.isdisjoint(name)
+
+
 def parse_label(text: str) -> tuple[str, str]:
     """Read a label, given as NAME=VALUE on a command line.
 
@@ -116,6 +124,9 @@ def where(query: Query, now: float) -> tuple[str, dict[str, Any]]:
     parts = ["1"]
     limit = -1 if query.limit is None else query.limit
     values: dict[str, Any] = {"now": now, "limit": limit, "offset": query.offset}
+    if query.names:
+        parts.append(f"({' OR '.join(f'job GLOB :glob{number}' for number, _ in enumerate(query.names))})")
+        values |= {f"glob{number}": name.replace("[!", "[^") for number, name in enumerate(query.names)}
     if query.states:
         parts.append(f"state IN ({','.join(repr(state.value) for state in query.states)})")
     if query.stale:

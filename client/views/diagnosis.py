@@ -53,7 +53,7 @@ def diagnose(stored: StoredRecord) -> Iterator[Finding]:
 
 def _of_silence(stored: StoredRecord) -> Finding:
     record = stored.record
-    silent = format_duration(max(stored.age_s - record.lease_s, 0.0))
+    silent = format_duration(max((stored.age_s or 0.0) - record.lease_s, 0.0))
     saved = record.checkpoint
     start = f"from checkpoint {saved.seq}" if saved else "from the input, because nothing was saved"
     return Finding(
@@ -63,7 +63,7 @@ def _of_silence(stored: StoredRecord) -> Finding:
 
 
 def _of_waiting(stored: StoredRecord) -> Iterator[Finding]:
-    if stored.record.state in WAITING and stored.age_s > LONG_WAIT_S:
+    if stored.record.state in WAITING and (stored.age_s or 0.0) > LONG_WAIT_S:
         yield Finding(
             f"no worker has taken it for {format_duration(stored.age_s)}",
             "start workers; if `holdfast queue` shows no message, `holdfast reconcile` sends it again",

@@ -52,7 +52,9 @@ class Column:
 
 def silent_s(stored: StoredRecord) -> float | None:
     """Return for how many seconds the lease of a job's owner has been expired; None if it has not."""
-    return max(stored.age_s - stored.record.lease_s, 0.0) if is_stale(stored) else None
+    if stored.age_s is None or not is_stale(stored):
+        return None
+    return max(stored.age_s - stored.record.lease_s, 0.0)
 
 
 def _state_style(stored: StoredRecord) -> str:

@@ -42,7 +42,7 @@ COMMANDS = {
     "demo": [],
     "worker": ["--idle-exit", "1s"],
     "upload": ["inputs"],
-    "submit": ["tells", "--workload", "tells", "--json"],
+    "submit": ["tells", "--no-input", "--workload", "tells", "--json"],
     "status": ["--json"],
     "show": ["tells", "--json"],
     "report": ["--by", "job", "--csv", "report.csv", "--plot", "report.svg"],
@@ -150,8 +150,8 @@ def test_no_secret_is_seen_anywhere(cluster: ProcessCluster, settings: dict[str,
         assert "Traceback" not in done.stderr
         seen[what] = done.stdout + done.stderr
 
-    run("fails", "submit", "fails", "--workload", "fails")
-    run("tells", "submit", "tells", "--workload", "tells")
+    run("fails", "submit", "--no-input", "fails", "--workload", "fails")
+    run("tells", "submit", "--no-input", "tells", "--workload", "tells")
     unsigned = announce(JobRecord("unsigned", "tells"), 1)
     cluster.env.queue._queue.send([unsigned, Message("nonsense", "x", "y")])  # type: ignore[attr-defined]
     run("worker", "worker", "--idle-exit", "3s")
