@@ -10,19 +10,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, TextIO
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.records.archive_index import ArchiveIndex
 from client.records.database import cache_path
-from client.records.query import Query
+from client.records.query import Query, parse_query
 from client.records.reader import Lookup
 from client.records.record_index import RecordIndex
 from client.views.json_text import to_json
 from client.views.output import complain, say
 from client.views.plot import as_svg
 from client.views.progress import progress_bar
-from client.views.report import ALL_JOBS, GROUPINGS, ReportLine, add_up
+from client.views.report import ALL_JOBS, GROUPINGS, ReportLine, add_up, parse_hourly_prices
 from client.views.report_table import summary, table
-from client.views.request_costs import RequestPrices
+from client.views.request_costs import RequestPrices, parse_request_prices
 from client.views.terminal import width_of
 from lifecycle.errors import UsageError
 
@@ -59,7 +62,8 @@ def run(  # noqa: PLR0913 - one argument per option
         0; 1 if a record could not be read, which stderr names.
 
     Raises:
-        UsageError: *by* is not one of GROUPINGS, or the bucket or its credentials are wrong.
+        UsageError: *by* is not one of GROUPINGS.
+        ConfigError: The bucket or its credentials are wrong.
         OSError: A file cannot be written.
     """
     if by not in GROUPINGS:
@@ -121,3 +125,58 @@ def _literal(value: object) -> object:
     See https://owasp.org/www-community/attacks/CSV_Injection.
     """
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+@options.command(
+    "report",
+    ("holdfast report --price 0.25", "Report on all jobs, at 0.25 per hour of a node."),
+    ("holdfast report --by kind --csv report.csv", "Compare kinds of machines, and write a table."),
+)
+@click.option("--by", type=click.Choice(GROUPINGS), default="all", help="Add up by this.")
+@options.label_filter
+@options.since_option
+@click.option(
+    "--price",
+    "prices",
+    metavar="[KIND=]PRICE",
+    multiple=True,
+    help="Price per hour, of a NODE_KIND or of all; may be repeated.",
+)
+@click.option(
+    "--call-price",
+    "call_prices",
+    metavar="KIND=PRICE",
+    multiple=True,
+    help="Price per million calls: queue, write or read.",
+)
+@click.option("--archived", is_flag=True, help="Include archived jobs.")
+@click.option("--csv", "file", metavar="FILE", type=options.FILE, help="Also write the report to FILE.")
+@click.option("--plot", metavar="FILE", type=options.FILE, help="Also draw the report to FILE, in SVG.")
+@options.json_option
+def command(  # noqa: PLR0913 - one argument per option
+    *,
+    by: str,
+    labels: Sequence[str],
+    since: str | None,
+    prices: Sequence[str],
+    call_prices: Sequence[str],
+    archived: bool,
+    file: Path | None,
+    plot: Path | None,
+    as_json: bool,
+) -> int:
+    """Report useful time, losses and costs.
+
+    The parts of node time add up to 100 %: useful, lost, without a result, loading and saving.
+    """
+    return run(
+        options.environment(),
+        parse_query(labels=labels, since=since),
+        by=by,
+        hourly_prices=parse_hourly_prices(prices),
+        as_json=as_json,
+        file=file,
+        plot=plot,
+        archived=archived,
+        request_prices=parse_request_prices(call_prices),
+    )

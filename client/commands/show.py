@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import asdict
 
+from client import options
 from client.config.environment import Environment
 from client.records.attempt_logs import read_events
 from client.records.reader import read_job
@@ -50,3 +51,18 @@ def as_object(stored: StoredRecord, events: Sequence[Event]) -> dict[str, Any]:
         "attempts_spent": spent,
         "events": list(events),
     }
+
+
+@options.command(
+    "show",
+    ("holdfast show md-1", "Tell what a job did, what is wrong, and what to do."),
+    ("holdfast show md-1 --json", "Print everything for a script, with times in UTC."),
+)
+@options.job_argument
+@options.json_option
+def command(*, job: str, as_json: bool) -> int:
+    """Tell the story of one job.
+
+    It shows the job's state, what is wrong and what to do, its attempts, where its time went, and its events in order.
+    """
+    return run(options.environment(), job, as_json=as_json)

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
+import click
 from attrs import evolve
 
+from client import options
 from client.config.environment import Environment
 from client.records.archive_index import ArchiveIndex
 from client.records.database import cache_path
 from client.records.elsewhere import jobs_elsewhere
-from client.records.query import EVERYTHING, Query, is_pattern
+from client.records.query import EVERYTHING, ORDERS, Query, is_pattern, parse_query
 from client.records.record_index import RecordIndex
 from client.views.job_json import job_object
 from client.views.json_text import to_json
@@ -22,7 +24,7 @@ from client.views.progress import progress_bar
 from client.views.status_table import StatusTable
 from client.views.terminal import PLAIN, width_of, write_line
 from client.views.text import printable
-from lifecycle.errors import ConfigError, RetryableError
+from lifecycle.errors import RetryableError, UsageError
 from lifecycle.record.record_store import StoredRecord
 
 if TYPE_CHECKING:
@@ -59,10 +61,11 @@ def run(
         0; 1 if a record could not be read, which stderr names. If there are no jobs, stderr says where others are.
 
     Raises:
-        ConfigError: *output* is not one of OUTPUTS, or the bucket or its credentials are wrong.
+        UsageError: *output* is not one of OUTPUTS.
+        ConfigError: The bucket or its credentials are wrong.
     """
     if output not in {None, *OUTPUTS}:
-        raise ConfigError(f"--output {output}: must be one of {', '.join(OUTPUTS)}")
+        raise UsageError(f"--output {output}: must be one of {', '.join(OUTPUTS)}")
     if any(map(is_pattern, jobs)):
         wanted, jobs = evolve(wanted, names=jobs), ()
     path = None if jobs and not archived else cache_path(env)
@@ -169,3 +172,56 @@ def screen(index: Jobs, wanted: Query, note: str, width: int | None) -> "Text":
     lines.append([(_wrapped(below, width), PLAIN)])
     spans = [(text, style) for line in lines for text, style in (*line, ("\n", PLAIN))]
     return Text.assemble(*spans[:-1], no_wrap=True, overflow="ignore")
+
+
+@options.command(
+    "status",
+    ("holdfast status --watch", "Show all jobs, again every two seconds."),
+    ("holdfast status 'md-*' --failed -o name", "Print the ids of failed jobs that match, for a script."),
+)
+@options.jobs_argument
+@options.label_filter
+@click.option("--state", "states", metavar="STATE", multiple=True, help="Only jobs in STATE; may be repeated.")
+@click.option("--failed", is_flag=True, help="Only failed jobs.")
+@click.option("--stale", is_flag=True, help="Only jobs whose owner's lease has expired.")
+@options.since_option
+@click.option("--archived", is_flag=True, help="Archived jobs instead of live ones.")
+@click.option("--sort", type=click.Choice([*ORDERS]), default="job", help="The order.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@click.option("--limit", metavar="N", type=options.COUNT, help="At most N jobs.")
+@click.option("--watch", is_flag=True, help="Print again every two seconds.")
+@click.option(
+    "-o", "--output", type=click.Choice(OUTPUTS), help="All columns at full width; job ids alone; or as --json."
+)
+@options.json_option
+def command(  # noqa: PLR0913 - one argument per option
+    *,
+    jobs: Sequence[str],
+    labels: Sequence[str],
+    states: Sequence[str],
+    failed: bool,
+    stale: bool,
+    since: str | None,
+    archived: bool,
+    sort: str,
+    reverse: bool,
+    limit: int | None,
+    watch: bool,
+    output: str | None,
+    as_json: bool,
+) -> int:
+    """List jobs and count them by state.
+
+    JOB is an id or a pattern such as 'md-*'; without JOB, all jobs. The table fits the terminal.
+    """
+    query = parse_query(
+        states=[*states, *(["failed"] if failed else [])],
+        stale=stale,
+        labels=labels,
+        since=since,
+        sort=sort,
+        reverse=reverse,
+        limit=limit,
+    )
+    env = options.environment(named=True)
+    return run(env, jobs, query, as_json=as_json, watch=watch, archived=archived, output=output)

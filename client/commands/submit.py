@@ -10,9 +10,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
+import click
 from attrs import evolve
 
 from adapters.process.workloads_file import load
+from client import options
 from client.config.environment import Environment
 from client.operations.inputs import NOT_A_JOB_ID, job_folders
 from client.operations.submission import (
@@ -151,8 +153,7 @@ def read_requests(
         problems: Receives a line for each sub-folder that cannot be a job; the others are returned.
 
     Raises:
-        UsageError: An argument is invalid; nothing has been submitted.
-        ConfigError: A line of *file* is invalid; nothing has been submitted.
+        UsageError: An argument or a line of *file* is invalid; nothing has been submitted.
     """
     template = JobRequest("", workload, dict(map(_param, params)), dict(map(parse_label, labels)))
     try:
@@ -253,3 +254,40 @@ def _request(raw: object, template: JobRequest) -> JobRequest:
     request = JobRequest(job, workload, {**template.params, **params}, {**template.labels, **labels})
     saving_interval(request.params, NO_DEFAULT)
     return request
+
+
+@options.command(
+    "submit",
+    ("holdfast submit local_jobs", "Submit a job for each sub-folder of local_jobs, whose input was uploaded."),
+    ("holdfast submit md-1 --no-input --workload relax --param temperature=300", "Submit one job that needs no input."),
+)
+@click.argument("names", metavar="[DIR|JOB]...", nargs=-1)
+@click.option(
+    "--from", "file", metavar="FILE", type=options.FILE, help='JSON lines {"job", "workload", "params", "labels"}.'
+)
+@click.option("--workload", metavar="NAME", default="series-sum", help="The jobs' workload.")
+@click.option(
+    "--param", "params", metavar="NAME=VALUE", multiple=True, help="A parameter of the jobs; may be repeated."
+)
+@click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="A label of the jobs; may be repeated.")
+@click.option("--no-input", is_flag=True, help="The jobs need no input.")
+@options.json_option
+def command(
+    *,
+    names: Sequence[str],
+    file: Path | None,
+    workload: str,
+    params: Sequence[str],
+    labels: Sequence[str],
+    no_input: bool,
+    as_json: bool,
+) -> int:
+    """Submit jobs, by id or as the sub-folders of a folder.
+
+    An argument that is an existing folder stands for its sub-folders; anything else is a job id. A job that was
+    submitted before is left as it is.
+    """
+    problems: list[str] = []
+    requests = read_requests(names, file=file, workload=workload, params=params, labels=labels, problems=problems)
+    env = options.environment(named=True)
+    return run(env, requests, as_json=as_json, needs_input=not no_input, problems=problems)

@@ -45,7 +45,8 @@ def plan_uploads(env: Environment, directory: Path, *, force: bool) -> UploadPla
         force: Replace the input of unfinished jobs, too.
 
     Raises:
-        ConfigError: *directory* has no sub-folders, or the bucket or its credentials are wrong.
+        UsageError: *directory* has no sub-folders.
+        ConfigError: The bucket or its credentials are wrong.
     """
     plan = UploadPlan()
 
@@ -69,7 +70,7 @@ def job_folders(directory: Path) -> list[Path]:
     """Return the sub-folders of *directory* in order, without hidden ones; each is a job.
 
     Raises:
-        ConfigError: *directory* does not exist, or has no sub-folders.
+        UsageError: *directory* does not exist, or has no sub-folders.
     """
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a directory")

@@ -1,6 +1,7 @@
 """Selecting jobs: which ones, in which order, and the same as a condition for SQLite."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -84,7 +85,9 @@ def parse_query(
     names = [name for text in states for name in text.split(",")]
     for name in names:
         if name not in STATE_NAMES:
-            raise UsageError(f"--state {name}: unknown state; the states are {', '.join(STATE_NAMES)}")
+            close = get_close_matches(name, STATE_NAMES, 1)
+            guess = f"did you mean {close[0]}? The" if close else "the"
+            raise UsageError(f"--state {name}: unknown state; {guess} states are {', '.join(STATE_NAMES)}")
     if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: must be one of {', '.join(ORDERS)}")
     try:

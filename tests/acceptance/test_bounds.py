@@ -1,6 +1,7 @@
 """Real workers with programs, messages and disks that go out of bounds: the worker carries on, and says why."""
 
 import textwrap
+from collections.abc import Iterator
 
 import pytest
 from support.process_cluster import ProcessCluster
@@ -46,7 +47,7 @@ def offer(files: ProcessCluster, program: str) -> None:
     """Write the program and the workloads file of the cluster, and submit a job."""
     (files.home / "program.py").write_text(textwrap.dedent(program))
     (files.home / "workloads.toml").write_text('[job]\ncommand = ["{python}", "{here}/program.py"]\n')
-    assert files.holdfast("submit", "a", "--workload", "job").returncode == 0
+    assert files.holdfast("submit", "--no-input", "a", "--workload", "job").returncode == 0
 
 
 def test_a_worker_with_strange_control_files_can_be_drained(files: ProcessCluster) -> None:

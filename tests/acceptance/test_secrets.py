@@ -14,7 +14,7 @@ from support.expiring_auth_server import issue
 from support.process_cluster import ProcessCluster
 
 from acceptance.conftest import cloud
-from client.arguments import parser
+from client.cli import SUMMARIES
 from client.config.settings import TABLE
 from lifecycle.job_record import JobRecord
 from lifecycle.ports.queue import Message
@@ -55,6 +55,8 @@ COMMANDS = {
     "exporter": ["--port", "-1"],
     "cancel": ["fails"],
     "retry": ["fails"],
+    "rm": ["fails"],
+    "checkpoints": ["tells", "--json"],
     "reconcile": ["--older", "0"],
     "purge": ["queue", "--yes"],
     "states": [],
@@ -62,6 +64,8 @@ COMMANDS = {
     "doctor": [],
     "dashboard": ["--port", "-1"],
     "settings": ["--json"],
+    "help": ["status"],
+    "completion": ["bash"],
 }
 PAGES = ("", "jobs", "jobs/tells", "jobs/fails", "nodes")
 
@@ -142,7 +146,7 @@ def traces(cluster: ProcessCluster) -> Iterator[tuple[str, bytes]]:
 
 def test_no_secret_is_seen_anywhere(cluster: ProcessCluster, settings: dict[str, str]) -> None:
     """No output, log, record, rejected message, page, file or object contains a secret, and no workload gets one."""
-    assert COMMANDS.keys() == parser()._subparsers._group_actions[0].choices.keys()  # type: ignore[union-attr]
+    assert COMMANDS.keys() == SUMMARIES.keys()
     seen: dict[str, str] = {}
 
     def run(what: str, *words: str, **more: str) -> None:

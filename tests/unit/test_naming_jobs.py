@@ -28,7 +28,7 @@ from lifecycle.states import FINAL, State
 Run = Callable[..., tuple[int, str, str]]
 
 JOBS = (
-    JobRecord("md-1", "relax", state=State.RUNNING, owner="n", lease_s=1e6, epoch=1, labels={"team": "bio"}),
+    JobRecord("md-1", "relax", state=State.RUNNING, owner="n", lease_s=40_000, epoch=1, labels={"team": "bio"}),
     JobRecord("md-2", "relax", state=State.FAILED, labels={"team": "bio"}),
     JobRecord("md-10", "relax", state=State.COMPLETED),
     JobRecord("fold-1", "fold", state=State.FAILED),
@@ -138,6 +138,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     monkeypatch.chdir(tmp_path)
     for name in ("QUEUE_URL", "BUCKET", "PREFIX", "HOLDFAST_HOME", "WORKLOADS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOLDFAST_CONFIG", "")
     made = open_environment(current_settings())
     for record in JOBS:
         put(made, record)
@@ -193,7 +194,7 @@ def test_cancel_by_label(env: Environment, run: Run) -> None:
 def test_rm_asks_and_removes_whole_jobs(env: Environment, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """`rm` needs a yes, removes the jobs that are over with all their objects, and reports the others."""
     env.store.put("md-2/input/x", b"1")
-    assert run("rm", "md-2")[0] == 78
+    assert run("rm", "md-2")[0] == 2
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: "y")
     assert run("rm", "md-2")[0] == 1

@@ -223,7 +223,7 @@ def test_each_bucket_and_prefix_has_its_own_file(env: Environment) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"states": ["runing"]}, "--state runing: unknown state; the states are queued"),
+        ({"states": ["runing"]}, "--state runing: unknown state; did you mean running\\? The states are queued"),
         ({"labels": ["x"]}, "--label 'x' is not NAME=VALUE"),
         ({"since": "yesterday"}, "--since "),
         ({"sort": "size"}, "--sort size: must be one of job"),
