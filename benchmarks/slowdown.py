@@ -85,7 +85,7 @@ def run(place: Path, *, pinned: bool) -> list[dict[str, Any]]:
     with stub(0) as queue, sink(place, core=rest) as server:
         cloud = {**queue.environ(home), "CLOUDFLARE_URL": server.url, **server.trust}
         env = {**cloud, "WORKLOADS": str(home / "workloads.toml"), "STATE_SAVING_INTERVAL": "1h"}
-        holdfast(env, home, "submit", f"loop-{pinned}", "--workload", "loop")
+        holdfast(env, home, "submit", "--no-input", f"loop-{pinned}", "--workload", "loop")
         run_worker(env, home, core=rest)
     results: list[dict[str, Any]] = json.loads((place / "results").read_text())
     return results

@@ -22,7 +22,7 @@ def measure() -> Iterator[Row]:
     with TemporaryDirectory() as folder:
         home = Path(folder)
         env = environ(home)
-        holdfast(env, home, "submit", "--from", str(write_requests(home / "jobs.jsonl", JOBS)))
+        holdfast(env, home, "submit", "--no-input", "--from", str(write_requests(home / "jobs.jsonl", JOBS)))
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "holdfast --help": [HOLDFAST, "--help"],

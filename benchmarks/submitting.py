@@ -81,7 +81,7 @@ def command_seconds(server: StubServer, home: Path, file: Path) -> float:
     """Return the seconds of the command, including its start."""
     env = server.environ(home, PREFIX="command")
     began = time.perf_counter()
-    holdfast(env, home, "submit", "--from", str(file))
+    holdfast(env, home, "submit", "--no-input", "--from", str(file))
     return time.perf_counter() - began
 
 

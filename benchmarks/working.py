@@ -82,7 +82,7 @@ def calls(server: StubServer, env: Mapping[str, str], home: Path) -> tuple[Count
     holdfast(env, home, "upload", "jobs")
     before = Counter(server.counts())
     began = time.monotonic()
-    holdfast(env, home, "submit", "job0", "--param", f"STEP_RUNNING_TIME={STEP_S}")
+    holdfast(env, home, "submit", "--no-input", "job0", "--param", f"STEP_RUNNING_TIME={STEP_S}")
     submitted = Counter({"s3 PUT record": 1, "sqs SendMessageBatch": 1})
     first = wait_for_commit(server, 1)
     last = wait_for_commit(server, 1 + SAVINGS_COUNTED)

@@ -1,27 +1,144 @@
-"""The command line: parses the arguments, runs the command, and turns errors into exit codes.
+"""The command line: finds the command, runs it, and turns errors into one line and an exit code.
 
-A command's modules are imported only when it runs, so that `holdfast --help` and every other command start fast.
+A command's module is imported only when it runs, so that `holdfast --help` and every other command start fast.
 """
 
-import argparse
-import logging
+import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
-from client.arguments import parser
+import click
+from click.exceptions import Exit, NoArgsIsHelpError
+
+from client.options import common_options
 from client.views.output import complain, survive_any_encoding
 
-if TYPE_CHECKING:
-    from client.config.environment import Environment
-    from client.config.settings import Settings
-
-USAGE: Final = 2  # argparse's
+WRONG_USE: Final = 2
 CONFIG: Final = 78  # EX_CONFIG
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
+
+SECTIONS: Final[Mapping[str, Mapping[str, str]]] = {
+    "Run jobs": {
+        "demo": "Run five jobs on two workers, and kill one worker.",
+        "upload": "Upload inputs; each sub-folder of DIR is a job.",
+        "submit": "Submit jobs, by id or as the sub-folders of a folder.",
+        "worker": "Take and run jobs.",
+    },
+    "Watch them": {
+        "status": "List jobs and count them by state.",
+        "show": "Tell the story of one job.",
+        "logs": "Print the events of a job's attempts, or its output.",
+        "report": "Report useful time, losses and costs.",
+        "dashboard": "Serve the live web page of states, jobs and nodes.",
+        "exporter": "Serve Prometheus metrics of queue, bucket and jobs.",
+    },
+    "Change them": {
+        "cancel": "Cancel jobs.",
+        "retry": "Reopen failed or cancelled jobs.",
+        "rm": "Remove whole jobs that are over.",
+    },
+    "Use their results": {
+        "download": "Download outputs and logs, and verify each byte.",
+        "checkpoints": "List the checkpoints of a job that are kept; pin them.",
+        "verify": "Read checkpoints and results back, and verify each byte.",
+        "storage": "List what each job stores in the bucket.",
+    },
+    "Operate queue and bucket": {
+        "setup": "Create or correct the queue and the bucket.",
+        "doctor": "Check for common mistakes, and print remedies.",
+        "queue": "Count available, in-flight and delayed messages.",
+        "reconcile": "Send a message for every unfinished job that has none.",
+        "archive": "Archive the records of jobs that have been over for long.",
+        "purge": "Delete what Holdfast wrote under the prefix, or all messages.",
+    },
+    "Learn": {
+        "help": "Show the help of a command.",
+        "settings": "Print each setting, its value and its origin.",
+        "states": "Print the state diagrams and tables.",
+        "completion": "Print the script that completes words in a shell.",
+    },
+}
+"""The commands, with the first line of their help."""
+SUMMARIES: Final = {name: text for section in SECTIONS.values() for name, text in section.items()}
+
+
+class Holdfast(click.Group):
+    """All commands; the module of one is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's form
+        """Return the names of all commands."""
+        return list(SUMMARIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's form
+        """Import the command *cmd_name*; return None if there is none."""
+        if cmd_name == "help":
+            return help_command
+        if cmd_name not in SUMMARIES:
+            return None
+        found: click.Command = importlib.import_module(f"client.commands.{cmd_name}").command
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that *args* begin with.
+
+        Raises:
+            UsageError: There is none; the error names similar ones.
+        """
+        if args[0] in SUMMARIES or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches
+
+        similar = get_close_matches(args[0], SUMMARIES, 1)
+        guess = f"did you mean `holdfast {similar[0]}`?" if similar else "`holdfast --help` lists the commands"
+        raise click.UsageError(f"there is no command {args[0]!r}: {guess}", ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's form
+        """Write the commands by section; no command is imported for that."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl(list(commands.items()), col_max=12)
+
+
+@click.command("help")
+@click.argument("name", metavar="[COMMAND]", required=False)
+@click.pass_context
+def help_command(context: click.Context, name: str | None) -> int:
+    """Show the help of a command, or of all commands."""
+    parent = context.parent or context
+    _, found, _ = HOLDFAST.resolve_command(parent, [name]) if name else (None, HOLDFAST, [])
+    if found is HOLDFAST or found is None:
+        click.echo(HOLDFAST.get_help(parent))
+    else:
+        click.echo(found.get_help(click.Context(found, parent, name, **found.context_settings)))
+    return 0
+
+
+def _version(context: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's form
+    if value:
+        from lifecycle import __version__
+
+        click.echo(f"holdfast {__version__}")
+        context.exit()
+
+
+HOLDFAST: Final = Holdfast(
+    "holdfast",
+    help="Run long jobs to completion on machines that vanish without notice.",
+    epilog="`holdfast help COMMAND` explains a command. Settings come from the environment or a file, holdfast.toml;"
+    " `holdfast settings` lists them.",
+    params=[
+        click.Option(
+            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
+        ),
+        *common_options(),
+    ],
+    context_settings={"max_content_width": 100},
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,275 +152,72 @@ def main(argv: Sequence[str] | None = None) -> int:
         queue or bucket.
     """
     survive_any_encoding()
-    args = parser().parse_args(argv)
-    # A command reports its own errors on stderr. A worker has no command line to report to, and sets a lower level.
-    logging.getLogger("holdfast").setLevel(logging.ERROR)
-    from lifecycle.errors import ConfigError, HoldfastError, UsageError
-
     try:
-        if args.config:
-            from client.config.variables import choose_config
-
-            choose_config(args.config)
-        code = COMMANDS[args.command](args)
+        code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # so that a reader that has gone is noticed here, and not while the interpreter exits
-    except (HoldfastError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return BROKEN_PIPE
-        complain(_line(error))
-        return USAGE if isinstance(error, UsageError) else CONFIG if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     return code
 
 
-def _line(error: Exception) -> str:
-    """Return the error's message in one line, without secrets."""
-    from client.config.secret_redaction import redact
-    from lifecycle.errors import reason_of
-
-    return redact(" ".join(reason_of(error).split()))
-
-
-def _settings() -> "Settings":
-    from client.config.settings import current_settings
-
-    return current_settings()
-
-
-def _env() -> "Environment":
-    from client.config.composition import open_environment
-
-    return open_environment(_settings())
-
-
-def _named(env: "Environment") -> "Environment":
-    """Say on stderr, where it disturbs neither JSON nor a pipe, which queue and bucket the command works on."""
-    complain(env.place)
-    return env
+def _run(arguments: list[str]) -> int:
+    """Run the command that *arguments* name, and return its exit code; print any error as one line."""
+    try:
+        with HOLDFAST.make_context("holdfast", arguments) as context:
+            code: Any = HOLDFAST.invoke(context)
+    except Exit as ended:
+        return ended.exit_code
+    except NoArgsIsHelpError as error:
+        complain(f"a command is missing: `{error.ctx.command_path if error.ctx else 'holdfast'} --help` lists them")
+        return WRONG_USE
+    except click.UsageError as error:
+        complain(_of_use(error))
+        return WRONG_USE
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the errors of Holdfast are imported only if there is one
+        return _of_command(error)
+    return int(code or 0)
 
 
-def _duration(option: str, text: str) -> timedelta:
-    """Parse the value of an option.
+def _of_use(error: click.UsageError) -> str:
+    """Return the line for a wrong command line: what is wrong, and where to read more."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    if type(error) is click.BadParameter and error.param is not None:
+        name = error.param.opts[-1] if isinstance(error.param, click.Option) else error.param.human_readable_name
+        said = f"{name}: {' '.join(error.message.split())}".rstrip(".")
+    else:
+        said = said[:1].lower() + said[1:]
+    path = error.ctx.command_path if error.ctx else "holdfast"
+    return said if "`" in said else f"{said}; see `{path} --help`"
+
+
+def _of_command(error: Exception) -> int:
+    """Print an error of a command, without secrets, and return its exit code.
 
     Raises:
-        UsageError: It is not a duration; the message names the option.
+        Exception: It is none that commands are expected to raise.
     """
-    from lifecycle.durations import parse
-    from lifecycle.errors import UsageError
+    from client.config.secret_redaction import redact
+    from lifecycle.errors import ConfigError, HoldfastError, UsageError, reason_of
 
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise UsageError(f"{option} {error}") from error
+    if not isinstance(error, HoldfastError | OSError):
+        raise error
+    complain(redact(" ".join(reason_of(error).split())))
+    if isinstance(error, UsageError):
+        return WRONG_USE
+    return CONFIG if isinstance(error, ConfigError) else 1
 
 
-def _run_archive(args: argparse.Namespace) -> int:
-    from client.commands import archive
+def complete(instruction: str) -> int:
+    """Print what a shell asks for to complete a command line, such as `bash_complete`."""
+    from click.shell_completion import shell_complete
 
-    older = _duration("--older", args.older)
-    return archive.run(_env(), older=older, dry_run=args.dry_run, as_json=args.json)
+    return shell_complete(HOLDFAST, {}, "holdfast", "_HOLDFAST_COMPLETE", instruction)
 
-
-def _run_cancel(args: argparse.Namespace) -> int:
-    from client.commands import cancel
-
-    return cancel.run(_env(), args.jobs)
-
-
-def _run_checkpoints(args: argparse.Namespace) -> int:
-    from client.commands import checkpoints
-
-    return checkpoints.run(_env(), args.job, pin=args.pin, unpin=args.unpin, as_json=args.json)
-
-
-def _run_dashboard(args: argparse.Namespace) -> int:
-    from client.commands import dashboard
-
-    dashboard.check_extra()
-    return dashboard.run(_env(), host=args.host, port=args.port, token=args.token, names=args.allow_host)
-
-
-def _run_demo(args: argparse.Namespace) -> int:
-    from client.commands import demo
-
-    return demo.run(cloud=args.cloud)
-
-
-def _run_doctor(args: argparse.Namespace) -> int:
-    from client.commands import doctor
-
-    return doctor.run(_env(), as_json=args.json)
-
-
-def _run_download(args: argparse.Namespace) -> int:
-    from client.commands import download
-
-    return download.run(_env(), args.directory, args.jobs, state=args.state)
-
-
-def _run_exporter(args: argparse.Namespace) -> int:
-    from client.commands import exporter
-
-    return exporter.run(_env(), host=args.host, port=args.port, every=_duration("--every", args.every))
-
-
-def _run_logs(args: argparse.Namespace) -> int:
-    from client.commands import logs
-
-    return logs.run(_env(), args.job, console=args.console or args.follow, epoch=args.epoch, follow=args.follow)
-
-
-def _run_purge(args: argparse.Namespace) -> int:
-    from client.commands import purge
-
-    return purge.run(_env(), args.what, yes=args.yes)
-
-
-def _run_queue(args: argparse.Namespace) -> int:
-    from client.commands import queue
-
-    return queue.run(_env(), as_json=args.json)
-
-
-def _run_reconcile(args: argparse.Namespace) -> int:
-    from client.commands import reconcile
-
-    older = _duration("--older", args.older)
-    return reconcile.run(_env(), older=older, dry_run=args.dry_run, as_json=args.json)
-
-
-def _run_report(args: argparse.Namespace) -> int:
-    from client.commands import report
-    from client.records.query import parse_query
-    from client.views.report import parse_hourly_prices
-    from client.views.request_costs import parse_request_prices
-
-    return report.run(
-        _env(),
-        parse_query(labels=args.label, since=args.since),
-        by=args.by,
-        hourly_prices=parse_hourly_prices(args.price),
-        as_json=args.json,
-        file=args.csv,
-        plot=args.plot,
-        archived=args.archived,
-        request_prices=parse_request_prices(args.call_price),
-    )
-
-
-def _run_retry(args: argparse.Namespace) -> int:
-    from client.commands import retry
-
-    return retry.run(_env(), args.jobs, from_start=args.from_start, from_checkpoint=args.from_checkpoint)
-
-
-def _run_settings(args: argparse.Namespace) -> int:
-    from client.commands import settings
-
-    return settings.run(_settings(), as_json=args.json)
-
-
-def _run_setup(args: argparse.Namespace) -> int:
-    from client.commands import setup
-
-    if args.policies:
-        return setup.print_policies(_settings())
-    return setup.run(_settings(), yes=args.yes, dry_run=args.dry_run)
-
-
-def _run_show(args: argparse.Namespace) -> int:
-    from client.commands import show
-
-    return show.run(_env(), args.job, as_json=args.json)
-
-
-def _run_states(args: argparse.Namespace) -> int:
-    from client.commands import states
-
-    return states.run(write=args.write, as_json=args.json, diagram=args.diagram)
-
-
-def _run_status(args: argparse.Namespace) -> int:
-    from client.commands import status
-    from client.records.query import parse_query
-
-    query = parse_query(
-        states=[*args.state, *(["failed"] if args.failed else [])],
-        stale=args.stale,
-        labels=args.label,
-        since=args.since,
-        sort=args.sort,
-        reverse=args.reverse,
-        limit=args.limit,
-    )
-    return status.run(_named(_env()), args.jobs, query, as_json=args.json, watch=args.watch, archived=args.archived)
-
-
-def _run_storage(args: argparse.Namespace) -> int:
-    from client.commands import storage
-
-    return storage.run(_env(), as_json=args.json)
-
-
-def _run_submit(args: argparse.Namespace) -> int:
-    from client.commands import submit
-
-    requests = submit.read_requests(
-        args.jobs, file=args.file, workload=args.workload, params=args.param, labels=args.label
-    )
-    return submit.run(_named(_env()), requests, as_json=args.json)
-
-
-def _run_upload(args: argparse.Namespace) -> int:
-    from client.commands import upload
-
-    return upload.run(_env(), args.directory, force=args.force)
-
-
-def _run_verify(args: argparse.Namespace) -> int:
-    from client.commands import verify
-
-    return verify.run(_env(), args.jobs, checkpoint=args.checkpoint)
-
-
-def _run_worker(args: argparse.Namespace) -> int:
-    from client.commands import worker
-
-    idle_exit = _duration("--idle-exit", args.idle_exit) if args.idle_exit else None
-    from client.config.composition import open_environment
-
-    env = open_environment(_settings(), needs_bucket=False)
-    return worker.run(env, idle_exit=idle_exit, max_jobs=args.max_jobs)
-
-
-COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
-    "archive": _run_archive,
-    "cancel": _run_cancel,
-    "checkpoints": _run_checkpoints,
-    "dashboard": _run_dashboard,
-    "demo": _run_demo,
-    "doctor": _run_doctor,
-    "download": _run_download,
-    "exporter": _run_exporter,
-    "logs": _run_logs,
-    "purge": _run_purge,
-    "queue": _run_queue,
-    "reconcile": _run_reconcile,
-    "report": _run_report,
-    "retry": _run_retry,
-    "settings": _run_settings,
-    "setup": _run_setup,
-    "show": _run_show,
-    "states": _run_states,
-    "status": _run_status,
-    "storage": _run_storage,
-    "submit": _run_submit,
-    "upload": _run_upload,
-    "verify": _run_verify,
-    "worker": _run_worker,
-}
 
 if __name__ == "__main__":
     sys.exit(main())

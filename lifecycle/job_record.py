@@ -105,6 +105,8 @@ class AttemptSummary:
         machine: Name of its machine, which several nodes (worker processes) may share; empty if an older version ran.
         resumed_step: Step of the checkpoint that it resumed from; None if it started from the input.
         resumed_from: Number of that checkpoint, likewise.
+        resumed_s: Computing time that this checkpoint preserves, counted from the input, in seconds: 0 if the attempt
+            started from the input; None if unknown.
         prepared_s: Seconds from taking the lease until the workload started, with the input loaded and the checkpoint
             restored.
         useful_s: Seconds during which its workload ran.
@@ -121,6 +123,7 @@ class AttemptSummary:
     outcome: str | None = None
     resumed_step: int | None = None
     resumed_from: int | None = None
+    resumed_s: float | None = None
     prepared_s: float = 0.0
     useful_s: float = 0.0
     steps: int = 0

@@ -5,6 +5,9 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.operations.archiving import ArchiveResult, archive_batch, is_ripe
 from client.records.database import cache_path
@@ -32,7 +35,8 @@ def run(env: Environment, *, older: timedelta, dry_run: bool, as_json: bool) -> 
         run.
 
     Raises:
-        ConfigError: *older* is too short, or the bucket or its credentials are wrong.
+        UsageError: *older* is too short.
+        ConfigError: The bucket or its credentials are wrong.
         RetryableError: The bucket cannot be reached; the next run finishes this one.
     """
     if older < SHORTEST:
@@ -63,3 +67,20 @@ def _print_summary(result: ArchiveResult, *, dry_run: bool) -> None:
     size = f", in {format_size(result.size_bytes)}" if result.size_bytes else ""
     verb = "would be archived" if dry_run else "archived"
     say(f"{result.gone.total()} jobs {verb}{size}{': ' if states else ''}{states}")
+
+
+@options.command(
+    "archive",
+    ("holdfast archive --dry-run", "List the jobs that have been over for 30 days."),
+    ("holdfast archive --older 7d", "Archive those that have been over for a week."),
+)
+@click.option("--older", metavar="TIME", type=options.DURATION, default="30d", help="Only jobs over for this long.")
+@options.dry_run_option
+@options.json_option
+def command(*, older: timedelta, dry_run: bool, as_json: bool) -> int:
+    """Archive the records of jobs that have been over for long.
+
+    Archived records are found by `show`, `status JOB` and `status --archived`, and no longer cost a listing each time.
+    The id of an archived job can never be used again.
+    """
+    return run(options.environment(), older=older, dry_run=dry_run, as_json=as_json)

@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.operations.checkpoints import (
     KnownCheckpoint,
@@ -79,3 +82,17 @@ def _cells(one: KnownCheckpoint) -> tuple[str, ...]:
         format_duration(age_s),
         ", ".join(one.roles),
     )
+
+
+@options.command(
+    "checkpoints",
+    ("holdfast checkpoints md-1", "List the checkpoints of a job that are kept."),
+    ("holdfast checkpoints md-1 --pin 12", "Keep checkpoint 12 for good."),
+)
+@options.job_argument
+@click.option("--pin", metavar="N", type=options.COUNT, help="Keep checkpoint N for good.")
+@click.option("--unpin", metavar="N", type=options.COUNT, help="Keep checkpoint N no longer.")
+@options.json_option
+def command(*, job: str, pin: int | None, unpin: int | None, as_json: bool) -> int:
+    """List the checkpoints of a job that are kept; pin them."""
+    return run(options.environment(), job, pin=pin, unpin=unpin, as_json=as_json)

@@ -6,6 +6,9 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.records.database import cache_path
 from client.records.record_index import RecordIndex
@@ -91,3 +94,27 @@ def _address(host: str, listening: socket.socket, token: str | None) -> str:
     if ":" in shown:
         shown = f"[{shown.strip('[]')}]"
     return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+
+
+@options.command(
+    "dashboard",
+    ("holdfast dashboard", "Serve the page on http://127.0.0.1:8765."),
+    ("holdfast dashboard --host 0.0.0.0 --allow-host jobs.example.org", "Serve it to others, behind a proxy with TLS."),
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=options.PORT, default=8765, help="Port to listen on; 0: any free one.")
+@click.option("--token", help="Token for visitors; DASHBOARD_TOKEN is safer, because `ps` shows arguments.")
+@click.option(
+    "--allow-host",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Another host name that browsers may use; may be repeated.",
+)
+def command(*, host: str, port: int, token: str | None, names: Sequence[str]) -> int:
+    """Serve the live web page of states, jobs and nodes.
+
+    It needs the extra `dashboard`.
+    """
+    check_extra()
+    return run(options.environment(), host=host, port=port, token=token, names=names)

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Final, Self
 from uuid import uuid4
 
+import click
 from attrs import define, field, frozen
 
 from adapters.local.private_files import private_umask
+from client import options
 from client.config.composition import open_environment
 from client.config.environment import Environment
 from client.config.settings import current_settings
@@ -308,3 +310,14 @@ class DemoProcesses:
     def _number_of(self, owner: str | None) -> int | None:
         """Return the index of the worker whose node is *owner*: the name of a node holds its process id."""
         return next((at for at, worker in enumerate(self.workers) if f"-{worker.pid}-" in (owner or "")), None)
+
+
+@options.command(
+    "demo",
+    ("holdfast demo", "Run it on files in a temporary folder; no account is needed."),
+    ("holdfast demo --cloud", "Run it on the queue and the bucket that the settings name."),
+)
+@click.option("--cloud", is_flag=True, help="Use the configured queue and bucket.")
+def command(*, cloud: bool) -> int:
+    """Run five jobs on two workers, and kill one worker."""
+    return run(cloud=cloud)

@@ -6,6 +6,7 @@ It takes no message, and deletes the objects that it writes.
 import json
 from collections.abc import Iterator
 
+from client import options
 from client.config.environment import Environment
 from client.operations.credential_checks import check_credentials
 from client.operations.installation_checks import check_disk, check_packages, check_workloads
@@ -42,3 +43,18 @@ def check_everything(env: Environment) -> Iterator[CheckResult]:
     yield from check_credentials(env.settings, env.clock)
     yield from check_queue(env)
     yield from check_store(env)
+
+
+@options.command(
+    "doctor",
+    ("holdfast doctor", "Check the installation, and print a line with a remedy for each problem."),
+    ("holdfast doctor --json", "Print the same for a script."),
+)
+@options.json_option
+def command(*, as_json: bool) -> int:
+    """Check for common mistakes, and print remedies.
+
+    It checks keys, queue, dead letters, bucket, checksums, speed, clock, disk and packages. It exits with 1 if anything
+    that it finds could lose work.
+    """
+    return run(options.environment(), as_json=as_json)

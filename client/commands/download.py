@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.operations.downloading import fetch_all, finish_trees, plan_downloads
 from client.records.reader import read_all
@@ -38,3 +41,22 @@ def run(env: Environment, directory: Path, jobs: Sequence[str], *, state: bool) 
     files = len(plan.fetches) - len(failures)
     say(f"{completed} completed jobs, {files} files, {format_size(received)} downloaded, in {directory}")
     return int(bool(problems))
+
+
+@options.command(
+    "download",
+    ("holdfast download results", "Download the outputs and logs of all jobs into results/JOB/."),
+    ("holdfast download results 'md-*' --state", "Of some jobs, with their last checkpoints."),
+)
+@click.argument("directory", metavar="DIR", type=options.FILE)
+@options.jobs_argument
+@options.label_filter
+@click.option("--state", is_flag=True, help="Download the last checkpoint, too.")
+def command(*, directory: Path, jobs: Sequence[str], labels: Sequence[str], state: bool) -> int:
+    """Download outputs and logs, and verify each byte.
+
+    JOB is an id or a pattern such as 'md-*'; without JOB, all jobs. Files that are already in DIR and correct are not
+    downloaded again.
+    """
+    env = options.environment()
+    return run(env, directory, options.selected(env, jobs, labels) if jobs or labels else [], state=state)

@@ -6,7 +6,10 @@ import threading
 from datetime import timedelta
 from typing import Final
 
+import click
+
 from adapters.telemetry.metrics import serve
+from client import options
 from client.config.environment import Environment
 from client.config.telemetry_setup import set_up_log
 from client.operations.exporter import Exporter
@@ -71,3 +74,18 @@ def check_services(env: Environment) -> None:
             raise
         except HoldfastError as error:
             log.warning("source.unreachable", source=name, error=str(error))
+
+
+@options.command(
+    "exporter",
+    ("holdfast exporter", "Serve metrics on http://127.0.0.1:9471/metrics."),
+    ("holdfast exporter --every 1m", "Read queue and bucket once a minute at most."),
+)
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=options.PORT, default=9471, help="Port to listen on; 0: any free one.")
+@click.option(
+    "--every", metavar="TIME", type=options.DURATION, default="15s", help="Read the sources at most this often."
+)
+def command(*, host: str, port: int, every: timedelta) -> int:
+    """Serve Prometheus metrics of queue, bucket and jobs."""
+    return run(options.environment(), host=host, port=port, every=every)

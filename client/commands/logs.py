@@ -6,8 +6,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+import click
 from attrs import define, field
 
+from client import options
 from client.config.environment import Environment
 from client.records.attempt_logs import HEAD_FIELDS, LogObject, console_segments, event_logs
 from client.records.reader import read_job
@@ -126,3 +128,17 @@ def _format_event(line: str) -> str:
         f"{name}={value}" for name, value in entry.items() if name not in HEAD_FIELDS and value is not None
     )
     return f"{at}  e{epoch}  {node}  {event}  {facts}".rstrip()
+
+
+@options.command(
+    "logs",
+    ("holdfast logs md-1", "Print the events of each attempt."),
+    ("holdfast logs md-1 --follow", "Print the program's output as it is written, wherever it runs."),
+)
+@options.job_argument
+@click.option("--epoch", metavar="N", type=options.COUNT, help="Only attempt N.")
+@click.option("--console", is_flag=True, help="Print the workload's output instead of events.")
+@click.option("--follow", is_flag=True, help="Print the workload's output as it is written.")
+def command(*, job: str, epoch: int | None, console: bool, follow: bool) -> int:
+    """Print the events of a job's attempts, or its output."""
+    return run(options.environment(), job, console=console or follow, epoch=epoch, follow=follow)

@@ -3,6 +3,9 @@
 from itertools import islice
 from typing import Final
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.operations.purging import PurgePlan, carry_out, plan_purge
 from client.views.output import say
@@ -67,3 +70,15 @@ def purge_queue(env: Environment, *, yes: bool) -> int:
     env.queue.purge()
     say("queue purged; unfinished jobs keep their records: `holdfast reconcile --older 0` sends new messages")
     return 0
+
+
+@options.command(
+    "purge",
+    ("holdfast purge queue", "Delete all messages; records and files stay."),
+    ("holdfast purge storage", "Delete all records, checkpoints, outputs and logs under the prefix."),
+)
+@click.argument("what", metavar="{storage|queue}", type=click.Choice(["storage", "queue"]))
+@options.yes_option
+def command(*, what: str, yes: bool) -> int:
+    """Delete what Holdfast wrote under the prefix, or all messages."""
+    return run(options.environment(), what, yes=yes)

@@ -4,6 +4,9 @@ import json
 from collections.abc import Sequence
 from datetime import timedelta
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.operations.notices import deliver_notices, rejections, summary
 from client.operations.reconciliation import AnnouncedJob, find_pending, send_missing
@@ -65,3 +68,21 @@ def _deliver(env: Environment, jobs: Sequence[str], *, dry_run: bool, as_json: b
     if left and not as_json:
         complain(summary(left))
     return len(left)
+
+
+@options.command(
+    "reconcile",
+    ("holdfast reconcile", "Send missing messages; once an hour, from cron, is a good habit."),
+    ("holdfast reconcile --older 0", "At once, for jobs that have just been submitted, too."),
+)
+@click.option(
+    "--older", metavar="TIME", type=options.DURATION, default="1h", help="Only jobs not changed for this long."
+)
+@options.dry_run_option
+@options.json_option
+def command(*, older: timedelta, dry_run: bool, as_json: bool) -> int:
+    """Send a message for every unfinished job that has none.
+
+    It also delivers state changes that the webhook has not received yet. It is safe to run twice, and beside workers.
+    """
+    return run(options.environment(), older=older, dry_run=dry_run, as_json=as_json)

@@ -4,25 +4,29 @@ The report is made from the records alone, so it costs as much as `status`.
 """
 
 import csv
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final, TextIO
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.records.archive_index import ArchiveIndex
 from client.records.database import cache_path
-from client.records.query import Query
+from client.records.query import Query, parse_query
 from client.records.reader import Lookup
 from client.records.record_index import RecordIndex
 from client.views.json_text import to_json
 from client.views.output import complain, say
 from client.views.plot import as_svg
 from client.views.progress import progress_bar
-from client.views.report import GROUPINGS, HOUR_S, ReportLine, add_up
-from client.views.request_costs import RequestPrices
-from client.views.text import printable
-from client.views.time_accounting import CAUSES
+from client.views.report import ALL_JOBS, GROUPINGS, ReportLine, add_up, parse_hourly_prices
+from client.views.report_table import summary, table
+from client.views.request_costs import RequestPrices, parse_request_prices
+from client.views.terminal import width_of
 from lifecycle.errors import UsageError
 
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # first characters
@@ -58,7 +62,8 @@ def run(  # noqa: PLR0913 - one argument per option
         0; 1 if a record could not be read, which stderr names.
 
     Raises:
-        UsageError: *by* is not one of GROUPINGS, or the bucket or its credentials are wrong.
+        UsageError: *by* is not one of GROUPINGS.
+        ConfigError: The bucket or its credentials are wrong.
         OSError: A file cannot be written.
     """
     if by not in GROUPINGS:
@@ -81,10 +86,19 @@ def run(  # noqa: PLR0913 - one argument per option
         for line in lines:
             say(to_json(line.as_object(request_prices)))
     else:
-        print_table(lines, request_prices, with_cost=bool(hourly_prices))
+        for text in _lines(lines, request_prices, by=by, with_cost=bool(hourly_prices)):
+            say(text)
     for problem in problems:
         complain(problem)
     return int(bool(problems))
+
+
+def _lines(lines: Sequence[ReportLine], prices: RequestPrices, *, by: str, with_cost: bool) -> Iterator[str]:
+    """Return the report for people: all jobs in detail, or a table of groups."""
+    if by == "all":
+        whole = lines[0] if lines else ReportLine(ALL_JOBS)
+        return summary(whole, prices, with_cost=with_cost)
+    return table(lines, prices, width_of(sys.stdout), with_cost=with_cost)
 
 
 def _archived(env: Environment, index: RecordIndex, wanted: Query, problems: list[str]) -> Iterator[Lookup]:
@@ -95,28 +109,6 @@ def _archived(env: Environment, index: RecordIndex, wanted: Query, problems: lis
         if found.stored is None:
             problems.append(found.problem or found.job)
         yield found
-
-
-def print_table(lines: Sequence[ReportLine], prices: RequestPrices, *, with_cost: bool) -> None:
-    """Print hours by cause, useful shares and costs, with a note on how the cost of calls was estimated."""
-    causes = [cause.replace("_", " ") for cause in CAUSES]
-    rows = [["", "jobs", "attempts", *causes, "useful share", *(["cost"] * with_cost), "calls/job", "control/job"]]
-    for line in lines:
-        hours = [f"{getattr(line.time, cause) / HOUR_S:.2f} h" for cause in CAUSES]
-        share = f"{line.time.useful / line.time.owned:.1%}" if line.time.owned else ""
-        cost = [f"{line.cost:.2f}"] * with_cost
-        calls = f"{line.requests.total / max(len(line.jobs), 1):.0f}"
-        control = f"${line.request_cost_per_job(prices):.6f}"
-        name = printable(line.name)
-        rows.append([name, str(len(line.jobs)), str(line.attempts), *hours, share, *cost, calls, control])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        _, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        say("  ".join((row[0].ljust(widths[0]), *rest)).rstrip())
-    say(
-        f"control/job: calls to queue and bucket, estimated from the records, at ${prices.queue:g} per million to"
-        f" the queue, ${prices.write:g} that write or list, ${prices.read:g} that read"
-    )
 
 
 def write_csv(lines: Sequence[ReportLine], out: TextIO, prices: RequestPrices) -> None:
@@ -133,3 +125,58 @@ def _literal(value: object) -> object:
     See https://owasp.org/www-community/attacks/CSV_Injection.
     """
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+@options.command(
+    "report",
+    ("holdfast report --price 0.25", "Report on all jobs, at 0.25 per hour of a node."),
+    ("holdfast report --by kind --csv report.csv", "Compare kinds of machines, and write a table."),
+)
+@click.option("--by", type=click.Choice(GROUPINGS), default="all", help="Add up by this.")
+@options.label_filter
+@options.since_option
+@click.option(
+    "--price",
+    "prices",
+    metavar="[KIND=]PRICE",
+    multiple=True,
+    help="Price per hour, of a NODE_KIND or of all; may be repeated.",
+)
+@click.option(
+    "--call-price",
+    "call_prices",
+    metavar="KIND=PRICE",
+    multiple=True,
+    help="Price per million calls: queue, write or read.",
+)
+@click.option("--archived", is_flag=True, help="Include archived jobs.")
+@click.option("--csv", "file", metavar="FILE", type=options.FILE, help="Also write the report to FILE.")
+@click.option("--plot", metavar="FILE", type=options.FILE, help="Also draw the report to FILE, in SVG.")
+@options.json_option
+def command(  # noqa: PLR0913 - one argument per option
+    *,
+    by: str,
+    labels: Sequence[str],
+    since: str | None,
+    prices: Sequence[str],
+    call_prices: Sequence[str],
+    archived: bool,
+    file: Path | None,
+    plot: Path | None,
+    as_json: bool,
+) -> int:
+    """Report useful time, losses and costs.
+
+    The parts of node time add up to 100 %: useful, lost, without a result, loading and saving.
+    """
+    return run(
+        options.environment(),
+        parse_query(labels=labels, since=since),
+        by=by,
+        hourly_prices=parse_hourly_prices(prices),
+        as_json=as_json,
+        file=file,
+        plot=plot,
+        archived=archived,
+        request_prices=parse_request_prices(call_prices),
+    )

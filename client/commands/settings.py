@@ -2,6 +2,7 @@
 
 import json
 
+from client import options
 from client.config.settings import Settings
 from client.views.output import say
 
@@ -18,3 +19,14 @@ def run(settings: Settings, *, as_json: bool) -> int:
         else:
             say(f"{name:<22} {value or '-':<28} {origin:<14} {meaning}")
     return 0
+
+
+@options.command(
+    "settings",
+    ("holdfast settings", "Print all settings; secrets are masked."),
+    ("holdfast settings --config prod.toml", "Print those of another file."),
+)
+@options.json_option
+def command(*, as_json: bool) -> int:
+    """Print each setting, its value and its origin."""
+    return run(options.settings(), as_json=as_json)

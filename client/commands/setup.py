@@ -2,6 +2,9 @@
 
 import json
 
+import click
+
+from client import options
 from client.config.composition import open_admins
 from client.config.settings import Settings
 from client.config.settings_checks import check_bucket
@@ -54,3 +57,17 @@ def print_policies(settings: Settings) -> int:
     check_bucket(settings)
     say(json.dumps(policies(settings.queue_url, settings.bucket, settings.host.aws_region), indent=2))
     return 0
+
+
+@options.command(
+    "setup",
+    ("holdfast setup", "Show what has to be changed, ask, and change it."),
+    ("holdfast setup --policies", "Print the permissions that submitter, worker and operator need."),
+)
+@options.yes_option
+@options.dry_run_option
+@click.option("--policies", is_flag=True, help="Print the permissions that each role needs.")
+def command(*, yes: bool, dry_run: bool, policies: bool) -> int:
+    """Create or correct the queue and the bucket."""
+    found = options.settings()
+    return print_policies(found) if policies else run(found, yes=yes, dry_run=dry_run)

@@ -4,6 +4,9 @@ import json
 import sys
 from pathlib import Path
 
+import click
+
+from client import options
 from lifecycle.statechart import mermaid, mermaid_attempt
 from lifecycle.states import EDGES
 from lifecycle.states_page import document
@@ -39,3 +42,16 @@ def run(*, write: Path | None = None, as_json: bool = False, diagram: bool = Fal
     else:
         sys.stdout.write(f"{mermaid()}\n\n{mermaid_attempt()}\n" if diagram else document())
     return 0
+
+
+@options.command(
+    "states",
+    ("holdfast states", "Print the diagrams and tables, in Markdown."),
+    ("holdfast states --diagram", "Print the diagrams alone, in Mermaid."),
+)
+@click.option("--write", metavar="FILE", type=options.FILE, help="Write them to FILE.")
+@click.option("--diagram", is_flag=True, help="Print only the diagrams, in Mermaid.")
+@options.json_option
+def command(*, write: Path | None, diagram: bool, as_json: bool) -> int:
+    """Print the state diagrams and tables."""
+    return run(write=write, as_json=as_json, diagram=diagram)

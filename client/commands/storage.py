@@ -6,6 +6,7 @@ from typing import Final
 
 from attrs import define, field
 
+from client import options
 from client.config.environment import Environment
 from client.views.output import say
 from client.views.text import format_size
@@ -74,3 +75,14 @@ def use_by_job(env: Environment) -> Iterator[StorageUse]:
 
 def _ago(age_s: float | None) -> str:
     return "" if age_s is None else f"{age_s:.0f}s ago"
+
+
+@options.command(
+    "storage",
+    ("holdfast storage", "Print the size of each job's inputs, checkpoints, outputs and logs."),
+    ("holdfast storage --json", "Print them for a script."),
+)
+@options.json_option
+def command(*, as_json: bool) -> int:
+    """List what each job stores in the bucket."""
+    return run(options.environment(), as_json=as_json)

@@ -1,18 +1,33 @@
 """`holdfast submit`: submit jobs that are named on the command line, in a folder, or in a file of JSON lines."""
 
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
+import click
 from attrs import evolve
 
+from adapters.process.workloads_file import load
+from client import options
 from client.config.environment import Environment
-from client.operations.inputs import job_folders
-from client.operations.submission import FAILED, NOT_ANNOUNCED, OUTCOMES, JobRequest, SubmitResult, submit
+from client.operations.inputs import NOT_A_JOB_ID, job_folders
+from client.operations.submission import (
+    FAILED,
+    NOT_ANNOUNCED,
+    NOT_DONE,
+    OUTCOMES,
+    REFUSED,
+    JobRequest,
+    SubmitResult,
+    jobs_without_input,
+    submit,
+)
 from client.records.query import parse_label
 from client.views.output import complain, say
 from client.views.progress import progress_bar
@@ -22,19 +37,42 @@ from lifecycle.limits import saving_interval
 
 NO_DEFAULT: Final = timedelta(0)  # only the interval that a job sets itself is checked here
 REMEDY: Final = "submit the failed jobs again; then run `holdfast reconcile --older 0` to send missing messages"
+OTHER_WORK: Final = (
+    "a job keeps its work: submit other work under another id, or remove the job with `holdfast rm` first"
+)
+NAMED: Final = 3  # jobs that a message names
 FIELDS: Final = frozenset({"job", "workload", "params", "labels"})
 
 
-def run(env: Environment, requests: Sequence[JobRequest], *, as_json: bool) -> int:
+def run(
+    env: Environment,
+    requests: Sequence[JobRequest],
+    *,
+    as_json: bool,
+    needs_input: bool = False,
+    problems: Sequence[str] = (),
+) -> int:
     """Submit all *requests*.
 
+    Args:
+        env: The environment to submit to.
+        requests: The jobs.
+        as_json: Print JSON, one object per job.
+        needs_input: Refuse jobs that have no input.
+        problems: What was asked for and cannot be a job, a line for each.
+
     Returns:
-        0; 1 if a job was not submitted and had not been submitted before.
+        0; 1 if a job was not submitted and had not been submitted before with the same work.
 
     Raises:
+        PermanentError: A job has no input; nothing has been submitted.
         ConfigError: The queue, the bucket or the credentials are wrong; jobs submitted before that was found stay
             submitted.
     """
+    for problem in (*problems, *unknown_workloads(env, requests)):
+        complain(problem)
+    if needs_input:
+        _expect_inputs(env, requests)
     counts = Counter[str]()
     try:
         with progress_bar("submitting", len(requests)) as advance:
@@ -47,7 +85,45 @@ def run(env: Environment, requests: Sequence[JobRequest], *, as_json: bool) -> i
             say(", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]))
         if counts[FAILED] or counts[NOT_ANNOUNCED]:
             complain(f"{REMEDY}")
-    return int(bool(counts[FAILED] or counts[NOT_ANNOUNCED]))
+        if counts[REFUSED]:
+            complain(OTHER_WORK)
+    return int(bool(problems) or any(counts[outcome] for outcome in NOT_DONE))
+
+
+def _expect_inputs(env: Environment, requests: Sequence[JobRequest]) -> None:
+    """Refuse jobs without input, which usually means that the folder's or the job's name is misspelt.
+
+    Raises:
+        PermanentError: A job has no input.
+    """
+    missing = jobs_without_input(env, requests)
+    if missing:
+        named = ", ".join(missing[:NAMED]) + (f" and {len(missing) - NAMED} more" * (len(missing) > NAMED))
+        where = env.layout.job(missing[0]).input
+        raise PermanentError(
+            f"nothing was submitted: {named} {'has' if len(missing) == 1 else 'have'} no input under {where}: check the"
+            " spelling, run `holdfast upload` first, or pass --no-input if none is needed"
+        )
+
+
+def unknown_workloads(env: Environment, requests: Sequence[JobRequest]) -> list[str]:
+    """Return a warning for each workload that this folder's workloads file lacks.
+
+    Without such a file only misspelt names of built-in workloads are known to be wrong.
+    """
+    path = env.settings.workloads
+    try:
+        known = list(load(path))
+    except ConfigError:
+        return []  # the workers' file is another one, and they check theirs
+    warnings = []
+    for name in dict.fromkeys(request.workload for request in requests):
+        close = get_close_matches(name, known, 1)
+        if name not in known and (path or close):
+            guess = f" (did you mean {close[0]!r}?)" if close else ""
+            where = f"in {path}" if path else "built in"
+            warnings.append(f"warning: workload {name!r} is not {where}{guess}: the job waits for a worker that has it")
+    return warnings
 
 
 def _print_result(result: SubmitResult, *, as_json: bool) -> None:
@@ -58,7 +134,13 @@ def _print_result(result: SubmitResult, *, as_json: bool) -> None:
 
 
 def read_requests(
-    names: Sequence[str], *, file: Path | None, workload: str, params: Sequence[str], labels: Sequence[str] = ()
+    names: Sequence[str],
+    *,
+    file: Path | None,
+    workload: str,
+    params: Sequence[str],
+    labels: Sequence[str] = (),
+    problems: list[str] | None = None,
 ) -> list[JobRequest]:
     """Read the jobs to submit from the arguments of a command line; each job once.
 
@@ -68,21 +150,24 @@ def read_requests(
         workload: The workload, unless a line of *file* names another.
         params: Parameters as NAME=VALUE; a VALUE that is not JSON is taken as text.
         labels: Labels as NAME=VALUE.
+        problems: Receives a line for each sub-folder that cannot be a job; the others are returned.
 
     Raises:
-        UsageError: An argument is invalid; nothing has been submitted.
-        ConfigError: A line of *file* is invalid; nothing has been submitted.
+        UsageError: An argument or a line of *file* is invalid; nothing has been submitted.
     """
     template = JobRequest("", workload, dict(map(_param, params)), dict(map(parse_label, labels)))
     try:
         saving_interval(template.params, NO_DEFAULT)
     except PermanentError as error:
         raise UsageError(f"{error}; nothing was submitted") from error
-    requests = [evolve(template, job=job) for name in names for job in _jobs_of(name)]
+    requests: list[JobRequest] = []
+    problems = [] if problems is None else problems
+    for name in names:
+        requests += [evolve(template, job=job) for job in _jobs_of(name, problems)]
     if file is not None:
         requests += _read_lines(file, template)
     if not requests:
-        raise UsageError("nothing to submit: name a folder, job ids, or a file with --from")
+        raise UsageError("; ".join(problems) or "nothing to submit: name a folder, job ids, or a file with --from")
     unique: dict[str, JobRequest] = {}
     for request in requests:
         first = unique.setdefault(request.job, request)
@@ -94,14 +179,23 @@ def read_requests(
     return list(unique.values())
 
 
-def _jobs_of(name: str) -> list[str]:
-    if not is_job_id(name) or Path(name).is_dir():
-        folders = job_folders(Path(name))
-        wrong = [folder.name for folder in folders if not is_job_id(folder.name)]
-        if wrong:
-            raise UsageError(f"{name}: {wrong[0]!r} is not a valid job id")
-        return [folder.name for folder in folders]
-    return [name]
+def _jobs_of(name: str, problems: list[str]) -> list[str]:
+    """Return the jobs that an argument names: the sub-folders of a folder, or one job.
+
+    Adds to *problems* the sub-folders that cannot be jobs, as `holdfast upload` does.
+
+    Raises:
+        UsageError: It is neither a folder nor a job id.
+    """
+    if not name:
+        raise UsageError("an argument is empty: name a folder or job ids")
+    if not os.path.isdir(name):  # noqa: PTH112 - Path.is_dir fails on a name that is too long
+        if not is_job_id(name):
+            raise UsageError(f"{name!r} is neither an existing folder nor a valid job id")
+        return [name]
+    folders = job_folders(Path(name))
+    problems += [f"{folder}: {NOT_A_JOB_ID}" for folder in folders if not is_job_id(folder.name)]
+    return [folder.name for folder in folders if is_job_id(folder.name)]
 
 
 def _param(text: str) -> tuple[str, Any]:
@@ -160,3 +254,40 @@ def _request(raw: object, template: JobRequest) -> JobRequest:
     request = JobRequest(job, workload, {**template.params, **params}, {**template.labels, **labels})
     saving_interval(request.params, NO_DEFAULT)
     return request
+
+
+@options.command(
+    "submit",
+    ("holdfast submit local_jobs", "Submit a job for each sub-folder of local_jobs, whose input was uploaded."),
+    ("holdfast submit md-1 --no-input --workload relax --param temperature=300", "Submit one job that needs no input."),
+)
+@click.argument("names", metavar="[DIR|JOB]...", nargs=-1)
+@click.option(
+    "--from", "file", metavar="FILE", type=options.FILE, help='JSON lines {"job", "workload", "params", "labels"}.'
+)
+@click.option("--workload", metavar="NAME", default="series-sum", help="The jobs' workload.")
+@click.option(
+    "--param", "params", metavar="NAME=VALUE", multiple=True, help="A parameter of the jobs; may be repeated."
+)
+@click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="A label of the jobs; may be repeated.")
+@click.option("--no-input", is_flag=True, help="The jobs need no input.")
+@options.json_option
+def command(
+    *,
+    names: Sequence[str],
+    file: Path | None,
+    workload: str,
+    params: Sequence[str],
+    labels: Sequence[str],
+    no_input: bool,
+    as_json: bool,
+) -> int:
+    """Submit jobs, by id or as the sub-folders of a folder.
+
+    An argument that is an existing folder stands for its sub-folders; anything else is a job id. A job that was
+    submitted before is left as it is.
+    """
+    problems: list[str] = []
+    requests = read_requests(names, file=file, workload=workload, params=params, labels=labels, problems=problems)
+    env = options.environment(named=True)
+    return run(env, requests, as_json=as_json, needs_input=not no_input, problems=problems)

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.operations.inputs import plan_uploads, upload_files
 from client.views.output import complain, say
@@ -20,7 +23,8 @@ def run(env: Environment, directory: Path, *, force: bool = False) -> int:
         0, or 1 if anything was not uploaded, which stderr names.
 
     Raises:
-        ConfigError: *directory* has no sub-folders, or the bucket or its credentials are wrong.
+        UsageError: *directory* has no sub-folders.
+        ConfigError: The bucket or its credentials are wrong.
     """
     plan = plan_uploads(env, directory, force=force)
     for problem in plan.problems:
@@ -31,3 +35,15 @@ def run(env: Environment, directory: Path, *, force: bool = False) -> int:
         complain(failure)
     say(f"uploaded {len(plan.uploads) - len(failures)} files of {plan.jobs} jobs")
     return int(bool(plan.problems or failures))
+
+
+@options.command(
+    "upload",
+    ("holdfast upload local_jobs", "Upload local_jobs/a/… as the input of job a, and so on."),
+    ("holdfast upload local_jobs --force", "Replace the input of jobs that are not over, too."),
+)
+@click.argument("directory", metavar="DIR", type=options.FILE)
+@click.option("--force", is_flag=True, help="Replace the input of unfinished jobs, too.")
+def command(*, directory: Path, force: bool) -> int:
+    """Upload inputs; each sub-folder of DIR is a job."""
+    return run(options.environment(), directory, force=force)

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Final
 
+import click
+
+from client import options
 from client.config.environment import Environment
 from client.operations.checkpoints import find_checkpoint, known_checkpoints
 from client.records.reader import Lookup, read_all
@@ -69,3 +72,17 @@ def _verify(env: Environment, ref: CheckpointRef) -> str:
     with progress_bar("verifying", manifest.bytes) as advance:
         verify(env.store, env.clock, manifest, progress=advance)
     return f"{len(manifest.files)} files, {format_size(manifest.bytes)}, in {len(manifest.packs)} packs"
+
+
+@options.command(
+    "verify",
+    ("holdfast verify md-1", "Verify the checkpoints and the result of a job."),
+    ("holdfast verify 'md-*'", "Verify those of all jobs whose ids match."),
+)
+@options.jobs_argument
+@options.label_filter
+@click.option("--checkpoint", metavar="N", type=options.COUNT, help="Only checkpoint N, which may be an older one.")
+def command(*, jobs: Sequence[str], labels: Sequence[str], checkpoint: int | None) -> int:
+    """Read checkpoints and results back, and verify each byte."""
+    env = options.environment()
+    return run(env, options.selected(env, jobs, labels), checkpoint=checkpoint)

@@ -7,7 +7,10 @@ from datetime import timedelta
 from types import FrameType
 from typing import Final
 
+import click
+
 from adapters.process.workloads_file import load
+from client import options
 from client.config.composition import build_worker
 from client.config.environment import Environment
 from lifecycle.attempt.worker import Worker
@@ -56,3 +59,15 @@ def drain_on_signals(worker: Worker, grace: timedelta) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, drain)
+
+
+@options.command(
+    "worker",
+    ("holdfast worker", "Take and run jobs until it is stopped with SIGTERM or Ctrl-C."),
+    ("holdfast worker --idle-exit 10m", "Exit after ten minutes without a job."),
+)
+@click.option("--idle-exit", metavar="TIME", type=options.DURATION, help="Exit after being idle this long.")
+@click.option("--max-jobs", metavar="N", type=options.COUNT, help="Exit after N attempts.")
+def command(*, idle_exit: timedelta | None, max_jobs: int | None) -> int:
+    """Take and run jobs."""
+    return run(options.environment(needs_bucket=False), idle_exit=idle_exit, max_jobs=max_jobs)

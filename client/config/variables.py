@@ -103,3 +103,13 @@ def host_variables(variables: Mapping[str, str]) -> HostVariables:
 
 def _first_set(variables: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str] | None:
     return next(((name, variables[name]) for name in names if variables.get(name)), None)
+
+
+def refuses_color() -> bool:
+    """Return whether the user or the terminal wants no colours: NO_COLOR (https://no-color.org), or TERM is `dumb`."""
+    return bool(_ENVIRON.get("NO_COLOR")) or _ENVIRON.get("TERM") == "dumb"
+
+
+def refuse_color() -> None:
+    """Let this process and its children write no colours."""
+    _ENVIRON["NO_COLOR"] = "1"

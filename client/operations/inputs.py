@@ -13,6 +13,9 @@ from lifecycle.errors import ConfigError, HoldfastError, PermanentError, Retryab
 from lifecycle.key_layout import is_job_id
 
 SENDERS: Final = 8
+NOT_A_JOB_ID: Final = (
+    "the name is not a valid job id: use a letter or digit, then up to 127 letters, digits, `.`, `_` or `-`"
+)
 
 
 @frozen
@@ -42,7 +45,8 @@ def plan_uploads(env: Environment, directory: Path, *, force: bool) -> UploadPla
         force: Replace the input of unfinished jobs, too.
 
     Raises:
-        ConfigError: *directory* has no sub-folders, or the bucket or its credentials are wrong.
+        UsageError: *directory* has no sub-folders.
+        ConfigError: The bucket or its credentials are wrong.
     """
     plan = UploadPlan()
 
@@ -66,7 +70,7 @@ def job_folders(directory: Path) -> list[Path]:
     """Return the sub-folders of *directory* in order, without hidden ones; each is a job.
 
     Raises:
-        ConfigError: *directory* does not exist, or has no sub-folders.
+        UsageError: *directory* does not exist, or has no sub-folders.
     """
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a directory")
@@ -85,9 +89,7 @@ def inputs_of(env: Environment, folder: Path, *, force: bool = False) -> list[Fi
         ConfigError: The bucket or its credentials are wrong.
     """
     if not is_job_id(folder.name):
-        raise ValueError(
-            "the name is not a valid job id: use a letter or digit, then up to 127 letters, digits, `.`, `_` or `-`"
-        )
+        raise ValueError(NOT_A_JOB_ID)
     keys = env.layout.job(folder.name)
     found = sorted(files_below(folder))
     if not found:

@@ -4,7 +4,8 @@ A record is written only if there is none, so a job that is submitted twice is s
 parallel, and a batch of messages is sent as soon as its records are written.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any, Final
 
@@ -25,7 +26,15 @@ SENDERS: Final = 8
 BATCH: Final = 10
 FIRST_MESSAGE: Final = 1
 
-SUBMITTED, ALREADY, FAILED, NOT_ANNOUNCED = OUTCOMES = ("submitted", "already submitted", "failed", "not announced")
+SUBMITTED, ALREADY, REFUSED, FAILED, NOT_ANNOUNCED = OUTCOMES = (
+    "submitted",
+    "already submitted",
+    "refused",
+    "failed",
+    "not announced",
+)
+NOT_DONE: Final = frozenset({REFUSED, FAILED, NOT_ANNOUNCED})
+LONGEST: Final = 60  # characters of a parameter that are shown
 ARCHIVED: Final = "it is archived (see `holdfast show`): to run it again, submit its work under another id"
 
 
@@ -46,6 +55,43 @@ class SubmitResult:
     job: str
     outcome: str
     reason: str | None = None
+
+
+def jobs_without_input(env: Environment, requests: Sequence[JobRequest]) -> list[str]:
+    """Return the jobs of *requests* that have neither an input in the bucket nor a record.
+
+    Raises:
+        RetryableError: The bucket cannot be listed.
+        ConfigError: The bucket or its credentials are wrong.
+    """
+
+    def lacks(request: JobRequest) -> bool:
+        keys = env.layout.job(request.job)
+        for prefix in (keys.input, keys.input_file):
+            if next(iter(env.store.list(prefix)), None) is not None:
+                return False
+        return env.record_store.read(keys.record) is None and not is_archived(env.store, keys)
+
+    with ThreadPoolExecutor(WRITERS) as readers:
+        found = readers.map(lacks, requests)
+        return [request.job for request, is_lacking in zip(requests, found, strict=True) if is_lacking]
+
+
+def differences(record: JobRecord, request: JobRequest) -> list[str]:
+    """Return a text for each way in which *request* asks for other work than *record*."""
+    found = []
+    if record.workload != request.workload:
+        found.append(f"workload {record.workload!r}, now {request.workload!r}")
+    for kind, before, now in (("", record.params, request.params), ("label ", record.labels, request.labels)):
+        shown = {name: (_shown(before, name), _shown(now, name)) for name in sorted({*before, *now})}
+        found += [
+            f"{kind}{name} {old:.{LONGEST}}, now {new:.{LONGEST}}" for name, (old, new) in shown.items() if old != new
+        ]
+    return found
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return json.dumps(values[name], sort_keys=True) if name in values else "not set"
 
 
 def submit(env: Environment, requests: Iterable[JobRequest]) -> Iterator[SubmitResult]:
@@ -121,8 +167,7 @@ class Submission:
         except HoldfastError as error:
             return SubmitResult(request.job, FAILED, str(error))
         if isinstance(answer, WriteConflict):
-            state = answer.found.record.state if answer.found else "gone again"
-            return SubmitResult(request.job, ALREADY, f"it is {state}")
+            return _found_already(request, answer.found.record if answer.found else None)
         return record
 
     def _announce(self, records: Sequence[JobRecord]) -> list[SubmitResult]:
@@ -141,3 +186,13 @@ class Submission:
             else SubmitResult(record.job, SUBMITTED)
             for record in records
         ]
+
+
+def _found_already(request: JobRequest, record: JobRecord | None) -> SubmitResult:
+    """Return the result for a job that has a record: *record*, or None if it is gone again."""
+    if record is None:
+        return SubmitResult(request.job, ALREADY, "its record is gone again")
+    found = differences(record, request)
+    if not found:
+        return SubmitResult(request.job, ALREADY, f"it is {record.state}")
+    return SubmitResult(request.job, REFUSED, f"it is {record.state}, and was submitted with {'; '.join(found)}")

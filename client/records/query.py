@@ -1,6 +1,7 @@
 """Selecting jobs: which ones, in which order, and the same as a condition for SQLite."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -23,6 +24,7 @@ ORDERS: Final = {
     "eta": "eta_s - (:now - written_at)",
 }
 """SQL expressions that jobs can be sorted by."""
+WILDCARDS: Final = frozenset("*?[")
 STATE_NAMES: Final = tuple(state.value for state in State if state is not State.SUPERSEDED)
 
 
@@ -31,6 +33,7 @@ class Query:
     """A selection of jobs, and their order.
 
     Attributes:
+        names: Only jobs with these ids or patterns (`*`, `?`, `[…]`); empty: any.
         states: Only jobs in these states; empty: in any.
         labels: Only jobs with all of these labels.
         stale: Only jobs whose owner's lease has expired.
@@ -43,6 +46,7 @@ class Query:
         offset: Skip this many jobs.
     """
 
+    names: Sequence[str] = ()
     states: Sequence[State] = ()
     labels: Mapping[str, str] = field(factory=dict)
     stale: bool = False
@@ -81,7 +85,9 @@ def parse_query(
     names = [name for text in states for name in text.split(",")]
     for name in names:
         if name not in STATE_NAMES:
-            raise UsageError(f"--state {name}: unknown state; the states are {', '.join(STATE_NAMES)}")
+            close = get_close_matches(name, STATE_NAMES, 1)
+            guess = f"did you mean {close[0]}? The" if close else "the"
+            raise UsageError(f"--state {name}: unknown state; {guess} states are {', '.join(STATE_NAMES)}")
     if sort not in ORDERS:
         raise UsageError(f"--sort {sort}: must be one of {', '.join(ORDERS)}")
     try:
@@ -97,6 +103,11 @@ def parse_query(
         reverse=reverse,
         limit=limit,
     )
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether *name* is a pattern for job ids: no id contains these characters."""
+    return not WILDCARDS.isdisjoint(name)
 
 
 def parse_label(text: str) -> tuple[str, str]:
@@ -116,6 +127,9 @@ def where(query: Query, now: float) -> tuple[str, dict[str, Any]]:
     parts = ["1"]
     limit = -1 if query.limit is None else query.limit
     values: dict[str, Any] = {"now": now, "limit": limit, "offset": query.offset}
+    if query.names:
+        parts.append(f"({' OR '.join(f'job GLOB :glob{number}' for number, _ in enumerate(query.names))})")
+        values |= {f"glob{number}": name.replace("[!", "[^") for number, name in enumerate(query.names)}
     if query.states:
         parts.append(f"state IN ({','.join(repr(state.value) for state in query.states)})")
     if query.stale:

@@ -1,8 +1,9 @@
 """The results of an action on several jobs, printed as they come in."""
 
+import json
 from collections.abc import Iterable
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from client.views.output import complain, say
 
@@ -22,13 +23,15 @@ class ActionResult:
     problem: str | None = None
 
 
-def print_results(results: Iterable[ActionResult]) -> int:
-    """Print a line for each result, problems on stderr; return 1 if there was a problem, otherwise 0."""
+def print_results(results: Iterable[ActionResult], *, as_json: bool = False) -> int:
+    """Print a line for each result, problems on stderr, or all as JSON; return 1 if there was a problem, else 0."""
     exit_code = 0
     for result in results:
-        if result.problem is None:
+        exit_code = exit_code or int(result.problem is not None)
+        if as_json:
+            say(json.dumps(asdict(result)))
+        elif result.problem is None:
             say(f"{result.job}: {result.done}")
         else:
             complain(f"{result.job}: {result.problem}")
-            exit_code = 1
     return exit_code

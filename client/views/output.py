@@ -13,6 +13,8 @@ from client.views.text import printable
 ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 """Escape sequences of terminals (ECMA-48): of the kinds CSI and OSC, and short ones."""
 
+_QUIET: Final[list[bool]] = []
+
 
 def say(text: str = "", *, file: TextIO | None = None, flush: bool = False) -> None:
     """Print lines, without control characters, on *file*; None: stdout."""
@@ -22,6 +24,22 @@ def say(text: str = "", *, file: TextIO | None = None, flush: bool = False) -> N
 def complain(text: str) -> None:
     """Print a line on stderr that begins with the program's name, without control characters."""
     print(f"holdfast: {printable(text)}", file=sys.stderr)
+
+
+def note(text: str) -> None:
+    """Print a line on stderr as `complain` does, unless the user wants results and errors only."""
+    if not is_quiet():
+        complain(text)
+
+
+def be_quiet() -> None:
+    """Print results and errors only from now on."""
+    _QUIET.append(True)
+
+
+def is_quiet() -> bool:
+    """Return whether to print results and errors only."""
+    return bool(_QUIET)
 
 
 def plain_output(text: str) -> str:

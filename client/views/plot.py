@@ -5,17 +5,18 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from client.views.text import printable
-from client.views.time_accounting import TimeBreakdown
+from client.views.time_accounting import LABELS, TimeBreakdown
 
 COLORS: Final = {
     "useful": "#2a9d63",
     "redo": "#d1495b",
+    "no_result": "#7a2e3a",
     "restore": "#edae49",
     "upload": "#8d6cab",
     "node_loss": "#30638e",
     "idle": "#b0b7bf",
 }
-WIDTH, LEFT, RIGHT, TOP, ROW, BAR, LEGEND = 960, 240, 90, 40, 28, 20, 115  # pixels
+WIDTH, LEFT, RIGHT, TOP, ROW, BAR, LEGEND = 960, 240, 90, 40, 28, 20, 98  # pixels
 LONGEST_NAME: Final = 32
 HOUR_S: Final = 3600.0
 
@@ -39,7 +40,7 @@ def _legend() -> Iterator[str]:
     for number, (name, color) in enumerate(COLORS.items()):
         x = LEFT + number * LEGEND
         yield f'<rect x="{x}" y="10" width="12" height="12" fill="{color}"/>'
-        yield f'<text x="{x + 18}" y="21">{name.replace("_", " ")}</text>'
+        yield f'<text x="{x + 18}" y="21">{LABELS[name]}</text>'
 
 
 def _bar(name: str, time: TimeBreakdown, y: int, scale: float) -> Iterator[str]:
@@ -47,7 +48,7 @@ def _bar(name: str, time: TimeBreakdown, y: int, scale: float) -> Iterator[str]:
     x = float(LEFT)
     for cause, color in COLORS.items():
         seconds: float = getattr(time, cause)
-        title = f"<title>{cause.replace('_', ' ')}: {seconds / HOUR_S:.2f} h</title>"
+        title = f"<title>{LABELS[cause]}: {seconds / HOUR_S:.2f} h</title>"
         yield f'<rect x="{x:.1f}" y="{y}" width="{seconds * scale:.1f}" height="{BAR}" fill="{color}">{title}</rect>'
         x += seconds * scale
     yield f'<text x="{x + 6:.1f}" y="{y + 15}">{time.total / HOUR_S:.1f} h</text>'

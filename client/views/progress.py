@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from client.views.output import is_quiet
+
 
 @contextmanager
 def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
@@ -13,7 +15,7 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None
         title: Text beside the bar.
         total: All steps; None if unknown.
     """
-    if not sys.stderr.isatty() or total == 0:
+    if not sys.stderr.isatty() or total == 0 or is_quiet():
         yield lambda _: None
         return
     from rich.console import Console

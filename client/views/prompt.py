@@ -3,17 +3,17 @@
 import sys
 
 from client.views.text import printable
-from lifecycle.errors import ConfigError
+from lifecycle.errors import UsageError
 
 
 def confirm(question: str) -> bool:
     """Ask a person; return True only if the answer is `yes` in full.
 
     Raises:
-        ConfigError: Standard input is not a terminal.
+        UsageError: Standard input is not a terminal.
     """
     if not sys.stdin.isatty():
-        raise ConfigError("cannot ask for confirmation without a terminal: pass --yes to go ahead")
+        raise UsageError("cannot ask for confirmation without a terminal: pass --yes to go ahead")
     shown = "\n".join(map(printable, question.split("\n")))
     try:
         return input(f"{shown} [yes/no] ").strip().lower() == "yes"

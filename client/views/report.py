@@ -6,15 +6,18 @@ from typing import Any, Final
 from attrs import asdict, define, field
 
 from client.views.request_costs import RequestCounts, RequestPrices, attempt_requests, job_requests
-from client.views.time_accounting import AttemptTime, TimeBreakdown, attempt_times, job_time
+from client.views.time_accounting import VANISHED, AttemptTime, TimeBreakdown, attempt_times, job_time
 from lifecycle.errors import UsageError
-from lifecycle.job_record import JobRecord
+from lifecycle.job_record import AttemptSummary, JobRecord
 
 HOUR_S: Final = 3600.0
 ANY_KIND: Final = ""
 GROUPINGS: Final = ("all", "job", "node", "kind", "workload")
 ALL_JOBS: Final = "all jobs"
 UNKNOWN_KIND: Final = "(not set)"
+FAILURES: Final = frozenset({"workload_failed", "wall_time", "invalid"})
+LOSSES: Final = ("node", "failure", "stop")
+"""Causes of lost work: the node vanished; the workload failed; the attempt was stopped before it had saved."""
 
 
 @define
@@ -28,6 +31,7 @@ class ReportLine:
         time: Its time.
         cost: Cost of the time during which nodes owned its jobs.
         requests: Its calls to the queue and the bucket, estimated.
+        lost: Seconds of lost work by cause, one of LOSSES; they add up to `time.redo`.
     """
 
     name: str
@@ -36,6 +40,7 @@ class ReportLine:
     time: TimeBreakdown = field(factory=TimeBreakdown)
     cost: float = 0.0
     requests: RequestCounts = field(factory=RequestCounts)
+    lost: dict[str, float] = field(factory=lambda: dict.fromkeys(LOSSES, 0.0))
 
     def add(self, job: str, time: TimeBreakdown, requests: RequestCounts, *, attempts: int, price: float) -> None:
         """Add time and calls of *job*, at *price* per hour of a node."""
@@ -45,6 +50,11 @@ class ReportLine:
         self.requests += requests
         self.cost += time.owned / HOUR_S * price
 
+    def add_attempt(self, job: str, one: AttemptTime, requests: RequestCounts, *, price: float) -> None:
+        """Add an attempt at *job*, at *price* per hour of its node."""
+        self.add(job, one.time, requests, attempts=1, price=price)
+        self.lost[_loss(one.attempt)] += one.time.redo
+
     def request_cost_per_job(self, prices: RequestPrices) -> float:
         """Return the estimated cost of the calls per job, in dollars."""
         return self.requests.cost(prices) / len(self.jobs) if self.jobs else 0.0
@@ -52,13 +62,16 @@ class ReportLine:
     def as_object(self, prices: RequestPrices) -> dict[str, Any]:
         """Return the line for `--json` and `--csv`: hours to four decimals, calls, and their cost at *prices*."""
         hours = {f"{cause}_h": round(seconds / HOUR_S, 4) for cause, seconds in asdict(self.time).items()}
-        share = round(self.time.useful / self.time.owned, 4) if self.time.owned else None
+        lost = {f"lost_{cause}_h": round(seconds / HOUR_S, 4) for cause, seconds in self.lost.items()}
+        share = self.time.useful_share
         return {
             "name": self.name,
             "jobs": len(self.jobs),
             "attempts": self.attempts,
             **hours,
-            "useful_share": share,
+            "node_h": round(self.time.owned / HOUR_S, 4),
+            "useful_share": None if share is None else round(share, 4),
+            **lost,
             "cost": round(self.cost, 4),
             "queue_calls": round(self.requests.queue),
             "store_writes": round(self.requests.write),
@@ -107,12 +120,18 @@ def add_up(records: Iterable[JobRecord], *, by: str, hourly_prices: Mapping[str,
         for one in found:
             price = hourly_prices.get(one.attempt.kind, hourly_prices.get(ANY_KIND, 0.0))
             requests = attempt_requests(record, one)
-            line(_group(by, record, one)).add(record.job, one.time, requests, attempts=1, price=price)
+            line(_group(by, record, one)).add_attempt(record.job, one, requests, price=price)
         if by not in {"node", "kind"}:
             waited = job_time(record).idle - sum(one.time.idle for one in found)  # before the first attempt
             time = TimeBreakdown(idle=max(waited, 0.0))
             line(_group(by, record, None)).add(record.job, time, job_requests(record), attempts=0, price=0.0)
     return sorted(lines.values(), key=lambda one: (-one.time.total, one.name))
+
+
+def _loss(attempt: AttemptSummary) -> str:
+    if attempt.outcome == VANISHED:
+        return "node"
+    return "failure" if attempt.outcome in FAILURES else "stop"
 
 
 def _group(by: str, record: JobRecord, one: AttemptTime | None) -> str:

@@ -1,5 +1,9 @@
 """Time accounting: a job's useful time and its losses by cause, computed from its record alone.
 
+Useful is the work that is part of the job's result or, while the job is not over, that it still has: a later attempt
+resumed after it, the last checkpoint holds it, or the running attempt is doing it. `show`, `report` and the dashboard
+use this one definition; docs/operations.md states it for users.
+
 Times are by the nodes' clocks, so a span between two nodes is only as accurate as those agree. No span is negative.
 """
 
@@ -14,6 +18,7 @@ from lifecycle.job_record import AttemptSummary, JobRecord
 from lifecycle.states import State
 
 VANISHED: Final = "vanished"
+WITHOUT_RESULT: Final = frozenset({State.FAILED, State.CANCELLED})
 
 
 @frozen
@@ -22,7 +27,8 @@ class TimeBreakdown:
 
     Attributes:
         useful: The workload ran, and its work counts.
-        redo: The workload ran, and another attempt had to repeat its work.
+        redo: The workload ran, and its work was lost: no later attempt resumed after it, and no checkpoint holds it.
+        no_result: The workload ran, and the job failed or was cancelled.
         restore: Loading the input or a checkpoint, before the workload ran.
         upload: Waiting for the last upload and the last writes, after the workload ran.
         node_loss: From a node's last sign of life until another node took over.
@@ -31,6 +37,7 @@ class TimeBreakdown:
 
     useful: float = 0.0
     redo: float = 0.0
+    no_result: float = 0.0
     restore: float = 0.0
     upload: float = 0.0
     node_loss: float = 0.0
@@ -42,15 +49,37 @@ class TimeBreakdown:
     @property
     def owned(self) -> float:
         """Seconds during which a node owned the job, which is the time that is paid for."""
-        return self.useful + self.redo + self.restore + self.upload
+        return self.useful + self.redo + self.no_result + self.restore + self.upload
+
+    @property
+    def waited(self) -> float:
+        """Seconds during which no living node owned the job."""
+        return self.node_loss + self.idle
 
     @property
     def total(self) -> float:
         """Seconds of all causes."""
-        return self.owned + self.node_loss + self.idle
+        return self.owned + self.waited
+
+    @property
+    def useful_share(self) -> float | None:
+        """Share of node time that was useful; None if no node has owned the job yet."""
+        return self.useful / self.owned if self.owned else None
 
 
-CAUSES: Final = ("useful", "redo", "restore", "upload", "node_loss", "idle")
+NODE_TIME: Final = ("useful", "redo", "no_result", "restore", "upload")
+"""The causes that divide the time of nodes."""
+CAUSES: Final = (*NODE_TIME, "node_loss", "idle")
+LABELS: Final = {
+    "useful": "useful",
+    "redo": "lost",
+    "no_result": "no result",
+    "restore": "loading",
+    "upload": "saving",
+    "node_loss": "node lost",
+    "idle": "in queue",
+}
+"""The causes, in words for people."""
 
 
 @frozen
@@ -66,15 +95,17 @@ def attempt_times(record: JobRecord) -> Iterator[AttemptTime]:
     """Yield the time of each attempt in the record, oldest first."""
     attempts = record.attempts
     for number, (attempt, following) in enumerate(zip_longest(attempts, attempts[1:]), 1):
-        redone = _redone_steps(attempt, record, attempts[number:])
-        redo = attempt.useful_s * redone / attempt.steps if attempt.steps else 0.0
-        time = TimeBreakdown(useful=attempt.useful_s - redo, redo=redo, restore=attempt.prepared_s)
+        points = _resume_points(attempt, record, attempts[number:])
+        lost = _lost_s(attempt, points)
+        time = TimeBreakdown(useful=attempt.useful_s - lost, redo=lost, restore=attempt.prepared_s)
+        if record.state in WITHOUT_RESULT:
+            time = evolve(time, useful=0.0, no_result=time.useful)
         if attempt.ended:
             after = _between(attempt.started, attempt.ended) - attempt.prepared_s - attempt.useful_s
             time = evolve(time, upload=max(after, 0.0))
         if following:
             time = _with_gap(time, attempt, _between(attempt.started, following.started) - time.owned)
-        yield AttemptTime(attempt, time, redone)
+        yield AttemptTime(attempt, time, _redone_steps(attempt, points))
 
 
 def job_time(record: JobRecord) -> TimeBreakdown:
@@ -90,16 +121,49 @@ def job_time(record: JobRecord) -> TimeBreakdown:
     return whole
 
 
-def _redone_steps(attempt: AttemptSummary, record: JobRecord, later: Sequence[AttemptSummary]) -> int:
-    """Return the steps of *attempt* past the checkpoint from which the next attempt ran, or would run now."""
-    reached = (attempt.resumed_step or 0) + attempt.steps
-    for following in later:
-        if following.prepared_s or following.useful_s:
-            return min(max(reached - (following.resumed_step or 0), 0), attempt.steps)
-    if record.state is State.COMPLETED or not (later or attempt.ended):  # it did the last step, or is still running
+@frozen
+class _ResumePoint:
+    """A point from which a job went on, or would go on now: its steps, and the computing time before it if known."""
+
+    step: int | None
+    computed_s: float | None
+
+
+def _resume_points(
+    attempt: AttemptSummary, record: JobRecord, later: Sequence[AttemptSummary]
+) -> Sequence[_ResumePoint]:
+    """Return the points from which the job went on after *attempt*: what lies beyond any of them is lost."""
+    points = [_ResumePoint(one.resumed_step, one.resumed_s) for one in later if one.prepared_s or one.useful_s]
+    newest = later[-1] if later else attempt
+    goes_on = newest.ended is None and newest.outcome is None
+    if record.state is State.COMPLETED or (goes_on and (points or not later)):
+        return points
+    saved = record.checkpoint
+    return [*points, _ResumePoint(saved.step, saved.computed_s) if saved else _ResumePoint(None, 0.0)]
+
+
+def _lost_s(attempt: AttemptSummary, points: Sequence[_ResumePoint]) -> float:
+    """Return the seconds for which the workload ran beyond the earliest of *points*.
+
+    Records of older versions lack the computing time; then the share of the steps beyond it is taken, or else the
+    attempt is lost if it left no checkpoint.
+    """
+    if not points:
+        return 0.0
+    known = [point.computed_s for point in points if point.computed_s is not None]
+    if attempt.resumed_s is not None and len(known) == len(points):
+        return min(max(attempt.resumed_s + attempt.useful_s - min(known), 0.0), attempt.useful_s)
+    if attempt.steps:
+        return attempt.useful_s * _redone_steps(attempt, points) / attempt.steps
+    return 0.0 if attempt.commits else attempt.useful_s
+
+
+def _redone_steps(attempt: AttemptSummary, points: Sequence[_ResumePoint]) -> int:
+    """Return the steps of *attempt* beyond the earliest of *points*."""
+    if not points:
         return 0
-    saved = record.checkpoint.step if record.checkpoint else None
-    return min(max(reached - (saved or 0), 0), attempt.steps)
+    reached = (attempt.resumed_step or 0) + attempt.steps
+    return min(max(reached - min(point.step or 0 for point in points), 0), attempt.steps)
 
 
 def _with_gap(time: TimeBreakdown, attempt: AttemptSummary, gap_s: float) -> TimeBreakdown:

@@ -18,7 +18,9 @@ from client.records.estimates import eta_s, is_stale, share_done
 from client.records.query import ORDERS, Query
 from client.records.reader import Lookup, read_job
 from client.views.job_json import job_object
+from client.views.job_story import started_from
 from client.views.output import complain
+from client.views.time_accounting import job_time
 from client.web import history
 from client.web.nodes import nodes_of
 from client.web.refresher import Refresher
@@ -221,6 +223,8 @@ class Pages:
             record=record,
             shown=job_object(found.stored),
             age_s=found.stored.age_s,
+            time=job_time(record),
+            started_from=started_from,
             actions=[name for name, trigger in ACTIONS.items() if is_legal(record.state, trigger)],
             taken=history.path(record, events),
             here=record.state,

@@ -206,12 +206,12 @@ class Attempt:
             claimed.demo.began(record)
         staged = stage(claimed, record)
         resumed, ref = staged.launch.resumed, staged.restored.ref if staged.restored else None
-        step, seq = (ref.step, ref.seq) if ref else (None, None)
+        step, seq, computed_s = (ref.step, ref.seq, ref.computed_s) if ref else (None, None, 0.0)
         claimed.event_log.write("resumed" if resumed else "input_loaded", step=step, seq=seq)
         claimed.machine.fire(
             Trigger.STAGE,
             facts=Facts(restored=resumed),
-            change=lambda latest: latest.with_attempt(resumed_step=step, resumed_from=seq),
+            change=lambda latest: latest.with_attempt(resumed_step=step, resumed_from=seq, resumed_s=computed_s),
         )
         return staged
 

@@ -14,9 +14,11 @@ import sys
 def main() -> int:
     """Run the command line of this process, and return its exit code."""
     add_rings()
+    from client.cli import complete
     from client.cli import main as run
 
-    return run()
+    asked = os.environ.get("_HOLDFAST_COMPLETE")  # by the script of `holdfast completion`
+    return complete(asked) if asked else run()
 
 
 def add_rings() -> None:

@@ -20,9 +20,9 @@ def is_program(word: str) -> bool:
     if not word or word.startswith("-"):
         return False
     add_rings()
-    from client.arguments import command_names
+    from client.cli import SUMMARIES
 
-    return word not in command_names() and shutil.which(word) is not None
+    return word not in SUMMARIES and shutil.which(word) is not None
 
 
 def start(arguments: list[str]) -> int:

@@ -51,7 +51,7 @@ def files(tmp_path: Path) -> ProcessCluster:
 
 def test_a_checkpoint_that_the_program_tore_on_leaving_is_given_up(files: ProcessCluster) -> None:
     """A launcher ends its trainer in the middle of a save; after two failed resumes the checkpoint before is used."""
-    assert files.holdfast("submit", "a", "--workload", "train").returncode == 0
+    assert files.holdfast("submit", "--no-input", "a", "--workload", "train").returncode == 0
     try:
         first = files.worker()
         wait_for(lambda: list((files.home / "work").glob("*/a/output/midsave")))

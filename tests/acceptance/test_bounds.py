@@ -47,7 +47,7 @@ def offer(files: ProcessCluster, program: str) -> None:
     """Write the program and the workloads file of the cluster, and submit a job."""
     (files.home / "program.py").write_text(textwrap.dedent(program))
     (files.home / "workloads.toml").write_text('[job]\ncommand = ["{python}", "{here}/program.py"]\n')
-    assert files.holdfast("submit", "a", "--workload", "job").returncode == 0
+    assert files.holdfast("submit", "--no-input", "a", "--workload", "job").returncode == 0
 
 
 def test_a_worker_with_strange_control_files_can_be_drained(files: ProcessCluster) -> None:

@@ -129,7 +129,7 @@ def test_cancel_asks_first(files: ProcessCluster, serve: Callable[..., str], pag
 def test_the_console_follows(files: ProcessCluster, serve: Callable[..., str], page: Page) -> None:
     """A workload's new output appears on the open page, once each."""
     (files.home / "workloads.toml").write_text(TALKER)
-    assert files.holdfast("submit", "talk", "--workload", "talker").returncode == 0
+    assert files.holdfast("submit", "--no-input", "talk", "--workload", "talker").returncode == 0
     page.goto(f"{serve()}jobs/talk")
     files.worker()
     console = page.locator("#console")
@@ -158,7 +158,7 @@ def test_no_page_is_wider_than_the_screen(files: ProcessCluster, serve: Callable
     folder = os.environ.get("HOLDFAST_SCREENSHOTS")
     for number in range(1, 6):
         files.submit(f"relax-{number:02d}", step_s=0.01 if number < 3 else 0.001)
-    assert files.holdfast("submit", "odd-one", "--workload", "nowhere").returncode == 0
+    assert files.holdfast("submit", "--no-input", "odd-one", "--workload", "nowhere").returncode == 0
     files.worker()
     files.worker()
     files.until("relax-02", lambda record: record.progress.done and record.progress.done > 1500)

@@ -38,7 +38,12 @@ def carried(cluster: ProcessCluster, example: str, workload: str, *, kills: int,
     job = f"{workload}-{kills}"
     given = {"STATE_SAVING_INTERVAL": 1, **params}
     submitted = cluster.holdfast(
-        "submit", job, "--workload", workload, *(word for k, v in given.items() for word in ("--param", f"{k}={v}"))
+        "submit",
+        "--no-input",
+        job,
+        "--workload",
+        workload,
+        *(word for k, v in given.items() for word in ("--param", f"{k}={v}")),
     )
     assert submitted.returncode == 0, submitted.stderr
     path = os.pathsep.join((str(Path(PYTHON).parent), os.environ["PATH"]))

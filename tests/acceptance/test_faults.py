@@ -115,7 +115,7 @@ def test_a_job_that_cannot_succeed(files: ProcessCluster, text: str | None, reas
     """A job with invalid input fails at once, with the reason in one line."""
     if text is not None:
         files.env.store.put(f"{files.env.layout.job('a').input}input.txt", text.encode())
-    assert files.holdfast("submit", "a").returncode == 0
+    assert files.holdfast("submit", "--no-input", "a").returncode == 0
     assert files.worker("--idle-exit", "1s").wait(60) == 0
     record = files.record("a")
     assert record.state is State.FAILED

@@ -45,7 +45,7 @@ def test_a_link_to_the_newest_file_survives_its_node(files: ProcessCluster, tmp_
     """A killed trainer goes on from the file that `last.ckpt` leads to, in another directory; download restores all."""
     (files.home / "workloads.toml").write_text(WORKLOADS)
     (files.home / "train.py").write_text(TRAIN)
-    assert files.holdfast("submit", "a", "--workload", "train").returncode == 0
+    assert files.holdfast("submit", "--no-input", "a", "--workload", "train").returncode == 0
     first = files.worker()
     files.until("a", lambda record: record.checkpoint is not None and record.checkpoint.seq >= 3)
     first.kill()
@@ -80,7 +80,7 @@ def test_an_input_that_no_disk_can_hold_takes_no_worker_down(cluster: ProcessClu
     cluster.env.store.put(f"{bucket.job('a').input}data/part-0", b"2")
     cluster.env.store.put(f"{bucket.job('b').input}{'n' * 300}", b"2")
     for job in ("a", "b"):
-        assert cluster.holdfast("submit", job).returncode == 0
+        assert cluster.holdfast("submit", "--no-input", job).returncode == 0
     cluster.submit("c", step_s=0)
     worker = cluster.worker("--max-jobs", "3")
     assert worker.wait(120) == 0
@@ -103,7 +103,7 @@ def test_an_input_may_have_any_name(cluster: ProcessCluster) -> None:
     (cluster.home / "workloads.toml").write_text("[look]\ncommand = \"sh -c 'cp {input_dir}/* {output_dir}'\"\n")
     keys = cluster.env.layout.job("a")
     cluster.env.store.put(f"{keys.input}é ü.txt", b"bytes")
-    assert cluster.holdfast("submit", "a", "--workload", "look").returncode == 0
+    assert cluster.holdfast("submit", "--no-input", "a", "--workload", "look").returncode == 0
     assert cluster.worker("--max-jobs", "1").wait(120) == 0
     assert cluster.settled("a").state is State.COMPLETED, cluster.record("a").error
     published = cluster.env.store.get(f"{keys.output}%C3%A9%20%C3%BC.txt")

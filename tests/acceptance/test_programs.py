@@ -84,7 +84,7 @@ def test_a_program_that_is_stopped_five_times(
     program = PROGRAM[name]
     given = dict(zip(("steps", "pause", "mib"), program.arguments, strict=False))
     words = [word for key, value in given.items() for word in ("--param", f"{key}={value}")]
-    assert files.holdfast("submit", "a", "--workload", name, *words).returncode == 0
+    assert files.holdfast("submit", "--no-input", "a", "--workload", name, *words).returncode == 0
     settings = {"WORKLOADS": str(PROGRAMS / "workloads.toml"), "PYTHON": sys.executable}
     for way in stops:
         before = files.record("a").checkpoint

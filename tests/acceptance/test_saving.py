@@ -209,7 +209,7 @@ def offer(files: ProcessCluster, row: Row) -> None:
     (files.home / "program.py").write_text(textwrap.dedent(START) + textwrap.dedent(row.program))
     settings = f"{SETTINGS}{row.settings}"
     (files.home / "workloads.toml").write_text(f'[job]\ncommand = "{{python}} {{here}}/program.py"\n{settings}')
-    assert files.holdfast("submit", "a", "--workload", "job").returncode == 0
+    assert files.holdfast("submit", "--no-input", "a", "--workload", "job").returncode == 0
 
 
 def quality(files: ProcessCluster, record: JobRecord) -> Quality | None:

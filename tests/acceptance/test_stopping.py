@@ -71,7 +71,7 @@ def offer(
     (files.home / "program.py").write_text(text)
     (files.home / "run.sh").write_text(f"set -e\nexport A=1\n{sys.executable} {files.home}/program.py\necho after\n")
     (files.home / "workloads.toml").write_text(f"[job]\ncommand = {command}\n{more}\n")
-    assert files.holdfast("submit", "a", "--workload", "job").returncode == 0
+    assert files.holdfast("submit", "--no-input", "a", "--workload", "job").returncode == 0
 
 
 def ready(files: ProcessCluster, name: str = "ready") -> None:

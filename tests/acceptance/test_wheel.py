@@ -139,7 +139,7 @@ def test_a_job_runs_beside_distributions_of_the_same_names(venv: Venv, tmp_path:
         ("settings",),
         ("upload", "jobs"),
         ("submit", "jobs"),
-        ("submit", "look", "--workload", "look"),
+        ("submit", "--no-input", "look", "--workload", "look"),
         ("worker", "--max-jobs", "2", "--idle-exit", "20s"),
         ("download", "results"),
     ):

@@ -123,7 +123,7 @@ def test_without_confirmation_nothing_is_changed(make: Make, capsys: Any, monkey
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    assert main(["setup"]) == 78
+    assert main(["setup"]) == 2
     assert "pass --yes to go ahead" in capsys.readouterr().err
     assert attributes(settings) == {}
 

@@ -48,7 +48,9 @@ class ProcessCluster:
         if text is not None:
             self.env.store.put(f"{self.env.layout.job(job).input}input.txt", text.encode())
         given = {"STEP_RUNNING_TIME": step_s, "STATE_SAVING_INTERVAL": 0.5, **params}
-        done = self.holdfast("submit", job, *(w for k, v in given.items() for w in ("--param", f"{k}={json.dumps(v)}")))
+        done = self.holdfast(
+            "submit", "--no-input", job, *(w for k, v in given.items() for w in ("--param", f"{k}={json.dumps(v)}"))
+        )
         assert done.returncode == 0, done.stderr
 
     def worker(self, *words: str, **more: str) -> subprocess.Popen[bytes]:

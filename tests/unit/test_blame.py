@@ -14,8 +14,8 @@ from adapters.local.node import LocalNode
 from adapters.memory.node import MemoryNode
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.runner import FakeRunner
-from client.commands import show
 from client.views.job_json import job_object
+from client.views.job_story import story
 from lifecycle.attempt.self_assessment import BACK_OFF, SelfAssessment
 from lifecycle.attempt.worker import Worker
 from lifecycle.evidence import Misfit, Misfits
@@ -368,13 +368,13 @@ def test_show_and_status_say_what_is_held_against_a_job(cluster: Cluster, capsys
     cluster.submit("a")
     cluster.worker(max_running_time=timedelta(seconds=130), max_jobs=1).run()
     cluster.worker(**ALWAYS, **PATIENT, max_jobs=2).run()
-    shown = "\n".join(show.lines(cluster.stored("a"), []))
+    shown = "\n".join(story(cluster.stored("a"), []))
     assert "furthest      step 130, 2m 10s of computing; its fallback is used up" in shown
-    assert "suspects      #3, step 130, announced" in shown
+    assert "given up      3 at step 130, announced" in shown
     assert "failed on     node2" in shown
     row = job_object(cluster.stored("a"))
     assert (row["suspects"], row["failed_on"], row["misfits"], row["mark"]["step"]) == ([3], ["node2"], [], 130)
     cluster.submit("b")
     misfit_worker(cluster).run()
-    assert "misfits       1 image lacks workload 'series-sum'" in "\n".join(show.lines(cluster.stored("b"), []))
+    assert "misfits       1 image lacks workload 'series-sum'" in "\n".join(story(cluster.stored("b"), []))
     assert capsys.readouterr().out == ""

@@ -47,9 +47,15 @@ def test_files_are_captured_every_interval(cluster: Cluster) -> None:
     assert cluster.record("a").attempts[-1].commits == 2
     saved = step(cluster.record("a"))
     assert 120 <= saved <= 130
+    ref = cluster.record("a").checkpoint
+    assert ref is not None
     cluster.worker().run()
     assert cluster.record("a").attempts[-1].resumed_step == saved
     assert cluster.output("a") == "45150"
+    first, second = cluster.record("a").attempts
+    assert (first.resumed_from, first.resumed_s) == (None, 0.0)
+    assert (second.resumed_from, second.resumed_s) == (ref.seq, ref.computed_s)
+    assert ref.computed_s == pytest.approx(saved, abs=3)  # the program does a step a second
 
 
 def test_files_are_captured_when_a_program_stops_by_itself(cluster: Cluster) -> None:

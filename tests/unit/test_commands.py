@@ -1,6 +1,7 @@
 """Each command of the client, on files in a temporary folder, called through the `main` of the installed command."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -141,7 +142,7 @@ def test_a_wrong_command_prints_one_line_and_exits_2(run: Run, words: tuple[str,
 
 def test_submit_writes_a_record_and_sends_a_message(env: Environment, run: Run) -> None:
     """Each submitted job has a queued record and a message."""
-    assert run("submit", "a", "b", "--param", "x=1", "--param", "y=hot")[:2] == (0, "2 submitted\n")
+    assert run("submit", "--no-input", "a", "b", "--param", "x=1", "--param", "y=hot")[:2] == (0, "2 submitted\n")
     record = record_of(env, "a")
     assert (record.state, record.params, record.dispatch) == (State.QUEUED, {"x": 1, "y": "hot"}, 1)
     assert env.queue.depth().available == 2
@@ -149,8 +150,8 @@ def test_submit_writes_a_record_and_sends_a_message(env: Environment, run: Run) 
 
 def test_submitting_twice_sends_one_message(env: Environment, run: Run) -> None:
     """A job submitted again is reported as already submitted, and gets no second message."""
-    run("submit", "a")
-    code, out, err = run("submit", "a", "a", "b")
+    run("submit", "--no-input", "a")
+    code, out, err = run("submit", "--no-input", "a", "a", "b")
     assert code == 0
     assert out == "1 submitted, 1 already submitted\n"
     assert "a: already submitted: it is queued" in err
@@ -161,7 +162,7 @@ def test_submit_takes_a_folder_and_a_file_of_jobs(env: Environment, run: Run, tm
     """Jobs come from the subfolders of a folder and from the lines of a file, which may set workload and parameters."""
     (tmp_path / "jobs" / "a").mkdir(parents=True)
     (tmp_path / "more.jsonl").write_text('{"job": "b", "workload": "relax", "params": {"t": 1}}\n\n{"job": "c"}\n')
-    assert run("submit", "jobs", "--from", "more.jsonl", "--param", "t=0")[0] == 0
+    assert run("submit", "--no-input", "jobs", "--from", "more.jsonl", "--param", "t=0")[0] == 0
     assert record_of(env, "a").workload == "series-sum"
     assert (record_of(env, "b").workload, record_of(env, "b").params) == ("relax", {"t": 1})
     assert record_of(env, "c").params == {"t": 0}
@@ -175,7 +176,7 @@ def test_an_invalid_line_is_named_and_nothing_is_submitted(
 ) -> None:
     """An error names the file and the line, and nothing is written."""
     (tmp_path / "jobs.jsonl").write_text(f'{{"job": "good"}}\n{line}\n')
-    code, _, err = run("submit", "--from", "jobs.jsonl")
+    code, _, err = run("submit", "--no-input", "--from", "jobs.jsonl")
     assert code == 78
     assert "jobs.jsonl, line 2" in err
     assert not list(env.store.list(""))
@@ -183,13 +184,13 @@ def test_an_invalid_line_is_named_and_nothing_is_submitted(
 
 def test_submit_as_json_prints_one_object_per_job(run: Run) -> None:
     """`--json` prints one object per job, with its outcome."""
-    lines = [json.loads(line) for line in run("submit", "a", "b", "--json")[1].splitlines()]
+    lines = [json.loads(line) for line in run("submit", "--no-input", "a", "b", "--json")[1].splitlines()]
     assert sorted((line["job"], line["outcome"]) for line in lines) == [("a", "submitted"), ("b", "submitted")]
 
 
 def test_reconcile_sends_messages_that_submit_did_not(env: Environment, run: Run) -> None:
     """Reconcile sends a message for each old unfinished job without an owner, and for no other."""
-    run("submit", "a", "b")
+    run("submit", "--no-input", "a", "b")
     env.queue.purge()
     put(env, JobRecord("done", "series-sum", state=State.CANCELLED))
     put(env, JobRecord("owned", "series-sum", state=State.RUNNING, owner="n", lease_s=120))
@@ -218,7 +219,7 @@ def test_reconcile_sends_messages_for_unpublished_jobs(env: Environment, run: Ru
 
 def test_status_as_json_has_the_documented_fields(env: Environment, run: Run) -> None:
     """Each line has the fields that docs/operations.md promises."""
-    run("submit", "a")
+    run("submit", "--no-input", "a")
     entry = json.loads(run("status", "--json")[1])
     assert entry["job"] == "a"
     assert {"job", "state", "epoch", "owner", "progress", "checkpoint", "failures", "result", "error"} <= entry.keys()
@@ -238,7 +239,7 @@ def test_status_shows_the_age_of_a_checkpoint(env: Environment, run: Run, tmp_pa
 
 def test_status_as_text_has_one_line_per_job_and_a_summary(env: Environment, run: Run) -> None:
     """Missing jobs and unreadable records are reported, and the others are still listed."""
-    run("submit", "a")
+    run("submit", "--no-input", "a")
     put(env, JobRecord("b", "series-sum", state=State.FAILED, error="no input\nand more"))
     env.store.put(env.layout.job("c").record, b"nonsense")
     code, out, err = run("status")
@@ -253,13 +254,13 @@ def test_status_as_text_has_one_line_per_job_and_a_summary(env: Environment, run
 def test_a_stale_owner_is_shown(env: Environment, run: Run) -> None:
     """A job whose owner's lease has expired is shown as stale."""
     put(env, JobRecord("a", "series-sum", state=State.RUNNING, owner="n", lease_s=-10))
-    assert "running (stale)" in run("status")[1]
+    assert re.search("running +stale ", run("status")[1])
     assert json.loads(run("status", "--json")[1])["stale"] is True
 
 
 def test_queue_counts(run: Run) -> None:
     """`queue` counts available, in-flight and delayed messages, as text and as JSON."""
-    run("submit", "a", "b")
+    run("submit", "--no-input", "a", "b")
     assert run("queue")[1].startswith("2 available, 0 in flight, 0 delayed")
     assert json.loads(run("queue", "--json")[1]) == {"available": 2, "in_flight": 0, "delayed": 0}
 
@@ -299,7 +300,7 @@ def test_logs_prints_every_attempt_in_order(env: Environment, run: Run) -> None:
 def test_download_fetches_verifies_and_does_not_fetch_again(env: Environment, run: Run, tmp_path: Path) -> None:
     """Outputs, logs and, on request, the state are downloaded; files that are already there are not fetched again."""
     complete(env, "a", "result", tmp_path)
-    run("submit", "b")
+    run("submit", "--no-input", "b")
     code, out, _ = run("download", "out", "--state")
     assert code == 0
     assert "1 completed jobs, 3 files" in out
@@ -340,7 +341,7 @@ def test_download_rejects_damaged_files(env: Environment, run: Run, tmp_path: Pa
 
 def test_cancel_ends_a_waiting_job_at_once_and_under_a_new_epoch(env: Environment, run: Run) -> None:
     """A job without an owner is cancelled under a new epoch, so that a zombie cannot undo it."""
-    run("submit", "a")
+    run("submit", "--no-input", "a")
     assert run("cancel", "a")[:2] == (0, "a: cancelled\n")
     assert (record_of(env, "a").state, record_of(env, "a").epoch) == (State.CANCELLED, 1)
     code, _, err = run("cancel", "a", "nowhere")
@@ -386,7 +387,7 @@ def test_retry_reopens_a_job_and_sends_a_message(env: Environment, run: Run, tmp
 
 def test_retry_from_start_removes_the_state_of_a_demo_job(env: Environment, run: Run) -> None:
     """`--from-start` removes a demo job's `state.txt`, from which the worker would continue; a plain retry keeps it."""
-    run("submit", "a")
+    run("submit", "--no-input", "a")
     before = evolve(record_of(env, "a"), state=State.FAILED, demo=True, error="state.txt is of another input")
     state = f"{env.layout.job('a').folder}state.txt"
     for words, is_left in ((), True), (("--from-start",), False):
@@ -398,7 +399,7 @@ def test_retry_from_start_removes_the_state_of_a_demo_job(env: Environment, run:
 
 def test_retry_refuses_unfinished_jobs(env: Environment, run: Run) -> None:
     """Only failed and cancelled jobs can be retried."""
-    run("submit", "a")
+    run("submit", "--no-input", "a")
     code, _, err = run("retry", "a")
     assert code == 1
     assert "a: is queued: only a failed or cancelled job can be retried" in err
@@ -406,8 +407,8 @@ def test_retry_refuses_unfinished_jobs(env: Environment, run: Run) -> None:
 
 def test_purge_needs_a_yes(env: Environment, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Purge requires the answer "yes", or `--yes` if there is no terminal."""
-    run("submit", "a")
-    assert run("purge", "storage")[0] == 78
+    run("submit", "--no-input", "a")
+    assert run("purge", "storage")[0] == 2
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("builtins.input", lambda _: "y")
     assert run("purge", "storage")[0] == 1
@@ -433,11 +434,14 @@ def test_states_and_settings_are_printed(run: Run) -> None:
 
 
 def test_the_parser_imports_no_heavy_module() -> None:
-    """Building the argument parser imports no large dependency."""
+    """Printing the help of all commands imports no large dependency."""
     heavy = "boto3 botocore rich cattrs attr transitions tenacity"
-    script = f"import sys, client.cli; client.cli.parser(); print([m for m in '{heavy}'.split() if m in sys.modules])"
+    script = (
+        "import sys, client.cli; client.cli.main(['--help']);"
+        f" print([m for m in '{heavy}'.split() if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 # ---- show, report, doctor ----
@@ -445,7 +449,7 @@ def test_the_parser_imports_no_heavy_module() -> None:
 
 def test_show_report_and_doctor_as_commands(env: Environment, run: Run, tmp_path: Path) -> None:
     """The commands parse their options, and exit with 2 if an option is invalid."""
-    run("submit", "a", "--label", "set=x")
+    run("submit", "--no-input", "a", "--label", "set=x")
     code, out, _ = run("show", "a")
     assert code == 0
     assert "labels        set=x" in out
@@ -466,7 +470,7 @@ def test_submit_refuses_records_beyond_the_limits(env: Environment, run: Run, tm
     orders = [{"job": "a", "params": {"x": "y" * (600 << 10)}}, {"job": "b", "params": {"x": deep}}, {"job": "c"}]
     file = tmp_path / "orders.jsonl"
     file.write_text("".join(f"{json.dumps(order)}\n" for order in orders))
-    code, _, err = run("submit", "--from", str(file))
+    code, _, err = run("submit", "--no-input", "--from", str(file))
     assert code == 1
     assert "a: failed: the record of a would have" in err
     assert "b: failed: the parameters of b are nested more than 100 deep" in err
@@ -498,7 +502,7 @@ def test_status_says_where_jobs_are(env: Environment, run: Run, monkeypatch: pyt
 def test_a_wrong_prefix_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a wrong PREFIX, `status` says that the jobs have none; with jobs, or without any, it says nothing."""
     assert "prefix, but" not in run("status")[2]
-    run("submit", "a")
+    run("submit", "--no-input", "a")
     assert "prefix, but" not in run("status", "--state", "failed")[2]
     monkeypatch.setenv("PREFIX", "wrong")
     assert "no jobs under wrong, but there are without a prefix: unset PREFIX" in run("status")[2]
@@ -519,8 +523,7 @@ def test_an_invalid_number_is_explained(
     words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A number on the command line is checked by us, and no message names a function of ours."""
-    with pytest.raises(SystemExit, match="2"):
-        main(words)
+    assert main(words) == 2
     err = capsys.readouterr().err
     assert message in err
     assert "invalid" not in err
@@ -550,7 +553,7 @@ def test_no_message_is_in_pythons_notation(run: Run, words: tuple[str, ...]) -> 
 def test_a_line_that_is_not_json_is_told_in_words(run: Run, tmp_path: Path, line: str) -> None:
     """An invalid line is told in our words, not in those of Python's parser."""
     (tmp_path / "jobs.jsonl").write_text(f"{line}\n")
-    code, _, err = run("submit", "--from", "jobs.jsonl")
+    code, _, err = run("submit", "--no-input", "--from", "jobs.jsonl")
     assert code == 78
     assert "not JSON" in err or "nested too deeply" in err
     assert "Expecting" not in err

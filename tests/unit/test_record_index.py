@@ -223,7 +223,7 @@ def test_each_bucket_and_prefix_has_its_own_file(env: Environment) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"states": ["runing"]}, "--state runing: unknown state; the states are queued"),
+        ({"states": ["runing"]}, "--state runing: unknown state; did you mean running\\? The states are queued"),
         ({"labels": ["x"]}, "--label 'x' is not NAME=VALUE"),
         ({"since": "yesterday"}, "--since "),
         ({"sort": "size"}, "--sort size: must be one of job"),
@@ -251,15 +251,15 @@ def test_status_of_filtered_jobs(env: Environment, capsys: pytest.CaptureFixture
 
 def test_a_watched_table_has_a_line_for_each_job(env: Environment) -> None:
     """On a narrow terminal each job has one line: long texts are cut, states never, and empty columns are omitted."""
-    put(env, JobRecord("a" * 100, "s", state=State.FAILED, epoch=2, error="no [room] " * 20, progress=Progress(1, 7)))
+    put(env, JobRecord("a" * 24, "s", state=State.FAILED, epoch=2, error="no [room] " * 20, progress=Progress(1, 7)))
     put(env, JobRecord("b", "s", state=State.COMPLETED, epoch=1))
     with RecordIndex(env, None) as index:
         index.refresh()
         console = Console(width=70, record=True, file=io.StringIO())
-        console.print(status.rich_table(index, Query(limit=1), "; not refreshed: 503"))
-        console.print(status.rich_table(index, EVERYTHING))
+        console.print(status.screen(index, Query(limit=1), "; not refreshed: 503", 70))
+        console.print(status.screen(index, EVERYTHING, "", 70))
     head, first, summed, *rest = (line.rstrip() for line in console.export_text().splitlines())
-    assert head.split() == ["job", "state", "progress", "epoch", "error"]
+    assert head.split() == ["job", "state", "progress", "error"]
     assert "failed" in first
     assert "1/7 14%" in first
     assert "no [room]" in first

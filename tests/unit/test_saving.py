@@ -11,8 +11,9 @@ from support.cluster import Cluster
 from support.fault_injection import FaultInjection, unless_dead
 
 from adapters.memory.runner import FakeWorkload
-from client.commands import show, status
 from client.views.job_json import job_object, saving_text
+from client.views.job_story import story
+from client.views.status_table import StatusTable
 from lifecycle.attempt import checkpoint_scheduler
 from lifecycle.attempt.saving_report import LONGEST_CHARS
 from lifecycle.errors import RetryableError
@@ -167,7 +168,11 @@ def test_the_text_says_for_how_long(cluster: Cluster) -> None:
     assert job_object(stored(Saving("1 entry")))["saving"] == "1 entry"
 
 
-@pytest.mark.parametrize("cells", [status._cells, lambda one: show.lines(one, [])], ids=["status", "show"])
+def cells_of_status(one: StoredRecord) -> list[str]:
+    return [text for text, _ in StatusTable.for_jobs([one], None).row(one)]
+
+
+@pytest.mark.parametrize("cells", [cells_of_status, lambda one: list(story(one, []))], ids=["status", "show"])
 def test_the_commands_show_it(cells: Callable[[StoredRecord], list[str]]) -> None:
     """`status` and `show` print the report."""
     assert any("x changes" in cell for cell in cells(stored(Saving("x changes"))))

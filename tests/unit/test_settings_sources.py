@@ -156,7 +156,7 @@ def test_a_forgotten_queue_or_bucket_is_refused(run: Run, command: list[str], gi
 
 def test_status_and_submit_name_their_place(run: Run) -> None:
     """Both say on stderr where they look, so that neither JSON nor a pipe is disturbed."""
-    code, out, err = run("submit", "job1", "--json", PREFIX="runs")
+    code, out, err = run("submit", "--no-input", "job1", "--json", PREFIX="runs")
     assert (code, json.loads(out)["outcome"]) == (0, "submitted")
     assert err == f"holdfast: local files in {Path('.holdfast').absolute()}, prefix runs\n"
     code, out, err = run("status", "--json")
