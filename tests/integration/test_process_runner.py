@@ -357,10 +357,13 @@ def test_a_deeply_nested_announcement_is_removed_when_the_next_comes(start: Star
         """
         import os, time
         control = os.environ["HOLDFAST_CONTROL_DIR"]
-        os.makedirs(f"{control}/announced/1"); os.makedirs(f"{control}/announced/2")
-        os.chdir(f"{control}/announced/1")
+        os.makedirs(f"{control}/deep")
+        os.chdir(f"{control}/deep")
         for _ in range(3000):
             os.mkdir("d"); os.chdir("d")
+        os.mkdir(f"{control}/announced")
+        os.rename(f"{control}/deep", f"{control}/announced/1")
+        os.mkdir(f"{control}/announced/2")
         open(f"{control}/ready", "w").close()
         time.sleep(30)
         """
