@@ -48,7 +48,9 @@ def table(lines: Sequence[ReportLine], prices: RequestPrices, width: int | None,
     head = ["", "jobs", "attempts", "node time", *(LABELS[cause] for cause in causes), "waiting"]
     rows = [[*head, *["cost"] * with_cost, "calls/job", "control/job"]]
     for line in lines:
-        shares = dict(zip(NODE_TIME, percentages([getattr(line.time, cause) for cause in NODE_TIME]), strict=True))
+        shares: dict[str, str] = dict(
+            zip(NODE_TIME, percentages([getattr(line.time, cause) for cause in NODE_TIME]), strict=True)
+        )
         cost = [f"{line.cost:.2f}"] * with_cost
         calls = f"{line.requests.total / max(len(line.jobs), 1):.0f}"
         control = f"${line.request_cost_per_job(prices):.6f}"

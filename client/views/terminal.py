@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TextIO
 
 from client.config.variables import refuses_color
@@ -11,7 +11,7 @@ Span = tuple[str, str]
 """A text without control characters, and its style."""
 
 PLAIN, BOLD, DIM, RED, GREEN, YELLOW, CYAN = STYLES = "", "bold", "dim", "red", "green", "yellow", "cyan"
-_CODES: Final = dict(zip(STYLES, ("", "1", "2", "31", "32", "33", "36"), strict=True))
+_CODES: Final[Mapping[str, str]] = dict(zip(STYLES, ("", "1", "2", "31", "32", "33", "36"), strict=True))
 
 
 def width_of(stream: TextIO) -> int | None:

@@ -64,9 +64,9 @@ def test_a_healthy_job_has_no_findings() -> None:
         (JobRecord("j", "s", state=State.RELEASED, error="exit code 1"), 1, "ended with: exit code 1", "tried again"),
         (JobRecord("j", "s"), 7200, "no worker has taken it for 2h 0m", "`holdfast reconcile`"),
         (
-            evolve(OWNED, backlog=Backlog(3 << 30, ago(7200))),
+            evolve(OWNED, backlog=Backlog(3 << 30, ago(2 * 86400 + 1800))),
             1,
-            "3.0 GiB have been waiting for 2h 0m",
+            "3.0 GiB have been waiting for 2d 0h",
             "STATE_SAVING_INTERVAL",
         ),
         (
@@ -89,9 +89,9 @@ def test_what_is_wrong_and_what_to_do(record: JobRecord, age_s: float, problem: 
 
 def test_a_job_that_is_not_being_saved_is_wrong() -> None:
     """If no checkpoint is taken, that is the finding, with the reason and the remedy that the owner reports."""
-    saving = Saving("train.log changes every second: declare it", since=ago(1860))
+    saving = Saving("train.log changes every second: declare it", since=ago(2 * 86400 + 1800))
     assert findings(evolve(OWNED, saving=saving)) == [
-        ("no checkpoint for 31m 0s: train.log changes every second: declare it", "")
+        ("no checkpoint for 2d 0h: train.log changes every second: declare it", "")
     ]
     assert "saving        ok" in told(OWNED)
 
