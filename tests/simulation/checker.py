@@ -24,6 +24,7 @@ from lifecycle.states import OWNED, State
 if TYPE_CHECKING:
     from simulation.notifier import WatchedNotifier
     from simulation.ports import WatchedStore
+    from simulation.truth import Truth
 
 LAYOUT: Final = KeyLayout("sim")
 cached_manifest = lru_cache(1 << 12)(decode_manifest)
@@ -94,6 +95,7 @@ class Checker:
     max_lost_attempts: int = 6
     store: "WatchedStore" = field(init=False)
     notifier: "WatchedNotifier" = field(init=False)
+    truth: "Truth" = field(init=False)
     records: dict[str, JobRecord] = field(factory=dict)
     written_at: dict[str, float] = field(factory=dict)
     epochs: dict[tuple[str, str], int] = field(factory=dict)
@@ -158,7 +160,10 @@ class Checker:
         """Check an object that was written."""
         self.spoilt.discard(key)
         if key.startswith(RECORDS):
-            self._wrote_record(LAYOUT.job_of_record(key), decode_record(body))
+            after = decode_record(body)
+            job = LAYOUT.job_of_record(key)
+            self.truth.recorded(self.records.get(job), after, body, self._name)
+            self._wrote_record(job, after)
             return
         job = key.removeprefix(f"{LAYOUT.prefix}/").partition("/")[0]
         if (epoch := epoch_of(key)) is not None:
@@ -171,6 +176,8 @@ class Checker:
 
     def removed(self, key: str) -> None:
         """Check the removal of an object."""
+        if key.startswith(RECORDS):
+            self.truth.removed(key)
         epoch = epoch_of(key)
         job = key.removeprefix(f"{LAYOUT.prefix}/").partition("/")[0]
         if epoch is None or job not in self.records:
@@ -203,6 +210,8 @@ class Checker:
         self._cancel(before, after)
         self.notifier.wrote(before, after)
         self.records[job] = after
+        if self.operating and after.checkpoint is None:
+            self.furthest.pop(job, None)
         if self._goes_further(after) and after.checkpoint:
             self.furthest[job] = after.checkpoint.step or 0
         self.written_at[job] = self.world.time
@@ -220,8 +229,8 @@ class Checker:
 
     def _never_back(self, before: JobRecord, after: JobRecord) -> None:
         old, new = before.checkpoint, after.checkpoint
-        if old is None or self._is_spoilt(old):
-            return
+        if old is None or self._is_spoilt(old) or (self.operating and after.state is State.QUEUED and new is None):
+            return  # `truth` says what is allowed then
         is_back = new is None or new.seq < old.seq or (new.step or 0) < (old.step or 0)
         if is_back and not _is_recorded_fallback(before, after):
             raise self.broken(NEVER_BACK, f"{after.job} was at {_point(old)}, and is at {_point(new)}")
@@ -318,6 +327,7 @@ class Checker:
             manifest = cached_manifest(body)
             if ref.manifest not in self.contents:
                 self._true_quality(manifest)
+            self.truth.packs.setdefault(ref.manifest, frozenset(manifest.packs))
             for pack in manifest.packs:
                 if only in {None, pack} and self._object(pack) is None:
                     raise self.broken(ALL_THERE, f"{record.job} names {pack}, which is missing")
@@ -412,7 +422,7 @@ class Checker:
     @property
     def operating(self) -> bool:
         """True while an operator acts."""
-        return self._name == OPERATOR
+        return self._name.startswith(OPERATOR)
 
     @property
     def _name(self) -> str:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
-from simulation.checker import FOREIGN, LAYOUT, LIVENESS, ONE_WINNER, OPERATOR, TIDY, Planned
+from simulation.checker import CANCEL, FOREIGN, LAYOUT, LIVENESS, ONE_WINNER, TIDY, Planned
 from simulation.faults import SPOILING
 
 from lifecycle.job_record import JobRecord
@@ -45,9 +45,10 @@ class FinalState:
         checker = self.history.checker
         planned = checker.planned[job]
         if record.state is State.CANCELLED:
-            told = self.history.world.history
-            if not any(who == OPERATOR and what.startswith(f"cancel {job}") for _, who, what in told):
-                raise checker.broken(LIVENESS, f"{job} was cancelled, and nobody had asked for it")
+            if checker.truth.jobs[job].cancelled_at is None:
+                raise checker.broken(
+                    CANCEL, f"{job} was cancelled, and nothing had asked for that since its last retry"
+                )
         elif record.state is State.COMPLETED:
             published = self.history.store._objects.get(f"{LAYOUT.job(job).output}output.txt")
             if not checker.spoilt and (not published or published.body != f"{planned.total}\n".encode()):

@@ -89,6 +89,11 @@ class World:
         """The process that is running; None between tasks."""
         return self._current.process if self._current else None
 
+    @property
+    def task(self) -> str:
+        """The name of the thread that is running; empty between tasks."""
+        return self._current.name if self._current else ""
+
     def at(self, moment: float, act: Callable[[], None]) -> None:
         """Call *act*, which must not wait, at *moment*."""
         self._push(moment, act)
