@@ -146,6 +146,7 @@ class Truth:
         jobs: What is known of each job.
         doing: What each operator is doing: the command and its job.
         ever_spoilt: Every object that was damaged on purpose.
+        packs: The packs of each manifest that was ever written.
     """
 
     world: World
@@ -197,9 +198,7 @@ class Truth:
             return
         left_s = within_s - self._quiet_s(run, LEADING)
         if left_s > 0:
-            self.world.at(
-                max(self.world.time + left_s, run.process.asleep_until), partial(self._expect_end, run, within_s)
-            )
+            self.world.at(max(self.world.time + left_s, run.process.wakes_at), partial(self._expect_end, run, within_s))
             return
         raise self.checker.broken(
             DEAD_SOON, f"{run.process.name} runs {run.job} on in epoch {run.epoch}: {run.must_end}"
@@ -208,9 +207,9 @@ class Truth:
     def _quiet_s(self, run: Run, what: str) -> float:
         """Return for how long the worker of *run* could have acted: it was awake, and waited for no answer."""
         key = (run.process.name, what)
-        if self._busy[key] or run.process.asleep_until > self.world.time:
+        if self._busy[key] or run.process.wakes_at > self.world.time:
             return 0.0
-        return self.world.time - max(self._quiet_since.get(key, 0.0), run.process.asleep_until, run.began)
+        return self.world.time - max(self._quiet_since.get(key, 0.0), run.process.wakes_at, run.began)
 
     # ---- calls ----
 
@@ -365,9 +364,9 @@ class Truth:
         if new is None or (old and new.seq <= old.seq):
             raise self._broken(NEVER_BACK, after, f"it was at {old}, and is at {new}")
         bases = {_key(old)}
-        if old and self._was_spoilt(old):
+        if old and self.was_spoilt(old):
             bases.add(_key(before.fallback))
-            if before.fallback and self._was_spoilt(before.fallback):
+            if before.fallback and self.was_spoilt(before.fallback):
                 bases.add(_key(None))
             elif (new.step or 0) < (before.fallback.step or 0 if before.fallback else 0):
                 raise self._broken(NEVER_BACK, after, f"it fell back beyond its fallback {before.fallback}, to {new}")
@@ -377,9 +376,13 @@ class Truth:
         if (new.step or 0) > known.furthest:
             known.went_further, known.furthest = True, new.step or 0
 
-    def _was_spoilt(self, ref: CheckpointRef) -> bool:
-        packs = self.packs.get(ref.manifest, frozenset())
-        return bool(self.ever_spoilt) and (ref.manifest in self.ever_spoilt or bool(packs & self.ever_spoilt))
+    def objects_of(self, ref: CheckpointRef) -> frozenset[str]:
+        """Return the keys of a checkpoint's manifest and packs, as they were when it was written."""
+        return self.packs.get(ref.manifest, frozenset()) | {ref.manifest}
+
+    def was_spoilt(self, ref: CheckpointRef) -> bool:
+        """Return whether an object of a checkpoint was ever damaged on purpose."""
+        return bool(self.ever_spoilt) and not self.ever_spoilt.isdisjoint(self.objects_of(ref))
 
     def _compare_lost(self, known: JobTruth, before: JobRecord, after: JobRecord, by: str) -> None:
         allowed = {before.deaths}
