@@ -52,8 +52,11 @@ WORKLOAD_FAILED: Final = "workload_failed"
 CRASHED: Final = 1
 """The code with which a workload of the simulation fails."""
 
+LOOK_AGAIN_S: Final = 1.0
 BEATING: Final = "beating"
+"""The calls of a heartbeat, and all that write the record: the lease waits for their answers."""
 LEADING: Final = "leading"
+"""The calls of the thread that runs the attempt."""
 
 
 @frozen
@@ -196,20 +199,19 @@ class Truth:
     def _expect_end(self, run: Run, within_s: float) -> None:
         if not run.is_alive:
             return
-        left_s = within_s - self._quiet_s(run, LEADING)
-        if left_s > 0:
-            self.world.at(max(self.world.time + left_s, run.process.wakes_at), partial(self._expect_end, run, within_s))
-            return
-        raise self.checker.broken(
-            DEAD_SOON, f"{run.process.name} runs {run.job} on in epoch {run.epoch}: {run.must_end}"
-        )
+        quiet_s = self._quiet_s(run, LEADING)
+        if quiet_s >= within_s:
+            text = f"{run.process.name} runs {run.job} on in epoch {run.epoch}: {run.must_end}"
+            raise self.checker.broken(DEAD_SOON, text)
+        again_s = within_s - quiet_s if quiet_s else LOOK_AGAIN_S
+        self.world.at(max(self.world.time + again_s, run.process.wakes_at), partial(self._expect_end, run, within_s))
 
     def _quiet_s(self, run: Run, what: str) -> float:
         """Return for how long the worker of *run* could have acted: it was awake, and waited for no answer."""
-        key = (run.process.name, what)
-        if self._busy[key] or run.process.wakes_at > self.world.time:
+        name, now = run.process.name, self.world.time
+        if self._busy[name, what] or self._busy[name, BEATING] or run.process.wakes_at > now:
             return 0.0
-        return self.world.time - max(self._quiet_since.get(key, 0.0), run.process.wakes_at, run.began)
+        return now - max(self._quiet_since.get((name, what), 0.0), run.process.wakes_at, run.began)
 
     # ---- calls ----
 
@@ -219,7 +221,7 @@ class Truth:
         on_record = method in {"get", "put"} and port == "store" and key.startswith(RECORDS)
         beating = task.startswith("heartbeat-")
         marks = [(process.name, BEATING)] if on_record or beating else []
-        marks += [(process.name, LEADING)] if on_record or task == "worker" else []
+        marks += [(process.name, LEADING)] if task == "worker" else []
         own = (process.name, LAYOUT.job_of_record(key)) if on_record else (process.name, "")
         if on_record and method == "put":
             self._writing.add(own)
@@ -342,6 +344,8 @@ class Truth:
                 raise self._broken(CANCEL, after, "it was retried, and is still to be cancelled")
         elif asked or (ended and known.cancelled_at is None and doing != "reconcile"):
             raise self._broken(CANCEL, after, f"{by} cancelled it, and nothing had asked for that since its last retry")
+        if before.state in {State.FAILED, State.CANCELLED} and after.state is not before.state and not doing:
+            raise self._broken(ONE_WINNER, after, f"{by} reopened it, and it was {before.state}")
         over = after.state in FINAL and not ended and after.state is not before.state
         if over and known.cancelled_at is not None and after.epoch > known.cancelled_at:
             raise self._broken(CANCEL, after, f"it was cancelled at epoch {known.cancelled_at}")
