@@ -74,7 +74,7 @@ class FinalState:
 
     def _tidy(self, job: str, record: JobRecord) -> None:
         """Check that objects outside the last two manifests are gone, except what late or superseded writers left."""
-        checker, named = self.history.checker, set()
+        checker, named = self.history.checker, set[str]()
         older = (*record.suspects, record.announced, record.proven)
         for ref in (record.checkpoint, record.fallback, record.result.manifest if record.result else None, *older):
             if ref:

@@ -284,7 +284,9 @@ class _Port(AnyPort):
         road, name, truth = self._road, self._name, self._road.checker.truth
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return truth.watch(road.process, name, method, args, lambda: road.call(name, method, real, args, kwargs))
+            return truth.watch.call(
+                road.process, name, method, args, lambda: road.call(name, method, real, args, kwargs)
+            )
 
         return call
 

@@ -1,17 +1,14 @@
 """The truth of a history: what the simulated network, processes and operators really did, compared with the records.
 
-Nothing here is read from a record alone: runs are counted when a workload starts or exits, lost attempts when a lease is
+Nothing here is read from a record alone: failures are counted when a workload exits, lost attempts when a lease is
 taken from an owner, cancellations when an operator's write lands, and messages when the queue accepts them.
 """
 
-import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 from simulation.checker import (
     ALL_THERE,
     CANCEL,
@@ -20,10 +17,11 @@ from simulation.checker import (
     NEVER_BACK,
     ONE_WINNER,
     OPERATOR,
-    RECORDS,
     TRUE_COUNTS,
     Checker,
+    Violation,
 )
+from simulation.watch import Run, Watch
 from simulation.world import Process, World
 
 from lifecycle.job_record import CheckpointRef, JobRecord
@@ -34,71 +32,12 @@ if TYPE_CHECKING:
     from adapters.memory.runner import FakeWorkload
     from lifecycle.ports.queue import Message
 
-T = TypeVar("T")
-
-DEAD_SOON: Final = "a superseded workload is dead soon"
-BEATS: Final = "a heartbeat is due every interval"
-OWN_TAKE: Final = "a worker knows its own take"
 TAKEN_SOON: Final = "a job without an owner is taken soon"
 FALLBACK: Final = "the fallback is the checkpoint before"
 
-KILL_S: Final = 10.0
-"""Seconds in which a workload is killed once its worker was told, besides the calls that its worker is waiting for."""
-LATE_BEAT_S: Final = 8.0
-"""Seconds between two heartbeats besides the interval and the calls: gaps between writes, pauses between retries."""
 TAKEN_S: Final = 75.0
 """Seconds in which a job is taken once its owner is silent: lease, hiding, jitter, a poll, a worker being replaced."""
 WORKLOAD_FAILED: Final = "workload_failed"
-CRASHED: Final = 1
-"""The code with which a workload of the simulation fails."""
-
-LOOK_AGAIN_S: Final = 1.0
-BEATING: Final = "beating"
-"""The calls of a heartbeat, and all that write the record: the lease waits for their answers."""
-LEADING: Final = "leading"
-"""The calls of the thread that runs the attempt."""
-
-
-@frozen
-class Told:
-    """One version of a record, by which a worker learns that its attempt is over."""
-
-    epoch: int
-    owner: str | None
-    cancel: bool
-
-
-@define(eq=False)
-class Run:
-    """One run of a workload.
-
-    Attributes:
-        process: Where it runs.
-        job: Its job.
-        epoch: Its attempt.
-        workload: The workload.
-        began: When it started.
-        first_step: The step at which it started.
-        must_end: Why it must be dead soon; None if it may run on.
-    """
-
-    process: Process
-    job: str
-    epoch: int
-    workload: "FakeWorkload"
-    began: float
-    first_step: int
-    must_end: str | None = None
-
-    @property
-    def is_alive(self) -> bool:
-        """True while the workload runs."""
-        return not self.process.is_dead and self.workload._exited is None
-
-    @property
-    def has_crashed(self) -> bool:
-        """True if it failed by itself."""
-        return self.workload._exited is not None and self.workload._exited.code == CRASHED
 
 
 @define(eq=False)
@@ -112,7 +51,6 @@ class JobTruth:
         committed: The running attempt has committed a checkpoint.
         furthest: The furthest step that was ever committed.
         went_further: The running attempt has committed a checkpoint beyond that.
-        runs: The newest run of each process.
         owner_wrote_at: When the owner last wrote the record.
         renewed_at: When an operator last wrote it.
         sent: The highest sequence number of a message that the queue accepted.
@@ -125,15 +63,10 @@ class JobTruth:
     committed: bool = False
     furthest: int = -1
     went_further: bool = False
-    runs: dict[str, Run] = field(factory=dict)
     owner_wrote_at: float = 0.0
     renewed_at: float = 0.0
     sent: int = 0
     sent_on: float = -1.0
-
-    def run_of(self, epoch: int) -> Run | None:
-        """Return the run of attempt *epoch*; None if its workload never started."""
-        return next((run for run in self.runs.values() if run.epoch == epoch), None)
 
 
 @define(eq=False)
@@ -150,6 +83,7 @@ class Truth:
         doing: What each operator is doing: the command and its job.
         ever_spoilt: Every object that was damaged on purpose.
         packs: The packs of each manifest that was ever written.
+        watch: Watches over processes and their runs.
     """
 
     world: World
@@ -161,129 +95,20 @@ class Truth:
     doing: dict[str, tuple[str, str]] = field(factory=dict)
     ever_spoilt: set[str] = field(factory=set)
     packs: dict[str, frozenset[str]] = field(factory=dict)
-    _versions: dict[str, Told] = field(factory=dict)
-    _busy: Counter[tuple[str, str]] = field(factory=Counter)
-    _quiet_since: dict[tuple[str, str], float] = field(factory=dict)
-    _writing: set[tuple[str, str]] = field(factory=set)
-    _knows: set[tuple[str, str]] = field(factory=set)
-    _has_beaten: set[tuple[str, str]] = field(factory=set)
+    watch: Watch = field(init=False)
 
-    # ---- runs ----
+    def __attrs_post_init__(self) -> None:
+        self.watch = Watch(self.world, self.checker, self.limits)
+
+    # ---- runs, messages and operators ----
 
     def started(self, process: Process, job: str, epoch: int, workload: "FakeWorkload") -> None:
         """Note that a workload starts, and watch over it."""
-        known = self.jobs[job]
-        if known.cancelled_at is not None and epoch > known.cancelled_at:
-            raise self.checker.broken(
-                CANCEL, f"{job} was cancelled at epoch {known.cancelled_at}, and runs again in epoch {epoch}"
-            )
-        run = known.runs[process.name] = Run(process, job, epoch, workload, self.world.time, workload._step)
-        self._watch_beats(run)
-
-    def _watch_beats(self, run: Run) -> None:
-        self.world.at(self.world.time + self.limits.heartbeat.total_seconds(), partial(self._expect_beat, run))
-
-    def _expect_beat(self, run: Run) -> None:
-        if not run.is_alive or run.must_end:
-            return
-        quiet_s = self._quiet_s(run, BEATING)
-        if quiet_s > self.limits.heartbeat.total_seconds() + LATE_BEAT_S:
-            raise self.checker.broken(BEATS, f"{run.process.name} runs {run.job}, and was silent for {quiet_s:.1f} s")
-        self._watch_beats(run)
-
-    def _end_soon(self, run: Run, why: str, within_s: float) -> None:
-        if run.must_end is None and run.is_alive:
-            run.must_end = why
-            self.world.at(self.world.time + within_s, partial(self._expect_end, run, within_s))
-
-    def _expect_end(self, run: Run, within_s: float) -> None:
-        if not run.is_alive:
-            return
-        quiet_s = self._quiet_s(run, LEADING)
-        if quiet_s >= within_s:
-            text = f"{run.process.name} runs {run.job} on in epoch {run.epoch}: {run.must_end}"
-            raise self.checker.broken(DEAD_SOON, text)
-        again_s = within_s - quiet_s if quiet_s else LOOK_AGAIN_S
-        self.world.at(max(self.world.time + again_s, run.process.wakes_at), partial(self._expect_end, run, within_s))
-
-    def _quiet_s(self, run: Run, what: str) -> float:
-        """Return for how long the worker of *run* could have acted: it was awake, and waited for no answer."""
-        name, now = run.process.name, self.world.time
-        if self._busy[name, what] or self._busy[name, BEATING] or run.process.wakes_at > now:
-            return 0.0
-        return now - max(self._quiet_since.get((name, what), 0.0), run.process.wakes_at, run.began)
-
-    # ---- calls ----
-
-    def watch(self, process: Process, port: str, method: str, args: tuple[Any, ...], make: Callable[[], T]) -> T:
-        """Make one call of *process*, and note what it tells its caller."""
-        task, key = self.world.task, str(args[0]) if args else ""
-        on_record = method in {"get", "put"} and port == "store" and key.startswith(RECORDS)
-        beating = task.startswith("heartbeat-")
-        marks = [(process.name, BEATING)] if on_record or beating else []
-        marks += [(process.name, LEADING)] if task == "worker" else []
-        own = (process.name, LAYOUT.job_of_record(key)) if on_record else (process.name, "")
-        if on_record and method == "put":
-            self._writing.add(own)
-            self._has_beaten.add(own)
-        elif method == "extend" and beating:
-            self._expect_written(process, task.removeprefix("heartbeat-"))
-        elif method == "receive":
-            self._expect_nothing_forgotten(process)
-        self._busy.update(marks)
-        heard = None
-        try:
-            answer = make()
-            heard = self._heard(own, method, answer) if on_record else None
-            if method == "extend":
-                self._has_beaten.discard((process.name, task.removeprefix("heartbeat-")))
-        finally:
-            if on_record and heard is None:
-                self._knows.discard(own)
-            for mark in marks:
-                self._busy[mark] -= 1
-                self._quiet_since[mark] = self.world.time
-        return answer
-
-    def _heard(self, own: tuple[str, str], method: str, answer: Any) -> bool | None:
-        """Take in an answer about a record; return None if it tells nothing."""
-        name, job = own
-        run = self.jobs[job].runs.get(name)
-        if method == "get" and answer is None:
-            if run:
-                self._end_soon(run, "the record is gone", KILL_S)
-            return True
-        version = answer if method == "put" else _version_of(answer.body)
-        told = self._versions.get(str(version).strip('"'))
-        if told is None:
-            return None
-        if own in self._writing and told.owner == name:
-            self._knows.add(own)
-        if run and told.epoch > run.epoch:
-            self._end_soon(run, f"it was told of epoch {told.epoch}", KILL_S)
-        elif run and told.cancel and told.epoch == run.epoch:
-            self._end_soon(run, "it was told to cancel", KILL_S + self.limits.stop_grace.total_seconds())
-        return True
-
-    def _expect_written(self, process: Process, job: str) -> None:
-        """Check that a heartbeat writes the record before it extends the delivery."""
-        run = self.jobs[job].runs.get(process.name)
-        own = (process.name, job)
-        if run and run.is_alive and own not in self._has_beaten and not run.must_end:
-            raise self.checker.broken(
-                BEATS, f"{process.name} extends the delivery of {job}, and has not renewed its lease"
-            )
-
-    def _expect_nothing_forgotten(self, process: Process) -> None:
-        """Check that a worker that asks for another message has ended each attempt that it knew to be its own."""
-        for own in [own for own in self._writing if own[0] == process.name]:
-            record = self.checker.records.get(own[1])
-            if own in self._knows and record and record.owner == process.name and record.state in OWNED:
-                raise self.checker.broken(
-                    OWN_TAKE, f"{process.name} owns {record.job}, was told so, and asks for another"
-                )
-            self._writing.discard(own)
-            self._knows.discard(own)
+        cancelled_at = self.jobs[job].cancelled_at
+        if cancelled_at is not None and epoch > cancelled_at:
+            text = f"{job} was cancelled at epoch {cancelled_at}, and runs again in epoch {epoch}"
+            raise self.checker.broken(CANCEL, text)
+        self.watch.started(process, job, epoch, workload)
 
     def acknowledged(self, command: str, job: str, *, since: float) -> None:
         """Check that what an operator was told to be done, by a command begun at *since*, was done."""
@@ -317,7 +142,7 @@ class Truth:
         """Compare a record that was written with what is known."""
         known, what = self.jobs[after.job], self.doing.get(by, ("", ""))
         doing = what[0] if what[1] in {after.job, ""} else ""
-        self._versions[_version_of(body)] = Told(after.epoch, after.owner, after.control.cancel)
+        self.watch.wrote(body, after)
         if before is not None:
             self._compare_cancel(known, before, after, by, doing)
             self._compare_checkpoints(known, before, after, by)
@@ -351,34 +176,34 @@ class Truth:
             raise self._broken(CANCEL, after, f"it was cancelled at epoch {known.cancelled_at}")
 
     def _compare_checkpoints(self, known: JobTruth, before: JobRecord, after: JobRecord, by: str) -> None:
-        old, new, given_up = before.checkpoint, after.checkpoint, before.checkpoint in getattr(after, "suspects", ())
+        old, new = before.checkpoint, after.checkpoint
         if _key(old) == _key(new):
-            if old is not None and before.fallback and _key(after.fallback) not in {_key(before.fallback), ""}:
+            if old and before.fallback and _key(after.fallback) not in {_key(before.fallback), ""}:
                 raise self._broken(FALLBACK, after, f"its fallback changed from {before.fallback} to {after.fallback}")
-            return
-        if by.startswith(OPERATOR) and after.state is State.QUEUED and new is None:
-            known.furthest = -1
-            return
-        if given_up:
+        elif by.startswith(OPERATOR) and after.state is State.QUEUED and new is None:
+            known.furthest = -1  # a retry from the start
+        elif old in getattr(after, "suspects", ()):
             if _key(new) != _key(before.fallback):
-                raise self._broken(
-                    NEVER_BACK, after, f"it gave up {old}, and goes on from {new}, not {before.fallback}"
-                )
-            return
-        if new is None or (old and new.seq <= old.seq):
+                raise self._broken(NEVER_BACK, after, f"it gave up {old}, and goes on from {new}")
+        elif new is None or (old and new.seq <= old.seq):
             raise self._broken(NEVER_BACK, after, f"it was at {old}, and is at {new}")
-        bases = {_key(old)}
+        else:
+            self._compare_commit(before, after, new)
+            known.committed = True
+            if (new.step or 0) > known.furthest:
+                known.went_further, known.furthest = True, new.step or 0
+
+    def _compare_commit(self, before: JobRecord, after: JobRecord, new: CheckpointRef) -> None:
+        """Check that a commit goes on from the checkpoint before, or from the one before that if it was damaged."""
+        old, bases = before.checkpoint, {_key(before.checkpoint)}
         if old and self.was_spoilt(old):
             bases.add(_key(before.fallback))
             if before.fallback and self.was_spoilt(before.fallback):
                 bases.add(_key(None))
-            elif (new.step or 0) < (before.fallback.step or 0 if before.fallback else 0):
-                raise self._broken(NEVER_BACK, after, f"it fell back beyond its fallback {before.fallback}, to {new}")
+            elif before.fallback and (new.step or 0) < (before.fallback.step or 0):
+                raise self._broken(NEVER_BACK, after, f"it went back beyond its fallback {before.fallback}, to {new}")
         if after.state is not State.COMPLETED and _key(after.fallback) not in bases:
             raise self._broken(FALLBACK, after, f"its fallback is {after.fallback}, and its checkpoint was {old}")
-        known.committed = True
-        if (new.step or 0) > known.furthest:
-            known.went_further, known.furthest = True, new.step or 0
 
     def objects_of(self, ref: CheckpointRef) -> frozenset[str]:
         """Return the keys of a checkpoint's manifest and packs, as they were when it was written."""
@@ -415,7 +240,7 @@ class Truth:
 
     def _compare_failures(self, known: JobTruth, before: JobRecord, after: JobRecord, by: str) -> None:
         ends = _ends(before, after, by)
-        run = known.run_of(before.epoch)
+        run = self.watch.run_of(after.job, before.epoch)
         if after.failures > before.failures:
             is_timeout = after.state in {State.PAUSED_FOR_TIMEOUT, State.FAILED} and not known.committed
             crashed = ends and run is not None and (run.has_crashed or is_timeout)
@@ -429,7 +254,7 @@ class Truth:
             raise self._broken(TRUE_COUNTS, after, f"its workload failed, and failures stay {after.failures}")
 
     def _compare_times(self, known: JobTruth, before: JobRecord, after: JobRecord, by: str) -> None:
-        added_s, run = after.ran_s - before.ran_s, known.run_of(before.epoch)
+        added_s, run = after.ran_s - before.ran_s, self.watch.run_of(after.job, before.epoch)
         if after.state is State.QUEUED and added_s == -before.ran_s:
             return
         if _ends(before, after, by):
@@ -454,12 +279,8 @@ class Truth:
             return 0.0, 0.0
         return max(run.workload._step - run.first_step - 2.0, 0.0), self.world.time - run.began
 
-    def _broken(self, invariant: str, record: JobRecord, text: str) -> Exception:
+    def _broken(self, invariant: str, record: JobRecord, text: str) -> Violation:
         return self.checker.broken(invariant, f"{record.job}, {record.state}, epoch {record.epoch}: {text}")
-
-
-def _version_of(body: bytes) -> str:
-    return hashlib.md5(body).hexdigest()  # noqa: S324 - an ETag, not a signature
 
 
 def _key(ref: CheckpointRef | None) -> str:

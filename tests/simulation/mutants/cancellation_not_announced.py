@@ -1,7 +1,7 @@
 """The heartbeat does not tell the attempt that its job is to be cancelled."""
 
 from simulation.mutants import replace
-from simulation.truth import DEAD_SOON
+from simulation.watch import DEAD_SOON
 
 from lifecycle.attempt.heartbeat import Heartbeat
 

@@ -1,7 +1,7 @@
 """The heartbeat is due only once in a lease."""
 
 from simulation.mutants import replace
-from simulation.truth import BEATS
+from simulation.watch import BEATS
 
 from lifecycle.attempt.heartbeat import Heartbeat
 

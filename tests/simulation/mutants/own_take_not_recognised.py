@@ -1,7 +1,7 @@
 """A worker whose take landed without an answer thinks that another worker was first."""
 
 from simulation.mutants import replace
-from simulation.truth import OWN_TAKE
+from simulation.watch import OWN_TAKE
 
 from lifecycle.errors import RetryableError
 from lifecycle.job_record import JobRecord

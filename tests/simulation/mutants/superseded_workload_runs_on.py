@@ -1,7 +1,7 @@
 """The heartbeat keeps it to itself that the lease is lost, so the workload runs on until the next commit."""
 
 from simulation.mutants import replace
-from simulation.truth import DEAD_SOON
+from simulation.watch import DEAD_SOON
 
 from lifecycle.attempt.heartbeat import Heartbeat
 from lifecycle.errors import LeaseLostError
