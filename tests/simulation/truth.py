@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lifecycle.ports.queue import Message
 
 TAKEN_SOON: Final = "a job without an owner is taken soon"
+SCHEMAS: Final = "only a take raises the schema"
 FALLBACK: Final = "the fallback is the checkpoint before"
 
 TAKEN_S: Final = 75.0
@@ -151,6 +152,9 @@ class Truth:
             self._compare_times(known, before, after, by)
             if after.dispatch > max(before.dispatch, known.sent):
                 raise self._broken(MESSAGE, after, f"message {after.dispatch} was never sent, only {known.sent}")
+            takes = after.epoch > before.epoch and by == after.owner
+            if after.schema < before.schema or (after.schema > before.schema and not takes):
+                raise self._broken(SCHEMAS, after, f"{by} changed its schema from {before.schema} to {after.schema}")
             if before.archived:
                 raise self._broken(ONE_WINNER, after, "it was archived, and is written again")
         if by.startswith(OPERATOR):

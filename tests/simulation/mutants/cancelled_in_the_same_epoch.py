@@ -5,13 +5,14 @@ from typing import Any
 from attrs import evolve
 from simulation.checker import CANCEL, FENCE, ONE_WINNER
 from simulation.mutants import replace
+from simulation.notifier import TOLD
 
 import client.operations.job_control
 from lifecycle.job_record import JobRecord
 from lifecycle.record.operator_changes import cancelled
 from lifecycle.record.record_store import StoredRecord
 
-FOUND_AS = (CANCEL, FENCE, ONE_WINNER)
+FOUND_AS = (CANCEL, FENCE, ONE_WINNER, TOLD)
 
 
 def install() -> None:
