@@ -252,6 +252,7 @@ class History:
         violation = None
         try:
             self._submit()
+            self.checker.truth.expects_takes = len(self.checker.planned) == 1 and not self.kind.clockless
             for fault in self.faults:
                 if fault.what not in MISHAPS:
                     self.world.at(fault.at, partial(self.troubles.bring, fault))
@@ -457,7 +458,6 @@ class History:
         self.world.tell("", "all faults stop")
         self.healed = True
         self.checker.truth.healed_at = self.world.time
-        self.checker.truth.expects_takes = len(self.checker.planned) == 1 and not self.kind.clockless
         self.notifier.down_until = min(self.notifier.down_until, self.world.time)
         for node in self.nodes:
             node.road.heal()

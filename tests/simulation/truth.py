@@ -78,7 +78,7 @@ class Truth:
         world: Time, and the log of events.
         checker: Holds the records, and reports violations.
         limits: The workers' limits.
-        expects_takes: No worker is too busy, and no age is unknown, so a job without an owner must be taken soon.
+        expects_takes: There is one job, and no age is unknown, so idle workers must take it soon if it has no owner.
         healed_at: When all faults stopped; None before.
         jobs: What is known of each job.
         doing: What each operator is doing: the command and its job.
@@ -236,10 +236,10 @@ class Truth:
             raise self._broken(TRUE_COUNTS, after, f"{known.lost} nodes were lost, not {dict(after.interruptions)}")
 
     def _expect_taken_soon(self, known: JobTruth, after: JobRecord) -> None:
-        if self.healed_at is None or not self.expects_takes or after.job in self.checker.unannounced:
-            return
-        waited_s = self.world.time - max(self.healed_at, known.owner_wrote_at, known.renewed_at)
-        if waited_s > TAKEN_S:
+        since = max(self.healed_at or 0.0, known.owner_wrote_at, known.renewed_at)
+        is_expected = self.expects_takes and after.job not in self.checker.unannounced
+        waited_s = self.world.time - since
+        if is_expected and waited_s > TAKEN_S and self.watch.has_idle_worker(since):
             raise self._broken(TAKEN_SOON, after, f"it waited for {waited_s:.1f} s")
 
     def _compare_failures(self, known: JobTruth, before: JobRecord, after: JobRecord, by: str) -> None:

@@ -93,6 +93,7 @@ class Watch:
     checker: Checker
     limits: Limits
     runs: dict[tuple[str, str], Run] = field(factory=dict)
+    _asked_at: dict[str, float] = field(factory=dict)
     _versions: dict[str, Told] = field(factory=dict)
     _busy: Counter[tuple[str, str]] = field(factory=Counter)
     _quiet_since: dict[tuple[str, str], float] = field(factory=dict)
@@ -107,6 +108,11 @@ class Watch:
     def run_of(self, job: str, epoch: int) -> Run | None:
         """Return the run of an attempt; None if its workload never started."""
         return next((run for run in self.runs.values() if run.job == job and run.epoch == epoch), None)
+
+    def has_idle_worker(self, since: float) -> bool:
+        """Return whether a worker without any trouble has been there since then, in a history with one job."""
+        there = (name for name, asked_at in self._asked_at.items() if asked_at <= since)
+        return any(not self.checker.is_troubled(name) for name in there)
 
     def started(self, process: Process, job: str, epoch: int, workload: "FakeWorkload") -> None:
         """Note that a workload starts, and watch over it."""
@@ -161,6 +167,7 @@ class Watch:
             self._expect_written(process, task.removeprefix("heartbeat-"))
         elif method == "receive":
             self._expect_nothing_forgotten(process)
+            self._asked_at.setdefault(process.name, self.world.time)
         self._busy.update(marks)
         heard = None
         try:
