@@ -163,8 +163,9 @@ class Checker:
         if key.startswith(RECORDS):
             after = decode_record(body)
             job = LAYOUT.job_of_record(key)
-            self.truth.recorded(self.records.get(job), after, body, self._name)
+            before = self.records.get(job)
             self._wrote_record(job, after)
+            self.truth.recorded(before, after, body, self._name)
             return
         job = key.removeprefix(f"{LAYOUT.prefix}/").partition("/")[0]
         if (epoch := epoch_of(key)) is not None:
