@@ -14,7 +14,7 @@ from lifecycle.attempt.outcome import WORKLOAD_FAILED
 from lifecycle.checkpoint.manifest import HOLE, Extent, Manifest, Quality, digest_bytes
 from lifecycle.checkpoint.manifest_codec import decode_manifest
 from lifecycle.checkpoint.reader import FileVerifier, decompressed, placed_extents
-from lifecycle.errors import CorruptCheckpointError, HoldfastError
+from lifecycle.errors import CorruptCheckpointError
 from lifecycle.job_record import CheckpointRef, JobRecord
 from lifecycle.key_layout import KeyLayout, epoch_of
 from lifecycle.record.codec import decode_record
@@ -24,6 +24,7 @@ from lifecycle.states import OWNED, State
 if TYPE_CHECKING:
     from simulation.notifier import WatchedNotifier
     from simulation.ports import WatchedStore
+    from simulation.truth import Truth
 
 LAYOUT: Final = KeyLayout("sim")
 cached_manifest = lru_cache(1 << 12)(decode_manifest)
@@ -94,6 +95,7 @@ class Checker:
     max_lost_attempts: int = 6
     store: "WatchedStore" = field(init=False)
     notifier: "WatchedNotifier" = field(init=False)
+    truth: "Truth" = field(init=False)
     records: dict[str, JobRecord] = field(factory=dict)
     written_at: dict[str, float] = field(factory=dict)
     epochs: dict[tuple[str, str], int] = field(factory=dict)
@@ -142,7 +144,8 @@ class Checker:
         """Check the step at which a workload starts."""
         lost_epoch, lost_step = self.lost_at_step.pop(job, (0, 0))
         allowed = self.interval_s[job] + SLACK_S
-        spoilt = any(key.startswith(LAYOUT.job(job).folder) for key in self.spoilt)
+        record = self.records[job]
+        spoilt = record.checkpoint is not None and self.truth.was_spoilt(record.checkpoint)
         if lost_epoch == epoch - 1 and lost_step - step > allowed and not spoilt:
             raise self.broken(WORK_LOST, f"{job} was at step {lost_step} when its node died, and goes on from {step}")
 
@@ -158,10 +161,16 @@ class Checker:
         """Check an object that was written."""
         self.spoilt.discard(key)
         if key.startswith(RECORDS):
-            self._wrote_record(LAYOUT.job_of_record(key), decode_record(body))
+            after = decode_record(body)
+            job = LAYOUT.job_of_record(key)
+            before = self.records.get(job)
+            self._wrote_record(job, after)
+            self.truth.recorded(before, after, body, self._name)
             return
         job = key.removeprefix(f"{LAYOUT.prefix}/").partition("/")[0]
         if (epoch := epoch_of(key)) is not None:
+            if "/checkpoints/" in key:
+                self.truth.packs[key] = frozenset(cached_manifest(body).packs)
             if self.owners.get((job, epoch)) != self._name:
                 raise self.broken(FENCE, f"{self._who} of epoch {self._epoch(job)} wrote {key}")
             if self.bodies.setdefault(key, body) != body:
@@ -171,6 +180,8 @@ class Checker:
 
     def removed(self, key: str) -> None:
         """Check the removal of an object."""
+        if key.startswith(RECORDS):
+            self.truth.removed(key)
         epoch = epoch_of(key)
         job = key.removeprefix(f"{LAYOUT.prefix}/").partition("/")[0]
         if epoch is None or job not in self.records:
@@ -203,6 +214,8 @@ class Checker:
         self._cancel(before, after)
         self.notifier.wrote(before, after)
         self.records[job] = after
+        if self.operating and after.checkpoint is None:
+            self.furthest.pop(job, None)
         if self._goes_further(after) and after.checkpoint:
             self.furthest[job] = after.checkpoint.step or 0
         self.written_at[job] = self.world.time
@@ -220,8 +233,8 @@ class Checker:
 
     def _never_back(self, before: JobRecord, after: JobRecord) -> None:
         old, new = before.checkpoint, after.checkpoint
-        if old is None or self._is_spoilt(old):
-            return
+        if old is None or self._is_spoilt(old) or (self.operating and after.state is State.QUEUED and new is None):
+            return  # `truth` says what is allowed then
         is_back = new is None or new.seq < old.seq or (new.step or 0) < (old.step or 0)
         if is_back and not _is_recorded_fallback(before, after):
             raise self.broken(NEVER_BACK, f"{after.job} was at {_point(old)}, and is at {_point(new)}")
@@ -310,19 +323,17 @@ class Checker:
         if record.state is State.COMPLETED:
             refs = refs[2:]
         for ref in refs:
-            if ref is None or self._is_spoilt(ref):
+            if ref is None:
                 continue
-            body = self._object(ref.manifest)
-            if body is None or digest_bytes(body) != ref.digest:
+            body = self._object(ref.manifest) or b""
+            if ref.manifest not in self.spoilt and digest_bytes(body) != ref.digest:
                 raise self.broken(ALL_THERE, f"{record.job} names {ref.manifest}, which is missing or not that")
-            manifest = cached_manifest(body)
-            if ref.manifest not in self.contents:
-                self._true_quality(manifest)
-            for pack in manifest.packs:
-                if only in {None, pack} and self._object(pack) is None:
+            for pack in self.truth.objects_of(ref) - {ref.manifest}:
+                if only in {None, pack} and pack not in self.spoilt and self._object(pack) is None:
                     raise self.broken(ALL_THERE, f"{record.job} names {pack}, which is missing")
-            if ref.manifest not in self.contents:  # objects never change: once is enough
-                self.contents[ref.manifest] = self._right_files(manifest, ref)
+            if ref.manifest not in self.contents and not self._is_spoilt(ref):  # objects never change: once is enough
+                self._true_quality(cached_manifest(body))
+                self.contents[ref.manifest] = self._right_files(cached_manifest(body), ref)
 
     def _true_quality(self, manifest: Manifest) -> None:
         """Check what a manifest says about its capture against what its workload is and has done."""
@@ -397,22 +408,14 @@ class Checker:
         return found.body if found else None
 
     def _is_spoilt(self, ref: CheckpointRef) -> bool:
-        if not self.spoilt:
-            return False
-        if ref.manifest in self.spoilt:
-            return True
-        try:
-            manifest = self.manifest(ref)
-        except HoldfastError:
-            return True
-        return manifest is None or bool(manifest.packs.keys() & self.spoilt)
+        return bool(self.spoilt) and not self.spoilt.isdisjoint(self.truth.objects_of(ref))
 
     # ---- texts ----
 
     @property
     def operating(self) -> bool:
         """True while an operator acts."""
-        return self._name == OPERATOR
+        return self._name.startswith(OPERATOR)
 
     @property
     def _name(self) -> str:

@@ -74,6 +74,11 @@ RECEIVER_DOWN: Final = "receiver down"
 DELIVERY: Final = "deliver"
 """The kind of call that delivers a notice."""
 
+COMMANDS: Final = ("cancel", "cancel", "retry", "retry", "retry from start", "reconcile", "archive")
+"""Commands of operators; see `operators.COMMANDS`."""
+
+OPERATORS_MISHAPS: Final = ("refused", "answer lost", "carried out late", "crash before", "crash after", "hang before")
+
 SPOILING: Final = frozenset({"object damaged", "object cut short", "object gone"})
 """The troubles that damage committed data."""
 
@@ -115,6 +120,24 @@ def draw(rng: random.Random) -> tuple[Fault, ...]:
 def draw_for_receiver(rng: random.Random) -> tuple[Fault, ...]:
     """Draw further faults for a history with webhooks: receiver outages, and mishaps during delivery."""
     return tuple(_receiver_fault(rng) for _ in range(rng.choice((0, 0, 1, 2, 4))))
+
+
+def draw_for_operators(rng: random.Random) -> tuple[Fault, ...]:
+    """Draw further commands of operators, two of them at once at times, and mishaps at their calls."""
+    if rng.random() < 0.5:
+        return ()
+    drawn: list[Fault] = []
+    for _ in range(rng.choice((1, 2, 3))):
+        at, pick = round(rng.uniform(0, FAULTY_S), 2), rng.random()
+        together = rng.choice((1, 1, 2))
+        drawn += [Fault(rng.choice(COMMANDS), at=at + rng.choice((0.0, 0.2)), pick=pick) for _ in range(together)]
+    for _ in range(rng.choice((0, 1, 2, 4))):
+        call = f"operator {rng.choice(COMMANDS)}"
+        lasts_s = round(rng.choice((2.0, 12.0, 60.0)), 1)
+        drawn.append(
+            Fault(rng.choice(OPERATORS_MISHAPS), call=call, nth=rng.choice((1, 2, 3, 4, 6, 9)), lasts_s=lasts_s)
+        )
+    return tuple(drawn)
 
 
 def _receiver_fault(rng: random.Random) -> Fault:

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
-from simulation.checker import FOREIGN, LAYOUT, LIVENESS, ONE_WINNER, OPERATOR, TIDY, Planned
-from simulation.faults import SPOILING
+from simulation.checker import CANCEL, FOREIGN, LAYOUT, LIVENESS, ONE_WINNER, TIDY, Planned
 
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import epoch_of
@@ -45,34 +44,41 @@ class FinalState:
         checker = self.history.checker
         planned = checker.planned[job]
         if record.state is State.CANCELLED:
-            told = self.history.world.history
-            if not any(who == OPERATOR and what.startswith(f"cancel {job}") for _, who, what in told):
-                raise checker.broken(LIVENESS, f"{job} was cancelled, and nobody had asked for it")
+            if checker.truth.jobs[job].cancelled_at is None:
+                raise checker.broken(
+                    CANCEL, f"{job} was cancelled, and nothing had asked for that since its last retry"
+                )
         elif record.state is State.COMPLETED:
-            published = self.history.store._objects.get(f"{LAYOUT.job(job).output}output.txt")
-            if not checker.spoilt and (not published or published.body != f"{planned.total}\n".encode()):
-                raise checker.broken(ONE_WINNER, f"{job} gave {(published and published.body)!r}, not {planned.total}")
+            self._published(job, record, planned)
         elif not self._is_true(planned, record):
             raise checker.broken(LIVENESS, f"{job} failed without a true reason: {record.error}")
 
+    def _published(self, job: str, record: JobRecord, planned: Planned) -> None:
+        """Check that what is published is the planned result, unless that was damaged."""
+        checker, result = self.history.checker, record.result
+        published = self.history.store._objects.get(f"{LAYOUT.job(job).output}output.txt")
+        damaged = result is not None and checker.truth.was_spoilt(result.manifest)
+        if planned.total is None or not (damaged or (published and published.body == f"{planned.total}\n".encode())):
+            raise checker.broken(ONE_WINNER, f"{job} gave {(published and published.body)!r}, not {planned.total}")
+        if result and result.problem and not damaged:
+            raise checker.broken(ONE_WINNER, f"{job}: {result.problem}")
+
     def _is_true(self, planned: Planned, record: JobRecord) -> bool:
         """Return True if a job failed for the reason that its record gives."""
-        error, counts = record.error or "", self.history.counts
+        error, refs = record.error or "", [ref for ref in (record.checkpoint, record.fallback) if ref]
         if "no checkpoint is sound" in error:
-            return any(counts[what] for what in SPOILING)
+            return bool(refs) and all(self.history.checker.truth.was_spoilt(ref) for ref in refs)
         if "vanished" in error:
             return record.deaths >= self.history.limits.max_lost_attempts
         return bool(planned.fails_with) and planned.fails_with in error
 
     def _tidy(self, job: str, record: JobRecord) -> None:
         """Check that objects outside the last two manifests are gone, except what late or superseded writers left."""
-        checker, named = self.history.checker, set()
+        checker, named = self.history.checker, set[str]()
         older = (*record.suspects, record.announced, record.proven)
         for ref in (record.checkpoint, record.fallback, record.result.manifest if record.result else None, *older):
-            if ref and ref.manifest in checker.spoilt:
-                return  # its contents are unknown
-            if ref and (manifest := checker.manifest(ref)):
-                named |= {ref.manifest, *manifest.packs}
+            if ref:
+                named |= checker.truth.objects_of(ref)
         folder = LAYOUT.job(job).folder
         left = {key for key in self.history.store._objects if key.startswith(folder) and epoch_of(key)} - named
         allowed = MOST_LEFT * max(record.epoch, 1) if self.history.faults else 0

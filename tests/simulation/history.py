@@ -24,11 +24,13 @@ from simulation.checker import (
     Planned,
     Violation,
 )
-from simulation.faults import ANY, FAULTY_S, MISHAPS, Fault, draw, draw_for_receiver
+from simulation.faults import ANY, FAULTY_S, MISHAPS, Fault, draw, draw_for_operators, draw_for_receiver
 from simulation.final_state import FinalState
 from simulation.notifier import WatchedNotifier
+from simulation.operators import ARCHIVE, RECONCILE, Inline, Operators
 from simulation.ports import Road, WatchedQueue, WatchedRunner, WatchedStore
-from simulation.troubles import Inline, Troubles
+from simulation.troubles import Troubles
+from simulation.truth import Truth
 from simulation.world import Process, World, WorldClock
 
 from adapters.local.node import LocalNode
@@ -95,6 +97,8 @@ USELESS: Final = 0.10
 HEALED_S: Final = 4 * 3600.0
 """Seconds after the last fault within which all jobs must end."""
 RECONCILE_EVERY_S: Final = 300.0
+ARCHIVING_S: Final = 90.0
+"""Seconds in which a run of archive ends, even one that loses answers."""
 SETTLE_S: Final = 180.0
 """Seconds for the last messages to be deleted once all jobs are over."""
 
@@ -110,6 +114,7 @@ class JobKind:
         mapped: Nor do they rest: they write through memory, so that they have to be frozen.
         clockless: The store gives no ages.
         foreign: Number of messages for another prefix in the queue.
+        archives: All jobs are archived at the end, "alone" or "beside a retry"; empty if they are not.
     """
 
     webhooks: bool
@@ -118,6 +123,7 @@ class JobKind:
     mapped: bool = False
     clockless: bool = False
     foreign: int = 0
+    archives: str = ""
 
     @classmethod
     def of(cls, rng: random.Random) -> "JobKind":
@@ -130,6 +136,7 @@ class JobKind:
             mapped=silence < 0.12,
             clockless=rng.random() < 0.15,
             foreign=rng.choice((0, 0, 0, 0, 1, 2)),
+            archives=rng.choice(("", "", "", "alone", "beside a retry")),
         )
 
 
@@ -212,6 +219,7 @@ class History:
     queue: WatchedQueue = field(init=False)
     notifier: WatchedNotifier = field(init=False)
     troubles: Troubles = field(init=False)
+    operators: Operators = field(init=False)
     whole: dict[str, str] = field(factory=dict)
     nodes: list[SimulatedNode] = field(factory=list)
     calls: Counter[str] = field(factory=Counter)
@@ -236,13 +244,15 @@ class History:
         self.queue = WatchedQueue(
             self.world, self.checker, fifo=rng.random() < FIFO, max_receives=rng.choice(MAX_RECEIVES)
         )
-        self.troubles = Troubles(self)
+        self.checker.truth = Truth(self.world, self.checker, self.limits)
+        self.troubles, self.operators = Troubles(self), Operators(self)
 
     def play(self) -> HistoryResult:
         """Play the history, and return its result."""
         violation = None
         try:
             self._submit()
+            self.checker.truth.expects_takes = len(self.checker.planned) == 1 and not self.kind.clockless
             for fault in self.faults:
                 if fault.what not in MISHAPS:
                     self.world.at(fault.at, partial(self.troubles.bring, fault))
@@ -253,6 +263,7 @@ class History:
             self.world.run(FAULTY_S + HEALED_S, enough=self._all_over)
             self._expect_all_over()
             self.world.run(self.world.time + SETTLE_S)
+            self._archive()
             FinalState(self).look()
         except Violation as caught:
             violation = caught
@@ -403,6 +414,15 @@ class History:
                 return fault
         return None
 
+    def mishap_of_operator(self, command: str, _kind: str) -> Fault | None:
+        """Return the fault, if any, of an operator's next call; these are counted by command."""
+        self.calls[command] += 1
+        for fault in self.faults:
+            if fault.call == command and fault.nth == self.calls[command]:
+                self.counts[f"{fault.what} of an operator"] += 1
+                return fault
+        return None
+
     def if_there_is_room(self, write: Callable[..., None]) -> Callable[..., None]:
         """Wrap *write* so that it fails while its node's disk is full."""
 
@@ -437,6 +457,7 @@ class History:
     def _heal(self) -> None:
         self.world.tell("", "all faults stop")
         self.healed = True
+        self.checker.truth.healed_at = self.world.time
         self.notifier.down_until = min(self.notifier.down_until, self.world.time)
         for node in self.nodes:
             node.road.heal()
@@ -446,10 +467,25 @@ class History:
         for number in range(1, int(HEALED_S / RECONCILE_EVERY_S)):
             self.world.at(self.world.time + number * RECONCILE_EVERY_S, self._reconcile_if_needed)
 
+    def _archive(self) -> None:
+        """Archive all jobs, and repeat that: the first run may die, or find an operator at work."""
+        if not self.kind.archives:
+            return
+        for again in (False, True):
+            self.operators.run(ARCHIVE, older=timedelta(0))
+            if not again and self.kind.archives == "beside a retry":
+                self.world.at(
+                    self.world.time + self.world.rng.uniform(0, 1), partial(self.operators.run, "retry", "job0")
+                )
+            self.world.run(self.world.time + ARCHIVING_S)
+            self.world.run(self.world.time + HEALED_S, enough=self._all_over)
+            self._expect_all_over()
+            self.world.run(self.world.time + SETTLE_S)
+
     def _reconcile_if_needed(self) -> None:
         if not self._all_over():
             self._send_unheard_of()
-            self.troubles.reconcile()
+            self.operators.run(RECONCILE)
 
     def _send_unheard_of(self) -> None:
         """Send lost messages of jobs without a record again, as their sender would."""
@@ -498,6 +534,8 @@ def play(
     drawn = draw(random.Random(seed)) if faults is None else faults
     if faults is None and kind.webhooks:
         drawn += draw_for_receiver(rng)
+    if faults is None:
+        drawn += draw_for_operators(random.Random(f"operators {seed}"))
     random.seed(seed)  # tenacity draws its pauses from there
     directory = root / f"seed{seed}"
     directory.mkdir(parents=True)
@@ -510,6 +548,8 @@ def play(
             patch("client.operations.reconciliation.ThreadPoolExecutor", Inline),
             patch("client.operations.notices.ThreadPoolExecutor", Inline),
             patch("lifecycle.attempt.defects.log_defect", _fail),  # a worker survives it, and a history must not
+            patch("client.operations.archiving.ThreadPoolExecutor", Inline),
+            patch("client.operations.archiving.SystemRandom", lambda: history.world.rng),
         ):
             return history.play()
     finally:

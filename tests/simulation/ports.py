@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from adapters.memory.queue import MemoryQueue
 from adapters.memory.runner import FakeRunner, FakeWorkload
 from adapters.memory.store import MemoryStore
 from lifecycle.errors import ConfigError, RetryableError
-from lifecycle.ports.queue import Delivery, Message
+from lifecycle.ports.queue import Delivery, Message, SendFailure
 from lifecycle.ports.runner import Launch, RunningWorkload
 from lifecycle.ports.store import Absent, Body, Range, Version
 
@@ -83,6 +83,13 @@ class WatchedQueue(MemoryQueue):
                 return None
             self._world.wait(min(POLL_S, left_s))
         return delivery
+
+    def send(self, messages: Sequence[Message]) -> list[SendFailure]:
+        """See `MemoryQueue`."""
+        failures = super().send(messages)
+        refused = [failure.message for failure in failures]
+        self._checker.truth.sent([message for message in messages if message not in refused])
+        return failures
 
     def delete(self, delivery: Delivery) -> None:
         """See `MemoryQueue`."""
@@ -274,7 +281,14 @@ class _Port(AnyPort):
 
     def __getattr__(self, method: str) -> Any:
         real = getattr(self._port, method)
-        return lambda *args, **kwargs: self._road.call(self._name, method, real, args, kwargs)
+        road, name, truth = self._road, self._name, self._road.checker.truth
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return truth.watch.call(
+                road.process, name, method, args, lambda: road.call(name, method, real, args, kwargs)
+            )
+
+        return call
 
 
 class WatchedWorkload(FakeWorkload):
@@ -316,6 +330,7 @@ class WatchedRunner(FakeRunner):
         self.running[launch.job] = workload
         self._road.checker.started(launch.job, launch.epoch, workload._step)
         self._road.checker.workloads[launch.job, launch.epoch] = workload
+        self._road.checker.truth.started(self._road.process, launch.job, launch.epoch, workload)
         return workload
 
     def check(self, launch: Launch, snapshot: Path) -> str | None:

@@ -37,12 +37,14 @@ class Process:
         skew_s: Error of its wall clock, in seconds.
         is_dead: True if it no longer runs.
         asleep_until: It does not run before then (SIGSTOP, a frozen machine).
+        wakes_at: When the last of its threads to be held up by that goes on, even if it is woken earlier.
     """
 
     name: str
     skew_s: float = 0.0
     is_dead: bool = False
     asleep_until: float = -math.inf
+    wakes_at: float = -math.inf
 
 
 @define(eq=False)
@@ -88,6 +90,11 @@ class World:
     def process(self) -> Process | None:
         """The process that is running; None between tasks."""
         return self._current.process if self._current else None
+
+    @property
+    def task(self) -> str:
+        """The name of the thread that is running; empty between tasks."""
+        return self._current.name if self._current else ""
 
     def at(self, moment: float, act: Callable[[], None]) -> None:
         """Call *act*, which must not wait, at *moment*."""
@@ -172,6 +179,7 @@ class World:
         if waiter.over or task.ended:
             return
         if task.process.asleep_until > self.time:
+            task.process.wakes_at = max(task.process.wakes_at, task.process.asleep_until)
             self._push(task.process.asleep_until, waiter)
             return
         waiter.over = True

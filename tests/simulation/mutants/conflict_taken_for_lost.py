@@ -3,6 +3,7 @@
 from attrs import evolve
 from simulation.checker import LIVENESS, MESSAGE, TRUE_COUNTS
 from simulation.mutants import replace
+from simulation.watch import OWN_TAKE
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError, VersionConflictError
 from lifecycle.job_record import JobRecord, iso
@@ -10,7 +11,7 @@ from lifecycle.ports.store import Absent, Version
 from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import PAUSE_S, TRIES, RecordStore, StoredRecord, WriteConflict
 
-FOUND_AS = (TRUE_COUNTS, MESSAGE, LIVENESS)
+FOUND_AS = (TRUE_COUNTS, MESSAGE, LIVENESS, OWN_TAKE)
 
 
 def install() -> None:

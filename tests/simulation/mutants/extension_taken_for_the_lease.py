@@ -2,11 +2,12 @@
 
 from simulation.checker import TRUE_COUNTS
 from simulation.mutants import replace
+from simulation.watch import BEATS
 
 from lifecycle.attempt.heartbeat import OVERLAP, Heartbeat
 from lifecycle.errors import HoldfastError
 
-FOUND_AS = (TRUE_COUNTS,)
+FOUND_AS = (TRUE_COUNTS, BEATS)
 
 
 def install() -> None:

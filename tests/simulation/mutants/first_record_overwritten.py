@@ -1,6 +1,6 @@
 """The first record of a job is written unconditionally, so two nodes with its message both begin it."""
 
-from simulation.checker import FENCE, LEASE, NEVER_BACK, ONE_WINNER
+from simulation.checker import FENCE, LEASE, LIVENESS, NEVER_BACK, ONE_WINNER
 from simulation.mutants import replace
 
 from lifecycle.errors import RetryableError, UnknownOutcomeError
@@ -9,7 +9,7 @@ from lifecycle.ports.store import ABSENT, Absent, Version
 from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore, StoredRecord, WriteConflict
 
-FOUND_AS = (FENCE, LEASE, NEVER_BACK, ONE_WINNER)
+FOUND_AS = (FENCE, LEASE, LIVENESS, NEVER_BACK, ONE_WINNER)
 
 
 def install() -> None:

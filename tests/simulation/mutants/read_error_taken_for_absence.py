@@ -4,12 +4,13 @@ from typing import Any
 
 from simulation.checker import NEVER_BACK, TRUE_COUNTS
 from simulation.mutants import replace
+from simulation.truth import FALLBACK
 
 import lifecycle.attempt.staging
 from lifecycle.checkpoint.restore import restore
 from lifecycle.errors import RetryableError
 
-FOUND_AS = (NEVER_BACK, TRUE_COUNTS)
+FOUND_AS = (NEVER_BACK, TRUE_COUNTS, FALLBACK)
 
 
 def install() -> None:
