@@ -7,17 +7,19 @@ import click
 from client import options
 from client.config.environment import Environment
 from client.operations.inputs import plan_uploads, upload_files
+from client.views.json_text import to_json
 from client.views.output import complain, say
 from client.views.progress import progress_bar
 
 
-def run(env: Environment, directory: Path, *, force: bool = False) -> int:
+def run(env: Environment, directory: Path, *, force: bool = False, as_json: bool = False) -> int:
     """Upload the input of every job; a problem with one job does not stop the others.
 
     Args:
         env: The environment to upload to.
         directory: A folder whose sub-folders are jobs.
         force: Replace the input of unfinished jobs, too.
+        as_json: Print JSON, one object.
 
     Returns:
         0, or 1 if anything was not uploaded, which stderr names.
@@ -33,7 +35,11 @@ def run(env: Environment, directory: Path, *, force: bool = False) -> int:
         failures = upload_files(env, plan.uploads, advance)
     for failure in failures:
         complain(failure)
-    say(f"uploaded {len(plan.uploads) - len(failures)} files of {plan.jobs} jobs")
+    files = len(plan.uploads) - len(failures)
+    if as_json:
+        say(to_json({"jobs": plan.jobs, "files": files, "problems": [*plan.problems, *failures]}))
+    else:
+        say(f"uploaded {files} files of {plan.jobs} jobs")
     return int(bool(plan.problems or failures))
 
 
@@ -44,6 +50,7 @@ def run(env: Environment, directory: Path, *, force: bool = False) -> int:
 )
 @click.argument("directory", metavar="DIR", type=options.FILE)
 @click.option("--force", is_flag=True, help="Replace the input of unfinished jobs, too.")
-def command(*, directory: Path, force: bool) -> int:
+@options.json_option
+def command(*, directory: Path, force: bool, as_json: bool) -> int:
     """Upload inputs; each sub-folder of DIR is a job."""
-    return run(options.environment(), directory, force=force)
+    return run(options.environment(), directory, force=force, as_json=as_json)

@@ -9,6 +9,7 @@ from client import options
 from client.config.environment import Environment
 from client.operations.checkpoints import find_checkpoint, known_checkpoints
 from client.records.reader import Lookup, read_all
+from client.views.json_text import to_json
 from client.views.output import complain, say
 from client.views.progress import progress_bar
 from client.views.text import format_size
@@ -20,13 +21,14 @@ from lifecycle.record.pins import list_pins
 KINDS: Final = ("checkpoint", "fallback", "result")
 
 
-def run(env: Environment, jobs: Sequence[str], *, checkpoint: int | None = None) -> int:
+def run(env: Environment, jobs: Sequence[str], *, checkpoint: int | None = None, as_json: bool = False) -> int:
     """Verify the last checkpoint, the one before it, and the result of each job.
 
     Args:
         env: The environment of the jobs.
         jobs: Their ids.
         checkpoint: Verify only the checkpoint with this number, which may be an older one that is kept.
+        as_json: Print JSON, one object per checkpoint or result.
 
     Returns:
         0; 1 if anything is missing, damaged or unreadable, which stderr names.
@@ -44,11 +46,18 @@ def run(env: Environment, jobs: Sequence[str], *, checkpoint: int | None = None)
             problems += 1
             continue
         for kind, ref in refs:
+            shown, problem = "", None
             try:
-                say(f"{found.job}: {kind} {ref.seq} is intact: {_verify(env, ref)}")
+                shown = _verify(env, ref)
             except HoldfastError as error:
-                complain(f"{found.job}: {kind} {ref.seq}: {error}")
+                problem = str(error)
                 problems += 1
+            if as_json:
+                say(to_json({"job": found.job, "kind": kind, "seq": ref.seq, "problem": problem}))
+            elif problem is None:
+                say(f"{found.job}: {kind} {ref.seq} is intact: {shown}")
+            else:
+                complain(f"{found.job}: {kind} {ref.seq}: {problem}")
     return int(bool(problems))
 
 
@@ -82,7 +91,8 @@ def _verify(env: Environment, ref: CheckpointRef) -> str:
 @options.jobs_argument
 @options.label_filter
 @click.option("--checkpoint", metavar="N", type=options.COUNT, help="Only checkpoint N, which may be an older one.")
-def command(*, jobs: Sequence[str], labels: Sequence[str], checkpoint: int | None) -> int:
+@options.json_option
+def command(*, jobs: Sequence[str], labels: Sequence[str], checkpoint: int | None, as_json: bool) -> int:
     """Read checkpoints and results back, and verify each byte."""
     env = options.environment()
-    return run(env, options.selected(env, jobs, labels), checkpoint=checkpoint)
+    return run(env, options.selected(env, jobs, labels), checkpoint=checkpoint, as_json=as_json)

@@ -79,7 +79,7 @@ def test_a_worker_without_the_workload_fails_no_job(files: ProcessCluster, tmp_p
     (tmp_path / "empty.toml").write_text("")
     (tmp_path / "broken.toml").write_text('[train]\ncommand = ["no-such-program"]\n')
     jobs = [f"j{number}" for number in range(20)]
-    assert files.holdfast("submit", *jobs, "--workload", "train").returncode == 0
+    assert files.holdfast("submit", "--no-input", *jobs, "--workload", "train").returncode == 0
     try:
         wrong = [files.worker(WORKLOADS=str(tmp_path / name)) for name in ("empty.toml", "broken.toml")]
         for job in jobs:

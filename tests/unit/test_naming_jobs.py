@@ -279,3 +279,16 @@ def test_an_unknown_workload_is_a_warning(env: Environment, run: Run, tmp_path: 
     assert "warning: workload 'relx' is not in workloads.toml (did you mean 'relax'?)" in err
     assert "warning" not in run("submit", "--no-input", "b", "--workload", "relax")[2]
     assert state(env, "a") is State.QUEUED
+
+
+def test_uploads_downloads_and_verifications_as_json(run: Run, tmp_path: Path) -> None:
+    """`upload`, `download` and `verify` print JSON on request, with the problems that stderr names."""
+    (tmp_path / "jobs" / "new").mkdir(parents=True)
+    (tmp_path / "jobs" / "new" / "x").write_text("x")
+    (tmp_path / "jobs" / "not a job").mkdir()
+    code, out, _ = run("upload", "jobs", "--json")
+    uploaded = json.loads(out)
+    assert (code, uploaded["jobs"], uploaded["files"], len(uploaded["problems"])) == (1, 1, 1, 1)
+    code, out, _ = run("download", "out", "md-10", "--json")
+    assert (code, json.loads(out)) == (0, {"completed": 0, "files": 0, "bytes": 0, "problems": []})
+    assert run("verify", "md-10", "--json") == (0, "", "")
