@@ -1,7 +1,7 @@
 """The heartbeat: renews the lease in the record, then the delivery's invisibility in the queue.
 
 The record comes first, because it decides. An answer of OK from the queue proves nothing: SQS gives it for an expired
-receipt too.
+receipt too. And an owner that reaches only the queue lets its message become visible when its lease runs out.
 """
 
 from datetime import timedelta
@@ -14,6 +14,7 @@ from lifecycle.periodic_thread import PeriodicThread
 from lifecycle.ports.clock import Mailbox
 from lifecycle.ports.queue import Delivery
 from lifecycle.record.session import RecordSession
+from lifecycle.states import OWNED
 from lifecycle.structured_log import StructuredLogger
 
 FIRST_S: Final = 2.0  # the first beat comes early, because it carries the first changes of state
@@ -65,11 +66,19 @@ class Heartbeat:
         if self._session.record.control.cancel and not self._cancel_announced:
             self._cancel_announced = True
             self._events.put(CancelAsked())
-        try:
-            self._context.queue.extend(self._delivery, hidden=self._context.limits.lease + OVERLAP)
-        except HoldfastError as error:
-            log.warning("delivery.not_extended", job=job, error=error)
+        if (left := self._lease_left()) > timedelta(0):
+            try:
+                self._context.queue.extend(self._delivery, hidden=left + OVERLAP)
+            except HoldfastError as error:
+                log.warning("delivery.not_extended", job=job, error=error)
         return self._interval_s
+
+    def _lease_left(self) -> timedelta:
+        """Return how long the lease lasts, as last renewed; a job that is over, and is being published, needs none."""
+        lease = self._context.limits.lease
+        if self._session.record.state not in OWNED:
+            return lease
+        return lease - timedelta(seconds=self._context.clock.monotonic() - self._session.renewed_at)
 
     def _announce_end(self, error: Exception) -> None:
         lost = isinstance(error, LeaseLostError)

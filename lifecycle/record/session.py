@@ -52,6 +52,8 @@ class RecordSession:
         self._stored = stored
         self._gap_s = write_gap.total_seconds()
         self._written_at = self.opened_at = clock.monotonic()
+        self.renewed_at = self.opened_at
+        """When the last write that landed began, by the monotonic clock; the lease counts from then at the earliest."""
         self._notes: dict[str, Change] = {}
         self._lock = clock.lock()
         self.token = stored.record.write_id[:TOKEN_DIGITS]
@@ -117,6 +119,7 @@ class RecordSession:
                 for noted in (*notes.values(), change):
                     wanted = noted(wanted)
                 self._keep_gap()
+                began = self._clock.monotonic()
                 try:
                     answer = self._record_store.write(self._key, wanted, self._stored.version)
                 except (ConfigError, PermanentError) as error:  # refused for now; the workload can run on
@@ -124,7 +127,7 @@ class RecordSession:
                 finally:
                     self._written_at = self._clock.monotonic()
                 if isinstance(answer, StoredRecord):
-                    self._stored = answer
+                    self._stored, self.renewed_at = answer, began
                     self._forget(notes)
                     self._observer.wrote(answer.record)
                     return answer.record

@@ -222,7 +222,7 @@ class Truth:
         if after.epoch > before.epoch and by == after.owner:
             if before.state in OWNED:
                 known.lost += 1
-                self._expect_taken_soon(known, before, after)
+                self._expect_taken_soon(known, after)
                 if not known.committed:
                     allowed = {before.deaths + 1}
                 elif not known.went_further:
@@ -235,10 +235,9 @@ class Truth:
         if after.interruptions.get("node_lost", 0) != known.lost:
             raise self._broken(TRUE_COUNTS, after, f"{known.lost} nodes were lost, not {dict(after.interruptions)}")
 
-    def _expect_taken_soon(self, known: JobTruth, before: JobRecord, after: JobRecord) -> None:
+    def _expect_taken_soon(self, known: JobTruth, after: JobRecord) -> None:
         since = max(self.healed_at or 0.0, known.owner_wrote_at, known.renewed_at)
-        is_gone = before.owner in self.checker.dead  # one that reaches only the queue keeps its message hidden
-        is_expected = self.expects_takes and is_gone and after.job not in self.checker.unannounced
+        is_expected = self.expects_takes and after.job not in self.checker.unannounced
         waited_s = self.world.time - since
         if is_expected and waited_s > TAKEN_S and self.watch.has_idle_worker(since):
             raise self._broken(TAKEN_SOON, after, f"it waited for {waited_s:.1f} s")

@@ -70,6 +70,23 @@ def test_race_owner_dies(cluster: Cluster) -> None:
     assert cluster.output("a") == "45150"
 
 
+def test_race_owner_reaches_only_the_queue(cluster: Cluster) -> None:
+    """An owner that cannot renew its lease does not keep its message from the others beyond that lease."""
+    cluster.submit("a", "1\n5000\n")
+    down_at = 100.0
+
+    def fail(*_: Any, **__: Any) -> None:
+        if cluster.clock.monotonic() > down_at:
+            raise RetryableError("no route to host")
+
+    start(cluster, cluster.worker(store=FaultInjection(cluster.memory, before=fail)))
+    cluster.clock.sleep(down_at)
+    start(cluster, cluster.worker())
+    while cluster.record("a").epoch == 1:
+        cluster.clock.sleep(1)
+    assert cluster.clock.monotonic() - down_at <= 120 + 5
+
+
 def test_race_zombie_wakes(cluster: Cluster) -> None:
     """A node that was suspended beyond its lease finds another epoch, and changes nothing of its successor."""
     cluster.submit("a")
