@@ -10,7 +10,7 @@ worker is gone:
 
     f  stop all processes for a moment: they are frozen
     t  thaw them
-    s  pass the stop signal on (`Job.stop`)
+    s  pass the stop signal on (`SupervisedJob.stop`)
     k  kill everything
 
 stdout, which a full disk cannot lose, gives reports of one line; its end means that nothing is left:
@@ -71,7 +71,7 @@ INIT_SHIMS = frozenset(("tini", "tini-static", "dumb-init", "docker-init", "cata
 WRAPPERS = SHELLS | INIT_SHIMS
 
 
-class Job:
+class SupervisedJob:
     """The leader and everything that it has started.
 
     Args:
@@ -343,7 +343,7 @@ def main(
         execute(command, write_end, oom_score)
     os.close(write_end)
     os.set_blocking(output, False)
-    job = Job(leader, stop_signal=stop_signal, scope=scope, settled=settled, freeze_limit_s=freeze_limit_s)
+    job = SupervisedJob(leader, stop_signal=stop_signal, scope=scope, settled=settled, freeze_limit_s=freeze_limit_s)
     try:
         supervise(job, child_exited, output, console)
     finally:  # on any exception too, nothing keeps running
@@ -352,7 +352,7 @@ def main(
             time.sleep(RESCAN_S)
 
 
-def obey(job: Job, commands: bytes) -> None:
+def obey(job: SupervisedJob, commands: bytes) -> None:
     """Carry out the worker's commands, in order."""
     for command in commands:
         match bytes((command,)):
@@ -367,7 +367,7 @@ def obey(job: Job, commands: bytes) -> None:
                 job.kill()
 
 
-def supervise(job: Job, child_exited: int, output: int, console: Console) -> None:
+def supervise(job: SupervisedJob, child_exited: int, output: int, console: Console) -> None:
     """Do what the worker asks for, and keep the output, until no process is left."""
     sources = [0, child_exited, output]
     while job.reap():

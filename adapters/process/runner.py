@@ -10,7 +10,6 @@ language can write them, and nothing that a workload does can block the worker.
 import json
 import os
 import re
-import select
 import shutil
 import signal
 import string
@@ -25,8 +24,9 @@ from typing import TYPE_CHECKING, Any, Final
 from adapters.process.exhaustion import disk_note, memory_note, oom_kills
 from adapters.process.files_in_use import files_in_use
 from adapters.process.inherited_environment import inherited_environment
-from adapters.process.process_tree import become_subreaper, end_inherited, find
+from adapters.process.process_tree import become_subreaper, end_inherited
 from adapters.process.progress import ProgressLines, number, read_json, read_progress, whole
+from adapters.process.supervisor_reports import SupervisorReports
 from lifecycle.attempt.console_segments import KEPT, SEGMENT_BYTES, TAIL_BYTES, tail
 from lifecycle.checkpoint.tree import discard_tree, is_directory
 from lifecycle.errors import MisfitError, PermanentError
@@ -52,7 +52,6 @@ O_SAFE: Final = os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # the program may 
 SAVE_REQUESTED: Final = "save-requested"
 CHECK_TIMEOUT_S: Final = 3600.0
 INHERITED_WAIT_S: Final = 1.0  # for processes that were told to die long ago
-READ_BYTES: Final = 1 << 12
 REPLY_S: Final = 5.0  # for the process supervisor to answer; it tries for up to a second to stop everything
 FREEZE: Final = b"f"
 THAW: Final = b"t"
@@ -186,7 +185,7 @@ class RunningProcess:
         self._file = launch.workload.progress_file
         pattern = launch.workload.progress_pattern
         self._lines = ProgressLines(launch.dirs, pattern) if pattern else None
-        self._reports = _Reports(supervisor)
+        self._reports = SupervisorReports(supervisor)
         self._freezes = 0
         self._is_frozen = False
         self._oom_kills = oom_kills()
@@ -323,60 +322,6 @@ class RunningProcess:
                 step = whole(read_json(folder / f"{newest}.json").get("step"))
                 return Announced(newest, folder / str(newest), step)
         return None
-
-
-class _Reports:
-    """Reports of the process supervisor, read without waiting.
-
-    Args:
-        supervisor: The process supervisor.
-    """
-
-    def __init__(self, supervisor: subprocess.Popen[bytes]) -> None:
-        self._pipe = supervisor.stdout
-        if self._pipe:
-            os.set_blocking(self._pipe.fileno(), False)
-        started = find(supervisor.pid)
-        self.supervisor_start = started.start if started else 0
-        self._unread = b""
-        self.code: int | None = None
-        self.clean = True
-        self.writing = False
-        self.stuck = False
-        self.freeze = 0
-        """Number of the last freeze that was answered."""
-        self.obstacle: str | None = None
-        """Why that one was not possible."""
-        self.kept: bool | None = None
-        """Whether everything was stopped until the thaw; None before it."""
-
-    def wait(self, timeout_s: float) -> None:
-        """Take in what arrives within *timeout_s*, at least one report if there is any."""
-        if self._pipe:
-            select.select([self._pipe], [], [], timeout_s)
-            self.read()
-
-    def read(self) -> "_Reports":
-        """Take in all reports that have arrived."""
-        while self._pipe and (new := self._pipe.read(READ_BYTES)):
-            *lines, self._unread = (self._unread + new).split(b"\n")
-            for line in lines:
-                match line.split():
-                    case [b"exited", code]:
-                        self.code = int(code)
-                    case [b"unclean"]:
-                        self.clean = False
-                    case [b"writing"]:
-                        self.writing = True
-                    case [b"stuck"]:
-                        self.stuck = True
-                    case [b"frozen", count]:
-                        self.freeze, self.obstacle, self.kept = int(count), None, None
-                    case [b"running", count, *why]:
-                        self.freeze, self.obstacle, self.kept = int(count), b" ".join(why).decode(), None
-                    case [b"thawed", _, kept]:
-                        self.kept = kept == b"1"
-        return self
 
 
 def _limits(workload: Workload) -> tuple[str, str, str, str]:

@@ -25,7 +25,7 @@ from client.config.composition import open_environment
 from client.config.environment import Environment
 from client.config.settings import current_settings
 from client.config.variables import process_variables
-from client.views.demo_view import DemoView, JobRow, open_view
+from client.views.demo_view import DemoRow, DemoView, open_view
 from client.views.output import say
 from lifecycle.checkpoint.restore import fetch_manifest, fill
 from lifecycle.job_record import JobRecord
@@ -172,11 +172,11 @@ def takeover(stored: Iterable[StoredRecord], killed: Kill, processes: "DemoProce
     return None
 
 
-def row_of(stored: StoredRecord, processes: "DemoProcesses") -> JobRow:
+def row_of(stored: StoredRecord, processes: "DemoProcesses") -> DemoRow:
     """Return a job as the display shows it."""
     record = stored.record
     is_orphaned = record.state in OWNED and processes.is_dead(record.owner)
-    return JobRow(
+    return DemoRow(
         job=record.job,
         state=record.state,
         done=record.progress.done or 0,

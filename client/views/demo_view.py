@@ -24,7 +24,7 @@ STYLES: Final = {
 
 
 @frozen
-class JobRow:
+class DemoRow:
     """A job as the demo shows it.
 
     Attributes:
@@ -59,7 +59,7 @@ class DemoView(Protocol):
     def say(self, line: str, *, style: str = "") -> None:
         """Show a line of text, in a style of rich's where there is colour."""
 
-    def show(self, rows: Sequence[JobRow]) -> None:
+    def show(self, rows: Sequence[DemoRow]) -> None:
         """Show the current state of the jobs."""
 
 
@@ -81,13 +81,13 @@ class PlainView:
     """A line for each change of a job's state, owner or checkpoint."""
 
     out: TextIO
-    shown: dict[str, JobRow] = field(factory=dict)
+    shown: dict[str, DemoRow] = field(factory=dict)
 
     def say(self, line: str, *, style: str = "") -> None:  # noqa: ARG002 - plain text has no style
         """Print a line of text."""
         say(line, file=self.out, flush=True)
 
-    def show(self, rows: Sequence[JobRow]) -> None:
+    def show(self, rows: Sequence[DemoRow]) -> None:
         """Print the jobs that have changed."""
         for row in rows:
             before = self.shown.get(row.job)
@@ -96,7 +96,7 @@ class PlainView:
                 self.say(self._line(row))
 
     @staticmethod
-    def _line(row: JobRow) -> str:
+    def _line(row: DemoRow) -> str:
         parts = [row.state.value, f"step {row.done:,} of {row.total:,}" if row.total else ""]
         parts += [f"checkpoint at {row.saved:,}" if row.saved else "", "" if row.state in FINAL else row.owner]
         return f"{row.job}: {', '.join(filter(None, parts))}"
@@ -112,7 +112,7 @@ class LiveView:
         """Print a line of text above the table."""
         self.live.console.print(line, highlight=False, markup=False, style=style)
 
-    def show(self, rows: Sequence[JobRow]) -> None:
+    def show(self, rows: Sequence[DemoRow]) -> None:
         """Draw the table again."""
         from rich import box
         from rich.table import Table
@@ -128,7 +128,7 @@ class LiveView:
         self.live.update(table)
 
 
-def _bar(row: JobRow) -> "Text":
+def _bar(row: DemoRow) -> "Text":
     """Return a bar that tells the steps that are safe in the bucket from those that would be lost."""
     from rich.text import Text
 

@@ -19,6 +19,8 @@ from adapters.process.workloads_file import load
 from lifecycle.attempt.context import WorkerContext
 from lifecycle.attempt.observers import Observers
 from lifecycle.attempt.worker import Worker
+from lifecycle.checkpoint.manifest import Manifest
+from lifecycle.checkpoint.restore import fetch_manifest
 from lifecycle.job_record import JobRecord
 from lifecycle.key_layout import JobKeys, KeyLayout
 from lifecycle.limits import Limits
@@ -143,6 +145,12 @@ class Cluster:
         found = self.record_store.read(LAYOUT.job(job).record)
         assert found is not None
         return found
+
+    def manifest(self, job: str) -> Manifest:
+        """Return the manifest of a job's last checkpoint."""
+        checkpoint = self.record(job).checkpoint
+        assert checkpoint is not None
+        return fetch_manifest(self.memory, checkpoint)
 
     def record(self, job: str) -> JobRecord:
         return self.stored(job).record

@@ -1,6 +1,26 @@
 """Unit tests run on virtual time, where a coarser tick is as good as a fine one, and faster."""
 
+from collections.abc import Callable
+
 import pytest
+
+from client.cli import main
+from client.config.environment import Environment
+
+Run = Callable[..., tuple[int, str, str]]
+"""Runs a command, and returns its exit code, stdout and stderr."""
+
+
+@pytest.fixture
+def run(env: Environment, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs the installed command's `main` in *env*."""
+
+    def holdfast(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return holdfast
 
 
 @pytest.fixture(autouse=True)

@@ -2,17 +2,14 @@
 
 import io
 import json
-import random
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from support.operators import memory_environment
 
-from adapters.local.clock import SystemClock
-from adapters.memory.queue import MemoryQueue
-from adapters.memory.store import MemoryStore
 from client.cli import main
 from client.commands import cancel, download, logs, purge, reconcile, status, submit, upload
 from client.config.composition import open_environment
@@ -26,7 +23,6 @@ from client.records.record_index import RecordIndex
 from client.views.prompt import confirm
 from lifecycle.errors import ConfigError, PermanentError, RetryableError, UnknownOutcomeError
 from lifecycle.job_record import CheckpointRef, JobRecord, Result
-from lifecycle.key_layout import KeyLayout
 from lifecycle.record.codec import encode_record
 from lifecycle.record.record_store import RecordStore
 from lifecycle.states import State
@@ -38,18 +34,7 @@ DENIED = ConfigError("wrong key")
 def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     """Return an environment in memory, where any key can exist, as in a bucket."""
     monkeypatch.chdir(tmp_path)
-    clock, settings = SystemClock(), from_environ({}, None)
-    store = MemoryStore(clock)
-    return Environment(
-        settings=settings,
-        clock=clock,
-        queue=MemoryQueue(clock),
-        store=store,
-        record_store=RecordStore(store, clock, random.Random(1)),
-        layout=KeyLayout(""),
-        bucket="",
-        limits=settings.limits(),
-    )
+    return memory_environment()
 
 
 def put(env: Environment, job: str, record: JobRecord | None = None) -> None:

@@ -33,16 +33,6 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     return open_environment(current_settings())
 
 
-@pytest.fixture
-def run(env: Environment, capsys: pytest.CaptureFixture[str]) -> Run:
-    def holdfast(*words: str) -> tuple[int, str, str]:
-        code = main(words)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return holdfast
-
-
 def record_of(env: Environment, job: str) -> JobRecord:
     return held_of(env, job).record
 

@@ -14,8 +14,7 @@ from adapters.memory.runner import FakeWorkload
 from lifecycle.attempt import file_captures
 from lifecycle.checkpoint.capture import capture_files, capture_frozen
 from lifecycle.checkpoint.copies import MadeCopy
-from lifecycle.checkpoint.manifest import Manifest, Quality
-from lifecycle.checkpoint.restore import fetch_manifest
+from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.survey import FileState
 from lifecycle.ports.runner import Exit, FilesInUse
 from lifecycle.states import State
@@ -27,13 +26,6 @@ SUM = "45150"
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
-
-
-def manifest(cluster: Cluster) -> Manifest:
-    """Return the manifest of the job's last checkpoint."""
-    checkpoint = cluster.record("a").checkpoint
-    assert checkpoint is not None
-    return fetch_manifest(cluster.memory, checkpoint)
 
 
 def events(cluster: Cluster, kind: str, epoch: int = 1) -> list[dict[str, Any]]:
@@ -74,7 +66,7 @@ def test_a_program_that_is_never_quiet_is_frozen(cluster: Cluster, kind: str) ->
     """After a saving interval without a quiet moment the program is frozen; the next attempt resumes from that."""
     cluster.submit("a", silent=True, chatty=kind == "chatty", mapped=kind == "mapped")
     crash(cluster, 200)
-    saved = manifest(cluster)
+    saved = cluster.manifest("a")
     assert (saved.quality, saved.announces) == (Quality.FROZEN, False)
     assert len(events(cluster, "frozen")) == len(events(cluster, "checkpoint")) == 2
     cluster.worker().run()
@@ -117,17 +109,17 @@ def test_a_job_that_has_announced_is_not_frozen(cluster: Cluster, monkeypatch: p
     """Once a job has announced a checkpoint, its files are captured only after it has saved and exited."""
     cluster.submit("a")
     crash(cluster, 100)
-    announced = manifest(cluster)
+    announced = cluster.manifest("a")
     monkeypatch.setattr(FakeWorkload, "_announce", lambda self: self._overwrite(self._launch.dirs.checkpoint))
     crash(cluster, 250)
-    assert manifest(cluster) == announced
+    assert cluster.manifest("a") == announced
     worker = cluster.worker(stop_grace=timedelta(seconds=20))
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(100)
     worker.drain()
     assert thread.join(1000)
-    assert (manifest(cluster).quality, manifest(cluster).announces) == (Quality.EXITED, True)
-    assert manifest(cluster).seq > announced.seq
+    assert (cluster.manifest("a").quality, cluster.manifest("a").announces) == (Quality.EXITED, True)
+    assert cluster.manifest("a").seq > announced.seq
 
 
 @pytest.mark.parametrize("has_announced", [True, False])
@@ -141,7 +133,7 @@ def test_a_frozen_state_never_displaces_an_announced_one(
 
     cluster.submit("a", silent=not has_announced)
     crash(cluster, 100)
-    before = manifest(cluster)
+    before = cluster.manifest("a")
     monkeypatch.setattr(FakeWorkload, "stop", stop)
     monkeypatch.setattr(FakeWorkload, "_announce", lambda self: self._overwrite(self._launch.dirs.checkpoint))
     worker = cluster.worker(stop_grace=timedelta(seconds=20))
@@ -150,7 +142,7 @@ def test_a_frozen_state_never_displaces_an_announced_one(
     worker.drain()
     assert thread.join(1000)
     assert cluster.record("a").state is State.RELEASED
-    assert (manifest(cluster) == before) is has_announced
+    assert (cluster.manifest("a") == before) is has_announced
 
 
 @pytest.mark.parametrize(("left", "is_taken"), [(Quality.QUIET, False), (Quality.FROZEN, True)])
@@ -165,14 +157,14 @@ def test_a_half_written_state_displaces_only_its_like(
     monkeypatch.setattr(FakeWorkload, "stop", stop)
     cluster.submit("a", silent=True, chatty=left is Quality.FROZEN)
     crash(cluster, 150)
-    before = manifest(cluster)
+    before = cluster.manifest("a")
     assert before.quality is left
     worker = cluster.worker(stop_grace=timedelta(seconds=20))
     thread = cluster.clock.start_thread(unless_dead(worker.run), name="worker")
     cluster.clock.sleep(40)
     worker.drain()
     assert thread.join(1000)
-    assert (manifest(cluster).seq > before.seq) is is_taken
+    assert (cluster.manifest("a").seq > before.seq) is is_taken
 
 
 # ---- files that are half written ----
@@ -196,7 +188,7 @@ def test_a_file_that_is_always_open_is_captured_in_the_end(cluster: Cluster, mon
     cluster.submit("a", silent=True, chatty=True)
     crash(cluster, 160)
     assert [event["tries"] for event in events(cluster, "frozen")] == [file_captures.MOST_TRIES]
-    assert manifest(cluster).in_place == ("checkpoint/state.txt",)
+    assert cluster.manifest("a").in_place == ("checkpoint/state.txt",)
 
 
 def test_a_file_that_has_not_changed_may_be_open(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,9 +258,9 @@ def test_files_written_in_place_are_remembered(cluster: Cluster) -> None:
     """The manifest names them, so that the next attempt copies them at once; and not when they are gone."""
     cluster.submit("a", silent=True, mapped=True)
     crash(cluster, 200)
-    assert manifest(cluster).in_place == (TABLE,)
+    assert cluster.manifest("a").in_place == (TABLE,)
     crash(cluster, 280)
-    assert manifest(cluster).in_place == (TABLE,)
+    assert cluster.manifest("a").in_place == (TABLE,)
     assert events(cluster, "upload_failed", 2) == []
 
 

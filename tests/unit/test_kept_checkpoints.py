@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from support.cluster import LAYOUT, Cluster
+from support.operators import environment_of
 
 from client.cli import main
 from client.commands import checkpoints, retry, verify
 from client.config.environment import Environment
-from client.config.settings import from_environ
 from client.operations import checkpoints as operations
 from lifecycle.errors import PermanentError
 from lifecycle.evidence import HighWaterMark
@@ -32,16 +32,7 @@ def cluster(tmp_path: Path) -> Cluster:
 
 @pytest.fixture
 def env(cluster: Cluster) -> Environment:
-    return Environment(
-        settings=from_environ({}, None),
-        clock=cluster.clock,
-        queue=cluster.queue,
-        store=cluster.memory,
-        record_store=cluster.record_store,
-        layout=LAYOUT,
-        bucket="",
-        limits=cluster.limits,
-    )
+    return environment_of(cluster)
 
 
 def run_for(cluster: Cluster, seconds: int, **workload: object) -> None:

@@ -11,7 +11,6 @@ from attrs import evolve
 from adapters.memory.clock import ManualClock
 from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
-from client.cli import main
 from client.config.composition import open_environment
 from client.config.environment import Environment
 from client.config.settings import current_settings, from_environ
@@ -143,16 +142,6 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     for record in JOBS:
         put(made, record)
     return made
-
-
-@pytest.fixture
-def run(env: Environment, capsys: pytest.CaptureFixture[str]) -> Run:
-    def holdfast(*words: str) -> tuple[int, str, str]:
-        code = main(words)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return holdfast
 
 
 def put(env: Environment, record: JobRecord) -> None:

@@ -1,23 +1,18 @@
 """`purge storage` removes what Holdfast wrote, names what it leaves, and finishes what an interruption left."""
 
-import random
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.operators import memory_environment
 
-from adapters.local.clock import SystemClock
-from adapters.memory.queue import MemoryQueue
 from adapters.memory.store import MemoryStore
 from client.commands import purge
 from client.config.environment import Environment
-from client.config.settings import from_environ
 from lifecycle.errors import RetryableError
 from lifecycle.job_record import JobRecord
-from lifecycle.key_layout import KeyLayout
 from lifecycle.record.codec import encode_record
-from lifecycle.record.record_store import RecordStore
 
 FOREIGN = (
     "notes.txt",
@@ -34,18 +29,7 @@ FOREIGN = (
 
 def environment(tmp_path: Path, prefix: str = "") -> Environment:
     """Return an environment in memory."""
-    clock, settings = SystemClock(), from_environ({"HOLDFAST_HOME": str(tmp_path)}, None)
-    store = MemoryStore(clock)
-    return Environment(
-        settings=settings,
-        clock=clock,
-        queue=MemoryQueue(clock),
-        store=store,
-        record_store=RecordStore(store, clock, random.Random(1)),
-        layout=KeyLayout(prefix),
-        bucket="bucket",
-        limits=settings.limits(),
-    )
+    return memory_environment(prefix, home=str(tmp_path), bucket="bucket")
 
 
 def fill(env: Environment) -> tuple[set[str], set[str]]:

@@ -8,7 +8,7 @@ from support.cluster import Cluster
 from support.fault_injection import unless_dead
 
 from adapters.memory.runner import FakeWorkload
-from lifecycle.checkpoint.manifest import Manifest, Quality
+from lifecycle.checkpoint.manifest import Quality
 from lifecycle.checkpoint.restore import fetch_manifest
 from lifecycle.ports.runner import Exit
 
@@ -16,13 +16,6 @@ from lifecycle.ports.runner import Exit
 @pytest.fixture
 def cluster(tmp_path: Path) -> Cluster:
     return Cluster(tmp_path)
-
-
-def manifest(cluster: Cluster) -> Manifest:
-    """Return the manifest of the job's last checkpoint."""
-    checkpoint = cluster.record("a").checkpoint
-    assert checkpoint is not None
-    return fetch_manifest(cluster.memory, checkpoint)
 
 
 def crash(cluster: Cluster, at: int) -> None:
@@ -43,21 +36,21 @@ def test_an_announced_checkpoint_says_so(cluster: Cluster) -> None:
     """What the program announced is announced, and the job is known to announce."""
     cluster.submit("a")
     crash(cluster, 100)
-    assert (manifest(cluster).quality, manifest(cluster).announces) == (Quality.ANNOUNCED, True)
+    assert (cluster.manifest("a").quality, cluster.manifest("a").announces) == (Quality.ANNOUNCED, True)
 
 
 def test_files_that_rest_while_the_program_runs_are_quiet(cluster: Cluster) -> None:
     """Files captured beside a running program, while they did not change, are no more than quiet."""
     cluster.submit("a", silent=True)
     crash(cluster, 100)
-    assert (manifest(cluster).quality, manifest(cluster).announces) == (Quality.QUIET, False)
+    assert (cluster.manifest("a").quality, cluster.manifest("a").announces) == (Quality.QUIET, False)
 
 
 def test_files_left_by_a_program_that_saved_are_exited(cluster: Cluster) -> None:
     """If the program exits with a code that means saved, what it leaves is as good as the program."""
     cluster.submit("a", silent=True)
     drain(cluster, 50)
-    assert manifest(cluster).quality is Quality.EXITED
+    assert cluster.manifest("a").quality is Quality.EXITED
 
 
 @pytest.mark.parametrize(
@@ -76,7 +69,7 @@ def test_files_left_by_a_dead_program_are_frozen(
     monkeypatch.setattr(FakeWorkload, "stop", stop)
     cluster.submit("a", silent=True)
     drain(cluster, 50)
-    assert manifest(cluster).quality is Quality.FROZEN
+    assert cluster.manifest("a").quality is Quality.FROZEN
 
 
 def test_a_result_is_exited(cluster: Cluster) -> None:

@@ -10,11 +10,11 @@ import pytest
 from attrs import evolve
 from support.cluster import LAYOUT, Cluster
 from support.fault_injection import FaultInjection, FaultyNode, unless_dead
+from support.operators import environment_of
 from support.receiver import Receiver
 
 from client.commands import cancel, retry
 from client.config.environment import Environment
-from client.config.settings import from_environ
 from client.operations import job_control as control
 from client.operations.notices import DeliveryResult, deliver_notices, has_undelivered_notices
 from client.records.reader import READERS
@@ -56,17 +56,7 @@ def faulty_node(cluster: Cluster, receiver: Receiver, **others: Any) -> tuple[Fa
 
 def operator_environment(cluster: Cluster, receiver: Receiver | None) -> Environment:
     """Return an operator's environment on the cluster's ports."""
-    return Environment(
-        settings=from_environ({}, None),
-        clock=cluster.clock,
-        queue=cluster.queue,
-        store=cluster.memory,
-        record_store=cluster.record_store,
-        layout=LAYOUT,
-        bucket="",
-        limits=cluster.limits,
-        notification_policy=NotificationPolicy(receiver) if receiver else None,
-    )
+    return environment_of(cluster, NotificationPolicy(receiver) if receiver else None)
 
 
 def down_until(cluster: Cluster, moment: float) -> Callable[[Notice], None]:
