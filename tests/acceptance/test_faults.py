@@ -126,10 +126,16 @@ def test_a_job_that_cannot_succeed(files: ProcessCluster, text: str | None, reas
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [("hello", "not JSON"), ("[1]", "not a JSON object"), ("{}", "not a job id"), ('{"job": "lost"}', "no record")],
+    [
+        ("hello", "not JSON"),
+        ("[1]", "not a JSON object"),
+        ("{{}}", "not a job id"),
+        ('{{"job": "lost", "bucket": "{bucket}", "prefix": "{prefix}"}}', "no record"),
+    ],
 )
 def test_an_invalid_message(cluster: ProcessCluster, body: str, reason: str) -> None:
     """An invalid message is stored under rejected/ with a one-line reason, and deleted."""
+    body = body.format(bucket=cluster.env.bucket, prefix=cluster.env.layout.prefix)
     cluster.env.queue.send([Message(body=body, job="x", dedup="x")])
     assert cluster.worker("--idle-exit", "2s").wait(60) == 0
     kept = [cluster.env.store.get(listed.key) for listed in cluster.env.store.list(cluster.env.layout.rejected)]
