@@ -15,7 +15,7 @@ MERMAID        := 11.17.2
 MERMAID_SHA256 := 6ad2f42c3fc26bbf9e45cbb6d11898972573ea52b33a5f4ff51952899f950ffd
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs lock wheel soak chaos examples programs model bench image clean
+.PHONY: help demo test check docs lock wheel soak chaos examples programs mutants model bench image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ chaos: $(VENV)/dev ## real workers, a hostile network, random kills: make chaos 
 
 examples: $(VENV)/dev $(VENV)/examples ## real programs, killed twice: OpenMM, PyTorch, sh; GROMACS if gmx is installed
 	@HOLDFAST_EXAMPLES_PYTHON=$(CURDIR)/$(VENV)/examples/bin/python $(BIN)/pytest tests/acceptance/test_examples.py $(ARGS)
+
+mutants: $(VENV)/dev ## every deliberate bug, each found by the simulation; make test runs a sample
+	@HOLDFAST_ALL_MUTANTS=1 $(BIN)/pytest -n 2 --maxschedchunk=1 tests/simulation -k deliberate $(ARGS)
 
 programs: $(VENV)/dev ## real programs, each stopped in each way five times; one rewrites 3 GiB in place
 	@HOLDFAST_ALL_PROGRAMS=1 $(BIN)/pytest -n 2 tests/acceptance/test_programs.py $(ARGS)

@@ -27,7 +27,7 @@ def test_a_command_is_run_by_holdfast(tmp_path: Path) -> None:
     done = run(tmp_path, "settings")
     assert (done.returncode, "LEASE" in done.stdout) == (0, True)
     done = run(tmp_path, "nonsense")
-    assert (done.returncode, "invalid choice" in done.stderr) == (2, True)
+    assert (done.returncode, "there is no command" in done.stderr) == (2, True)
 
 
 def test_a_program_that_is_missing_is_one_line(tmp_path: Path) -> None:

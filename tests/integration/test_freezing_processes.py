@@ -17,6 +17,7 @@ from support.running_workloads import Start, ended, gone, made_dirs, python, sta
 from adapters.process.process_tree import Process, children, descendants
 from lifecycle.ports.runner import JobDirs, RunningWorkload, Workload
 
+SUPERVISOR = "process_supervisor.py"
 FORKING = """
     import os, time
     def run(lane):  # starts one short process after the other, each of which writes
@@ -83,9 +84,19 @@ def start(dirs: JobDirs) -> Iterator[Start]:
 
 
 def tree() -> list[Process]:
-    """Return the process supervisor and all processes below it, parents first."""
-    found = descendants(os.getpid(), children())
-    return [process for process in found if not (process.parent == os.getpid() and process.exited)]  # other tests' dead
+    """Return the test's process supervisor and all processes below it, parents first."""
+    by_parent = children()
+    ours = [process for process in by_parent.get(os.getpid(), []) if SUPERVISOR in command_line(process)]
+    newest = max(ours, key=lambda process: process.start, default=None)
+    return [newest, *descendants(newest.pid, by_parent)] if newest else []
+
+
+def command_line(process: Process) -> str:
+    """Return the command line of a process; empty if it has exited."""
+    try:
+        return Path(f"/proc/{process.pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -66,6 +66,7 @@ QUEUE: Final[dict[str, Call]] = {
     "delete": (WRITE, lambda queue: queue.delete(DELIVERY)),
     "send": (SEND, lambda queue: queue.send([Message(body="", job="a", dedup="a")])),
     "dead_letter": (WRITE, lambda queue: queue.dead_letter(DELIVERY, reason="why")),
+    "receive_limit": (READ, lambda queue: queue.receive_limit()),
     "depth": (READ, lambda queue: queue.depth()),
     "purge": (ONCE, lambda queue: queue.purge()),
 }

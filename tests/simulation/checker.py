@@ -284,7 +284,10 @@ class Checker:
         if after.failures > before.failures and not _has_failed(before, after):
             raise self.broken(TRUE_COUNTS, f"{after.job}: {_outcome(after)} was counted as a failure")
         lost = after.interruptions.get("node_lost", 0) > before.interruptions.get("node_lost", 0)
-        if lost and not self.is_troubled(before.owner):
+        silent = self.trouble_at.get(before.owner or "", -1e9) > self.written_at.get(
+            after.job, 0.0
+        )  # since its last write
+        if lost and not silent and not self.is_troubled(before.owner):
             raise self.broken(
                 TRUE_COUNTS, f"{after.job}: {before.owner} was counted lost, and nothing had happened to it"
             )

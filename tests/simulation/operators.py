@@ -100,7 +100,8 @@ class Operators:
         began, forgotten = self._world.time, self._forgotten()
         pending = find_pending(env, read_all(env), self._history.limits.lease, dry_run=False)
         refused = [each.job for each in send_missing(env, pending.missing) if each.problem]
-        self._expect_announced(forgotten, began, refused)
+        unread = [job for job in forgotten if any(line.startswith(f"{job}: ") for line in pending.problems)]
+        self._expect_announced(forgotten, began, [*refused, *unread])
         problems = [each.problem for each in deliver_notices(env, pending.undelivered) if each.problem]
         return f"{len(pending.missing)} messages sent, {len(refused) + len(problems) + len(pending.problems)} problems"
 
