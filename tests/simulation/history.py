@@ -290,6 +290,7 @@ class History:
             self.queue.send([announce(other, 1, bucket="", prefix="another")])
         rng = self.world.rng
         record_store = RecordStore(self.store, WorldClock(self.world), rng)
+        ages = not self.kind.clockless  # without them, each write hides how long a job has waited
         for number in range(rng.choice((1, 1, 2, 3)) if self.steps is None else 1):
             job = f"job{number}"
             steps = self.steps or rng.choice((3, 30, 80, 150))
@@ -305,7 +306,7 @@ class History:
                     planned, self.fails_at[job] = Planned(None, "times in a row"), max(2, 2 * steps // 3)
                 elif fate < INVALID + ALWAYS_FAILING + FAILING_LATE + USELESS:
                     self.useless[job] = None
-                elif fate < INVALID + ALWAYS_FAILING + FAILING_LATE + USELESS + FITTING_NOWHERE:
+                elif fate < INVALID + ALWAYS_FAILING + FAILING_LATE + USELESS + FITTING_NOWHERE and ages:
                     workload, planned = "unheard-of", Planned(None, "no node could run it")
             self.checker.planned[job] = planned
             self.checker.interval_s[job] = interval_s + (
@@ -501,12 +502,8 @@ class History:
     def _all_over(self) -> bool:
         records = self.checker.records
         return records.keys() == self.checker.planned.keys() and all(
-            (record.is_settled and not record.outbox.notices) or self._may_wait(record) for record in records.values()
+            record.is_settled and not record.outbox.notices for record in records.values()
         )
-
-    def _may_wait(self, record: JobRecord) -> bool:
-        """Return whether a job that no node can run may wait on: without ages, each write hides how long it waited."""
-        return self.kind.clockless and bool(record.misfits.seen) and record.owner is None
 
 
 def _fail(_: str, error: Exception) -> None:

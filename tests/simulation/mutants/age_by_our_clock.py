@@ -5,11 +5,12 @@ from datetime import datetime
 from attrs import evolve
 from simulation.checker import LEASE
 from simulation.mutants import replace
+from simulation.truth import TAKEN_SOON
 
 from lifecycle.record.record_store import StoredRecord
 from lifecycle.record.sightings import RecordSightings
 
-FOUND_AS = (LEASE,)
+FOUND_AS = (LEASE, TAKEN_SOON)
 
 
 def install() -> None:
