@@ -88,7 +88,10 @@ class RecordSession:
         """
         answer = record_store.write(key, record, expected.version if expected else ABSENT)
         if isinstance(answer, WriteConflict):
-            raise LeaseLostError(f"{record.job}: another worker claimed it first")
+            found = answer.found
+            if found is None or found.record.epoch != record.epoch or _attempt_of(found.record) != _attempt_of(record):
+                raise LeaseLostError(f"{record.job}: another worker claimed it first")
+            answer = found  # the claim landed, its answer was lost, and an operator wrote before it was read back
         return cls(record_store, clock, key=key, stored=answer, write_gap=write_gap, observer=observer)
 
     @property

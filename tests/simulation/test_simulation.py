@@ -15,9 +15,9 @@ from simulation.faults import ANY, Fault
 from simulation.history import HistoryResult, JobKind, play
 
 ROOT: Final = Path(__file__).parents[2]
-HISTORIES: Final = 1000
+HISTORIES: Final = 500
 """`make soak` plays more."""
-AT_A_TIME: Final = 250
+AT_A_TIME: Final = 125
 IS_FULL: Final = bool(os.environ.get("HOLDFAST_ALL_MUTANTS"))
 MUTANTS: Final = mutants.NAMES if IS_FULL else mutants.NAMES[::5]
 """A sample; `make mutants` runs all."""

@@ -2,6 +2,7 @@
 
 import random
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from support.fault_injection import FaultInjection
 from adapters.memory.clock import ManualClock
 from adapters.memory.store import MemoryStore
 from lifecycle.attempt.observers import NO_OBSERVERS
-from lifecycle.errors import RetryableError, UnknownOutcomeError
-from lifecycle.job_record import JobRecord
+from lifecycle.errors import LeaseLostError, RetryableError, UnknownOutcomeError
+from lifecycle.job_record import AttemptSummary, Control, JobRecord
 from lifecycle.ports.store import ABSENT
 from lifecycle.record.record_store import RecordStore, StoredRecord
 from lifecycle.record.session import RecordSession
@@ -80,3 +81,32 @@ def test_a_note_is_written_once() -> None:
     session.write(lambda record: evolve(record, state=State.RUNNING))
     session.beat()
     assert (session.record.state, session.record.beat) == (State.RUNNING, 2)
+
+
+@pytest.mark.parametrize("owner", ["ours", "another"])
+def test_race_operator_writes_before_a_lost_claim_is_read_back(owner: str) -> None:
+    """A claim whose answer was lost is recognised by its attempt, even if an operator has written meanwhile."""
+    clock = ManualClock()
+    memory = MemoryStore(clock)
+    plain = RecordStore(memory, clock, random.Random(6))
+
+    def interfere(name: str, *_: Any, **__: Any) -> None:
+        if name == "put":
+            stored = plain.read(KEY)
+            assert stored is not None
+            attempts = stored.record.attempts if owner == "ours" else (AttemptSummary(epoch=1, node="m", started="t"),)
+            asked = evolve(stored.record, attempts=attempts, control=Control(cancel=True))
+            plain.write(KEY, asked, stored.version)
+            raise RetryableError("lost, on purpose")
+
+    record_store = RecordStore(FaultInjection(memory, after=interfere), clock, random.Random(5))
+    claim = partial(
+        RecordSession.claim, record_store, clock, key=KEY, expected=None, write_gap=timedelta(0), observer=NO_OBSERVERS
+    )
+    attempt = AttemptSummary(epoch=1, node="n", started="t")
+    record = JobRecord("a", "w", state=State.RECEIVED, epoch=1, attempts=(attempt,))
+    if owner == "another":
+        with pytest.raises(LeaseLostError):
+            claim(record=record)
+        return
+    assert claim(record=record).record.control.cancel
