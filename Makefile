@@ -63,7 +63,7 @@ chaos: $(VENV)/dev ## real workers, a hostile network, random kills: make chaos 
 examples: $(VENV)/dev $(VENV)/examples ## real programs, killed twice: OpenMM, PyTorch, sh; GROMACS if gmx is installed
 	@HOLDFAST_EXAMPLES_PYTHON=$(CURDIR)/$(VENV)/examples/bin/python $(BIN)/pytest tests/acceptance/test_examples.py $(ARGS)
 
-mutants: $(VENV)/dev ## every deliberate bug, each found by the simulation; make test runs a sample
+mutants: $(VENV)/dev ## every deliberate bug, each found by the simulation; make test leaves out the rare ones
 	@HOLDFAST_ALL_MUTANTS=1 $(BIN)/pytest -n 2 --maxschedchunk=1 tests/simulation -k deliberate $(ARGS)
 
 programs: $(VENV)/dev ## real programs, each stopped in each way five times; one rewrites 3 GiB in place
