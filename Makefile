@@ -64,7 +64,7 @@ examples: $(VENV)/dev $(VENV)/examples ## real programs, killed twice: OpenMM, P
 	@HOLDFAST_EXAMPLES_PYTHON=$(CURDIR)/$(VENV)/examples/bin/python $(BIN)/pytest tests/acceptance/test_examples.py $(ARGS)
 
 mutants: $(VENV)/dev ## every deliberate bug, each found by the simulation; make test leaves out the rare ones
-	@HOLDFAST_ALL_MUTANTS=1 $(BIN)/pytest -n 2 --maxschedchunk=1 tests/simulation -k deliberate $(ARGS)
+	@HOLDFAST_ALL_MUTANTS=1 $(BIN)/pytest -n 2 --maxschedchunk=1 tests/simulation -k "deliberate or whole_job" $(ARGS)
 
 programs: $(VENV)/dev ## real programs, each stopped in each way five times; one rewrites 3 GiB in place
 	@HOLDFAST_ALL_PROGRAMS=1 $(BIN)/pytest -n 2 tests/acceptance/test_programs.py $(ARGS)
