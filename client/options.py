@@ -1,4 +1,4 @@
-"""What the command lines of all commands share: their form, their common options, and types of values.
+"""The shared parts of all command lines: their form, their common options, and types of values.
 
 Imported before a command is known, so it imports nothing but click.
 """

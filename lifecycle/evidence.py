@@ -1,4 +1,4 @@
-"""What is known for and against a job, its checkpoints and the machines that tried it: values of the job record."""
+"""Evidence for and against a job, its checkpoints and the machines that tried it: values of the job record."""
 
 from collections import Counter
 from typing import Final
@@ -96,7 +96,7 @@ class Misfits:
 
     @property
     def summary(self) -> str:
-        """What no node so far had, for people: `3 images lack program 'gmx'`."""
+        """Describe what no node so far had, for people: `3 images lack program 'gmx'`."""
         counts = Counter(one.lacks for one in self.seen)
         return "; ".join(
             f"{count} image{'s' if count > 1 else ''} lack{'' if count > 1 else 's'} {lacks}"

@@ -1,7 +1,7 @@
 """Reading small files that a workload wrote, or put something else in place of.
 
 It may have made a pipe, at whose opening a reader waits for ever, a link to an endless device, or a file as large as
-the disk. Whatever it is, reading it neither blocks nor takes more memory than its limit.
+the disk. Reading it neither blocks nor takes more memory than its limit.
 """
 
 import errno

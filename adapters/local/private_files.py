@@ -1,4 +1,4 @@
-"""Folders and files that only their owner can read, whatever the umask: jobs' data may be confidential."""
+"""Folders and files that only their owner can read, under any umask: jobs' data may be confidential."""
 
 import os
 from collections.abc import Iterator

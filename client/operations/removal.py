@@ -21,7 +21,7 @@ DELETE_BATCH: Final = 1000
 
 @frozen
 class Removal:
-    """What the removal of a job deletes.
+    """The objects that the removal of a job deletes.
 
     Attributes:
         job: The job's id.

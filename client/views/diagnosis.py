@@ -1,4 +1,4 @@
-"""What is wrong with a job, and what to do about it: the findings that `show` prints."""
+"""Findings about a job that `show` prints: each problem with its remedy."""
 
 from collections.abc import Iterator
 from typing import Final

@@ -11,7 +11,7 @@ LONGEST_CHARS = 500
 
 
 class Topic(StrEnum):
-    """What a part of the report is about. The most urgent comes first."""
+    """Subject of a part of the report. The most urgent comes first."""
 
     CAPTURE = "capture"
     """No snapshot could be taken."""

@@ -13,7 +13,7 @@ BACK_OFF: Final = timedelta(minutes=5)
 
 
 class SelfAssessment:
-    """What a node remembers of the jobs that failed on it. Used by one thread.
+    """A node's memory of the jobs that failed on it. Used by one thread.
 
     Args:
         clock: For the times.

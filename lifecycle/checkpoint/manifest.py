@@ -26,7 +26,7 @@ MODE_BITS: Final = 0o1777
 
 
 class Quality(StrEnum):
-    """How the files of a checkpoint were captured, and so what it is worth. The best comes first."""
+    """Way in which the files of a checkpoint were captured, and so its worth. The best comes first."""
 
     ANNOUNCED = "announced"
     """The program said that it is whole."""

@@ -17,7 +17,7 @@ from lifecycle.ports.runner import JobDirs, Workload
 
 
 class FileState(NamedTuple):
-    """What is compared to find out whether a file or a link has changed."""
+    """Facts that are compared to find out whether a file or a link has changed."""
 
     device: int
     inode: int
@@ -37,7 +37,7 @@ Scan = Mapping[str, FileState]
 
 @define
 class Survey:
-    """What there is in a directory that is laid out like the job's, by path."""
+    """Contents of a directory that is laid out like the job's, by path."""
 
     state: dict[str, FileState] = field(factory=dict)
     growing: dict[str, FileState] = field(factory=dict)
@@ -83,7 +83,7 @@ def scan(dirs: JobDirs, workload: Workload, in_place: AbstractSet[str] = frozens
     Args:
         dirs: The job's directories.
         workload: Its patterns.
-        in_place: Paths of files that do not only grow, whatever the patterns say.
+        in_place: Paths of files that do not only grow, even if a pattern says so.
 
     Raises:
         OSError: A directory cannot be listed.

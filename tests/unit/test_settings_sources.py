@@ -196,7 +196,9 @@ def test_plain_http_to_another_host_is_refused_unless_allowed(name: str, host: s
 def test_plain_http_to_this_machine_is_accepted(host: str) -> None:
     """An emulator on this machine needs no TLS."""
     for name in ("QUEUE_URL", "CLOUDFLARE_URL"):
-        from_environ({**CLOUD, name: f"http://{host}/1/q"}, None)
+        settings = from_environ({**CLOUD, name: f"http://{host}/1/q"}, None)
+        assert f"http://{host}/1/q" in (settings.queue_url, settings.store_url)
+        assert not settings.allow_http
 
 
 @pytest.mark.parametrize(
